@@ -1,0 +1,140 @@
+"""What a function is: its manifest (CONTRACTS: function manifest), its limits, and what its module contains."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import msgspec
+
+from edgeagent.model.errors import ManifestRefused
+
+__all__ = [
+    "Abi",
+    "Accel",
+    "Deployed",
+    "Export",
+    "FunctionSection",
+    "Import",
+    "Limits",
+    "Manifest",
+    "ModuleInfo",
+    "Place",
+    "Slo",
+    "State",
+    "check_name",
+]
+
+Abi = Literal["bytes", "command"]
+
+_NAME = re.compile(r"[a-z0-9-]{1,63}")
+
+
+def check_name(name: str) -> str:
+    """Return ``name`` if it is a function name (``[a-z0-9-]{1,63}``); raise ManifestRefused if not."""
+    if not _NAME.fullmatch(name):
+        raise ManifestRefused(
+            f"function name {name[:80]!r} is not allowed", hint="use 1 to 63 of a-z, 0-9 and -"
+        )
+    return name
+
+
+class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class FunctionSection(_Strict, frozen=True):
+    """``[function]``: identity and, for ``command``, its arguments and environment."""
+
+    name: str
+    abi: Literal["auto", "bytes", "command"] = "auto"
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    scratch: bool = False
+
+
+class Limits(_Strict, frozen=True):
+    """``[limits]``: hard bounds of one invocation; 0 means unmetered for fuel, worker threads for concurrency."""
+
+    memory_bytes: int = 268_435_456
+    output_bytes: int = 67_108_864
+    wall_ms: int = 10_000
+    fuel: int = 0
+    stack_bytes: int = 1_048_576
+    concurrency: int = 0
+
+
+class Slo(_Strict, frozen=True):
+    # Named by CONTRACTS; ``class`` is a Python keyword.
+    class_: str = msgspec.field(name="class", default="default")
+    latency_ms_p95: float = 0
+    cost_usd_per_million: float = 0
+
+
+class Place(_Strict, frozen=True):
+    needs: tuple[str, ...] = ()
+    near: str = ""
+    data_source: str = ""
+
+
+class Accel(_Strict, frozen=True):
+    mode: Literal["auto", "cpu", "cpu_preferred", "gpu_preferred", "gpu"] = "auto"
+
+
+class State(_Strict, frozen=True):
+    prefixes: tuple[str, ...] = ("tasks/",)
+
+
+class Manifest(_Strict, frozen=True):
+    """A whole manifest; every section but ``function.name`` has defaults."""
+
+    function: FunctionSection
+    limits: Limits = Limits()
+    slo: Slo = Slo()
+    place: Place = Place()
+    accel: Accel = Accel()
+    state: State = State()
+
+
+class Import(msgspec.Struct, frozen=True):
+    module: str
+    name: str
+
+
+class Export(msgspec.Struct, frozen=True):
+    name: str
+    kind: str  # func, memory, table, global
+    type: str  # "(i32, i32) -> (i64)" for functions, "" otherwise
+
+
+class ModuleInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What introspection found in a core module; ``abi`` is None when the exports fit neither ABI.
+
+    ``memory_min_bytes`` is the initial size of the exported memory, ``has_start`` tells whether instantiation
+    itself runs guest code.
+    """
+
+    sha256: str
+    size_bytes: int
+    abi: Abi | None
+    imports: tuple[Import, ...] = ()
+    exports: tuple[Export, ...] = ()
+    unknown_imports: tuple[Import, ...] = ()
+    memory_min_bytes: int = 0
+    memory_max_bytes: int | None = None
+    has_start: bool = False
+    why_no_abi: str = ""
+
+    def imports_function(self, module: str, name: str) -> bool:
+        return Import(module, name) in self.imports
+
+
+class Deployed(msgspec.Struct, frozen=True, kw_only=True):
+    """A deployed function as the registry stores it; ``deployed_at`` is UTC, ISO 8601."""
+
+    name: str
+    sha256: str
+    abi: Abi
+    manifest: Manifest
+    info: ModuleInfo
+    deployed_at: str
