@@ -1,0 +1,112 @@
+"""The engine port: what every engine (native or pure Python) offers to the rooms above.
+
+Rules of the port, held by ``tests/contract/test_engine_*.py`` for each implementation:
+
+1. Every invocation gets a fresh store and instance; nothing of one invocation is seen by another.
+2. ``call`` runs on the calling thread; ``start`` never blocks the event loop for more than the inline budget and
+   returns either the finished outcome or a future of it.
+3. A guest's failure is data: the outcome's ``error`` holds a typed error and nothing is raised. Only misuse of the
+   engine (closed, wrong thread) and a lack of capacity (``Busy``) raise.
+4. Cancelling the future stops the guest within about two epoch ticks.
+5. After ``close`` no guest runs, every pending future is done, and ``live_instances`` is 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from edgeagent.model.errors import EdgeError
+from edgeagent.model.function import Limits, ModuleInfo
+
+__all__ = ["Code", "Engine", "EngineStats", "Function", "LoadSpec", "Outcome"]
+
+
+class Outcome(Protocol):
+    """What one invocation came to.
+
+    ``output`` is bytes-like (``bytes`` up to 64 KiB, a read-only ``memoryview`` above); ``duration_us`` covers
+    instantiation to copy-out; ``exit_code`` is 0 unless a command left with another; ``stderr`` is the raw bounded
+    tail of a command's standard error; ``log`` are ``edge_log`` lines as (level, raw text), bounded; ``inline``
+    tells whether the event loop's thread ran it.
+    """
+
+    @property
+    def output(self) -> bytes | memoryview: ...
+    @property
+    def duration_us(self) -> int: ...
+    @property
+    def exit_code(self) -> int: ...
+    @property
+    def stderr(self) -> bytes: ...
+    @property
+    def log(self) -> Sequence[tuple[int, bytes]]: ...
+    @property
+    def inline(self) -> bool: ...
+    @property
+    def error(self) -> EdgeError | None: ...
+
+
+class Code(msgspec.Struct, frozen=True, kw_only=True):
+    """Checked, immutable machine code: ``path`` names a sealed memfd (or a private file) that is safe to map."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+class LoadSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """All that an engine needs to make a module callable."""
+
+    name: str
+    info: ModuleInfo
+    limits: Limits
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = {}
+    scratch_dir: str = ""  # parent of private scratch directories; "" = no scratch
+    scratch_bytes_max: int = 0
+
+
+class Function(Protocol):
+    """A loaded function; safe to use from any thread, closed by the engine at the latest."""
+
+    def call(
+        self, body: bytes | memoryview, args: Sequence[str] | None = None, wall_ms: float = 0
+    ) -> Outcome:
+        """Run on the calling thread. ``args`` replaces the manifest's; ``wall_ms`` > 0 shortens its wall limit."""
+        ...
+
+    def start(
+        self, body: bytes | memoryview, args: Sequence[str] | None = None, wall_ms: float = 0
+    ) -> Outcome | asyncio.Future[Outcome]:
+        """Run inline when history says it is short, else on a worker; only on the attached loop's thread."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
+    live_instances: int
+    workers: int
+    workers_busy: int
+    queued: int
+    inline_calls: int
+    worker_calls: int
+    inline_overruns: int
+
+
+class Engine(Protocol):
+    @property
+    def accelerated(self) -> bool: ...
+    def load(self, code: Code, spec: LoadSpec) -> Function:
+        """Make ``code`` callable; raises WasmRefused when the engine cannot take it. Blocking: call on a thread."""
+        ...
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None: ...
+    def stats(self) -> EngineStats: ...
+    def close(self) -> None:
+        """Cancel what runs, join the threads, resolve every future; idempotent."""
+        ...
