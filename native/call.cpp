@@ -1,0 +1,415 @@
+#include "call.hpp"
+
+#include "wasi/wasi.hpp"
+#include "wasm_text.hpp"
+
+#include <linux/futex.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <climits>
+#include <cstring>
+#include <new>
+#include <string_view>
+
+namespace edgeagent {
+
+namespace {
+
+constexpr std::int64_t kTableElementsMax = 1'000'000;
+constexpr std::int64_t kTablesMax = 16;
+// Two ticks, so that a call is never interrupted for a tick that was about to come anyway.
+constexpr std::uint64_t kFirstDeadlineTicks = 2;
+constexpr std::int64_t kInlineSliceNs = kNsPerMs;
+
+long minor_faults() {
+  rusage usage{};
+  getrusage(RUSAGE_THREAD, &usage);
+  return usage.ru_minflt;
+}
+
+bool inside(std::uint64_t start, std::uint64_t count, std::uint64_t size) {
+  return start <= size && count <= size - start; // in 64 bits: both come from 32-bit guest values
+}
+
+} // namespace
+
+Call::Call(std::shared_ptr<Function> function, Ticker &ticker, const std::uint8_t *body, std::size_t body_bytes,
+           std::int64_t caller_deadline_ns)
+    : function_(std::move(function)), ticker_(ticker), body_(body), body_bytes_(body_bytes),
+      caller_deadline_ns_(caller_deadline_ns) {}
+
+Call::~Call() { drop_store(); }
+
+wasmtime_error_t *Call::on_epoch(wasmtime_context_t *, void *env, std::uint64_t *delta, std::uint8_t *kind) {
+  Call &call = *static_cast<Call *>(env);
+  *delta = 1;
+  *kind = kEpochContinue;
+  if (call.must_stop()) {
+    return wt.wasmtime_error_new("stopped by the node");
+  }
+  if (call.phase_ != Phase::Worker && now_ns() - call.started_ns_ < kInlineSliceNs) {
+    return nullptr; // a tick that only happened to fall into a short call
+  }
+  if (call.phase_ == Phase::Alloc) {
+    call.stop_ = Stop::Overrun;
+    return wt.wasmtime_error_new("inline slice used up");
+  }
+  if (call.phase_ == Phase::Inline) {
+    *kind = kEpochYield;
+  }
+  return nullptr;
+}
+
+bool Call::must_stop() {
+  if (cancelled()) {
+    stop_ = Stop::Cancelled;
+  } else if (now_ns() >= deadline_ns_) {
+    stop_ = Stop::Deadline;
+  } else {
+    return false;
+  }
+  return true;
+}
+
+void Call::cancel() {
+  cancel_word_.store(1, std::memory_order_release);
+  syscall(SYS_futex, reinterpret_cast<std::uint32_t *>(&cancel_word_), FUTEX_WAKE | FUTEX_PRIVATE_FLAG, INT_MAX,
+          nullptr, nullptr, 0);
+}
+
+bool Call::sleep_until(std::int64_t until_ns) {
+  const std::int64_t end = std::min(until_ns, deadline_ns_);
+  while (!must_stop()) {
+    const std::int64_t left = end - now_ns();
+    if (left <= 0) {
+      return true;
+    }
+    timespec wait{};
+    wait.tv_sec = static_cast<time_t>(left / 1'000'000'000);
+    wait.tv_nsec = static_cast<long>(left % 1'000'000'000);
+    syscall(SYS_futex, reinterpret_cast<std::uint32_t *>(&cancel_word_), FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0U, &wait,
+            nullptr, 0);
+  }
+  return false;
+}
+
+void Call::fail_from_host(Failure kind, std::string text) {
+  host_failed_ = true;
+  out_.fail(kind, std::move(text));
+}
+
+bool Call::prepare() {
+  started_ns_ = now_ns();
+  deadline_ns_ = std::min(caller_deadline_ns_, started_ns_ + spec().wall_ns);
+  if (must_stop()) {
+    classify(nullptr, nullptr);
+    return false;
+  }
+  source_ = function_->acquire();
+  if (source_ == nullptr) {
+    out_.fail(Failure::NoSlot, "every instance slot is in use");
+    return false;
+  }
+  faults_before_ = function_->should_count_faults() ? minor_faults() : -1;
+  store_ = wt.wasmtime_store_new(source_->pool->engine, this, nullptr);
+  context_ = wt.wasmtime_store_context(store_);
+  wt.wasmtime_store_limiter(store_, spec().memory_bytes, kTableElementsMax, 1, kTablesMax, 1);
+  wt.wasmtime_store_epoch_deadline_callback(store_, &Call::on_epoch, this, nullptr);
+  wt.wasmtime_context_set_epoch_deadline(context_, kFirstDeadlineTicks);
+  if (spec().fuel > 0) {
+    if (wasmtime_error_t *error = wt.wasmtime_context_set_fuel(context_, spec().fuel)) {
+      classify(nullptr, error);
+      return false;
+    }
+  }
+  if (spec().abi == Abi::Command) {
+    wasi_ = std::make_unique<Wasi>(*this);
+    if (std::string why = wasi_->open_scratch(); !why.empty()) {
+      out_.fail(Failure::Scratch, std::move(why));
+      return false;
+    }
+  }
+  return instantiate() && find_exports();
+}
+
+bool Call::instantiate() {
+  wasm_trap_t *trap = nullptr;
+  wasmtime_error_t *error = wt.wasmtime_instance_pre_instantiate(source_->pre, context_, &instance_, &trap);
+  if (trap == nullptr && error == nullptr) {
+    return true;
+  }
+  if (trap == nullptr && stop_ == Stop::None && !host_failed_ && !(wasi_ && wasi_->exited())) {
+    describe_failure(out_, nullptr, error);
+    out_.fail(Failure::Instantiation, out_.message);
+  } else if (wasi_) {
+    settle_command(trap, error);
+  } else {
+    classify(trap, error);
+  }
+  return false;
+}
+
+bool Call::export_func(const char *name, wasmtime_func_t &out) {
+  wasmtime_extern_t item{};
+  if (!wt.wasmtime_instance_export_get(context_, &instance_, name, std::strlen(name), &item) ||
+      item.kind != kExternFunc) {
+    out_.fail(Failure::Instantiation, std::string("the module does not export the function ") + name);
+    return false;
+  }
+  out = item.of.func;
+  return true;
+}
+
+bool Call::find_exports() {
+  wasmtime_extern_t item{};
+  if (!wt.wasmtime_instance_export_get(context_, &instance_, "memory", 6, &item) || item.kind != kExternMemory) {
+    out_.fail(Failure::Instantiation, "the module does not export a memory");
+    return false;
+  }
+  memory_ = item.of.memory;
+  has_memory_ = true;
+  if (spec().abi == Abi::Command) {
+    return export_func("_start", entry_);
+  }
+  return export_func("edge_alloc", alloc_) && export_func("edge_handle", entry_);
+}
+
+bool Call::copy_body_in() {
+  if (body_bytes_ > UINT32_MAX) {
+    out_.fail(Failure::BadOutput, "the body does not fit a 32-bit memory");
+    return false;
+  }
+  wasmtime_val_raw_t value{};
+  value.i32 = static_cast<std::int32_t>(static_cast<std::uint32_t>(body_bytes_));
+  wasm_trap_t *trap = nullptr;
+  wasmtime_error_t *error = wt.wasmtime_func_call_unchecked(context_, &alloc_, &value, 1, &trap);
+  if (trap != nullptr || error != nullptr) {
+    classify(trap, error);
+    return false;
+  }
+  guest_ptr_ = static_cast<std::uint32_t>(value.i32);
+  const std::uint64_t size = wt.wasmtime_memory_data_size(context_, &memory_);
+  if (!inside(guest_ptr_, body_bytes_, size)) {
+    out_.fail(Failure::BadOutput, "edge_alloc(" + std::to_string(body_bytes_) + ") returned " +
+                                      std::to_string(guest_ptr_) + ", outside the memory of " + std::to_string(size) +
+                                      " bytes");
+    return false;
+  }
+  if (body_bytes_ > 0) {
+    std::memcpy(wt.wasmtime_memory_data(context_, &memory_) + guest_ptr_, body_, body_bytes_);
+  }
+  return true;
+}
+
+void Call::copy_output_out(std::uint64_t packed) {
+  const std::uint64_t start = packed >> 32U;
+  const std::uint64_t count = packed & 0xffffffffU;
+  const std::uint64_t size = wt.wasmtime_memory_data_size(context_, &memory_);
+  if (!inside(start, count, size)) {
+    out_.fail(Failure::BadOutput, "edge_handle returned " + std::to_string(count) + " bytes at " +
+                                      std::to_string(start) + ", outside the memory of " + std::to_string(size) +
+                                      " bytes");
+  } else if (count > spec().output_bytes) {
+    out_.fail(Failure::OutputTooLarge, "the output of " + std::to_string(count) + " bytes is over the limit of " +
+                                           std::to_string(spec().output_bytes));
+  } else {
+    out_.output.append(wt.wasmtime_memory_data(context_, &memory_) + start, count);
+  }
+}
+
+void Call::run() {
+  Armed armed(ticker_);
+  try {
+    if (future_ != nullptr) { // handed over by run_inline
+      phase_ = Phase::Worker;
+      const std::int64_t resumed = now_ns();
+      while (!wt.wasmtime_call_future_poll(future_)) {
+      }
+      used_ns_ += now_ns() - resumed;
+      after_fiber();
+    } else if (phase_ = Phase::Worker; prepare()) {
+      if (spec().abi == Abi::Command) {
+        run_command();
+      } else {
+        run_bytes();
+      }
+    }
+  } catch (const std::bad_alloc &) {
+    out_.fail(Failure::Trap, "the node is out of memory");
+  }
+  finish();
+}
+
+void Call::run_bytes() {
+  if (!copy_body_in()) {
+    return;
+  }
+  wasmtime_val_raw_t values[2]{};
+  values[0].i32 = static_cast<std::int32_t>(guest_ptr_);
+  values[1].i32 = static_cast<std::int32_t>(static_cast<std::uint32_t>(body_bytes_));
+  wasm_trap_t *trap = nullptr;
+  wasmtime_error_t *error = wt.wasmtime_func_call_unchecked(context_, &entry_, values, 2, &trap);
+  if (trap != nullptr || error != nullptr) {
+    classify(trap, error);
+    return;
+  }
+  copy_output_out(static_cast<std::uint64_t>(values[0].i64));
+}
+
+void Call::run_command() {
+  wasm_trap_t *trap = nullptr;
+  wasmtime_val_raw_t none{};
+  wasmtime_error_t *error = wt.wasmtime_func_call_unchecked(context_, &entry_, &none, 1, &trap);
+  settle_command(trap, error);
+}
+
+void Call::settle_command(wasm_trap_t *trap, wasmtime_error_t *error) {
+  if (wasi_->exited() && stop_ == Stop::None && !host_failed_) {
+    drop_failure(trap, error);
+    out_.exit_code = wasi_->exit_code();
+    if (out_.exit_code != 0) {
+      out_.fail(Failure::Exit, "exit code " + std::to_string(out_.exit_code));
+    }
+  } else if (trap != nullptr || error != nullptr) {
+    classify(trap, error);
+  }
+}
+
+bool Call::run_inline() {
+  Armed armed(ticker_);
+  out_.is_inline = true;
+  phase_ = Phase::Alloc;
+  const bool ready = prepare() && (spec().abi == Abi::Command || copy_body_in());
+  if (stop_ == Stop::Overrun) {
+    reset_for_worker();
+    return false;
+  }
+  if (!ready) {
+    finish();
+    return true;
+  }
+  phase_ = Phase::Inline;
+  start_fiber();
+  const bool finished = wt.wasmtime_call_future_poll(future_);
+  used_ns_ = now_ns() - started_ns_;
+  if (!finished) {
+    out_.is_inline = false;
+    return false;
+  }
+  try {
+    after_fiber();
+  } catch (const std::bad_alloc &) {
+    out_.fail(Failure::Trap, "the node is out of memory");
+  }
+  finish();
+  return true;
+}
+
+void Call::start_fiber() {
+  if (spec().abi == Abi::Bytes) {
+    fiber_args_[0].kind = kValI32;
+    fiber_args_[0].of.i32 = static_cast<std::int32_t>(guest_ptr_);
+    fiber_args_[1].kind = kValI32;
+    fiber_args_[1].of.i32 = static_cast<std::int32_t>(static_cast<std::uint32_t>(body_bytes_));
+    future_ = wt.wasmtime_func_call_async(context_, &entry_, fiber_args_, 2, &fiber_result_, 1, &fiber_trap_,
+                                          &fiber_error_);
+  } else {
+    future_ = wt.wasmtime_func_call_async(context_, &entry_, nullptr, 0, nullptr, 0, &fiber_trap_, &fiber_error_);
+  }
+}
+
+void Call::after_fiber() {
+  wt.wasmtime_call_future_delete(future_);
+  future_ = nullptr;
+  wasm_trap_t *trap = fiber_trap_;
+  wasmtime_error_t *error = fiber_error_;
+  fiber_trap_ = nullptr;
+  fiber_error_ = nullptr;
+  if (spec().abi == Abi::Command) {
+    settle_command(trap, error);
+  } else if (trap != nullptr || error != nullptr) {
+    classify(trap, error);
+  } else {
+    copy_output_out(static_cast<std::uint64_t>(fiber_result_.of.i64));
+  }
+}
+
+void Call::classify(wasm_trap_t *trap, wasmtime_error_t *error) {
+  if (stop_ == Stop::Overrun) {
+    drop_failure(trap, error);
+    return;
+  }
+  if (host_failed_) {
+    const Failure kind = out_.failure;
+    std::string text = std::move(out_.message);
+    describe_failure(out_, trap, error);
+    out_.fail(kind, std::move(text));
+    return;
+  }
+  describe_failure(out_, trap, error);
+  if (stop_ == Stop::Deadline) {
+    const bool callers = caller_deadline_ns_ < started_ns_ + spec().wall_ns;
+    out_.fail(Failure::Deadline, callers ? std::string("the caller's deadline passed")
+                                         : "the wall limit of " + std::to_string(spec().wall_ns / kNsPerMs) +
+                                               " ms passed");
+  } else if (stop_ == Stop::Cancelled) {
+    out_.fail(Failure::Cancelled, "the call was cancelled");
+  } else if (out_.trap_code == kTrapStackOverflow) {
+    out_.failure = Failure::StackOverflow;
+  } else if (out_.trap_code == kTrapOutOfFuel) {
+    out_.failure = Failure::OutOfFuel;
+  } else {
+    out_.failure = Failure::Trap;
+  }
+}
+
+void Call::drop_store() {
+  if (future_ != nullptr) {
+    wt.wasmtime_call_future_delete(future_);
+    future_ = nullptr;
+    drop_failure(fiber_trap_, fiber_error_);
+    fiber_trap_ = nullptr;
+    fiber_error_ = nullptr;
+  }
+  if (store_ != nullptr) {
+    wt.wasmtime_store_delete(store_);
+    store_ = nullptr;
+    has_memory_ = false;
+  }
+  if (source_ != nullptr) {
+    source_->pool->release();
+    source_ = nullptr;
+  }
+}
+
+void Call::finish() {
+  if (wasi_) {
+    wasi_->take_results(out_);
+  }
+  if (out_.failure != Failure::None) {
+    out_.output = Buffer();
+  }
+  drop_store();
+  wasi_.reset();
+  out_.duration_ns = used_ns_ > 0 ? used_ns_ : now_ns() - started_ns_;
+  if (faults_before_ >= 0 && !out_.is_inline) {
+    function_->faulted(minor_faults() - faults_before_);
+  }
+  if (out_.failure == Failure::None || out_.failure == Failure::Exit) {
+    function_->record(body_bytes_, out_.duration_ns);
+  }
+}
+
+void Call::reset_for_worker() {
+  drop_store();
+  wasi_.reset();
+  out_ = Outcome();
+  stop_ = Stop::None;
+  host_failed_ = false;
+  phase_ = Phase::Worker;
+}
+
+} // namespace edgeagent

@@ -1,0 +1,138 @@
+// One invocation from admission to outcome.
+//
+// Theory of operation. A call owns a fresh store and instance. It runs in one of three phases:
+//
+//   Alloc   edge_alloc of a call that may run inline: short by contract, so YIELD is not allowed yet; if the ticker
+//           fires here the instance is dropped and the call starts again on a worker.
+//   Inline  on the event loop's thread, on a fiber: a tick makes the fiber yield and a worker resumes it.
+//   Worker  on a worker thread, or on the caller's own thread for a synchronous call.
+//
+// A store has one epoch callback (on_epoch), the one place where the wall deadline, cancellation and the inline slice
+// are decided. Rules:
+//   1. Starting again is safe: before a call has finished, nothing of it is visible outside (output, log lines and
+//      standard error are buffered in the call, scratch is private).
+//   2. Only the thread that runs the call touches it, but for `cancel()`, which sets an atomic and wakes a sleeper.
+//   3. The store is deleted, and the pool's permit given back, in finish() or in the destructor, whatever happened.
+#pragma once
+
+#include "clock.hpp"
+#include "function.hpp"
+#include "outcome.hpp"
+#include "ticker.hpp"
+#include "wasmtime_api.hpp"
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <semaphore>
+#include <string>
+#include <vector>
+
+namespace edgeagent {
+
+class Wasi;
+
+enum class Phase : std::uint8_t { Alloc, Inline, Worker };
+enum class Stop : std::uint8_t { None, Deadline, Cancelled, Overrun };
+
+class Call {
+public:
+  Call(std::shared_ptr<Function> function, Ticker &ticker, const std::uint8_t *body, std::size_t body_bytes,
+       std::int64_t caller_deadline_ns);
+  Call(const Call &) = delete;
+  Call &operator=(const Call &) = delete;
+  ~Call();
+
+  void use_args(std::vector<std::string> args) {
+    args_ = std::move(args);
+    has_args_ = true;
+  }
+
+  // Runs to the end on this thread.
+  void run();
+  // Runs on a fiber on this thread for at most about one tick. False: a worker must call run().
+  bool run_inline();
+
+  // From any thread.
+  void cancel();
+  bool cancelled() const { return cancel_word_.load(std::memory_order_acquire) != 0; }
+  // Waits until `until_ns`, the deadline or cancellation, whichever is first; false when the call must stop.
+  bool sleep_until(std::int64_t until_ns);
+  // Sets the reason to stop if there is one now.
+  bool must_stop();
+
+  const std::shared_ptr<Function> &function() const { return function_; }
+  const FunctionSpec &spec() const { return function_->spec(); }
+  const std::vector<std::string> &args() const { return has_args_ ? args_ : spec().args; }
+  const std::uint8_t *body() const { return body_; }
+  std::size_t body_bytes() const { return body_bytes_; }
+  Outcome &out() { return out_; }
+  Wasi *wasi() { return wasi_.get(); }
+  // The exported memory once the instance exists, else null (a start function is running).
+  const wasmtime_memory_t *memory() const { return has_memory_ ? &memory_ : nullptr; }
+  std::int64_t deadline_ns() const { return deadline_ns_; }
+
+  // A host function that ends the guest says why here and returns a trap.
+  void fail_from_host(Failure kind, std::string text);
+
+  std::uint64_t id = 0;
+  void *owner = nullptr;              // what keeps the body alive; belongs to the bindings
+  std::binary_semaphore *done = nullptr; // a synchronous caller that waits for a worker
+
+private:
+  static wasmtime_error_t *on_epoch(wasmtime_context_t *context, void *env, std::uint64_t *delta, std::uint8_t *kind);
+
+  bool prepare();
+  bool instantiate();
+  bool find_exports();
+  bool copy_body_in();
+  void copy_output_out(std::uint64_t packed);
+  void run_bytes();
+  void run_command();
+  void start_fiber();
+  void after_fiber();
+  void settle_command(wasm_trap_t *trap, wasmtime_error_t *error);
+  void classify(wasm_trap_t *trap, wasmtime_error_t *error);
+  void drop_store();
+  void finish();
+  void reset_for_worker();
+  bool export_func(const char *name, wasmtime_func_t &out);
+
+  std::shared_ptr<Function> function_;
+  Ticker &ticker_;
+  const std::uint8_t *body_;
+  std::size_t body_bytes_;
+  std::int64_t caller_deadline_ns_;
+  std::int64_t deadline_ns_ = 0;
+  std::int64_t started_ns_ = 0;
+  std::int64_t used_ns_ = 0; // run time before a hand-over
+  long faults_before_ = -1;
+  std::vector<std::string> args_;
+  bool has_args_ = false;
+  bool has_memory_ = false;
+  bool host_failed_ = false;
+  Phase phase_ = Phase::Worker;
+  Stop stop_ = Stop::None;
+  std::atomic<std::uint32_t> cancel_word_{0};
+
+  const Source *source_ = nullptr;
+  wasmtime_store_t *store_ = nullptr;
+  wasmtime_context_t *context_ = nullptr;
+  wasmtime_instance_t instance_{};
+  wasmtime_memory_t memory_{};
+  wasmtime_func_t alloc_{};
+  wasmtime_func_t entry_{};
+  std::uint32_t guest_ptr_ = 0;
+
+  // A fiber's arguments and results must outlive it.
+  wasmtime_call_future_t *future_ = nullptr;
+  wasmtime_val_t fiber_args_[2]{};
+  wasmtime_val_t fiber_result_{};
+  wasm_trap_t *fiber_trap_ = nullptr;
+  wasmtime_error_t *fiber_error_ = nullptr;
+
+  std::unique_ptr<Wasi> wasi_;
+  Outcome out_;
+};
+
+} // namespace edgeagent

@@ -1,0 +1,222 @@
+#include "engine.hpp"
+
+#include "host_functions.hpp"
+#include "wasi/wasi.hpp"
+#include "wasm_text.hpp"
+
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <climits>
+#include <stdexcept>
+#include <utility>
+
+namespace edgeagent {
+
+Engine::Engine(int workers) {
+  event_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (event_fd_ < 0) {
+    throw std::runtime_error("cannot make an eventfd");
+  }
+  ticker_.start();
+  start_workers(workers);
+}
+
+Engine::~Engine() {
+  stop();
+  for (const std::unique_ptr<Pool> &pool : pools_) {
+    wt.wasmtime_linker_delete(pool->linker);
+    wt.wasm_engine_delete(pool->engine);
+  }
+  ::close(event_fd_);
+}
+
+void Engine::start_workers(int count) {
+  pthread_attr_t attributes{};
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, kWorkerStackBytes);
+  for (int i = 0; i < count; ++i) {
+    pthread_t thread{};
+    const auto entry = [](void *self) -> void * {
+      static_cast<Engine *>(self)->worker();
+      return nullptr;
+    };
+    if (pthread_create(&thread, &attributes, entry, this) == 0) {
+      workers_.push_back(thread);
+    }
+  }
+  pthread_attr_destroy(&attributes);
+  if (workers_.empty()) {
+    throw std::runtime_error("cannot start a worker thread");
+  }
+}
+
+std::size_t Engine::add_pool(wasm_engine_t *engine, int slots, bool is_large) {
+  auto pool = std::make_unique<Pool>();
+  pool->engine = wt.wasmtime_engine_clone(engine);
+  pool->linker = wt.wasmtime_linker_new(pool->engine);
+  pool->slots = slots;
+  pool->is_large = is_large;
+  pools_.push_back(std::move(pool)); // owned from here, also when a definition below throws
+  define_edge_log(pools_.back()->linker);
+  define_wasi(pools_.back()->linker);
+  if (!ticker_.add_engine(pools_.back()->engine)) {
+    throw std::runtime_error("too many engines");
+  }
+  return pools_.size() - 1;
+}
+
+std::shared_ptr<Function> Engine::load(FunctionSpec spec, const std::string &code_path,
+                                       const std::vector<std::size_t> &pools) {
+  auto function = std::make_shared<Function>(std::move(spec));
+  std::string why;
+  for (const std::size_t i : pools) {
+    if (std::string refused = function->add_source(*pools_.at(i), code_path); !refused.empty()) {
+      why = std::move(refused);
+    }
+  }
+  if (!function->has_source()) {
+    throw std::runtime_error(why.empty() ? "no pool to load into" : why);
+  }
+  return function;
+}
+
+std::shared_ptr<Call> Engine::make_call(std::shared_ptr<Function> function, const std::uint8_t *body,
+                                        std::size_t body_bytes, std::int64_t wall_ns) {
+  const std::int64_t deadline = wall_ns > 0 ? now_ns() + wall_ns : INT64_MAX;
+  auto call = std::make_shared<Call>(std::move(function), ticker_, body, body_bytes, deadline);
+  call->id = next_id_.fetch_add(1, std::memory_order_relaxed);
+  return call;
+}
+
+void Engine::run(const std::shared_ptr<Call> &call) {
+  if (call->spec().stack_bytes <= kCallerStackMax) {
+    call->run();
+    return;
+  }
+  std::binary_semaphore done(0);
+  call->done = &done;
+  submit(call);
+  done.acquire();
+}
+
+bool Engine::start(const std::shared_ptr<Call> &call, bool may_inline) {
+  if (may_inline && call->function()->may_run_inline(call->body_bytes())) {
+    if (call->run_inline()) {
+      counters_.inline_calls.fetch_add(1, std::memory_order_relaxed);
+      return true;
+    }
+    counters_.inline_overruns.fetch_add(1, std::memory_order_relaxed);
+    call->function()->overran(call->body_bytes());
+  }
+  submit(call);
+  return false;
+}
+
+void Engine::submit(const std::shared_ptr<Call> &call) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    in_flight_.emplace(call->id, call);
+    if (stopped()) {
+      call->cancel();
+    }
+    queue_.push_back(call);
+  }
+  wake_.notify_one();
+}
+
+void Engine::cancel(std::uint64_t id) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto found = in_flight_.find(id);
+  if (found != in_flight_.end()) {
+    found->second->cancel();
+  }
+}
+
+void Engine::worker() {
+  prctl(PR_SET_NAME, "edge-worker");
+  for (;;) {
+    std::shared_ptr<Call> call;
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      wake_.wait(lock, [this] { return !queue_.empty() || stopped(); });
+      if (queue_.empty()) {
+        return;
+      }
+      call = std::move(queue_.front());
+      queue_.pop_front();
+    }
+    counters_.workers_busy.fetch_add(1, std::memory_order_relaxed);
+    counters_.worker_calls.fetch_add(1, std::memory_order_relaxed);
+    call->run();
+    counters_.workers_busy.fetch_sub(1, std::memory_order_relaxed);
+    complete(std::move(call));
+  }
+}
+
+void Engine::complete(std::shared_ptr<Call> call) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    in_flight_.erase(call->id);
+  }
+  if (call->done != nullptr) {
+    call->done->release();
+    return;
+  }
+  bool was_empty = false;
+  {
+    const std::lock_guard<std::mutex> lock(done_mutex_);
+    was_empty = done_.empty();
+    done_.push_back(std::move(call));
+  }
+  if (was_empty) {
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const ssize_t written = ::write(event_fd_, &one, sizeof(one));
+  }
+}
+
+std::vector<std::shared_ptr<Call>> Engine::take_done() {
+  std::uint64_t count = 0;
+  [[maybe_unused]] const ssize_t got = ::read(event_fd_, &count, sizeof(count));
+  std::vector<std::shared_ptr<Call>> done;
+  const std::lock_guard<std::mutex> lock(done_mutex_);
+  done.swap(done_);
+  return done;
+}
+
+void Engine::stop() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (joined_) {
+      return;
+    }
+    joined_ = true;
+    stopping_.store(true, std::memory_order_release);
+    for (const auto &[id, call] : in_flight_) {
+      call->cancel();
+    }
+  }
+  ticker_.tick();
+  wake_.notify_all();
+  for (const pthread_t thread : workers_) {
+    pthread_join(thread, nullptr);
+  }
+  ticker_.stop();
+}
+
+int Engine::live_instances() const {
+  int live = 0;
+  for (const std::unique_ptr<Pool> &pool : pools_) {
+    live += pool->live.load(std::memory_order_relaxed);
+  }
+  return live;
+}
+
+std::size_t Engine::queued() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return queue_.size();
+}
+
+} // namespace edgeagent

@@ -1,0 +1,90 @@
+// The engine: pools of instances, the ticker, worker threads, and one batched eventfd for completions.
+//
+// Workers never take the GIL: they resolve nothing, they append finished calls to a list and write the eventfd when
+// the list was empty. The event loop's reader takes the whole list (take_done).
+//
+// Exit order (stop): no new calls; every call cancelled; one tick; workers and ticker joined; what is left in the
+// queue and the list handed to the last take_done.
+#pragma once
+
+#include "call.hpp"
+#include "ticker.hpp"
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+namespace edgeagent {
+
+struct EngineCounters {
+  std::atomic<std::uint64_t> inline_calls{0};
+  std::atomic<std::uint64_t> worker_calls{0};
+  std::atomic<std::uint64_t> inline_overruns{0};
+  std::atomic<int> workers_busy{0};
+};
+
+class Engine {
+public:
+  explicit Engine(int workers);
+  Engine(const Engine &) = delete;
+  Engine &operator=(const Engine &) = delete;
+  ~Engine();
+
+  // Clones the raw engine handle that Python made, and defines the host functions for it.
+  std::size_t add_pool(wasm_engine_t *engine, int slots, bool is_large);
+  // Throws std::runtime_error with wasmtime's text when no pool takes the module.
+  std::shared_ptr<Function> load(FunctionSpec spec, const std::string &code_path, const std::vector<std::size_t> &pools);
+
+  std::shared_ptr<Call> make_call(std::shared_ptr<Function> function, const std::uint8_t *body, std::size_t body_bytes,
+                                  std::int64_t wall_ns);
+  // Synchronous, on this thread; on a worker when the function's stack is larger than a caller may have.
+  void run(const std::shared_ptr<Call> &call);
+  // Event loop's thread. True: finished. False: a worker has it, its id comes back through take_done.
+  bool start(const std::shared_ptr<Call> &call, bool may_inline);
+  void cancel(std::uint64_t id);
+  std::vector<std::shared_ptr<Call>> take_done();
+  int event_fd() const { return event_fd_; }
+
+  void stop(); // idempotent
+  bool stopped() const { return stopping_.load(std::memory_order_acquire); }
+
+  int live_instances() const;
+  std::size_t queued();
+  int workers() const { return static_cast<int>(workers_.size()); }
+  const EngineCounters &counters() const { return counters_; }
+
+private:
+  // A synchronous call on a thread that we did not make must leave room for the thread's own frames.
+  static constexpr std::size_t kCallerStackMax = 2 << 20;
+  static constexpr std::size_t kWorkerStackBytes = 10 << 20;
+
+  void submit(const std::shared_ptr<Call> &call);
+  void worker();
+  void complete(std::shared_ptr<Call> call);
+  void start_workers(int count);
+
+  Ticker ticker_;
+  std::vector<std::unique_ptr<Pool>> pools_;
+  std::vector<pthread_t> workers_;
+  std::atomic<bool> stopping_{false};
+  bool joined_ = false;
+  std::atomic<std::uint64_t> next_id_{1};
+  int event_fd_ = -1;
+  EngineCounters counters_;
+
+  std::mutex mutex_; // guards queue_ and in_flight_
+  std::condition_variable wake_;
+  std::deque<std::shared_ptr<Call>> queue_;
+  std::unordered_map<std::uint64_t, std::shared_ptr<Call>> in_flight_;
+
+  std::mutex done_mutex_;
+  std::vector<std::shared_ptr<Call>> done_;
+};
+
+} // namespace edgeagent
