@@ -2,7 +2,7 @@
 
 Switches, all from the environment:
 
-- ``EDGEAGENT_COMPILE``: ``auto`` (default: build it, and where that fails say so in one line and install without it),
+- ``EDGEAGENT_COMPILE``: ``auto`` (default: build it; where that fails say so in one line and install without it),
   ``always`` (a failure is an error), ``never`` (do not try).
 - ``EDGEAGENT_SANITIZE``: for instance ``address,undefined``; unoptimised enough to read, with frame pointers.
 - ``EDGEAGENT_COVERAGE=1``: gcov instrumentation.
@@ -112,7 +112,7 @@ def needs_recompile(obj: str, source: str) -> bool:
 
 
 class BuildExt(build_ext):
-    """build_ext that keeps the objects of each variant apart, and says in one line when it goes on without."""
+    """build_ext that keeps the objects of each variant apart, and says so when it goes on without."""
 
     def finalize_options(self) -> None:
         super().finalize_options()

@@ -1,0 +1,50 @@
+# The commands of the repository. Each does its own set-up in .venv (tools/setup-venv) and says what it lacks.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+export VENV ?= .venv
+PY := $(VENV)/bin/python
+ARGS ?=
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+.PHONY: demo
+demo: ## set-up, then one round of the wildfire example; ARGS=--keep serves on
+	@tools/setup-venv cli demo
+	@$(VENV)/bin/edgeagent demo $(if $(filter --keep,$(ARGS)),,--once) $(filter-out --once,$(ARGS))
+
+.PHONY: test
+test: ## set-up, then the whole test suite; ARGS go to pytest
+	@tools/setup-venv cli demo test
+	@tools/run-tests $(ARGS)
+
+.PHONY: check
+check: ## ruff, mypy --strict, import-linter, architecture rules, native warnings as errors, clang-tidy
+	@tools/setup-venv cli demo test check
+	@tools/check
+
+.PHONY: check-native
+check-native: ## the native tests under ASan and UBSan; aarch64 compile check
+	@tools/setup-venv cli demo test
+	@tools/check-native
+
+.PHONY: native
+native: ## the C++ extension alone, and a failure is an error
+	@EDGEAGENT_COMPILE=always tools/setup-venv cli demo
+
+.PHONY: wheel
+wheel: ## a wheel for this Python and machine, under dist/
+	@tools/setup-venv cli demo
+	@$(PY) -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	@ls -1 dist/*.whl
+
+.PHONY: clean
+clean: ## removes what the other commands made, the environment too
+	rm -rf $(VENV) build dist *.egg-info demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -f edgeagent/native/_core.*.so
+	find edgeagent tests tools examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# make guests: rebuilds the example functions where a wasm toolchain is present
+-include examples/guests.mk
