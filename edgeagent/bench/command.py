@@ -1,0 +1,90 @@
+"""The verb ``edgeagent bench NAME``: arguments, run, output. The cli room calls these two functions."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import fnmatch
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+
+from edgeagent.bench.harness import BUDGET_S, Bench, Case, Options, Progress, run_cases
+from edgeagent.bench.machine import busy_share, describe_machine
+from edgeagent.bench.report import Report, table
+
+__all__ = ["BENCHMARKS", "add_arguments", "run"]
+
+
+def _invoke() -> Sequence[Case]:
+    from edgeagent.bench.invoke import cases
+
+    return cases()
+
+
+# One entry a benchmark; the modules are imported only when asked for.
+BENCHMARKS: dict[str, Callable[[], Sequence[Case]]] = {"invoke": _invoke}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``bench``; ``--json`` is added unless the parser has it already."""
+    parser.add_argument("name", choices=sorted(BENCHMARKS), help="which benchmark")
+    if "--json" not in parser._option_string_actions:
+        parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    parser.add_argument("--out", metavar="F", type=Path, help="also write the JSON document to this file")
+    parser.add_argument("--full", action="store_true", help="more rounds, no limit of 5 minutes")
+    parser.add_argument("--case", metavar="GLOB", default="*", help="only the cases whose name matches")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the order of the rounds (default 1)")
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _write(path: Path, text: bytes) -> None:
+    """Write whole or not at all: a half result is worse than none."""
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_bytes(text)
+    os.replace(beside, path)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run a benchmark; returns 0, 1 when a case failed or the run was interrupted, 2 on wrong usage."""
+    cases = BENCHMARKS[args.name]()
+    if not any(fnmatch.fnmatchcase(case.name, args.case) for case in cases):
+        names = ", ".join(case.name for case in cases)
+        print(f"edgeagent bench: no case matches {args.case!r}; there are: {names}", file=sys.stderr)
+        return 2
+    if args.out is not None and not args.out.parent.is_dir():
+        print(f"edgeagent bench: no such directory: {args.out.parent}", file=sys.stderr)
+        return 2
+    progress = Progress()
+    machine = describe_machine(busy_share())
+    if machine["busy"]:
+        progress.say(f"warning: this machine is busy ({machine['busy_share_before']:.0%}); the figures will be noisy")
+    options = Options(
+        full=args.full, pattern=args.case, seed=args.seed, budget_s=math.inf if args.full else BUDGET_S
+    )
+    report = Report(
+        benchmark=args.name,
+        machine=machine,
+        date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        seed=args.seed,
+        full=args.full,
+    )
+    before = signal.signal(signal.SIGTERM, _interrupt)  # servers that we started must not outlive us
+    try:
+        good = run_cases(cases, Bench(options=options, progress=progress), report)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    document = msgspec.json.format(msgspec.json.encode(report), indent=2)
+    if args.out is not None:
+        _write(args.out, document + b"\n")
+    print(document.decode() if args.json else table(report))
+    return 0 if good else 1

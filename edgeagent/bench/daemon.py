@@ -1,0 +1,52 @@
+"""Our daemon as a process of its own, the way a user runs it: default configuration, own state directory."""
+
+from __future__ import annotations
+
+import http.client
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgeagent.bench.processes import ServerFailed, ServerProcess, free_port, server
+
+__all__ = ["daemon", "daemon_command", "daemon_env", "deploy"]
+
+
+def daemon_command(module: str = "edgeagent", *args: str) -> list[str]:
+    return [sys.executable, "-m", module, *(args or ("run",))]
+
+
+def daemon_env(folder: Path, port: int) -> dict[str, str]:
+    """The environment of a daemon whose state and cache lie in ``folder``, with all else at its default."""
+    package = str(Path(__file__).resolve().parents[2])
+    return {
+        "EDGEAGENT_HTTP_LISTEN": f"127.0.0.1:{port}",
+        "EDGEAGENT_NODE_STATE_DIR": str(folder / "state"),
+        "EDGEAGENT_NODE_CACHE_DIR": str(folder / "cache"),
+        # The same package as this process runs, installed or not.
+        "PYTHONPATH": package,
+    }
+
+
+@contextmanager
+def daemon(folder: Path, path: str = "/functions/add1") -> Iterator[ServerProcess]:
+    """A daemon that listens, nothing deployed yet."""
+    port = free_port()
+    with server(
+        daemon_command(), port=port, path=path, folder=folder, env=daemon_env(folder, port), check=False
+    ) as process:
+        yield process
+
+
+def deploy(port: int, name: str, wasm: bytes) -> None:
+    """PUT a function; raises ServerFailed unless the daemon takes it."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("PUT", f"/v1/functions/{name}", wasm, {"Content-Type": "application/wasm"})
+        reply = connection.getresponse()
+        answer = reply.read()
+    finally:
+        connection.close()
+    if reply.status not in (200, 201):
+        raise ServerFailed(f"deploy of {name}: status {reply.status}: {answer[:300]!r}")
