@@ -125,14 +125,30 @@ bool Call::prepare() {
       return false;
     }
   }
-  if (spec().abi == Abi::Command) {
+  if (spec().abi == Abi::Command || spec().needs_wasi) {
     wasi_ = std::make_unique<Wasi>(*this);
     if (std::string why = wasi_->open_scratch(); !why.empty()) {
       out_.fail(Failure::Scratch, std::move(why));
       return false;
     }
   }
-  return instantiate() && find_exports();
+  return instantiate() && find_exports() && (!spec().has_initialize || initialize());
+}
+
+// WASI reactors (C libraries built with -mexec-model=reactor) want their constructors run before anything else.
+bool Call::initialize() {
+  wasmtime_func_t function{};
+  if (!export_func("_initialize", function)) {
+    return false;
+  }
+  wasm_trap_t *trap = nullptr;
+  wasmtime_val_raw_t none{};
+  wasmtime_error_t *error = wt.wasmtime_func_call_unchecked(context_, &function, &none, 1, &trap);
+  if (trap == nullptr && error == nullptr) {
+    return true;
+  }
+  settle_failure(trap, error);
+  return false;
 }
 
 bool Call::instantiate() {
@@ -144,10 +160,8 @@ bool Call::instantiate() {
   if (trap == nullptr && stop_ == Stop::None && !host_failed_ && !(wasi_ && wasi_->exited())) {
     describe_failure(out_, nullptr, error);
     out_.fail(Failure::Instantiation, out_.message);
-  } else if (wasi_) {
-    settle_command(trap, error);
   } else {
-    classify(trap, error);
+    settle_failure(trap, error);
   }
   return false;
 }
@@ -187,7 +201,7 @@ bool Call::copy_body_in() {
   wasm_trap_t *trap = nullptr;
   wasmtime_error_t *error = wt.wasmtime_func_call_unchecked(context_, &alloc_, &value, 1, &trap);
   if (trap != nullptr || error != nullptr) {
-    classify(trap, error);
+    settle_failure(trap, error);
     return false;
   }
   guest_ptr_ = static_cast<std::uint32_t>(value.i32);
@@ -225,6 +239,7 @@ void Call::run() {
   try {
     if (future_ != nullptr) { // handed over by run_inline
       phase_ = Phase::Worker;
+      faults_before_ = -1; // counted on another thread
       const std::int64_t resumed = now_ns();
       while (!wt.wasmtime_call_future_poll(future_)) {
       }
@@ -253,7 +268,7 @@ void Call::run_bytes() {
   wasm_trap_t *trap = nullptr;
   wasmtime_error_t *error = wt.wasmtime_func_call_unchecked(context_, &entry_, values, 2, &trap);
   if (trap != nullptr || error != nullptr) {
-    classify(trap, error);
+    settle_failure(trap, error);
     return;
   }
   copy_output_out(static_cast<std::uint64_t>(values[0].i64));
@@ -263,18 +278,21 @@ void Call::run_command() {
   wasm_trap_t *trap = nullptr;
   wasmtime_val_raw_t none{};
   wasmtime_error_t *error = wt.wasmtime_func_call_unchecked(context_, &entry_, &none, 1, &trap);
-  settle_command(trap, error);
+  if (trap != nullptr || error != nullptr) {
+    settle_failure(trap, error);
+  }
 }
 
-void Call::settle_command(wasm_trap_t *trap, wasmtime_error_t *error) {
-  if (wasi_->exited() && stop_ == Stop::None && !host_failed_) {
-    drop_failure(trap, error);
-    out_.exit_code = wasi_->exit_code();
-    if (out_.exit_code != 0) {
-      out_.fail(Failure::Exit, "exit code " + std::to_string(out_.exit_code));
-    }
-  } else if (trap != nullptr || error != nullptr) {
+// Exit is how a command ends; for a bytes function it is a failure, with whatever code: there is no output then.
+void Call::settle_failure(wasm_trap_t *trap, wasmtime_error_t *error) {
+  if (wasi_ == nullptr || !wasi_->exited() || stop_ != Stop::None || host_failed_) {
     classify(trap, error);
+    return;
+  }
+  drop_failure(trap, error);
+  out_.exit_code = wasi_->exit_code();
+  if (out_.exit_code != 0 || spec().abi == Abi::Bytes) {
+    out_.fail(Failure::Exit, "exit code " + std::to_string(out_.exit_code));
   }
 }
 
@@ -328,11 +346,9 @@ void Call::after_fiber() {
   wasmtime_error_t *error = fiber_error_;
   fiber_trap_ = nullptr;
   fiber_error_ = nullptr;
-  if (spec().abi == Abi::Command) {
-    settle_command(trap, error);
-  } else if (trap != nullptr || error != nullptr) {
-    classify(trap, error);
-  } else {
+  if (trap != nullptr || error != nullptr) {
+    settle_failure(trap, error);
+  } else if (spec().abi == Abi::Bytes) {
     copy_output_out(static_cast<std::uint64_t>(fiber_result_.of.i64));
   }
 }
@@ -395,7 +411,7 @@ void Call::finish() {
   drop_store();
   wasi_.reset();
   out_.duration_ns = used_ns_ > 0 ? used_ns_ : now_ns() - started_ns_;
-  if (faults_before_ >= 0 && !out_.is_inline) {
+  if (faults_before_ >= 0) {
     function_->faulted(minor_faults() - faults_before_);
   }
   if (out_.failure == Failure::None || out_.failure == Failure::Exit) {

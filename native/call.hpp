@@ -74,6 +74,8 @@ public:
 
   // A host function that ends the guest says why here and returns a trap.
   void fail_from_host(Failure kind, std::string text);
+  // Ends a call that no thread will run any more.
+  void abandon() { out_.fail(Failure::Cancelled, "the engine was closed"); }
 
   std::uint64_t id = 0;
   void *owner = nullptr;              // what keeps the body alive; belongs to the bindings
@@ -85,13 +87,14 @@ private:
   bool prepare();
   bool instantiate();
   bool find_exports();
+  bool initialize();
   bool copy_body_in();
   void copy_output_out(std::uint64_t packed);
   void run_bytes();
   void run_command();
   void start_fiber();
   void after_fiber();
-  void settle_command(wasm_trap_t *trap, wasmtime_error_t *error);
+  void settle_failure(wasm_trap_t *trap, wasmtime_error_t *error);
   void classify(wasm_trap_t *trap, wasmtime_error_t *error);
   void drop_store();
   void finish();

@@ -116,15 +116,21 @@ bool Engine::start(const std::shared_ptr<Call> &call, bool may_inline) {
 }
 
 void Engine::submit(const std::shared_ptr<Call> &call) {
+  bool taken = false;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    in_flight_.emplace(call->id, call);
-    if (stopped()) {
-      call->cancel();
+    taken = !joined_;
+    if (taken) {
+      in_flight_.emplace(call->id, call);
+      queue_.push_back(call);
     }
-    queue_.push_back(call);
   }
-  wake_.notify_one();
+  if (taken) {
+    wake_.notify_one();
+  } else {
+    call->abandon();
+    complete(call);
+  }
 }
 
 void Engine::cancel(std::uint64_t id) {

@@ -50,6 +50,8 @@ struct FunctionSpec {
   std::uint64_t scratch_bytes_max = 0;
   bool may_block = false; // imports something that can wait: never inline
   bool has_start = false; // instantiation runs guest code: never inline
+  bool needs_wasi = false;     // a bytes function that was linked with a WASI library
+  bool has_initialize = false; // exports _initialize
 };
 
 // Recent run times of one input-size class. A class runs inline when at least 32 runs are known, at most one of the

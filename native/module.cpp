@@ -200,6 +200,8 @@ FunctionSpec make_spec(const py::dict &d) {
   spec.scratch_bytes_max = d["scratch_bytes_max"].cast<std::uint64_t>();
   spec.may_block = d["may_block"].cast<bool>();
   spec.has_start = d["has_start"].cast<bool>();
+  spec.needs_wasi = d["needs_wasi"].cast<bool>();
+  spec.has_initialize = d["has_initialize"].cast<bool>();
   return spec;
 }
 

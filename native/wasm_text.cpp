@@ -1,6 +1,7 @@
 #include "wasm_text.hpp"
 
 #include <array>
+#include <cstdint>
 #include <cstdio>
 #include <string_view>
 
@@ -32,9 +33,12 @@ std::vector<std::string> take_frames(wasm_frame_vec_t &frames) {
     std::string line = name != nullptr && name->size > 0
                            ? std::string(name->data, name->size < kNameMax ? name->size : kNameMax)
                            : "<wasm function " + std::to_string(wt.wasm_frame_func_index(frame)) + ">";
-    std::array<char, 32> offset{};
-    std::snprintf(offset.data(), offset.size(), " @ 0x%zx", wt.wasm_frame_module_offset(frame));
-    lines.push_back(line + offset.data());
+    if (const std::size_t at = wt.wasm_frame_module_offset(frame); at != SIZE_MAX) { // SIZE_MAX: not known
+      std::array<char, 32> offset{};
+      std::snprintf(offset.data(), offset.size(), " @ 0x%zx", at);
+      line += offset.data();
+    }
+    lines.push_back(std::move(line));
   }
   wt.wasm_frame_vec_delete(&frames);
   return lines;

@@ -260,4 +260,6 @@ def _spec_dict(spec: LoadSpec) -> dict[str, Any]:
         "scratch_bytes_max": spec.scratch_bytes_max,
         "may_block": _may_block(spec.info),
         "has_start": spec.info.has_start,
+        "needs_wasi": any(item.module == "wasi_snapshot_preview1" for item in spec.info.imports),
+        "has_initialize": any(item.name == "_initialize" for item in spec.info.exports),
     }
