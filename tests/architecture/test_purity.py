@@ -1,7 +1,7 @@
 """The pure modules named in pyproject.toml exist and import nothing impure themselves.
 
-``make check`` asks import-linter, which follows imports through other modules; this is the same rule one level
-deep, in every run of the tests, and a guard against a list that names modules that have moved.
+``make check`` asks import-linter, which follows imports through other modules; this is the same rule, one
+level deep, in every run of the tests, and a guard against a list that names modules that have moved.
 """
 
 from __future__ import annotations
