@@ -1,7 +1,7 @@
 """The baseline ``aiohttp-bare``: the same HTTP library and loop as the daemon, and nothing else.
 
-The handler adds 1 to every byte with ``bytes.translate``: what HTTP alone costs in this Python, an upper bound for
-any daemon built on it. Run as ``python -m edgeagent.bench.bare_server PORT``.
+The handler adds 1 to every byte with ``bytes.translate``: what HTTP alone costs in this Python, an upper
+bound for any daemon built on it. Run as ``python -m edgeagent.bench.bare_server PORT``.
 """
 
 from __future__ import annotations

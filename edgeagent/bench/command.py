@@ -6,7 +6,6 @@ import argparse
 import datetime
 import fnmatch
 import math
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -43,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=1, help="seed of the order of the rounds (default 1)")
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
+def _interrupt(_signum: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
@@ -51,7 +50,7 @@ def _write(path: Path, text: bytes) -> None:
     """Write whole or not at all: a half result is worse than none."""
     beside = path.with_name(path.name + ".tmp")
     beside.write_bytes(text)
-    os.replace(beside, path)
+    beside.replace(path)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
     progress = Progress()
     machine = describe_machine(busy_share())
     if machine["busy"]:
-        progress.say(f"warning: this machine is busy ({machine['busy_share_before']:.0%}); the figures will be noisy")
+        share = machine["busy_share_before"]
+        progress.say(f"warning: this machine is busy ({share:.0%}), the figures will be noisy")
     options = Options(
         full=args.full, pattern=args.case, seed=args.seed, budget_s=math.inf if args.full else BUDGET_S
     )

@@ -23,7 +23,9 @@ _MODULE = """
   (func (export "edge_handle") (param $ptr i32) (param $len i32) (result i64)
     (local $at i32) (local $end i32)
     {work}
-    (i64.or (i64.shl (i64.extend_i32_u (local.get $ptr)) (i64.const 32)) (i64.extend_i32_u (local.get $len)))))
+    (i64.or
+      (i64.shl (i64.extend_i32_u (local.get $ptr)) (i64.const 32))
+      (i64.extend_i32_u (local.get $len)))))
 """
 
 _ADD1 = """

@@ -2,12 +2,14 @@
 
 Theory of operation:
 
-1. A case opens its contestants (ours and the baselines), each a *sampler*: a callable that takes one round's sample.
-2. A round calls every sampler once, in an order drawn from a seeded generator, so that drift of the machine (heat,
-   neighbours) falls on all alike. Warm-up is the opener's job; the first ``warm_up_rounds`` are thrown away besides.
+1. A case opens its contestants (ours and the baselines), each a *sampler*: a callable that takes one
+   round's sample.
+2. A round calls every sampler once, in an order drawn from a seeded generator, so that drift of the machine
+   (heat, neighbours) falls on all alike. Warm-up is the opener's job; the first ``warm_up_rounds`` are
+   thrown away besides.
 3. The value of a case is the median over rounds, with its order-statistic interval (``stats.py``).
-4. A round that would start after the time budget does not start once ``ROUNDS_MIN`` rounds are there; a case that
-   would start after it is listed under ``skipped``.
+4. A round that would start after the time budget does not start once ``ROUNDS_MIN`` rounds are there; a
+   case that would start after it is listed under ``skipped``.
 5. A baseline that fails is dropped and named under ``skipped``. When ours fails, the case fails.
 """
 
@@ -110,7 +112,7 @@ class Bench:
         self._stack.close()
 
 
-def no_more_fields(rounds: Rounds, bench: Bench) -> dict[str, Any]:
+def no_more_fields(_rounds: Rounds, _bench: Bench) -> dict[str, Any]:
     """The ``fields`` of a case that publishes nothing beyond the contract."""
     return {}
 
@@ -119,9 +121,9 @@ def no_more_fields(rounds: Rounds, bench: Bench) -> dict[str, Any]:
 class Case:
     """One line of the benchmark.
 
-    ``open`` yields the samplers: ``ours``, the baselines by name, and helpers whose name begins with ``_``, which
-    are interleaved like the rest but published only by ``fields``. Cases of one ``group`` that follow each other
-    keep their shared resources. ``memory_bytes`` is what the case needs at its peak.
+    ``open`` yields the samplers: ``ours``, the baselines by name, and helpers whose name begins with ``_``,
+    which are interleaved like the rest but published only by ``fields``. Cases of one ``group`` that follow
+    each other keep their shared resources. ``memory_bytes`` is what the case needs at its peak.
     """
 
     name: str
@@ -186,7 +188,8 @@ def _document(case: Case, rounds: Rounds, bench: Bench) -> dict[str, Any]:
 def _refusal(case: Case, deadline: float) -> str:
     quarter = available_memory_bytes() // 4
     if case.memory_bytes > quarter:
-        return f"needs {case.memory_bytes >> 20} MiB, more than a quarter of the available memory ({quarter >> 20} MiB)"
+        needed = f"needs {case.memory_bytes >> 20} MiB"
+        return f"{needed}, more than a quarter of the available memory ({quarter >> 20} MiB)"
     if time.monotonic() > deadline:
         return "out of time; choose it with --case, or use --full"
     return ""
@@ -204,7 +207,7 @@ def _run_one(case: Case, bench: Bench, report: Report, deadline: float) -> bool:
     except CaseSkipped as skipped:
         bench.skip(case.name, str(skipped))
         return True
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - one broken case must not lose the others' figures
         bench.skip(case.name, f"failed: {type(error).__name__}: {error}")
         return False
     if not rounds.get("ours"):
@@ -245,4 +248,3 @@ def run_cases(cases: Sequence[Case], bench: Bench, report: Report) -> bool:
         report.skipped = bench.skipped
         report.elapsed_s = round(time.monotonic() - started, 1)
     return good and not report.interrupted
-

@@ -1,9 +1,10 @@
-"""``http-post-1KiB-c1`` and ``-c16``: requests/s of a POST of 1 KiB, wrk as the client, all servers up at once.
+"""``http-post-1KiB-c1`` and ``-c16``: requests/s of a POST of 1 KiB, wrk as the client, all servers up at
+once.
 
-Every server is a process of its own on loopback; a sample is one short run of wrk against one of them, and the order
-within a round is drawn. Before each run the server must give the right answer once more. ``cpu_us_per_request`` is
-the server's CPU time (all its threads) over the requests of the run: on a small machine, where wrk and the server
-share the cores, it tells more than the rate.
+Every server is a process of its own on loopback; a sample is one short run of wrk against one of them, and
+the order within a round is drawn. Before each run the server must give the right answer once more.
+``cpu_us_per_request`` is the server's CPU time (all its threads) over the requests of the run: on a small
+machine, where wrk and the server share the cores, it tells more than the rate.
 """
 
 from __future__ import annotations

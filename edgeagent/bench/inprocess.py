@@ -1,26 +1,25 @@
-"""``inprocess-1KiB`` and ``inprocess-1KiB-awaited``: a fresh instance, 1 KiB in, 1 KiB out, without a network.
+"""``inprocess-1KiB`` and ``inprocess-1KiB-awaited``: a fresh instance, 1 KiB in, 1 KiB out, without a
+network.
 
-Ours is ``Function.call`` (``Function.start``, awaited when it is a future) with the default limits on. The baseline
-does the same through plain wasmtime-py as its documentation shows, with what a careful user prepares once (engine,
-module, epoch ticker) outside of the call, and with the same protection: memory limit and epoch deadline.
-``wasmtime-py-pooled`` is the same over a pooling engine, which wasmtime-py has no public name for: it tells how much
-of the difference is the allocator's.
+Ours is ``Function.call`` (``Function.start``, awaited when it is a future) with the default limits on. The
+baseline does the same through plain wasmtime-py as its documentation shows, with what a careful user
+prepares once (engine, module, epoch ticker) outside of the call, and with the same protection: memory limit
+and epoch deadline. ``wasmtime-py-pooled`` is the same over a pooling engine, which wasmtime-py has no
+public name for: it tells how much of the difference is the allocator's.
 
-A sample is the median of the calls of one batch, each timed on its own, garbage collection off as in ``timeit``.
+A sample is the median of the calls of one batch, each timed on its own, garbage collection off as in
+``timeit``.
 """
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import hashlib
-import os
 import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,16 @@ from edgeagent.runtime.engine_config import Settings, compile_config, pooled_eng
 from edgeagent.runtime.open_engine import open_engine
 from edgeagent.runtime.port import Code, Engine, Function, LoadSpec, Outcome
 
-__all__ = ["awaited_case", "inprocess_case", "load_guest", "new_loop", "opened_engine", "wasmtime_py"]
+__all__ = [
+    "CALLS",
+    "batch_sample",
+    "check_output",
+    "inprocess_case",
+    "load_guest",
+    "opened_engine",
+    "outcome_bytes",
+    "wasmtime_py",
+]
 
 CALLS = 300
 WARM_UP_CALLS = 200
@@ -45,7 +53,7 @@ LIMITS = Limits()
 Call = Callable[[bytes], bytes]
 
 
-# -- ours -----------------------------------------------------------------------------------------------------------
+# -- ours -----------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -68,13 +76,13 @@ def load_guest(engine: Engine, wasm: bytes, folder: Path, name: str) -> Function
     return engine.load(code, LoadSpec(name=name, info=info, limits=LIMITS))
 
 
-def _output(outcome: Outcome) -> bytes:
+def outcome_bytes(outcome: Outcome) -> bytes:
     if outcome.error is not None:
         raise outcome.error
     return bytes(outcome.output)
 
 
-# -- the baseline ---------------------------------------------------------------------------------------------------
+# -- the baseline ---------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -118,22 +126,24 @@ def wasmtime_py(wasm: bytes, *, pooled: bool = False) -> Iterator[Call]:
         ticker.join()
 
 
-# -- samplers -------------------------------------------------------------------------------------------------------
+# -- samplers -------------------------------------------------------------------------------------------
 
 
-def _sample(spent_ns: list[int]) -> Sample:
+def batch_sample(spent_ns: list[int]) -> Sample:
     return statistics.median(spent_ns) / 1000, {
         "p05_us": quantile(spent_ns, 0.05) / 1000,
         "p99_us": quantile(spent_ns, 0.99) / 1000,
     }
 
 
-def _check(output: bytes, expected: bytes) -> None:
+def check_output(output: bytes, expected: bytes) -> None:
     if output != expected:
         raise AssertionError("the guest gave a wrong answer")
 
 
-def _timed(one: Callable[[bytes], Any], body: bytes, expected: bytes, text: Callable[[Any], bytes]) -> Sampler:
+def _timed(
+    one: Callable[[bytes], Any], body: bytes, expected: bytes, text: Callable[[Any], bytes]
+) -> Sampler:
     def sampler() -> Sample:
         spent = [0] * CALLS
         clock = time.perf_counter_ns
@@ -146,34 +156,33 @@ def _timed(one: Callable[[bytes], Any], body: bytes, expected: bytes, text: Call
                 spent[number] = clock() - start
         finally:
             gc.enable()
-        _check(text(result), expected)
-        return _sample(spent)
+        check_output(text(result), expected)
+        return batch_sample(spent)
 
     for _ in range(WARM_UP_CALLS):
-        _check(text(one(body)), expected)
+        check_output(text(one(body)), expected)
     return sampler
 
 
 @contextmanager
-def _open(bench: Bench) -> Iterator[dict[str, Sampler]]:
+def _open(_bench: Bench) -> Iterator[dict[str, Sampler]]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeagent-bench-")))
-        os.chmod(folder, 0o700)
         engine = stack.enter_context(opened_engine())
         add1 = load_guest(engine, guests.add1(), folder, "add1")
         echo = load_guest(engine, guests.echo(), folder, "echo")
         plain = stack.enter_context(wasmtime_py(guests.add1()))
         pooled = stack.enter_context(wasmtime_py(guests.add1(), pooled=True))
         yield {
-            "ours": _timed(add1.call, guests.INPUT, guests.EXPECTED, _output),
+            "ours": _timed(add1.call, guests.INPUT, guests.EXPECTED, outcome_bytes),
             "wasmtime-py": _timed(plain, guests.INPUT, guests.EXPECTED, bytes),
             "wasmtime-py-pooled": _timed(pooled, guests.INPUT, guests.EXPECTED, bytes),
-            "_echo": _timed(echo.call, guests.INPUT, guests.INPUT, _output),
-            "_echo-empty": _timed(echo.call, b"", b"", _output),
+            "_echo": _timed(echo.call, guests.INPUT, guests.INPUT, outcome_bytes),
+            "_echo-empty": _timed(echo.call, b"", b"", outcome_bytes),
         }
 
 
-def _parts(rounds: Rounds, bench: Bench) -> dict[str, Any]:
+def _parts(rounds: Rounds, _bench: Bench) -> dict[str, Any]:
     """Differences of interleaved medians: what the instance, the copies and the guest's own work cost."""
 
     def us(name: str) -> float:
@@ -197,75 +206,4 @@ def inprocess_case() -> Case:
         params={"body_bytes": guests.BODY_BYTES, "guest_memory_bytes": 128 << 10, "calls_per_round": CALLS},
         memory_bytes=256 << 20,
         fields=_parts,
-    )
-
-
-# -- awaited --------------------------------------------------------------------------------------------------------
-
-
-def new_loop() -> asyncio.AbstractEventLoop:
-    """The loop that the daemon uses: uvloop where it is installed."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    return loop
-
-
-def _awaited(
-    loop: asyncio.AbstractEventLoop, one: Callable[[], Coroutine[Any, Any, bytes]]
-) -> Sampler:
-    async def batch() -> list[int]:
-        spent = [0] * CALLS
-        clock = time.perf_counter_ns
-        for number in range(CALLS):
-            start = clock()
-            output = await one()
-            spent[number] = clock() - start
-        _check(output, guests.EXPECTED)
-        return spent
-
-    def sampler() -> Sample:
-        gc.collect()
-        gc.disable()
-        try:
-            return _sample(loop.run_until_complete(batch()))
-        finally:
-            gc.enable()
-
-    loop.run_until_complete(batch())
-    return sampler
-
-
-@contextmanager
-def _open_awaited(bench: Bench) -> Iterator[dict[str, Sampler]]:
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeagent-bench-")))
-        loop = new_loop()
-        stack.callback(loop.close)
-        engine = stack.enter_context(opened_engine())
-        engine.attach(loop)
-        add1 = load_guest(engine, guests.add1(), folder, "add1")
-        plain = stack.enter_context(wasmtime_py(guests.add1()))
-        pool = stack.enter_context(ThreadPoolExecutor(1))
-
-        async def ours() -> bytes:
-            started = add1.start(guests.INPUT)
-            return _output(await started if isinstance(started, asyncio.Future) else started)
-
-        async def theirs() -> bytes:
-            return await loop.run_in_executor(pool, plain, guests.INPUT)
-
-        yield {"ours": _awaited(loop, ours), "wasmtime-py": _awaited(loop, theirs)}
-
-
-def awaited_case() -> Case:
-    return Case(
-        name="inprocess-1KiB-awaited",
-        unit="us",
-        better="lower",
-        open=_open_awaited,
-        params={"body_bytes": guests.BODY_BYTES, "calls_per_round": CALLS, "baseline": "run_in_executor"},
-        memory_bytes=256 << 20,
     )

@@ -1,7 +1,9 @@
-"""The other serverless runtimes that we are compared with, each with an equivalent function (benchmarks/peers/).
+"""The other serverless runtimes that we are compared with, each with an equivalent function
+(benchmarks/peers/).
 
-Every peer runs the same work with the same isolation where it can: one fresh instance a request, memory and time
-limits on. ``workerd-reused`` is the exception, named as such: one instance for all requests, workerd's usual way.
+Every peer runs the same work with the same isolation where it can: one fresh instance a request, memory and
+time limits on. ``workerd-reused`` is the exception, named as such: one instance for all requests, workerd's
+usual way.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ class PeerAbsent(Exception):
 
 
 def peers_folder() -> Path:
-    """Where the peers' functions lie: ``EDGEAGENT_BENCH_PEERS_DIR``, or benchmarks/peers of the source tree."""
+    """Where the peers' functions lie: ``EDGEAGENT_BENCH_PEERS_DIR``, or benchmarks/peers of the source
+    tree.
+    """
     named = os.environ.get("EDGEAGENT_BENCH_PEERS_DIR")
     folder = Path(named) if named else Path(__file__).resolve().parents[2] / "benchmarks" / "peers"
     if not folder.is_dir():

@@ -1,4 +1,6 @@
-"""Server processes under test: start on a free loopback port, wait until they answer right, stop for certain."""
+"""Server processes under test: start on a free loopback port, wait until they answer right, stop for
+certain.
+"""
 
 from __future__ import annotations
 

@@ -92,12 +92,10 @@ def _number(value: float) -> str:
 
 
 def _rows(case: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for who, one in {"ours": case["ours"], **case["baselines"]}.items():
         low, high = one["ci95"]
-        more = "  ".join(
-            f"{key}={_number(one[key])}" for key in one if key not in {"median", "ci95", "n"}
-        )
+        more = "  ".join(f"{key}={_number(one[key])}" for key in one if key not in {"median", "ci95", "n"})
         times = case["ratio"].get(who)
         rows.append(
             (
@@ -115,7 +113,7 @@ def _rows(case: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def table(report: Report) -> str:
     """The report for people: one line for ours and for each baseline, then what was skipped."""
-    rows = [("case", "who", "median", "95 % interval", "unit", "better by", "more")]
+    rows: list[tuple[str, ...]] = [("case", "who", "median", "95 % interval", "unit", "better by", "more")]
     for case in report.cases:
         rows += _rows(case)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]

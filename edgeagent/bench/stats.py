@@ -1,11 +1,11 @@
 """Medians and their confidence intervals, without any assumption on the distribution.
 
-The interval of a median is the order-statistic one (Le Boudec, Performance Evaluation, theorem 2.1): of the sorted
-sample, the k-th smallest and the k-th largest value, with the largest k for which the binomial coverage is at least
-95 %. Below 6 values no pair reaches 95 %, and the whole range is given.
+The interval of a median is the order-statistic one (Le Boudec, Performance Evaluation, theorem 2.1): of the
+sorted sample, the k-th smallest and the k-th largest value, with the largest k for which the binomial
+coverage is at least 95 %. Below 6 values no pair reaches 95 %, and the whole range is given.
 
-The interval of a ratio comes from a paired bootstrap: rounds are drawn with replacement, both sides of a round
-together, because ours and the baseline of one round share the machine's mood.
+The interval of a ratio comes from a paired bootstrap: rounds are drawn with replacement, both sides of a
+round together, because ours and the baseline of one round share the machine's mood.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ _RESAMPLES = 2000
 
 
 def _rank(n: int) -> int:
-    """The k of the k-th smallest and largest value, from 1; 0 when even the range falls short of the coverage."""
+    """The k of the k-th smallest and largest value, from 1; 0 when even the range falls short of the
+    coverage.
+    """
     below, k = 0.0, 0
     while k < n // 2:
         below += math.comb(n, k) * 0.5**n
@@ -59,7 +61,9 @@ def ratio(ours: Sequence[float], baseline: Sequence[float], better: str) -> floa
 def ratio_ci95(
     ours: Sequence[float], baseline: Sequence[float], better: str, seed: int
 ) -> tuple[float, float]:
-    """The 95 % percentile interval of :func:`ratio` by paired bootstrap over rounds (seeded, so reproducible)."""
+    """The 95 % percentile interval of :func:`ratio` by paired bootstrap over rounds (seeded, so
+    reproducible).
+    """
     rng = random.Random(seed)
     n = min(len(ours), len(baseline))
     drawn = []

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -78,8 +76,7 @@ def parse(output: str) -> WrkResult:
     lines = [line for line in output.splitlines() if line.startswith("{")]
     if not lines:
         raise WrkFailed(f"wrk gave no result: {output[-300:].strip()}")
-    found: dict[str, Any] = json.loads(lines[-1])
-    result = WrkResult(**found)
+    result = msgspec.json.decode(lines[-1], type=WrkResult)
     if result.bad_status or result.errors:
         raise WrkFailed(f"{result.errors} broken connections, {result.bad_status} replies that are not 2xx")
     if result.requests == 0 or result.duration_us == 0:
@@ -90,15 +87,19 @@ def parse(output: str) -> WrkResult:
 def run_wrk(program: str, script: Path, url: str, connections: int, seconds: int) -> WrkResult:
     """Run wrk to its end and return its figures."""
     argv = _argv(program, script, url, connections, seconds)
-    ended = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + 30, start_new_session=True)
+    ended = subprocess.run(
+        argv, check=False, capture_output=True, text=True, timeout=seconds + 30, start_new_session=True
+    )
     if ended.returncode:
         raise WrkFailed(f"wrk ended with {ended.returncode}: {ended.stderr[-300:].strip()}")
     return parse(ended.stdout)
 
 
 @contextmanager
-def start_wrk(program: str, script: Path, url: str, connections: int, seconds: int) -> Iterator[subprocess.Popen[str]]:
-    """wrk in the background; killed when the block ends before it does."""
+def start_wrk(
+    program: str, script: Path, url: str, connections: int, seconds: int
+) -> Iterator[subprocess.Popen[str]]:
+    """Run wrk in the background; killed when the block ends before it does."""
     process = subprocess.Popen(
         _argv(program, script, url, connections, seconds),
         stdout=subprocess.PIPE,
