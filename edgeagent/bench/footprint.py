@@ -28,7 +28,7 @@ __all__ = ["footprint_cases"]
 
 COLD_ROUNDS, COLD_ROUNDS_FULL = 21, 51
 IDLE_S = 3.0
-BATCH = 16
+BATCH = 8
 CALLS_TO_WARM = 40
 
 

@@ -17,7 +17,16 @@ from pathlib import Path
 
 from edgeagent.bench.guests import EXPECTED, INPUT
 
-__all__ = ["ServerFailed", "ServerProcess", "cpu_seconds", "free_port", "memory_kib", "post", "server"]
+__all__ = [
+    "ServerFailed",
+    "ServerProcess",
+    "check_answer",
+    "cpu_seconds",
+    "free_port",
+    "memory_kib",
+    "post",
+    "server",
+]
 
 START_S = 20.0
 STOP_S = 5.0
@@ -85,7 +94,7 @@ def _await_start(process: subprocess.Popen[bytes], port: int, log: Path) -> None
     raise ServerFailed(f"did not listen within {START_S:.0f} s: {_tail(log)}")
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes]) -> None:
     """SIGTERM, then SIGKILL for the whole process group."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
@@ -124,7 +133,7 @@ def server(
             check_answer(port, path)
         yield ServerProcess(process.pid, port, path)
     finally:
-        stop(process)
+        _stop(process)
 
 
 def _stat(pid: int) -> list[str]:

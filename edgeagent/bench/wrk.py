@@ -11,7 +11,16 @@ from pathlib import Path
 
 import msgspec
 
-__all__ = ["PEER_PREFIX", "WrkFailed", "WrkResult", "find_program", "run_wrk", "start_wrk", "write_script"]
+__all__ = [
+    "PEER_PREFIX",
+    "WrkFailed",
+    "WrkResult",
+    "find_program",
+    "parse",
+    "run_wrk",
+    "start_wrk",
+    "write_script",
+]
 
 PEER_PREFIX = "EDGEAGENT_BENCH_"
 

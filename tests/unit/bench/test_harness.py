@@ -149,17 +149,38 @@ def test_a_case_over_a_quarter_of_the_memory_is_skipped(monkeypatch: pytest.Monk
     assert "a quarter of the available memory" in done.skipped[0].reason
 
 
-def test_out_of_time_a_running_case_ends_early_and_the_next_does_not_start() -> None:
+class Clock:
+    """A clock that only the samplers move."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.now_s = 100.0
+        patch.setattr("edgeagent.bench.harness.time.monotonic", lambda: self.now_s)
+
+    def taking(self, seconds: float) -> Sampler:
+        def sample() -> Sample:
+            self.now_s += seconds
+            return 1.0, {}
+
+        return sample
+
+
+def test_a_round_that_would_not_end_in_time_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
     done = report()
-    cases = [case(name, {"ours": lambda: (1.0, {})}, rounds=50) for name in ("first", "second")]
-    # The budget is gone as soon as the first case has begun.
-    now = iter([0.0, 0.0, *[1000.0] * 100])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("edgeagent.bench.harness.time.monotonic", lambda: next(now))
-        assert run_cases(cases, bench(budget_s=10), done)
-    assert done.cases[0]["ours"]["n"] == harness.ROUNDS_MIN
-    assert [one.name for one in done.skipped] == ["second"]
+    cases = [case(name, {"ours": clock.taking(10)}, rounds=50, warm_up_rounds=0) for name in ("one", "two")]
+    assert run_cases(cases, bench(budget_s=75), done)
+    assert done.cases[0]["ours"]["n"] == 7
+    assert clock.now_s <= 175
+    assert [one.name for one in done.skipped] == ["two"]
     assert "out of time" in done.skipped[0].reason
+
+
+def test_a_case_whose_opening_took_all_the_time_has_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    done = report()
+    assert run_cases([case("one", {"ours": clock.taking(100)}, rounds=5)], bench(budget_s=30), done)
+    assert done.cases == []
+    assert done.skipped[0].reason == "out of time before its first round"
 
 
 def test_ctrl_c_keeps_whole_rounds_and_lists_the_rest() -> None:
