@@ -1,0 +1,232 @@
+"""What a node can be told: every section and key with its type, range, default and meaning.
+
+The annotations are the one source: :mod:`edgeagent.node.config` checks values against them, ``edgeagent
+check-config`` and the documentation print them, and a test holds ``configs/local.toml`` to them. Units are in
+the names.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+__all__ = [
+    "Config",
+    "DrainSection",
+    "HttpSection",
+    "JournalSection",
+    "LimitsSection",
+    "LogSection",
+    "NodeSection",
+    "QueueSection",
+    "RuntimeSection",
+]
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class NodeSection(_Section, frozen=True):
+    """Who this node is and where it keeps things."""
+
+    state_dir: Annotated[
+        str,
+        Meta(
+            description="what must survive: database, artifacts, node id; empty: $STATE_DIRECTORY (systemd), "
+            "else $XDG_STATE_HOME/edgeagent, else ~/.local/state/edgeagent"
+        ),
+    ] = ""
+    cache_dir: Annotated[
+        str,
+        Meta(
+            description="what can be rebuilt: compiled code; empty: $CACHE_DIRECTORY (systemd), else "
+            "$XDG_CACHE_HOME/edgeagent, else ~/.cache/edgeagent"
+        ),
+    ] = ""
+
+
+class HttpSection(_Section, frozen=True):
+    """The HTTP server."""
+
+    listen: Annotated[
+        str,
+        Meta(
+            description="host:port on loopback (this version has no keys, so none beyond); port 0: any free"
+        ),
+    ] = "127.0.0.1:8480"
+    connections_max: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="connections at once; more are closed at accept")
+    ] = 16_384
+    body_bytes_max: Annotated[
+        int, Meta(ge=0, le=GIB, description="largest body of an invocation; larger: 413")
+    ] = 64 * MIB
+    header_bytes_max: Annotated[
+        int, Meta(ge=1 * KIB, le=MIB, description="longest request line and longest header field")
+    ] = 16 * KIB
+    header_timeout_ms: Annotated[
+        int, Meta(ge=100, le=10 * MINUTE_MS, description="from connect to the end of the first headers")
+    ] = 10_000
+    body_timeout_ms: Annotated[
+        int, Meta(ge=100, le=HOUR_MS, description="from the end of the headers to the end of the body")
+    ] = 60_000
+    keepalive_ms: Annotated[
+        int,
+        Meta(ge=0, le=HOUR_MS, description="an idle connection is closed after this; 0: after each reply"),
+    ] = 75_000
+    fast_lane: Annotated[
+        bool, Meta(description="answer short plain invocations where they are parsed, without a task")
+    ] = True
+
+
+class RuntimeSection(_Section, frozen=True):
+    """The engine that runs functions, and their artifacts."""
+
+    engine: Annotated[
+        Literal["auto", "native", "pure"],
+        Meta(
+            description="auto: the C++ extension where it is built, else pure Python; native: it or no start"
+        ),
+    ] = "auto"
+    target: Annotated[
+        Literal["native", "pulley64"],
+        Meta(description="native: machine code; pulley64: wasmtime's interpreter, for nodes that forbid JIT"),
+    ] = "native"
+    workers: Annotated[
+        int, Meta(ge=0, le=1024, description="threads that run functions; 0: one per CPU, at least 2")
+    ] = 0
+    inline: Annotated[
+        bool, Meta(description="run functions with a short history on the event loop's thread")
+    ] = True
+    small_slots: Annotated[
+        int, Meta(ge=4, le=1000, description="instances of the pool for guests that touch little memory")
+    ] = 256
+    large_slots: Annotated[
+        int,
+        Meta(ge=0, le=256, description="instances of the pool that keeps 16 MiB each; 0: twice the workers"),
+    ] = 0
+    loaded_max: Annotated[
+        int, Meta(ge=1, le=10_000, description="functions loaded at once; idle ones make room for others")
+    ] = 128
+    functions_max: Annotated[int, Meta(ge=1, le=100_000, description="functions deployed at once")] = 1000
+    wasm_bytes_max: Annotated[
+        int, Meta(ge=1 * KIB, le=GIB, description="largest module that can be deployed; larger: 413")
+    ] = 64 * MIB
+    artifacts_bytes_max: Annotated[
+        int, Meta(ge=MIB, le=1024 * GIB, description="disk for modules; beyond: 507")
+    ] = 4 * GIB
+    scratch_bytes_max: Annotated[
+        int, Meta(ge=0, le=64 * GIB, description="disk for one call's scratch directory")
+    ] = 64 * MIB
+    compilers: Annotated[int, Meta(ge=1, le=64, description="compile processes at once")] = 1
+    compile_timeout_ms: Annotated[
+        int, Meta(ge=100, le=HOUR_MS, description="a compile that takes longer is killed and refused")
+    ] = 60_000
+    compile_memory_bytes: Annotated[
+        int, Meta(ge=64 * MIB, le=1024 * GIB, description="memory of one compile process")
+    ] = 2 * GIB
+
+
+class LimitsSection(_Section, frozen=True):
+    """The most that a manifest may ask for."""
+
+    memory_bytes_max: Annotated[
+        int, Meta(ge=64 * KIB, le=4 * GIB, description="limits.memory_bytes of a manifest")
+    ] = 1 * GIB
+    output_bytes_max: Annotated[int, Meta(ge=0, le=GIB, description="limits.output_bytes of a manifest")] = (
+        256 * MIB
+    )
+    wall_ms_max: Annotated[int, Meta(ge=1, le=DAY_MS, description="limits.wall_ms of a manifest")] = (
+        10 * MINUTE_MS
+    )
+    fuel_max: Annotated[
+        int, Meta(ge=0, le=(1 << 63) - 1, description="limits.fuel of a manifest; 0: any")
+    ] = 0
+    stack_bytes_max: Annotated[
+        int, Meta(ge=64 * KIB, le=8 * MIB, description="limits.stack_bytes of a manifest")
+    ] = 8 * MIB
+    concurrency_max: Annotated[int, Meta(ge=1, le=10_000, description="limits.concurrency of a manifest")] = (
+        256
+    )
+
+
+class QueueSection(_Section, frozen=True):
+    """Calls that wait for their turn."""
+
+    depth_max: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="waiting calls of one function; more: 429 with Retry-After")
+    ] = 1024
+    node_depth_max: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000, description="waiting calls of all functions; more: 429 with Retry-After"),
+    ] = 8192
+    wait_ms_max: Annotated[
+        int, Meta(ge=1, le=HOUR_MS, description="a call that has waited this long is refused with 429")
+    ] = 30_000
+    background_max: Annotated[
+        int, Meta(ge=0, le=10_000, description="async invocations that run at once; 0: twice the workers")
+    ] = 0
+
+
+class JournalSection(_Section, frozen=True):
+    """Async invocations and Idempotency-Keys; finished records go oldest first, waiting ones never."""
+
+    records_max: Annotated[
+        int, Meta(ge=1, le=10_000_000, description="records kept; when all of them still wait: 429")
+    ] = 100_000
+    bytes_max: Annotated[
+        int, Meta(ge=MIB, le=1024 * GIB, description="inputs and results kept; when all still wait: 507")
+    ] = 2 * GIB
+    ttl_ms: Annotated[
+        int, Meta(ge=1000, le=365 * DAY_MS, description="a finished record is dropped after this")
+    ] = DAY_MS
+    attempts_max: Annotated[
+        int, Meta(ge=1, le=100, description="an invocation during which the node died this often has failed")
+    ] = 3
+
+
+class DrainSection(_Section, frozen=True):
+    """What happens at SIGTERM."""
+
+    timeout_ms: Annotated[
+        int,
+        Meta(ge=0, le=HOUR_MS, description="running calls may finish for this long, then they are stopped"),
+    ] = 20_000
+    retry_after_s: Annotated[
+        int, Meta(ge=0, le=3600, description="Retry-After of what is refused meanwhile (503)")
+    ] = 5
+
+
+class LogSection(_Section, frozen=True):
+    """The log on standard error."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="the least that is written")
+    ] = "info"
+    format: Annotated[
+        Literal["auto", "json", "console"], Meta(description="auto: console on a terminal, else JSON lines")
+    ] = "auto"
+    guest_lines_max: Annotated[
+        int, Meta(ge=0, le=10_000, description="lines of one call's edge_log and stderr that are logged")
+    ] = 32
+    guest_lines_per_s_max: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="guest lines logged per second by the whole node")
+    ] = 1000
+
+
+class Config(_Section, frozen=True):
+    """A node's whole configuration; every key has a default."""
+
+    node: NodeSection = NodeSection()
+    http: HttpSection = HttpSection()
+    runtime: RuntimeSection = RuntimeSection()
+    limits: LimitsSection = LimitsSection()
+    queue: QueueSection = QueueSection()
+    journal: JournalSection = JournalSection()
+    drain: DrainSection = DrainSection()
+    log: LogSection = LogSection()
