@@ -34,7 +34,11 @@ _BODY_BYTES_MAX = 16 << 10
 def lane_fits() -> bool:
     """Whether this aiohttp still has what the lane needs."""
     slots = set(RequestHandler.__slots__)
-    return {"_messages", "_waiter", "_next_keepalive_close_time"} <= slots and "_buffer" in StreamReader.__slots__
+    return {
+        "_messages",
+        "_waiter",
+        "_next_keepalive_close_time",
+    } <= slots and "_buffer" in StreamReader.__slots__
 
 
 class LaneParser:

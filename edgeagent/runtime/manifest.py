@@ -1,0 +1,81 @@
+"""Reading function manifests (TOML): unknown keys are refused with the nearest valid name, values against ranges."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from typing import Any
+
+import msgspec
+
+from edgeagent.model.errors import ManifestRefused
+from edgeagent.model.function import FunctionSection, Manifest, check_name
+
+__all__ = ["LIMIT_RANGES", "default_manifest", "parse_manifest"]
+
+# Lowest and highest value of each limit that any node accepts; a node's configuration may be narrower.
+LIMIT_RANGES: dict[str, tuple[int, int]] = {
+    "memory_bytes": (64 << 10, 4 << 30),
+    "output_bytes": (0, 4 << 30),
+    "wall_ms": (1, 24 * 3600 * 1000),
+    "fuel": (0, (1 << 63) - 1),
+    "stack_bytes": (64 << 10, 8 << 20),
+    "concurrency": (0, 10_000),
+}
+_TEXT_BYTES_MAX = 256 << 10
+_ITEMS_MAX = 1024
+
+
+def default_manifest(name: str) -> Manifest:
+    return Manifest(function=FunctionSection(name=check_name(name)))
+
+
+def parse_manifest(text: str | bytes, *, source: str = "manifest") -> Manifest:
+    """Read a manifest; raises ManifestRefused naming the key, the value and what would be right."""
+    if len(text) > _TEXT_BYTES_MAX:
+        raise ManifestRefused(f"{source} is larger than {_TEXT_BYTES_MAX} bytes")
+    try:
+        raw = tomllib.loads(text if isinstance(text, str) else text.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ManifestRefused(f"{source} is not TOML: {error}") from None
+    _refuse_unknown(raw, source)
+    try:
+        manifest = msgspec.convert(raw, Manifest)
+    except msgspec.ValidationError as error:
+        raise ManifestRefused(f"{source}: {error}") from None
+    _check(manifest, source)
+    return manifest
+
+
+def _refuse_unknown(raw: dict[str, Any], source: str) -> None:
+    sections = {field.encode_name: field.type for field in msgspec.structs.fields(Manifest)}
+    for section, value in raw.items():
+        if section not in sections:
+            raise _unknown(f"[{section}]", section, list(sections), source)
+        keys = [field.encode_name for field in msgspec.structs.fields(sections[section])]
+        for key in value if isinstance(value, dict) else ():
+            if key not in keys:
+                raise _unknown(f"{section}.{key}", key, keys, source)
+
+
+def _unknown(what: str, key: str, valid: list[str], source: str) -> ManifestRefused:
+    near = difflib.get_close_matches(key, valid, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}?" if near else f"valid names: {', '.join(valid)}"
+    return ManifestRefused(f"{source}: unknown key {what}", hint=hint)
+
+
+def _check(manifest: Manifest, source: str) -> None:
+    check_name(manifest.function.name)
+    for key, (low, high) in LIMIT_RANGES.items():
+        value = getattr(manifest.limits, key)
+        if not low <= value <= high:
+            raise ManifestRefused(f"{source}: limits.{key} = {value} is outside {low}..{high}")
+    function = manifest.function
+    texts = [*function.args, *function.env, *function.env.values()]
+    if len(texts) > _ITEMS_MAX:
+        raise ManifestRefused(f"{source}: more than {_ITEMS_MAX} args and env values")
+    if any("\0" in text for text in texts) or any("=" in key or not key for key in function.env):
+        raise ManifestRefused(f"{source}: args and env must not hold NUL, names neither '=' nor nothing")
+    slo = manifest.slo
+    if slo.latency_ms_p95 < 0 or slo.cost_usd_per_million < 0:
+        raise ManifestRefused(f"{source}: slo values must not be negative")

@@ -1,0 +1,73 @@
+"""A look at the outside of a wasm binary before anything heavier touches it: pure, bounded, made for hostile input.
+
+WebAssembly core specification 2.0, section 5.5 (binary format of modules). Only the section headers are read: what is
+inside is wasmtime's to judge, in the compile worker.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgeagent.model.errors import WasmRefused
+
+__all__ = ["Sections", "scan"]
+
+MAGIC = b"\0asm"
+_SECTIONS_MAX = 4096
+_KNOWN = range(14)
+_START = 8
+
+
+class Sections(msgspec.Struct, frozen=True):
+    ids: tuple[int, ...]
+    has_start: bool
+
+
+def scan(wasm: bytes) -> Sections:
+    """Read the section headers; raises WasmRefused for anything that cannot be a core module."""
+    if wasm[:4] != MAGIC:
+        shown = wasm[:4].hex() or "nothing"
+        raise WasmRefused(f"not WebAssembly: it starts with {shown}, not 0061736d ('\\0asm')")
+    if len(wasm) < 8:
+        raise WasmRefused(f"truncated: {len(wasm)} bytes are no module")
+    if wasm[6:8] == b"\x01\x00":
+        raise WasmRefused(
+            "this is a WebAssembly component, not a core module", hint="build for wasm32-wasi (preview 1)"
+        )
+    if wasm[4:8] != b"\x01\0\0\0":
+        raise WasmRefused(f"unknown WebAssembly version {wasm[4:8].hex()}")
+    return _walk(wasm)
+
+
+def _walk(wasm: bytes) -> Sections:
+    at = 8
+    ids: list[int] = []
+    while at < len(wasm):
+        if len(ids) == _SECTIONS_MAX:
+            raise WasmRefused(f"more than {_SECTIONS_MAX} sections")
+        section = wasm[at]
+        if section not in _KNOWN:
+            raise WasmRefused(f"unknown section {section} at offset {at}")
+        size, start = _u32(wasm, at + 1)
+        if size > len(wasm) - start:
+            raise WasmRefused(
+                f"truncated: section {section} at offset {at} needs {size} bytes, {len(wasm) - start} are left"
+            )
+        ids.append(section)
+        at = start + size
+    return Sections(tuple(ids), _START in ids)
+
+
+def _u32(wasm: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 35, 7):
+        if at >= len(wasm):
+            raise WasmRefused(f"truncated at offset {at}")
+        byte = wasm[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            if value >> 32:
+                break
+            return value, at
+    raise WasmRefused(f"bad number at offset {at}")
