@@ -19,16 +19,17 @@ from typing import Any
 from edgeagent.bench import guests
 from edgeagent.bench.daemon import daemon, deploy
 from edgeagent.bench.harness import Bench, Case, CaseSkipped, Rounds, Sample, Sampler, no_more_fields
-from edgeagent.bench.peers import PEERS, PeerAbsent
+from edgeagent.bench.peers import PEERS, PeerAbsent, floor
 from edgeagent.bench.processes import ServerFailed, ServerProcess, check_answer, cpu_seconds
 from edgeagent.bench.stats import significant
 from edgeagent.bench.wrk import find_program, run_wrk, write_script
 
 __all__ = ["http_cases", "wrk_program"]
 
-SECONDS = 2
+SECONDS = 1
 WARM_UP_SECONDS = 1
-ROUNDS, ROUNDS_FULL = 7, 21
+ROUNDS, ROUNDS_FULL = 11, 31
+FLOOR = "_floor"
 
 
 def wrk_program() -> str:
@@ -83,6 +84,7 @@ def _open_field(bench: Bench) -> Callable[[], AbstractContextManager[_Field]]:
                     servers[name] = stack.enter_context(opener(folder))
                 except (PeerAbsent, ServerFailed, OSError) as error:
                     bench.skip(name, str(error))
+            servers[FLOOR] = stack.enter_context(floor(folder))
             yield _Field(servers, write_script(folder, guests.INPUT), wrk)
 
     return opened
@@ -92,7 +94,8 @@ def _opener(connections: int) -> Callable[[Bench], AbstractContextManager[dict[s
     @contextmanager
     def opened(bench: Bench) -> Iterator[dict[str, Sampler]]:
         field: _Field = bench.share("http", _open_field(bench))
-        yield {name: field.sampler(name, connections) for name in field.servers}
+        names = [name for name in field.servers if name != FLOOR or connections == 1]
+        yield {name: field.sampler(name, connections) for name in names}
 
     return opened
 
@@ -102,16 +105,20 @@ def _median(rounds: Rounds, name: str, key: str) -> float:
 
 
 def _parts(rounds: Rounds, bench: Bench) -> dict[str, Any]:
-    """Where a request's time goes at one connection: median latency, peeled layer by layer."""
-    if "aiohttp-bare" not in rounds or not rounds.get("aiohttp-bare"):
+    """Where a request's time goes at one connection: the median latency, less what is known of its parts."""
+    if not rounds.get(FLOOR):
         return {}
-    ours, bare = _median(rounds, "ours", "p50_us"), _median(rounds, "aiohttp-bare", "p50_us")
-    parts = {"client_kernel_and_aiohttp_us": bare}
-    inprocess = bench.results.get("inprocess-1KiB-awaited")
-    engine = inprocess["ours"]["median"] if inprocess else None
-    if engine is not None:
-        parts["engine_us"] = engine
-    parts["routing_admission_metrics_headers_us"] = significant(ours - bare - (engine or 0.0), 3)
+    ours, under = _median(rounds, "ours", "p50_us"), _median(rounds, FLOOR, "p50_us")
+    parts = {"client_kernel_loop_us": under}
+    awaited = bench.results.get("inprocess-1KiB-awaited")
+    if awaited is None:
+        parts["http_node_engine_us"] = significant(ours - under)
+    else:
+        engine = awaited["ours"]["median"]
+        parts |= {"engine_us": engine, "http_and_node_us": significant(ours - under - engine, 3)}
+    if rounds.get("aiohttp-bare"):
+        bare = _median(rounds, "aiohttp-bare", "p50_us")
+        parts["for_comparison_aiohttp_bare_us"] = significant(bare - under)
     return {"breakdown": parts}
 
 

@@ -19,7 +19,7 @@ from edgeagent.bench import guests
 from edgeagent.bench.processes import ServerProcess, free_port, server
 from edgeagent.bench.wrk import find_program
 
-__all__ = ["PEERS", "PeerAbsent", "peers_folder"]
+__all__ = ["PEERS", "PeerAbsent", "floor", "peers_folder"]
 
 
 class PeerAbsent(Exception):
@@ -80,18 +80,24 @@ def _workerd(script: str) -> Callable[[Path], AbstractContextManager[ServerProce
     return opened
 
 
-@contextmanager
-def _aiohttp_bare(folder: Path) -> Iterator[ServerProcess]:
-    port = free_port()
-    package = str(Path(__file__).resolve().parents[2])
-    argv = [sys.executable, "-m", "edgeagent.bench.bare_server", str(port)]
-    with server(argv, port=port, folder=folder, env={"PYTHONPATH": package}) as process:
-        yield process
+def _python_server(module: str) -> Callable[[Path], AbstractContextManager[ServerProcess]]:
+    @contextmanager
+    def opened(folder: Path) -> Iterator[ServerProcess]:
+        port = free_port()
+        package = str(Path(__file__).resolve().parents[2])
+        argv = [sys.executable, "-m", f"edgeagent.bench.{module}", str(port)]
+        with server(argv, port=port, folder=folder, env={"PYTHONPATH": package}) as process:
+            yield process
+
+    return opened
 
 
 PEERS: dict[str, Callable[[Path], AbstractContextManager[ServerProcess]]] = {
     "wasmtime-serve": _wasmtime_serve,
     "workerd": _workerd("fresh.js"),
     "workerd-reused": _workerd("reused.js"),
-    "aiohttp-bare": _aiohttp_bare,
+    "aiohttp-bare": _python_server("bare_server"),
 }
+
+# Not a peer: what the client, the kernel and the event loop take by themselves.
+floor = _python_server("floor_server")

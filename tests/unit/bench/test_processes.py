@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgeagent.bench import processes
-from edgeagent.bench.peers import PEERS, PeerAbsent, peers_folder
+from edgeagent.bench.floor_server import Floor
+from edgeagent.bench.guests import EXPECTED, INPUT
+from edgeagent.bench.peers import PEERS, PeerAbsent, floor, peers_folder
 from edgeagent.bench.processes import ServerFailed, check_answer, cpu_seconds, free_port, memory_kib, server
 
 _SERVER = """
@@ -113,14 +117,15 @@ def test_peers_need_their_functions(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         peers_folder()
 
 
+@pytest.mark.parametrize("opener", [PEERS["aiohttp-bare"], floor], ids=["bare", "floor"])
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_the_bare_server_adds_one_on_either_loop(
-    loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_our_own_baselines_answer_on_either_loop(
+    opener: Any, loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if loop == "asyncio":  # a module of this name that cannot be imported
         (tmp_path / "uvloop.py").write_text("raise ImportError('not here')\n")
         monkeypatch.setattr(sys, "executable", _with_path(tmp_path))
-    with PEERS["aiohttp-bare"](tmp_path) as process:
+    with opener(tmp_path) as process:
         check_answer(process.port, process.path)
 
 
@@ -129,3 +134,19 @@ def _with_path(folder: Path) -> str:
     wrapper.write_text(f'#!/bin/sh\nPYTHONPATH="{folder}:$PYTHONPATH" exec "{sys.executable}" "$@"\n')
     wrapper.chmod(0o755)
     return str(wrapper)
+
+
+def test_the_floor_answers_once_for_each_request_however_it_is_cut() -> None:
+    class Transport(asyncio.Transport):
+        written = b""
+
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            self.written += bytes(data)
+
+    head = b"POST / HTTP/1.1\r\nContent-Length: 1024\r\n\r\n"
+    request, transport, protocol = head + INPUT, Transport(), Floor()
+    protocol.connection_made(transport)
+    for piece in (request[:10], request[10:500], request[500:] + request, request[:1]):
+        protocol.data_received(piece)
+    assert transport.written.count(b"HTTP/1.1 200 OK") == 2
+    assert transport.written.endswith(EXPECTED)
