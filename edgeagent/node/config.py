@@ -122,7 +122,7 @@ def listen_address(listen: str, *, source: str = "http.listen") -> tuple[str, in
         )
     if host != "localhost" and not _is_loopback(host, listen, source):
         raise BadConfig(
-            f"{source}: http.listen = {listen!r} is beyond loopback, and this version has no keys to guard it",
+            f"{source}: http.listen = {listen!r} is beyond loopback, and this version has no keys for that",
             hint=f"listen on 127.0.0.1:{port} and put a proxy that authenticates (or an SSH tunnel) in front",
         )
     return host, int(port)

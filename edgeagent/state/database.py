@@ -1,0 +1,189 @@
+"""One SQLite file: opening and checking it, and running a group of callers in one transaction.
+
+What a caller may rely on (``run_group``):
+
+1. A caller's statements happen all or not at all, whatever the others of its group do (a savepoint each).
+2. Success is reported after COMMIT, which with ``synchronous=FULL`` returns after the fsync of the
+   write-ahead log.
+3. When the transaction as a whole fails, every caller is tried again alone, so that one that does not
+   fit takes nobody with it. A caller may therefore run more than once: it must touch nothing but its
+   connection.
+4. When an fsync fails, nobody knows what the disk holds; nothing may be reported as written from then on
+   (:class:`SyncLost`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeagent.model.errors import EdgeError, StorageFull, StoreFailed
+
+__all__ = ["Failure", "SyncLost", "Work", "open_reader", "open_writer", "run_group", "typed"]
+
+Work = Callable[[sqlite3.Connection], Any]
+
+APPLICATION_ID = 0x45444745  # "EDGE"
+BUSY_TIMEOUT_S = 5.0
+# The log is cut back to this after a checkpoint; between two it may be as large as a group of writes.
+WAL_BYTES_KEPT = 16 << 20
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_SYNC_CODES = (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
+
+
+class SyncLost(StoreFailed):
+    """An fsync failed: what the disk holds is unknown until the file has been opened and checked again."""
+
+
+class Failure:
+    """What a caller gets instead of a value."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def open_writer(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
+    """Open, check and migrate ``path``; raises StoreFailed for a file that is damaged, foreign or too new."""
+    connection: sqlite3.Connection | None = None
+    try:
+        connection = _connect(path)
+        # Only effective while the file is still empty; what eviction frees can then be given back.
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        if mode != "wal":
+            raise StoreFailed(
+                f"state database {path} cannot use a write-ahead log (journal_mode is {mode})",
+                hint="put node.state_dir on a local file system; network file systems do not work",
+            )
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA journal_size_limit={WAL_BYTES_KEPT}")
+        _check(connection, path)
+        _migrate(connection, path, migrations)
+    except (sqlite3.Error, EdgeError) as error:
+        if connection is not None:
+            connection.close()
+        raise _at_open(error, path) from None
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A connection to a migrated file that cannot write."""
+    try:
+        connection = _connect(path)
+        connection.execute("PRAGMA query_only=ON")
+    except sqlite3.Error as error:
+        raise _at_open(error, path) from None
+    return connection
+
+
+def run_group(connection: sqlite3.Connection, group: Sequence[Work]) -> list[Any]:
+    """Run the callers in one transaction; a value or a :class:`Failure` for each, in their order."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        results = [_in_savepoint(connection, work) for work in group]
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        failure = typed(error)
+        if not _rolled_back(connection) or isinstance(failure, SyncLost):
+            return [Failure(typed(error)) for _ in group]
+        if len(group) == 1:
+            return [Failure(failure)]
+        return [result for work in group for result in run_group(connection, [work])]
+    return results
+
+
+def typed(error: sqlite3.Error) -> EdgeError:
+    """The typed error of one of SQLite's."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code & 0xFF == sqlite3.SQLITE_FULL:
+        return StorageFull(
+            "the disk under the state directory is full", hint="free space; nothing was written"
+        )
+    if code in _SYNC_CODES:
+        return SyncLost(
+            f"the disk did not confirm a write ({error})", hint="check the disk, then restart the node"
+        )
+    return StoreFailed(f"the state database refused: {error}")
+
+
+def _in_savepoint(connection: sqlite3.Connection, work: Work) -> Any:
+    connection.execute("SAVEPOINT caller")
+    try:
+        result = work(connection)
+    except Exception as error:  # noqa: BLE001 - whatever a caller raises is its answer, not the group's
+        if not connection.in_transaction:
+            # SQLite gave up the whole transaction (a full disk does that), the others' work with it.
+            raise (
+                error if isinstance(error, sqlite3.Error) else sqlite3.OperationalError(str(error))
+            ) from None
+        connection.execute("ROLLBACK TO caller")
+        result = Failure(typed(error) if isinstance(error, sqlite3.Error) else error)
+    connection.execute("RELEASE caller")
+    return result
+
+
+def _rolled_back(connection: sqlite3.Connection) -> bool:
+    if not connection.in_transaction:
+        return True
+    try:
+        connection.execute("ROLLBACK")
+    except sqlite3.Error:
+        return False
+    return True
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA temp_store=MEMORY")
+    return connection
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    owner = connection.execute("PRAGMA application_id").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if owner not in (0, APPLICATION_ID) or (owner == 0 and tables):
+        raise StoreFailed(
+            f"state database {path} belongs to another program", hint="choose another node.state_dir"
+        )
+    finding = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if finding != "ok":
+        raise _damaged(path, str(finding))
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(migrations):
+        raise StoreFailed(
+            f"state database {path} has schema {version}, this edgeagent knows up to {len(migrations)}",
+            hint="run the newer edgeagent that wrote it, or choose another node.state_dir",
+        )
+    for number in range(version, len(migrations)):
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {migrations[number]}"
+            f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={number + 1}; COMMIT;"
+        )
+
+
+def _damaged(path: Path, finding: str) -> StoreFailed:
+    return StoreFailed(
+        f"state database {path} is damaged: {finding}",
+        hint=f"stop the node, move {path} and its -wal and -shm files away (keep them), and start again or "
+        "restore a copy; deployed functions and unfinished invocations are in this file",
+    )
+
+
+def _at_open(error: sqlite3.Error | EdgeError, path: Path) -> EdgeError:
+    if isinstance(error, EdgeError):
+        return error
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in _DAMAGED:
+        return _damaged(path, str(error))
+    if code == sqlite3.SQLITE_FULL:
+        return typed(error)
+    return StoreFailed(
+        f"state database {path} cannot be opened: {error}", hint="check the directory's owner, mode and disk"
+    )
