@@ -117,7 +117,7 @@ class RuntimeSection(_Section, frozen=True):
     wasm_bytes_max: Annotated[
         int, Meta(ge=1 * KIB, le=GIB, description="largest module that can be deployed; larger: 413")
     ] = 64 * MIB
-    artifacts_bytes_max: Annotated[
+    artifact_bytes_max: Annotated[
         int, Meta(ge=MIB, le=1024 * GIB, description="disk for modules; beyond: 507")
     ] = 4 * GIB
     scratch_bytes_max: Annotated[

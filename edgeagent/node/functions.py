@@ -1,44 +1,376 @@
-"""The functions of a node: deploy, load, replace, undeploy."""
+"""The functions of a node: deploy, load, replace, undeploy.
+
+Rules:
+
+1. A deployed function is a row of the registry; memory follows the row, never the other way. Steps of a
+   deploy: the module is on disk, it is compiled and understood, an engine took it, the row is on disk,
+   then it is visible. Dying between any two leaves the old version or the new one; what is left over is
+   collected at the next start.
+2. One deploy or undeploy of a name at a time; a second one is refused (Conflict). Once begun, it goes on
+   to its end even when whoever asked for it has left.
+3. A replaced or removed version serves the calls that it has taken, then it is closed.
+4. Functions are loaded when first called, once however many ask, at most ``runtime.loaded_max`` at a
+   time: when one more comes, the one that was not used since the last look makes room, if nothing runs in it.
+5. What no row names is collected only while nothing is deployed, loaded or compiled.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import builtins
+import datetime
+import hashlib
+from collections.abc import Awaitable, Coroutine
+from typing import Any, Protocol, TypeVar
 
-from edgeagent.model.function import Deployed, Manifest
-from edgeagent.runtime import port
+import structlog
 
-if TYPE_CHECKING:
-    from edgeagent.node.node import Node
+from edgeagent.model.errors import (
+    Conflict,
+    EdgeError,
+    NotFound,
+    StorageFull,
+    StoreFailed,
+    TooLarge,
+    Unavailable,
+    WasmRefused,
+)
+from edgeagent.model.function import Deployed, Manifest, ModuleInfo, check_name
+from edgeagent.node.admission import Admission, NodeQueue
+from edgeagent.node.config_schema import Config
+from edgeagent.node.deploy_checks import check_module, effective_manifest
+from edgeagent.node.loaded import LoadedEntry
+from edgeagent.node.meters import Meters
+from edgeagent.runtime.engine_config import Settings
+from edgeagent.runtime.port import Code, Engine, Function, LoadSpec
 
-__all__ = ["Functions", "LoadedEntry"]
+__all__ = ["Artifacts", "Functions", "LoadedEntry", "Rows"]
+
+T = TypeVar("T")
+
+log = structlog.get_logger("functions")
 
 
-class LoadedEntry:
-    """A function that can be called now."""
+class _Compiled(Protocol):
+    @property
+    def info(self) -> ModuleInfo: ...
 
-    function: port.Function
-    deployed: Deployed
+
+class Artifacts(Protocol):
+    """What is needed of runtime.artifacts.ArtifactStore."""
+
+    async def put(self, wasm: bytes) -> str: ...
+    async def code(self, sha256: str, settings: Settings) -> tuple[Code, ModuleInfo | None]: ...
+    async def compile(self, sha256: str, settings: Settings) -> _Compiled: ...
+    async def collect(self, keep: set[str]) -> int: ...
+    def usage_bytes(self) -> int: ...
+
+
+class Rows(Protocol):
+    """What is needed of state.functions.FunctionRows."""
+
+    async def all(self) -> list[Deployed]: ...
+    async def put(self, deployed: Deployed) -> None: ...
+    async def delete(self, name: str) -> bool: ...
 
 
 class Functions:
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    """See the module; used on the event loop's thread only."""
 
-    async def deploy(self, name: str, wasm: bytes, manifest: Manifest | None = None) -> tuple[Deployed, bool]:
-        """Store, compile, check and register a function; (it, whether it is new)."""
-        raise NotImplementedError
+    def __init__(
+        self,
+        config: Config,
+        engine: Engine,
+        artifacts: Artifacts,
+        rows: Rows,
+        meters: Meters,
+        scratch_dir: str,
+    ) -> None:
+        self.queue = NodeQueue(config.queue.node_depth_max)
+        self.entries: dict[str, LoadedEntry] = {}
+        self._config = config
+        self._engine = engine
+        self._artifacts = artifacts
+        self._rows = rows
+        self._meters = meters
+        self._scratch_dir = scratch_dir
+        self._deployed: dict[str, Deployed] = {}
+        self._changing: dict[str, str] = {}  # name -> digest that its change needs, "" while unknown
+        self._loading: dict[str, asyncio.Task[None]] = {}
+        self._retired: set[LoadedEntry] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._users = 0  # deploys and loads that need files to stay
+        self._collecting: asyncio.Task[None] | None = None
+        self._garbage = True
+        self._closed = False
+
+    # -- looking
+    # ----------------------------------------------------------------------------------------------------
 
     def get(self, name: str) -> Deployed:
-        raise NotImplementedError
+        """The deployed function; raises NotFound."""
+        deployed = self._deployed.get(name)
+        if deployed is None:
+            raise NotFound(
+                f"no function is called {name[:80]!r} here", hint="edgeagent functions lists what is deployed"
+            )
+        return deployed
 
     def list(self) -> list[Deployed]:
-        raise NotImplementedError
-
-    async def undeploy(self, name: str) -> None:
-        raise NotImplementedError
+        """All of them by name."""
+        return [self._deployed[name] for name in sorted(self._deployed)]
 
     def ready(self, name: str) -> LoadedEntry | None:
-        raise NotImplementedError
+        """The entry when the function is loaded."""
+        return self.entries.get(name)
+
+    def all_entries(self) -> builtins.list[LoadedEntry]:
+        """Loaded ones and retired ones that still run something."""
+        self._retired = {entry for entry in self._retired if not entry.admission.idle}
+        return [*self.entries.values(), *self._retired]
+
+    # -- changing
+    # ---------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Read the registry and remove what it does not name."""
+        for deployed in await self._rows.all():
+            self._deployed[deployed.name] = deployed
+            self._meters.function(deployed.name)
+        self._collect_when_idle()
+        if self._collecting is not None:
+            await self._collecting
+
+    async def deploy(self, name: str, wasm: bytes, manifest: Manifest | None = None) -> tuple[Deployed, bool]:
+        """Store, compile, check and register a function; returns it and whether anything changed.
+
+        Raises ManifestRefused, WasmRefused, UnknownImports, TooLarge, Conflict, StorageFull,
+        StoreFailed, Unavailable; the version that was there before stays in service then.
+        """
+        check_name(name)
+        manifest = effective_manifest(name, manifest, self._config.limits)
+        if len(wasm) > self._config.runtime.wasm_bytes_max:
+            raise TooLarge(
+                f"the module has {len(wasm)} bytes, over runtime.wasm_bytes_max ="
+                f" {self._config.runtime.wasm_bytes_max}"
+            )
+        return await self._change(name, self._deploy(name, wasm, manifest))
+
+    async def undeploy(self, name: str) -> None:
+        """Remove a function, durably; calls that run go on to their end. Raises NotFound, Conflict, StoreFailed."""
+        self.get(name)
+        await self._change(name, self._undeploy(name))
+
+    async def _change(self, name: str, change: Coroutine[Any, Any, T]) -> T:
+        if self._closed or name in self._changing:
+            change.close()
+            if self._closed:
+                raise Unavailable("the node stops", retry_after_s=self._config.drain.retry_after_s)
+            raise Conflict(f"another deploy or undeploy of {name} is under way", retry_after_s=1)
+        self._changing[name] = ""
+        return await self._to_its_end(self._as_user(change), lambda: self._changing.pop(name))
+
+    async def _deploy(self, name: str, wasm: bytes, manifest: Manifest) -> tuple[Deployed, bool]:
+        sha256 = await asyncio.to_thread(lambda: hashlib.sha256(wasm).hexdigest())
+        before = self._deployed.get(name)
+        if before is not None and before.sha256 == sha256 and before.manifest == manifest:
+            return before, False
+        if before is None and len(self._deployed) >= self._config.runtime.functions_max:
+            raise StorageFull(
+                f"{len(self._deployed)} functions are deployed (runtime.functions_max)",
+                hint="undeploy one, or raise runtime.functions_max",
+            )
+        self._changing[name] = sha256
+        self._garbage = True  # until the row is written, and for ever if it never is
+        await self._artifacts.put(wasm)
+        settings = self._settings(manifest)
+        code, info = await self._artifacts.code(sha256, settings)
+        if info is None:
+            info = self._known_info(sha256) or (await self._artifacts.compile(sha256, settings)).info
+        deployed = Deployed(
+            name=name,
+            sha256=sha256,
+            abi=check_module(info, manifest),
+            manifest=manifest,
+            info=info,
+            deployed_at=_utc_now(),
+        )
+        function = await asyncio.to_thread(self._engine.load, code, self._spec(deployed))
+        try:
+            await self._rows.put(deployed)
+        except BaseException:
+            function.close()
+            raise
+        self._deployed[name] = deployed
+        self._install(deployed, function)
+        self._meters.count("deploys")
+        log.info("deployed", function=name, sha256=sha256, abi=deployed.abi, replaced=before is not None)
+        return deployed, True
+
+    async def _undeploy(self, name: str) -> None:
+        await self._rows.delete(name)
+        del self._deployed[name]
+        self._retire(self.entries.pop(name, None))
+        self._meters.forget(name)
+        self._garbage = True
+        log.info("undeployed", function=name)
+
+    # -- loading
+    # ----------------------------------------------------------------------------------------------------
 
     async def load(self, name: str) -> LoadedEntry:
-        raise NotImplementedError
+        """The entry, loaded first if need be; raises NotFound, WasmRefused, StorageFull, StoreFailed, Unavailable."""
+        while (entry := self.entries.get(name)) is None:
+            self.get(name)
+            if self._closed:
+                raise Unavailable("the node stops", retry_after_s=self._config.drain.retry_after_s)
+            loading = self._loading.get(name)
+            if loading is None:
+                loading = asyncio.ensure_future(self._as_user(self._load(name)))
+                self._loading[name] = loading
+                loading.add_done_callback(lambda done: self._loaded(name, done))
+            # Whoever leaves does not take the load away from the others.
+            await asyncio.shield(loading)
+        return entry
+
+    def _loaded(self, name: str, task: asyncio.Task[None]) -> None:
+        del self._loading[name]
+        if not task.cancelled():
+            task.exception()  # those who wait have it; without one who does, it is of no use
+
+    async def _load(self, name: str) -> None:
+        deployed = self.get(name)
+        try:
+            code, _ = await self._artifacts.code(deployed.sha256, self._settings(deployed.manifest))
+        except NotFound as error:
+            raise StoreFailed(
+                f"the module of {name} is missing from the state directory ({error.message})",
+                hint="deploy it again",
+            ) from None
+        function = await asyncio.to_thread(self._engine.load, code, self._spec(deployed))
+        if self._closed or self._deployed.get(name) is not deployed or name in self.entries:
+            function.close()  # replaced or removed meanwhile
+            return
+        self._install(deployed, function)
+        self._meters.count("loads")
+
+    def _install(self, deployed: Deployed, function: Function) -> None:
+        limit = deployed.manifest.limits.concurrency
+        if limit == 0:
+            # No more than the workers run at once; as many again stand ready, so that no worker waits
+            # for the loop.
+            limit = 2 * self._engine.stats().workers
+        entry = LoadedEntry(
+            deployed,
+            function,
+            Admission(deployed.name, limit, self._config.queue.depth_max, self.queue),
+            self._meters.function(deployed.name),
+        )
+        self._retire(self.entries.pop(deployed.name, None))
+        if len(self.entries) >= self._config.runtime.loaded_max:
+            self._unload_one()
+        self.entries[deployed.name] = entry
+
+    def _unload_one(self) -> None:
+        """Second chance: the first idle one that has not run since the last look goes, else the first idle one."""
+        idle = [entry for entry in self.entries.values() if entry.admission.idle]
+        if not idle:
+            return  # all busy: one too many for a while, bounded by what may run
+        chosen = next((entry for entry in idle if entry.runs == entry.seen_runs), idle[0])
+        for entry in idle:
+            entry.seen_runs = entry.runs
+        del self.entries[chosen.name]
+        self._retire(chosen)
+        self._meters.count("unloads")
+
+    def _retire(self, entry: LoadedEntry | None) -> None:
+        if entry is not None:
+            entry.retire()
+            self._retired = {old for old in self._retired if not old.admission.idle}
+            if not entry.admission.idle:
+                self._retired.add(entry)
+
+    # -- what no row names
+    # ------------------------------------------------------------------------------------------
+
+    async def _as_user(self, work: Awaitable[T]) -> T:
+        """Run ``work`` while nothing is collected."""
+        while self._collecting is not None:
+            await asyncio.shield(self._collecting)
+        self._users += 1
+        try:
+            return await work
+        finally:
+            self._users -= 1
+            self._collect_when_idle()
+
+    def _collect_when_idle(self) -> None:
+        if self._garbage and not self._users and self._collecting is None and not self._closed:
+            self._garbage = False
+            self._collecting = asyncio.ensure_future(self._collect())
+
+    async def _collect(self) -> None:
+        try:
+            removed = await self._artifacts.collect({deployed.sha256 for deployed in self._deployed.values()})
+        except (EdgeError, OSError) as error:
+            log.warning("leftovers could not be removed", error=str(error))
+        else:
+            if removed:
+                log.info("removed leftovers", files=removed)
+        finally:
+            self._collecting = None
+
+    # -- ends
+    # -------------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Let begun changes finish and close every function; idempotent."""
+        self._closed = True
+        pending = [*self._tasks, *self._loading.values()]
+        if self._collecting is not None:
+            pending.append(self._collecting)
+        await asyncio.gather(*pending, return_exceptions=True)
+        for entry in self.all_entries():
+            entry.function.close()
+        self.entries.clear()
+        self._retired.clear()
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, T], then: Any) -> T:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+
+        def ended(done: asyncio.Task[T]) -> None:
+            self._tasks.discard(done)
+            then()
+            if not done.cancelled():
+                done.exception()
+
+        task.add_done_callback(ended)
+        return await asyncio.shield(task)
+
+    # -- small things
+    # -----------------------------------------------------------------------------------------------
+
+    def _settings(self, manifest: Manifest) -> Settings:
+        return Settings(fuel=manifest.limits.fuel > 0, target=self._config.runtime.target)
+
+    def _spec(self, deployed: Deployed) -> LoadSpec:
+        function = deployed.manifest.function
+        if deployed.abi != deployed.info.abi:
+            raise WasmRefused(f"the module's ABI is {deployed.info.abi}, not {deployed.abi}")
+        return LoadSpec(
+            name=deployed.name,
+            info=deployed.info,
+            limits=deployed.manifest.limits,
+            args=function.args,
+            env=function.env,
+            scratch_dir=self._scratch_dir if function.scratch else "",
+            scratch_bytes_max=self._config.runtime.scratch_bytes_max,
+        )
+
+    def _known_info(self, sha256: str) -> ModuleInfo | None:
+        return next((d.info for d in self._deployed.values() if d.sha256 == sha256), None)
+
+
+def _utc_now() -> str:
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,104 @@
+"""A function that can be called now: what the hot path touches, in one object."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+from edgeagent.model.function import Deployed
+from edgeagent.node.admission import Admission, Ticket
+from edgeagent.node.meters import FunctionMeter
+from edgeagent.runtime import port
+
+__all__ = ["LoadedEntry", "Stray", "Waiter"]
+
+Waiter = asyncio.Future[None]
+SIZE_CLASSES = 66
+
+
+class Stray:
+    """A run that the hot path began and could not finish at once; the same request picks it up in ``invoke``."""
+
+    __slots__ = ("args", "body", "future", "wall_ms")
+
+    def __init__(
+        self,
+        body: bytes | memoryview,
+        args: Sequence[str] | None,
+        wall_ms: float,
+        future: asyncio.Future[port.Outcome],
+    ) -> None:
+        self.body = body
+        self.args = args
+        self.wall_ms = wall_ms
+        self.future = future
+
+
+class LoadedEntry:
+    """A loaded function with its permits and counters.
+
+    ``short[len(body).bit_length()]`` tells whether the last run of that size class finished on the
+    loop's thread. ``writes`` tells whether the module can write log lines or standard error at all.
+    ``retired`` entries serve the calls that they have and take no new ones.
+    """
+
+    __slots__ = (
+        "admission",
+        "deployed",
+        "function",
+        "meter",
+        "name",
+        "retired",
+        "seen_runs",
+        "short",
+        "start",
+        "strays",
+        "writes",
+    )
+
+    def __init__(
+        self, deployed: Deployed, function: port.Function, admission: Admission[Waiter], meter: FunctionMeter
+    ) -> None:
+        self.name = deployed.name
+        self.deployed = deployed
+        self.function = function
+        self.start = function.start
+        self.admission = admission
+        self.meter = meter
+        self.short = bytearray(SIZE_CLASSES)
+        self.strays: deque[Stray] = deque()
+        self.writes = _can_write(deployed)
+        self.retired = False
+        self.seen_runs = -1
+
+    @property
+    def runs(self) -> int:
+        """Runs that ended since the function was first deployed: tells whether it was used since a look before."""
+        return self.meter.durations.count + sum(self.meter.failures.values())
+
+    def leave(self, duration_ms: float | None = None) -> None:
+        """Give a permit back and wake whoever gets it."""
+        self.wake(self.admission.leave(duration_ms))
+
+    def wake(self, granted: Sequence[Ticket[Waiter]]) -> None:
+        for ticket in granted:
+            if not ticket.waiter.done():
+                ticket.waiter.set_result(None)
+        if self.retired:
+            self.close_if_idle()
+
+    def retire(self) -> None:
+        """No new calls; closed when the last one has ended."""
+        self.retired = True
+        self.close_if_idle()
+
+    def close_if_idle(self) -> None:
+        if self.admission.idle:
+            self.function.close()
+
+
+def _can_write(deployed: Deployed) -> bool:
+    return any(
+        item.module == "edge_log" or item.name in ("fd_write", "fd_pwrite") for item in deployed.info.imports
+    )
