@@ -1,7 +1,7 @@
-"""The fast lane: a complete, plain invocation is answered where it is parsed, without a task and without request objects.
+"""The fast lane: a complete, plain invocation is answered where it is parsed: no task, no request objects.
 
-aiohttp parses every byte (its C parser), so that there is one idea of where a request ends. What the lane saves is what
-comes after: waking the connection's task, building the request, the response and their header maps. Rules:
+aiohttp parses every byte (its C parser), so that there is one idea of where a request ends. What the lane saves is
+what comes after: waking the connection's task, building the request, the response and their header maps. Rules:
 
 1. The lane takes a request only when the connection is idle, nothing is pipelined behind it, the body has arrived whole
    and the connection may stay open. Anything else goes the ordinary way.
@@ -80,7 +80,7 @@ class LaneParser:
             return False
         # The body is looked at, not read: if the lane declines, the ordinary way finds it in the stream. One that is
         # this small never paused the transport, so that it may also be dropped unread.
-        pieces = getattr(payload, "_buffer", ())
+        pieces: Any = getattr(payload, "_buffer", ())
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if len(body) > _BODY_BYTES_MAX:
             return False

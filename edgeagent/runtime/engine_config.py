@@ -31,6 +31,7 @@ __all__ = [
     "on_demand_engine",
     "pool_slots_that_fit",
     "pooled_engine",
+    "stack_step",
     "wheel_version",
 ]
 
@@ -51,6 +52,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     fuel: bool = False
     target: Target = "native"
+
+
+def stack_step(stack_bytes: int) -> int:
+    """Rounds down to a power of two, so that only eight stack sizes exist and none is over its limit."""
+    inside = max(STACK_BYTES_MIN, min(stack_bytes, STACK_BYTES_MAX))
+    return 1 << (inside.bit_length() - 1)
 
 
 def wheel_version() -> str:

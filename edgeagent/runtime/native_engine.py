@@ -219,7 +219,7 @@ class NativeEngine:
         return self._pools[name]
 
     def _on_demand(self, spec: LoadSpec) -> int:
-        fuel, stack = spec.limits.fuel > 0, _stack_step(spec.limits.stack_bytes)
+        fuel, stack = spec.limits.fuel > 0, ec.stack_step(spec.limits.stack_bytes)
         name = f"demand-{stack}-{fuel}"
         with self._lock:
             if name not in self._pools:
@@ -232,12 +232,6 @@ class NativeEngine:
         if spec.limits.fuel or spec.limits.stack_bytes != ec.DEFAULT_STACK_BYTES or not pooled:
             return [self._on_demand(spec)]
         return pooled
-
-
-def _stack_step(stack_bytes: int) -> int:
-    """Rounds down to a power of two, so that only eight stack sizes exist and none is over its limit."""
-    inside = max(ec.STACK_BYTES_MIN, min(stack_bytes, ec.STACK_BYTES_MAX))
-    return 1 << (inside.bit_length() - 1)
 
 
 def _may_block(info: ModuleInfo) -> bool:

@@ -1,0 +1,61 @@
+"""A small HTTP client over the standard library: commands must not wait for aiohttp to be imported."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from edgeagent.cli.output import Failed
+from edgeagent.model.errors import BadRequest, PeerFailed
+
+__all__ = ["Reply", "call", "expect"]
+
+TIMEOUT_S = 600.0
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """``headers`` have lower-case names."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def call(
+    node: str, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+) -> Reply:
+    """One request; raises PeerFailed when no daemon answers, BadRequest for a bad --node."""
+    parts = urlsplit(node if "://" in node else f"http://{node}")
+    if parts.scheme != "http" or not parts.hostname:
+        raise BadRequest(f"--node {node!r} is not an http:// URL")
+    connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=TIMEOUT_S)
+    try:
+        connection.request(method, path, body=body, headers=headers or {})
+        reply = connection.getresponse()
+        return Reply(reply.status, {k.lower(): v for k, v in reply.getheaders()}, reply.read())
+    except ConnectionRefusedError:
+        raise PeerFailed(f"no daemon at {node}", hint="start one with: edgeagent run") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise PeerFailed(
+            f"the daemon at {node} did not answer: {str(error) or type(error).__name__}"
+        ) from None
+    finally:
+        connection.close()
+
+
+def expect(reply: Reply) -> Reply:
+    """The reply if it is a success; else Failed with the problem that came."""
+    if reply.status < 400:
+        return reply
+    try:
+        problem = reply.json()
+    except ValueError:
+        problem = {"title": "bad reply", "status": reply.status, "detail": f"HTTP {reply.status}"}
+    raise Failed(problem)

@@ -1,0 +1,91 @@
+"""``edgeagent deploy FILE``: send a module, with a manifest where there is one."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import uuid
+from pathlib import Path
+
+from edgeagent.cli.client import call, expect
+from edgeagent.cli.main import add_node_argument
+from edgeagent.cli.output import print_json
+from edgeagent.model.errors import BadRequest
+
+__all__ = ["add_arguments", "read_wasm", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="a .wasm module, or .wat text")
+    parser.add_argument("--name", help="function name (default: the manifest's, else from the file name)")
+    parser.add_argument(
+        "--manifest", type=Path, help="TOML manifest (default: FILE with .toml, if it is there)"
+    )
+    add_node_argument(parser)
+
+
+def read_wasm(path: Path) -> bytes:
+    """The bytes of a module; text format is translated on the way."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadRequest(f"cannot read {path}: {error.strerror}") from None
+    if path.suffix != ".wat":
+        return data
+    import wasmtime
+
+    try:
+        return bytes(wasmtime.wat2wasm(data.decode("utf-8")))
+    except (wasmtime.WasmtimeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"{path} is not WebAssembly text: {error}") from None
+
+
+def run(args: argparse.Namespace) -> int:
+    wasm = read_wasm(args.file)
+    manifest = _manifest(args)
+    name = args.name or _named_in(manifest) or re.sub(r"[^a-z0-9-]+", "-", args.file.stem.lower()).strip("-")
+    if manifest is None:
+        body, kind = wasm, "application/wasm"
+    else:
+        body, kind = _multipart({"wasm": wasm, "manifest": _with_name(manifest, name).encode()})
+    reply = expect(call(args.node, "PUT", f"/v1/functions/{name}", body, {"Content-Type": kind}))
+    deployed = reply.json()
+    if args.json:
+        print_json({"ok": True, "new": reply.status == 201, "function": deployed})
+    else:
+        word = "deployed" if reply.status == 201 else "already deployed"
+        print(f"{word}: {name} ({deployed['abi']}, {deployed['sha256'][:12]}, {len(wasm)} bytes)")
+    return 0
+
+
+def _manifest(args: argparse.Namespace) -> str | None:
+    path = args.manifest or args.file.with_suffix(".toml")
+    if args.manifest is None and not path.exists():
+        return None
+    try:
+        return str(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRequest(f"cannot read {path}: {error}") from None
+
+
+def _named_in(manifest: str | None) -> str | None:
+    if manifest is None:
+        return None
+    from edgeagent.runtime.manifest import parse_manifest
+
+    return parse_manifest(manifest).function.name
+
+
+def _with_name(manifest: str, name: str) -> str:
+    # --name wins over the file: the node wants both to agree.
+    return re.sub(r'(?m)^(\s*name\s*=\s*)"[^"]*"', rf'\g<1>"{name}"', manifest, count=1)
+
+
+def _multipart(parts: dict[str, bytes]) -> tuple[bytes, str]:
+    boundary = uuid.uuid4().hex
+    pieces = []
+    for name, data in parts.items():
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{name}"\r\n\r\n'
+        pieces += [head.encode(), data, b"\r\n"]
+    pieces.append(f"--{boundary}--\r\n".encode())
+    return b"".join(pieces), f"multipart/form-data; boundary={boundary}"

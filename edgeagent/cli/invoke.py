@@ -1,0 +1,131 @@
+"""``edgeagent invoke NAME``: call a function, or a chain of them."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from edgeagent.cli.client import Reply, call, expect
+from edgeagent.cli.main import add_node_argument
+from edgeagent.cli.output import Failed, print_json
+from edgeagent.model.errors import BadRequest
+
+__all__ = ["add_arguments", "run"]
+
+_POLL_S = 0.05
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name")
+    parser.add_argument("--data", default="", help="input: TEXT, @FILE, or - for standard input")
+    parser.add_argument(
+        "--then", action="append", default=[], metavar="NAME", help="next function of the chain"
+    )
+    parser.add_argument("--async", dest="is_async", action="store_true", help="return at once with an id")
+    parser.add_argument("--wait", action="store_true", help="with --async: wait for the result")
+    parser.add_argument("--deadline-ms", type=float, help="for the whole call, waiting included")
+    parser.add_argument("--idempotency-key", help="the same key and call run once")
+    parser.add_argument("arguments", nargs="*", metavar="-- ARG", help="arguments of a command function")
+    add_node_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.is_async and args.then:
+        raise BadRequest("--async and --then do not go together")
+    body = _input(args.data)
+    if args.is_async:
+        return _run_async(args, body)
+    steps = []
+    reply: Reply | None = None
+    for position, name in enumerate([args.name, *args.then]):
+        headers = _headers(args, with_key=position == 0, arguments=args.arguments if position == 0 else [])
+        reply = expect(call(args.node, "POST", _path(name), body, headers))
+        steps.append(_step(name, body, reply))
+        body = reply.body
+    _show(args, steps, body)
+    return 0
+
+
+def _path(name: str) -> str:
+    return f"/functions/{quote(name, safe='')}"
+
+
+def _input(data: str) -> bytes:
+    if data == "-":
+        return sys.stdin.buffer.read()
+    if not data.startswith("@"):
+        return data.encode()
+    try:
+        return Path(data[1:]).read_bytes()
+    except OSError as error:
+        raise BadRequest(f"cannot read {data[1:]}: {error.strerror}") from None
+
+
+def _headers(args: argparse.Namespace, *, with_key: bool, arguments: list[str]) -> dict[str, str]:
+    headers = {"Content-Type": "application/octet-stream"}
+    if args.deadline_ms is not None:
+        headers["Edgeagent-Deadline-Ms"] = f"{args.deadline_ms:g}"
+    if args.idempotency_key and with_key:
+        headers["Idempotency-Key"] = args.idempotency_key
+    if arguments:
+        headers["Edgeagent-Args"] = json.dumps(arguments)
+    return headers
+
+
+def _step(name: str, body: bytes, reply: Reply) -> dict[str, Any]:
+    return {
+        "function": name,
+        "duration_us": int(reply.headers.get("edgeagent-duration-us", 0)),
+        "cold": reply.headers.get("edgeagent-cold") == "1",
+        "node": reply.headers.get("edgeagent-node", ""),
+        "backend": reply.headers.get("edgeagent-backend", ""),
+        "hose": reply.headers.get("edgeagent-hose", ""),
+        "bytes_in": len(body),
+        "bytes_out": len(reply.body),
+    }
+
+
+def _show(args: argparse.Namespace, steps: list[dict[str, Any]], output: bytes) -> None:
+    if args.json:
+        print_json({"ok": True, **steps[-1], **_output(output), "steps": steps})
+        return
+    sys.stdout.buffer.write(output)
+    sys.stdout.buffer.flush()
+
+
+def _output(output: bytes) -> dict[str, str]:
+    try:
+        return {"output_text": output.decode("utf-8")}
+    except UnicodeDecodeError:
+        return {"output_base64": base64.b64encode(output).decode("ascii")}
+
+
+def _run_async(args: argparse.Namespace, body: bytes) -> int:
+    headers = _headers(args, with_key=True, arguments=args.arguments)
+    headers["Prefer"] = "respond-async"
+    reply = expect(call(args.node, "POST", _path(args.name), body, headers))
+    location = reply.headers["location"]
+    if not args.wait:
+        if args.json:
+            print_json({"ok": True, "location": location, **reply.json()})
+        else:
+            print(location)
+        return 0
+    view = expect(call(args.node, "GET", location)).json()
+    while view["state"] in ("queued", "running"):
+        time.sleep(_POLL_S)
+        view = expect(call(args.node, "GET", location)).json()
+    if view["state"] == "failed":
+        raise Failed(view["problem"])
+    output = expect(call(args.node, "GET", view["result"])).body
+    if args.json:
+        print_json({"ok": True, **view, **_output(output)})
+    else:
+        sys.stdout.buffer.write(output)
+    return 0

@@ -1,0 +1,88 @@
+"""``edgeagent``: one verb a file, each imported only when it is used, so that small commands start fast."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from edgeagent import __version__
+from edgeagent.cli.output import Failed, fail
+from edgeagent.model.errors import BadConfig, EdgeError
+
+__all__ = ["DEFAULT_NODE", "VERBS", "main"]
+
+DEFAULT_NODE = "http://127.0.0.1:8480"
+
+# verb -> (module, one line of help)
+VERBS = {
+    "run": ("run", "run the daemon"),
+    "demo": ("demo", "find planted fires in a real satellite scene, through a real daemon"),
+    "deploy": ("deploy", "deploy a function"),
+    "functions": ("functions", "list deployed functions"),
+    "undeploy": ("undeploy", "remove a function"),
+    "inspect": ("inspect", "what a wasm file is, imports and exports"),
+    "invoke": ("invoke", "call a function, or a chain of them"),
+    "bench": ("bench", "measure, against baselines"),
+    "check-config": ("check_config", "check a configuration and show what it comes to"),
+    "doctor": ("doctor", "what works on this machine, and what would mend the rest"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Usage errors exit with 2, as JSON when --json was asked for."""
+
+    def error(self, message: str) -> NoReturn:
+        if "--json" in sys.argv[1:]:
+            print(json.dumps({"ok": False, "problem": {"title": "usage", "detail": message}}))
+        else:
+            self.print_usage(sys.stderr)
+            print(f"{self.prog}: {message}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def build_parser(verb: str | None) -> argparse.ArgumentParser:
+    """The parser; only the chosen verb's module is imported for its arguments."""
+    parser = _Parser(prog="edgeagent", description="one serverless computer made of many small ones")
+    parser.add_argument("--version", action="version", version=f"edgeagent {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, (module, text) in VERBS.items():
+        sub = verbs.add_parser(name, help=text, description=text)
+        if name == verb:
+            sub.add_argument("--json", action="store_true", help="one JSON object on stdout")
+            loaded = importlib.import_module(f"edgeagent.cli.{module}")
+            loaded.add_arguments(sub)
+            sub.set_defaults(run=loaded.run)
+    return parser
+
+
+def add_node_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--node",
+        metavar="URL",
+        default=os.environ.get("EDGEAGENT_NODE") or DEFAULT_NODE,
+        help="the daemon to talk to (default: $EDGEAGENT_NODE, else %(default)s)",
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0 ok, 1 failed, 2 usage, 130 interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    verb = next((word for word in words if word in VERBS), None)
+    try:
+        args = build_parser(verb).parse_args(words)
+        return int(args.run(args))
+    except BadConfig as error:
+        return fail(error, as_json="--json" in words, code=2)
+    except (EdgeError, Failed) as error:
+        return fail(error, as_json="--json" in words, code=1)
+    except BrokenPipeError:
+        # The reader of our output has gone (head, less): nothing is wrong, and nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,45 @@
+"""Reading bodies within a bound of bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+from aiohttp.client_exceptions import ClientError
+
+from edgeagent.model.errors import BadRequest, TooLarge, UnsupportedType
+
+__all__ = ["read_body"]
+
+_PIECE_BYTES = 256 << 10
+
+
+async def read_body(source: Any, bytes_max: int) -> bytes:
+    """The whole body of a request or of a multipart part; raises TooLarge as soon as that is known."""
+    if isinstance(source, web.BaseRequest):
+        if "Content-Encoding" in source.headers:
+            raise UnsupportedType(
+                "encoded bodies are not accepted", hint="send the body without Content-Encoding"
+            )
+        if (source.content_length or 0) > bytes_max:
+            raise TooLarge(f"the body of {source.content_length} bytes is over the limit of {bytes_max}")
+        read = source.content.readany
+    else:
+        read = _chunks(source)
+    pieces, total = [], 0
+    try:
+        while piece := await read():
+            total += len(piece)
+            if total > bytes_max:
+                raise TooLarge(f"the body is over the limit of {bytes_max} bytes")
+            pieces.append(piece)
+    except (ClientError, web.RequestPayloadError) as error:
+        raise BadRequest(f"the body ended early or is malformed: {error}") from None
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _chunks(part: Any) -> Any:
+    async def read() -> bytes:
+        return bytes(await part.read_chunk(_PIECE_BYTES))
+
+    return read

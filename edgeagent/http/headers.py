@@ -1,0 +1,88 @@
+"""Request headers with meaning: Prefer, Idempotency-Key, deadlines, arguments, trace context."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+
+import msgspec
+
+from edgeagent.model.errors import BadRequest
+
+__all__ = ["InvokeHeaders", "next_traceparent", "read_invoke_headers"]
+
+DEADLINE_MS_MAX = 86_400_000.0
+_ARGS_MAX = 256
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+# W3C Trace Context, version 00 (later versions may be longer, their first four fields are the same).
+_TRACEPARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(-.*)?"
+)
+
+
+class InvokeHeaders(msgspec.Struct, frozen=True):
+    """``deadline_ms`` = 0 means none; ``args`` is None when the header is absent."""
+
+    is_async: bool
+    idempotency_key: str | None
+    deadline_ms: float
+    args: tuple[str, ...] | None
+    traceparent: str
+
+
+def read_invoke_headers(headers: Mapping[str, str]) -> InvokeHeaders:
+    """Read them all; raises BadRequest naming the header and what it must be."""
+    return InvokeHeaders(
+        is_async=_prefers_async(headers.get("Prefer", "")),
+        idempotency_key=_key(headers.get("Idempotency-Key")),
+        deadline_ms=_deadline(headers.get("Edgeagent-Deadline-Ms")),
+        args=_args(headers.get("Edgeagent-Args")),
+        traceparent=next_traceparent(headers.get("traceparent", "")),
+    )
+
+
+def next_traceparent(incoming: str) -> str:
+    """The context of our span: the caller's trace, or a new one when there is none or it is invalid."""
+    found = _TRACEPARENT.fullmatch(incoming)
+    trace, flags = (found[1], found[2]) if found else (secrets.token_hex(16), "00")
+    return f"00-{trace}-{secrets.token_hex(8)}-{flags}"
+
+
+def _prefers_async(value: str) -> bool:
+    return any(part.split(";")[0].strip().lower() == "respond-async" for part in value.split(","))
+
+
+def _key(value: str | None) -> str | None:
+    if value is None:
+        return None
+    key = value.strip().strip('"')
+    if not _KEY.fullmatch(key):
+        raise BadRequest("Idempotency-Key must be 1 to 255 visible ASCII characters")
+    return key
+
+
+def _deadline(value: str | None) -> float:
+    if value is None:
+        return 0.0
+    try:
+        ms = float(value)
+    except ValueError:
+        ms = 0.0
+    if not 0 < ms <= DEADLINE_MS_MAX:
+        raise BadRequest(
+            f"Edgeagent-Deadline-Ms {value[:40]!r} is not a number of milliseconds above 0, up to a day"
+        )
+    return ms
+
+
+def _args(value: str | None) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    try:
+        args = msgspec.json.decode(value, type=tuple[str, ...])
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        raise BadRequest("Edgeagent-Args must be a JSON array of strings") from None
+    if len(args) > _ARGS_MAX or any("\0" in arg for arg in args):
+        raise BadRequest(f"Edgeagent-Args: at most {_ARGS_MAX} strings, none with NUL")
+    return args

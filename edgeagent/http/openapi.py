@@ -1,0 +1,89 @@
+"""The OpenAPI 3.1 document, made from the route table that the router uses and from the msgspec types."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from edgeagent import __version__
+from edgeagent.http.router import Route
+from edgeagent.model.function import Deployed, Manifest
+
+__all__ = ["openapi"]
+
+_BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_JSON = {"application/json": {"schema": {"type": "object"}}}
+_INVOKE_HEADERS = {
+    "Prefer": "respond-async: answer 202 with the Location of the invocation",
+    "Idempotency-Key": "the same key and request run once; repeats get the recorded result",
+    "Edgeagent-Deadline-Ms": "milliseconds for the whole request, queueing included",
+    "Edgeagent-Args": "JSON array of strings: arguments of a command function",
+    "traceparent": "W3C trace context",
+}
+
+
+def openapi(routes: list[Route]) -> dict[str, Any]:
+    """The document for ``routes``."""
+    (_, _), components = msgspec.json.schema_components(
+        [Deployed, Manifest], ref_template="#/components/schemas/{name}"
+    )
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    problem = {
+        "type": "object",
+        "required": ["type", "title", "status", "detail"],
+        "properties": {
+            "type": {"type": "string"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "hint": {"type": "string"},
+        },
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "edgeagent", "version": __version__, "license": {"name": "Apache-2.0"}},
+        "paths": paths,
+        "components": {"schemas": {**components, "Problem": problem}},
+    }
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    invokes = route.method == "POST"
+    names = re.findall(r"\{(\w+)\}", route.path)
+    operation: dict[str, Any] = {
+        "operationId": f"{route.method.lower()}{re.sub(r'[^a-z0-9]+', '_', route.path)}".rstrip("_"),
+        "summary": route.summary,
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+        ],
+        "responses": {
+            "200": {"description": "ok", "content": _BYTES if invokes else _JSON},
+            "default": {
+                "description": "a problem (RFC 9457)",
+                "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            },
+        },
+    }
+    if invokes:
+        operation["requestBody"] = {"content": _BYTES}
+        operation["responses"]["202"] = {"description": "accepted; Location names the invocation"}
+        operation["parameters"] += [
+            {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
+            for name, text in _INVOKE_HEADERS.items()
+        ]
+    if route.method == "PUT":
+        operation["requestBody"] = {
+            "required": True,
+            "content": {
+                "application/wasm": {"schema": {"type": "string", "format": "binary"}},
+                "multipart/form-data": {"schema": {"type": "object", "required": ["wasm"]}},
+            },
+        }
+        operation["responses"]["201"] = {"description": "deployed"}
+    if route.method == "DELETE":
+        operation["responses"]["204"] = {"description": "gone"}
+    return operation

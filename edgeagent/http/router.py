@@ -1,0 +1,52 @@
+"""A small router: exact paths, and patterns with named parts. Far cheaper than a general one for a dozen routes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from urllib.parse import unquote
+
+import msgspec
+from aiohttp import web
+
+from edgeagent.model.errors import MethodNotAllowed, NotFound
+
+__all__ = ["Handler", "Route", "Router"]
+
+Handler = Callable[[web.BaseRequest, dict[str, str]], Awaitable[web.StreamResponse]]
+
+
+class Route(msgspec.Struct, frozen=True):
+    """``path`` holds ``{name}`` parts; ``summary`` is for /openapi.json."""
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+
+
+class Router:
+    def __init__(self, routes: list[Route]) -> None:
+        self.routes = routes
+        self._patterns: list[tuple[re.Pattern[str], dict[str, Handler]]] = []
+        by_path: dict[str, dict[str, Handler]] = {}
+        for route in routes:
+            by_path.setdefault(route.path, {})[route.method] = route.handler
+        for path, methods in by_path.items():
+            if "GET" in methods:
+                methods.setdefault("HEAD", methods["GET"])
+            pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path))
+            self._patterns.append((re.compile(pattern), methods))
+
+    def find(self, method: str, raw_path: str) -> tuple[Handler, dict[str, str]]:
+        """The handler and the decoded parts; raises NotFound or MethodNotAllowed (details: allow)."""
+        path = raw_path.split("?", 1)[0]
+        for pattern, methods in self._patterns:
+            found = pattern.fullmatch(path)
+            if found is None:
+                continue
+            if method not in methods:
+                allow = sorted(methods)
+                raise MethodNotAllowed(f"{method} is not for {path[:200]}", allow=allow)
+            return methods[method], {name: unquote(part) for name, part in found.groupdict().items()}
+        raise NotFound(f"no such path: {path[:200]}", hint="GET /openapi.json lists the routes")

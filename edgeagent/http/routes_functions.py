@@ -1,0 +1,161 @@
+"""Invoking, deploying and listing functions."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from edgeagent.http.body import read_body
+from edgeagent.http.headers import InvokeHeaders, read_invoke_headers
+from edgeagent.http.router import Route
+from edgeagent.model.errors import BadRequest, Refused, UnsupportedType
+from edgeagent.model.function import Deployed, Manifest, check_name
+from edgeagent.node.node import Node
+from edgeagent.node.result import Result
+from edgeagent.runtime.manifest import default_manifest, parse_manifest
+
+__all__ = ["FunctionRoutes", "deployed_json"]
+
+_WASM = "application/wasm"
+_MANIFEST_BYTES_MAX = 256 << 10
+
+
+class FunctionRoutes:
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def routes(self) -> list[Route]:
+        one = "/v1/functions/{name}"
+        return [
+            Route(
+                "POST", "/functions/{name}", self.invoke, "Invoke a function; body and reply are its bytes"
+            ),
+            Route("POST", "/function/{name}", self.invoke, "Alias of /functions/{name}"),
+            Route("GET", "/v1/functions", self.list, "All deployed functions"),
+            Route("GET", one, self.get, "One deployed function"),
+            Route("PUT", one, self.deploy, "Deploy: application/wasm, or multipart with wasm and manifest"),
+            Route("DELETE", one, self.undeploy, "Undeploy a function"),
+        ]
+
+    async def invoke(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
+        wanted = read_invoke_headers(request.headers)
+        name = path["name"]
+        self._node.functions.get(name)  # unknown functions are refused before their body is read
+        body = await read_body(request, self._node.config.http.body_bytes_max)
+        with structlog.contextvars.bound_contextvars(trace=wanted.traceparent[3:35]):
+            if wanted.is_async:
+                return await self._submit(name, body, wanted)
+            result = await self._run(name, body, wanted)
+        return web.Response(body=result.output, headers=self._headers(result, wanted))
+
+    async def _run(self, name: str, body: bytes, wanted: InvokeHeaders) -> Result:
+        invoker = self._node.invoker
+        if wanted.idempotency_key is None:
+            result = invoker.try_invoke(name, body, wanted.args, wanted.deadline_ms)
+            if result is not None:
+                return result
+        return await invoker.invoke(name, body, wanted.args, wanted.deadline_ms, wanted.idempotency_key)
+
+    async def _submit(self, name: str, body: bytes, wanted: InvokeHeaders) -> web.Response:
+        id_ = await self._node.invoker.submit(
+            name, body, wanted.args, wanted.deadline_ms, wanted.idempotency_key
+        )
+        headers = {
+            "Location": f"/invocations/{id_}",
+            "Preference-Applied": "respond-async",
+            "Edgeagent-Node": self._node.node_id,
+            "traceparent": wanted.traceparent,
+        }
+        return json_reply({"id": id_, "function": name, "state": "queued"}, status=202, headers=headers)
+
+    def _headers(self, result: Result, wanted: InvokeHeaders) -> dict[str, str]:
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Edgeagent-Node": self._node.node_id,
+            "Edgeagent-Backend": "cpu",
+            "Edgeagent-Duration-Us": str(result.duration_us),
+            "Edgeagent-Hops": "0",
+            "Edgeagent-Hose": "copy",
+            "Edgeagent-Cold": "1" if result.cold else "0",
+            "traceparent": wanted.traceparent,
+        }
+        if result.replayed:
+            headers["Idempotency-Replayed"] = "true"
+        return headers
+
+    async def list(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
+        return json_reply({"functions": [deployed_json(d) for d in self._node.functions.list()]})
+
+    async def get(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
+        return json_reply(deployed_json(self._node.functions.get(path["name"])))
+
+    async def undeploy(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
+        await self._node.functions.undeploy(path["name"])
+        return web.Response(status=204)
+
+    async def deploy(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
+        name = check_name(path["name"])
+        bytes_max = self._node.config.runtime.wasm_bytes_max
+        if request.content_type == _WASM:
+            wasm, manifest = await read_body(request, bytes_max), default_manifest(name)
+        elif request.content_type == "multipart/form-data":
+            wasm, manifest = await self._parts(request, name, bytes_max)
+        else:
+            raise UnsupportedType(
+                f"a deploy is {_WASM} or multipart/form-data, not {request.content_type}",
+                hint=f"send Content-Type: {_WASM}",
+            )
+        # A deploy that has begun goes on to its end when the client leaves: half a deploy helps nobody.
+        deployed, is_new = await asyncio.shield(self._node.functions.deploy(name, wasm, manifest))
+        headers = {"Location": f"/v1/functions/{name}"}
+        return json_reply(deployed_json(deployed), status=201 if is_new else 200, headers=headers)
+
+    async def _parts(self, request: web.BaseRequest, name: str, bytes_max: int) -> tuple[bytes, Manifest]:
+        parts = await _read_parts(
+            request, {"wasm": bytes_max, "manifest": _MANIFEST_BYTES_MAX, "signature": 4096}
+        )
+        if "signature" in parts:
+            raise Refused(
+                "signatures are not checked by this version", hint="deploy without the signature part"
+            )
+        if "wasm" not in parts:
+            raise BadRequest("the multipart body has no part named 'wasm'")
+        if "manifest" not in parts:
+            return parts["wasm"], default_manifest(name)
+        manifest = parse_manifest(parts["manifest"])
+        if manifest.function.name != name:
+            raise Refused(f"the manifest names the function {manifest.function.name!r}, the path {name!r}")
+        return parts["wasm"], manifest
+
+
+async def _read_parts(request: web.BaseRequest, known: dict[str, int]) -> dict[str, bytes]:
+    parts: dict[str, bytes] = {}
+    try:
+        reader = await request.multipart()
+        while (part := await reader.next()) is not None:
+            name = getattr(part, "name", None)
+            if name not in known or name in parts:
+                raise BadRequest(f"unexpected part {name!r}: the parts are {', '.join(known)}, once each")
+            parts[name] = await read_body(part, known[name])
+    except (ValueError, AssertionError) as error:
+        raise BadRequest(f"the multipart body is malformed: {error}") from None
+    return parts
+
+
+def deployed_json(deployed: Deployed) -> dict[str, Any]:
+    """A function as the API shows it."""
+    plain: dict[str, Any] = msgspec.to_builtins(deployed)
+    return plain
+
+
+def json_reply(document: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(
+        status=status,
+        body=msgspec.json.encode(document),
+        headers=headers,
+        content_type="application/json",
+    )

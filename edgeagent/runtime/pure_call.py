@@ -1,0 +1,106 @@
+"""One invocation of the pure engine: deadline, cancellation, and what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from edgeagent.model import errors
+from edgeagent.runtime.port import LoadSpec
+
+__all__ = ["PureCall", "PureOutcome", "StopGuest"]
+
+LOG_LINES_MAX = 256
+LOG_LINE_BYTES_MAX = 1024
+STDERR_BYTES_MAX = 64 << 10
+
+
+class StopGuest(Exception):
+    """Raised by a host function to end the guest; the call knows why."""
+
+
+class PureOutcome(msgspec.Struct, kw_only=True):
+    """The port's Outcome as plain data."""
+
+    output: bytes | memoryview = b""
+    duration_us: int = 0
+    exit_code: int = 0
+    stderr: bytes = b""
+    log: Sequence[tuple[int, bytes]] = ()
+    inline: bool = False
+    error: errors.EdgeError | None = None
+
+
+class PureCall:
+    """``wall_ms`` > 0 is the caller's limit, counted from now; the manifest's counts from ``begin``."""
+
+    def __init__(
+        self, spec: LoadSpec, body: bytes | memoryview, args: Sequence[str] | None, wall_ms: float
+    ) -> None:
+        self.spec = spec
+        self.body = body
+        self.args = tuple(spec.args if args is None else args)
+        self.future: asyncio.Future[PureOutcome] | None = None
+        self.caller_deadline = time.monotonic() + wall_ms / 1000 if wall_ms > 0 else float("inf")
+        self.deadline = self.caller_deadline
+        self.failure: errors.EdgeError | None = None
+        self.exit_code: int | None = None
+        self.stdout = bytearray()
+        self.stderr = bytearray()
+        self.log: list[tuple[int, bytes]] = []
+        self._cancelled = threading.Event()
+
+    def begin(self) -> None:
+        self.deadline = min(self.caller_deadline, time.monotonic() + self.spec.limits.wall_ms / 1000)
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+    def must_stop(self) -> bool:
+        """Whether the guest must end now; sets why."""
+        if self.failure is not None:
+            return True
+        if self._cancelled.is_set():
+            self.failure = errors.Cancelled("the call was cancelled")
+        elif time.monotonic() >= self.deadline:
+            if self.deadline == self.caller_deadline:
+                self.failure = errors.DeadlineExceeded("the caller's deadline passed")
+            else:
+                wall_ms = self.spec.limits.wall_ms
+                self.failure = errors.DeadlineExceeded(f"the wall limit of {wall_ms} ms passed")
+        return self.failure is not None
+
+    def sleep_until(self, moment: float) -> None:
+        """Wait until ``moment`` (monotonic); raises StopGuest at the deadline or when cancelled."""
+        while not self.must_stop():
+            left = min(moment, self.deadline) - time.monotonic()
+            if left <= 0:
+                return
+            self._cancelled.wait(left)
+        raise StopGuest
+
+    def write_stdout(self, data: bytes) -> None:
+        if self.spec.info.abi == "bytes":  # its output is what edge_handle returns
+            self.write_stderr(data)
+            return
+        limit = self.spec.limits.output_bytes
+        if len(self.stdout) + len(data) > limit:
+            self.failure = errors.OutputTooLarge(f"the output is over the limit of {limit} bytes")
+            raise StopGuest
+        self.stdout += data
+
+    def write_stderr(self, data: bytes) -> None:
+        self.stderr += data
+        if len(self.stderr) > 2 * STDERR_BYTES_MAX:
+            del self.stderr[:-STDERR_BYTES_MAX]
+
+    def add_log(self, level: int, text: bytes) -> None:
+        if len(self.log) < LOG_LINES_MAX:
+            self.log.append((level, text[:LOG_LINE_BYTES_MAX]))
+
+    def stderr_tail(self) -> bytes:
+        return bytes(self.stderr[-STDERR_BYTES_MAX:])

@@ -1,0 +1,245 @@
+"""The engine port in pure Python over wasmtime-py: the same results as the native engine, slower.
+
+Guests always run on worker threads or, for ``call``, on the caller's: there is no inline path without fibers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Sequence
+
+import wasmtime
+
+from edgeagent.model import errors
+from edgeagent.runtime import engine_config as ec
+from edgeagent.runtime.port import Code, EngineStats, LoadSpec, Outcome
+from edgeagent.runtime.pure_call import PureCall, PureOutcome
+from edgeagent.runtime.pure_host import define_host_functions
+from edgeagent.runtime.pure_run import Source, run_call
+
+__all__ = ["PureEngine"]
+
+_TICK_S = 0.001
+# Guests and host functions share the stack of the thread they run on.
+_THREAD_STACK_BYTES = ec.STACK_BYTES_MAX + (4 << 20)
+_CALLER_STACK_MAX = 2 << 20
+_KEEP_BYTES = 256 << 10
+
+
+class PureFunction:
+    def __init__(self, engine: PureEngine, source: Source, spec: LoadSpec) -> None:
+        self._engine = engine
+        self._source: Source | None = source
+        self._spec = spec
+
+    def call(
+        self, body: bytes | memoryview, args: Sequence[str] | None = None, wall_ms: float = 0
+    ) -> Outcome:
+        call = PureCall(self._spec, body, args, wall_ms)
+        source = self._opened()
+        if self._spec.limits.stack_bytes > _CALLER_STACK_MAX:
+            return self._engine.run_on_worker(source, call)
+        return self._engine.run_here(source, call)
+
+    def start(
+        self, body: bytes | memoryview, args: Sequence[str] | None = None, wall_ms: float = 0
+    ) -> Outcome | asyncio.Future[Outcome]:
+        return self._engine.submit(self._opened(), PureCall(self._spec, body, args, wall_ms))
+
+    def close(self) -> None:
+        self._source = None
+
+    def _opened(self) -> Source:
+        if self._engine.closed:
+            raise RuntimeError("the engine is closed")
+        if self._source is None:
+            raise errors.Unavailable("the function is closed")
+        return self._source
+
+
+class _CallFuture(asyncio.Future[Outcome]):
+    """Cancelling it stops the guest."""
+
+    call: PureCall
+
+    def cancel(self, msg: object = None) -> bool:
+        self.call.cancel()
+        return super().cancel(msg)
+
+
+_Job = tuple[Source, PureCall, "_CallFuture | queue.SimpleQueue[PureOutcome]"]
+
+
+class PureEngine:
+    """See :mod:`edgeagent.runtime.port`; construct through ``open_engine``."""
+
+    accelerated = False
+
+    def __init__(self, *, workers: int, target: ec.Target, slots: int) -> None:
+        self._target: ec.Target = target
+        self.closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._in_flight: set[PureCall] = set()
+        self._live = self._busy = self._worker_calls = self._queued = 0
+        self._engines: dict[str, tuple[wasmtime.Engine, wasmtime.Linker]] = {}
+        self._ticking = threading.Event()
+        self._add_pooled(slots)
+        self._ticker = threading.Thread(target=self._tick, name="edge-ticker", daemon=True)
+        self._workers = self._start_workers(workers)
+
+    # -- loading ----------------------------------------------------------------------------------------------------
+
+    def load(self, code: Code, spec: LoadSpec) -> PureFunction:
+        pooled = (
+            spec.limits.fuel == 0
+            and spec.limits.stack_bytes == ec.DEFAULT_STACK_BYTES
+            and "pool" in self._engines
+        )
+        try:
+            if pooled:
+                try:
+                    return PureFunction(self, self._source(code, "pool"), spec)
+                except wasmtime.WasmtimeError:
+                    pass  # larger than a slot: more tables, a larger minimum memory
+            return PureFunction(self, self._source(code, self._on_demand(spec)), spec)
+        except wasmtime.WasmtimeError as error:
+            text = str(error).replace("\n", " ")[:600]
+            raise errors.WasmRefused(f"wasmtime does not take the module: {text}") from None
+
+    def _source(self, code: Code, engine_name: str) -> Source:
+        engine, linker = self._engines[engine_name]
+        module = wasmtime.Module.deserialize_file(engine, code.path)
+        return Source(engine, linker.instantiate_pre(module))
+
+    def _add(self, name: str, engine: wasmtime.Engine) -> None:
+        linker = wasmtime.Linker(engine)
+        define_host_functions(linker)
+        self._engines[name] = (engine, linker)
+
+    def _add_pooled(self, slots: int) -> None:
+        fitting = ec.pool_slots_that_fit(slots)
+        if fitting:
+            self._add("pool", ec.pooled_engine(ec.Settings(target=self._target), fitting, _KEEP_BYTES))
+
+    def _on_demand(self, spec: LoadSpec) -> str:
+        fuel, stack = spec.limits.fuel > 0, ec.stack_step(spec.limits.stack_bytes)
+        name = f"demand-{stack}-{fuel}"
+        with self._lock:
+            if name not in self._engines:
+                self._add(name, ec.on_demand_engine(ec.Settings(fuel=fuel, target=self._target), stack))
+        return name
+
+    # -- running ----------------------------------------------------------------------------------------------------
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def run_here(self, source: Source, call: PureCall) -> PureOutcome:
+        with self._lock:
+            self._in_flight.add(call)
+            self._live += 1
+            self._ticking.set()
+        try:
+            return run_call(source, call)
+        finally:
+            with self._lock:
+                self._in_flight.discard(call)
+                self._live -= 1
+                if self._live == 0:
+                    self._ticking.clear()
+
+    def run_on_worker(self, source: Source, call: PureCall) -> PureOutcome:
+        answer: queue.SimpleQueue[PureOutcome] = queue.SimpleQueue()
+        self._enqueue((source, call, answer))
+        return answer.get()
+
+    def submit(self, source: Source, call: PureCall) -> asyncio.Future[Outcome]:
+        future = _CallFuture(loop=self._loop)
+        future.call = call
+        self._enqueue((source, call, future))
+        return future
+
+    def _enqueue(self, job: _Job) -> None:
+        with self._lock:
+            self._queued += 1
+            self._in_flight.add(job[1])
+        self._jobs.put(job)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            source, call, to = job
+            with self._lock:
+                self._queued -= 1
+                self._busy += 1
+                self._worker_calls += 1
+            outcome = self.run_here(source, call)
+            with self._lock:
+                self._busy -= 1
+            if isinstance(to, _CallFuture):
+                self._resolve(to, outcome)
+            else:
+                to.put(outcome)
+
+    def _resolve(self, future: _CallFuture, outcome: PureOutcome) -> None:
+        def resolve() -> None:
+            if not future.done():
+                future.set_result(outcome)
+
+        try:
+            future.get_loop().call_soon_threadsafe(resolve)
+        except RuntimeError:
+            return  # the loop has closed: nobody waits
+
+    def _start_workers(self, count: int) -> list[threading.Thread]:
+        before = threading.stack_size(_THREAD_STACK_BYTES)
+        try:
+            workers = [
+                threading.Thread(target=self._work, name=f"edge-worker-{i}", daemon=True)
+                for i in range(count)
+            ]
+            for thread in (*workers, self._ticker):
+                thread.start()
+        finally:
+            threading.stack_size(before)
+        return workers
+
+    def _tick(self) -> None:
+        while not self.closed:
+            self._ticking.wait()
+            time.sleep(_TICK_S)
+            for engine, _ in list(self._engines.values()):
+                engine.increment_epoch()
+
+    # -- end --------------------------------------------------------------------------------------------------------
+
+    def stats(self) -> EngineStats:
+        return EngineStats(
+            live_instances=self._live,
+            workers=len(self._workers),
+            workers_busy=self._busy,
+            queued=self._queued,
+            inline_calls=0,
+            worker_calls=self._worker_calls,
+            inline_overruns=0,
+        )
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        with self._lock:
+            for call in self._in_flight:
+                call.cancel()
+        self._ticking.set()
+        for engine, _ in self._engines.values():
+            engine.increment_epoch()
+        for _ in self._workers:
+            self._jobs.put(None)
+        for thread in self._workers:
+            thread.join()
+        self._ticker.join()

@@ -1,0 +1,201 @@
+"""Running one call of the pure engine: a fresh store and instance, both ABIs, typed failures."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+import wasmtime
+
+from edgeagent.model import errors
+from edgeagent.runtime.guest_text import clean
+from edgeagent.runtime.pure_call import PureCall, PureOutcome
+from edgeagent.runtime.pure_host import current, epoch_callback
+from edgeagent.runtime.pure_memory import GuestMemory
+from edgeagent.runtime.pure_wasi import Host
+
+__all__ = ["Source", "run_call"]
+
+_TABLE_ELEMENTS_MAX = 1_000_000
+_TABLES_MAX = 16
+_FRAMES_MAX = 20
+_NAME_MAX = 200
+_VIEW_FROM_BYTES = 64 << 10
+
+_TRAP_NAMES = {
+    0: "stack overflow",
+    1: "out of bounds memory access",
+    2: "misaligned memory access",
+    3: "out of bounds table access",
+    4: "indirect call to null",
+    5: "indirect call type mismatch",
+    6: "integer overflow",
+    7: "integer divide by zero",
+    8: "invalid conversion to integer",
+    9: "unreachable executed",
+    10: "interrupt",
+    11: "out of fuel",
+}
+
+
+class Source(msgspec.Struct, frozen=True):
+    engine: wasmtime.Engine
+    pre: wasmtime.InstancePre
+
+
+class _Bad(Exception):
+    """The guest broke the ABI; carries the typed error."""
+
+    def __init__(self, error: errors.EdgeError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+def run_call(source: Source, call: PureCall) -> PureOutcome:
+    """Run to the end on this thread; never raises for what the guest does."""
+    started = time.monotonic_ns()
+    call.begin()
+    host = Host(call)
+    out = PureOutcome()
+    current.host = host
+    try:
+        if call.must_stop():
+            out.error = call.failure
+        else:
+            out.output = _run(source, call, host)
+    except _Bad as bad:
+        out.error = bad.error
+    except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
+        _settle(call, out, error)
+    except MemoryError:
+        out.error = errors.GuestTrap("the node is out of memory", code=None, backtrace=[])
+    finally:
+        current.host = current.store = current.memory = None
+        host.files.close_all()
+    out.stderr, out.log = call.stderr_tail(), call.log
+    out.duration_us = (time.monotonic_ns() - started) // 1000
+    if out.error is not None:
+        out.output = b""
+        if out.stderr:
+            out.error.details["stderr"] = clean(out.stderr)
+    elif len(out.output) > _VIEW_FROM_BYTES:
+        out.output = memoryview(out.output)
+    return out
+
+
+def _run(source: Source, call: PureCall, host: Host) -> bytes:
+    spec = call.spec
+    store = wasmtime.Store(source.engine)
+    current.store = store
+    try:
+        store.set_limits(
+            memory_size=spec.limits.memory_bytes,
+            table_elements=_TABLE_ELEMENTS_MAX,
+            instances=1,
+            tables=_TABLES_MAX,
+            memories=1,
+        )
+        epoch_callback(store)
+        if spec.limits.fuel:
+            store.set_fuel(spec.limits.fuel)
+        if spec.scratch_dir:
+            _open_scratch(call, host)
+        exports: Any = _instantiate(source, store, call).exports(store)
+        memory = exports.get("memory")
+        if not isinstance(memory, wasmtime.Memory):
+            raise _Bad(errors.WasmRefused("the module does not export a memory"))
+        current.memory = memory
+        if "_initialize" in exports:
+            exports["_initialize"](store)
+        if spec.info.abi == "command":
+            exports["_start"](store)
+            return bytes(call.stdout)
+        return _run_bytes(store, exports, memory, call)
+    finally:
+        current.memory = None
+        store.close()
+
+
+def _open_scratch(call: PureCall, host: Host) -> None:
+    try:
+        host.files.open_scratch(call.spec.scratch_dir, call.spec.scratch_bytes_max)
+    except OSError as error:
+        raise _Bad(
+            errors.StorageFull(
+                f"cannot make a scratch directory in {call.spec.scratch_dir}: {error.strerror}"
+            )
+        ) from None
+
+
+def _instantiate(source: Source, store: wasmtime.Store, call: PureCall) -> wasmtime.Instance:
+    try:
+        return source.pre.instantiate(store)
+    except wasmtime.WasmtimeError as error:
+        if call.failure is not None or call.exit_code is not None:
+            raise
+        if "maximum concurrent" in str(error):
+            raise _Bad(errors.Unavailable("every instance slot is in use")) from None
+        raise _Bad(errors.WasmRefused(str(error).split("\n")[0])) from None
+
+
+def _run_bytes(store: wasmtime.Store, exports: Any, memory: wasmtime.Memory, call: PureCall) -> bytes:
+    count = len(call.body)
+    ptr = exports["edge_alloc"](store, _signed(count)) & 0xFFFFFFFF
+    view = GuestMemory(memory, store)
+    if ptr + count > view.size:
+        raise _Bad(
+            errors.BadGuestOutput(
+                f"edge_alloc({count}) returned {ptr}, outside the memory of {view.size} bytes"
+            )
+        )
+    view.write(ptr, call.body)
+    packed = exports["edge_handle"](store, _signed(ptr), _signed(count)) & ((1 << 64) - 1)
+    start, size = packed >> 32, packed & 0xFFFFFFFF
+    view = GuestMemory(memory, store)
+    if start + size > view.size:
+        raise _Bad(
+            errors.BadGuestOutput(
+                f"edge_handle returned {size} bytes at {start}, outside the memory of {view.size} bytes"
+            )
+        )
+    limit = call.spec.limits.output_bytes
+    if size > limit:
+        raise _Bad(errors.OutputTooLarge(f"the output of {size} bytes is over the limit of {limit}"))
+    return view.read(start, size)
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 32) if value >> 31 else value
+
+
+def _settle(call: PureCall, out: PureOutcome, error: Exception) -> None:
+    """What ended the guest: the node, its own exit, or a trap."""
+    if call.failure is not None:
+        out.error = call.failure
+    elif call.exit_code is not None:
+        out.exit_code = call.exit_code
+        if call.exit_code or call.spec.info.abi == "bytes":
+            out.error = errors.GuestExit(f"exit code {call.exit_code}", exit_code=call.exit_code)
+        else:
+            out.output = bytes(call.stdout)
+    else:
+        out.error = _trap(error)
+
+
+def _trap(error: Exception) -> errors.EdgeError:
+    if not isinstance(error, wasmtime.Trap):
+        return errors.GuestTrap(clean(str(error).split("\n")[0].encode()), code=None, backtrace=[])
+    code = error.trap_code
+    number = None if code is None else int(code.value)
+    kind = {0: errors.StackOverflow, 11: errors.OutOfFuel}.get(
+        number if number is not None else -1, errors.GuestTrap
+    )
+    text = error.message.split("\n")[0] if number is None else f"wasm trap: {_TRAP_NAMES.get(number, 'trap')}"
+    return kind(clean(text.encode()), code=number, backtrace=[_frame(f) for f in error.frames[:_FRAMES_MAX]])
+
+
+def _frame(frame: wasmtime.Frame) -> str:
+    name = (frame.func_name or f"<wasm function {frame.func_index}>")[:_NAME_MAX]
+    offset = frame.module_offset
+    return clean(name.encode()) + (f" @ 0x{offset:x}" if offset < (1 << 64) - 1 else "")
