@@ -94,9 +94,12 @@ class RuntimeSection(_Section, frozen=True):
         ),
     ] = "auto"
     target: Annotated[
-        Literal["native", "pulley64"],
-        Meta(description="native: machine code; pulley64: wasmtime's interpreter, for nodes that forbid JIT"),
-    ] = "native"
+        Literal["auto", "native", "pulley64"],
+        Meta(
+            description="native: machine code; pulley64: wasmtime's interpreter; auto: native unless the system "
+            "forbids to make code executable"
+        ),
+    ] = "auto"
     workers: Annotated[
         int, Meta(ge=0, le=1024, description="threads that run functions; 0: one per CPU, at least 2")
     ] = 0

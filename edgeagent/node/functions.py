@@ -33,7 +33,6 @@ from edgeagent.model.errors import (
     StoreFailed,
     TooLarge,
     Unavailable,
-    WasmRefused,
 )
 from edgeagent.model.function import Deployed, Manifest, ModuleInfo, check_name
 from edgeagent.node.admission import Admission, NodeQueue
@@ -41,7 +40,7 @@ from edgeagent.node.config_schema import Config
 from edgeagent.node.deploy_checks import check_module, effective_manifest
 from edgeagent.node.loaded import LoadedEntry
 from edgeagent.node.meters import Meters
-from edgeagent.runtime.engine_config import Settings
+from edgeagent.runtime.engine_config import Settings, Target
 from edgeagent.runtime.port import Code, Engine, Function, LoadSpec
 
 __all__ = ["Artifacts", "Functions", "LoadedEntry", "Rows"]
@@ -84,7 +83,9 @@ class Functions:
         artifacts: Artifacts,
         rows: Rows,
         meters: Meters,
-        scratch_dir: str,
+        *,
+        target: Target = "native",
+        scratch_dir: str = "",
     ) -> None:
         self.queue = NodeQueue(config.queue.node_depth_max)
         self.entries: dict[str, LoadedEntry] = {}
@@ -93,12 +94,14 @@ class Functions:
         self._artifacts = artifacts
         self._rows = rows
         self._meters = meters
+        self._target: Target = target
         self._scratch_dir = scratch_dir
         self._deployed: dict[str, Deployed] = {}
-        self._changing: dict[str, str] = {}  # name -> digest that its change needs, "" while unknown
+        self._changing: set[str] = set()
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._retired: set[LoadedEntry] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._engine_loads: set[asyncio.Future[Function]] = set()
         self._users = 0  # deploys and loads that need files to stay
         self._collecting: asyncio.Task[None] | None = None
         self._garbage = True
@@ -157,7 +160,7 @@ class Functions:
         return await self._change(name, self._deploy(name, wasm, manifest))
 
     async def undeploy(self, name: str) -> None:
-        """Remove a function, durably; calls that run go on to their end. Raises NotFound, Conflict, StoreFailed."""
+        """Remove a function, durably; calls that run go on. Raises NotFound, Conflict, StoreFailed."""
         self.get(name)
         await self._change(name, self._undeploy(name))
 
@@ -167,8 +170,8 @@ class Functions:
             if self._closed:
                 raise Unavailable("the node stops", retry_after_s=self._config.drain.retry_after_s)
             raise Conflict(f"another deploy or undeploy of {name} is under way", retry_after_s=1)
-        self._changing[name] = ""
-        return await self._to_its_end(self._as_user(change), lambda: self._changing.pop(name))
+        self._changing.add(name)
+        return await self._to_its_end(self._as_user(change), lambda: self._changing.discard(name))
 
     async def _deploy(self, name: str, wasm: bytes, manifest: Manifest) -> tuple[Deployed, bool]:
         sha256 = await asyncio.to_thread(lambda: hashlib.sha256(wasm).hexdigest())
@@ -180,32 +183,38 @@ class Functions:
                 f"{len(self._deployed)} functions are deployed (runtime.functions_max)",
                 hint="undeploy one, or raise runtime.functions_max",
             )
-        self._changing[name] = sha256
-        self._garbage = True  # until the row is written, and for ever if it never is
-        await self._artifacts.put(wasm)
-        settings = self._settings(manifest)
-        code, info = await self._artifacts.code(sha256, settings)
-        if info is None:
-            info = self._known_info(sha256) or (await self._artifacts.compile(sha256, settings)).info
-        deployed = Deployed(
-            name=name,
-            sha256=sha256,
-            abi=check_module(info, manifest),
-            manifest=manifest,
-            info=info,
-            deployed_at=_utc_now(),
-        )
-        function = await asyncio.to_thread(self._engine.load, code, self._spec(deployed))
         try:
-            await self._rows.put(deployed)
+            deployed, function = await self._prepare(name, wasm, sha256, manifest)
         except BaseException:
-            function.close()
+            self._garbage = True
             raise
+        self._garbage |= before is not None and before.sha256 != sha256
         self._deployed[name] = deployed
         self._install(deployed, function)
         self._meters.count("deploys")
         log.info("deployed", function=name, sha256=sha256, abi=deployed.abi, replaced=before is not None)
         return deployed, True
+
+    async def _prepare(
+        self, name: str, wasm: bytes, sha256: str, manifest: Manifest
+    ) -> tuple[Deployed, Function]:
+        """Everything of a deploy up to the row on disk."""
+        await self._artifacts.put(wasm)
+        settings = self._settings(manifest)
+        code, info = await self._artifacts.code(sha256, settings)
+        if info is None:
+            info = self._known_info(sha256) or (await self._artifacts.compile(sha256, settings)).info
+        abi = check_module(info, manifest)
+        deployed = Deployed(
+            name=name, sha256=sha256, abi=abi, manifest=manifest, info=info, deployed_at=_utc_now()
+        )
+        function = await self._into_engine(code, deployed)
+        try:
+            await self._rows.put(deployed)
+        except BaseException:
+            function.close()
+            raise
+        return deployed, function
 
     async def _undeploy(self, name: str) -> None:
         await self._rows.delete(name)
@@ -219,7 +228,10 @@ class Functions:
     # ----------------------------------------------------------------------------------------------------
 
     async def load(self, name: str) -> LoadedEntry:
-        """The entry, loaded first if need be; raises NotFound, WasmRefused, StorageFull, StoreFailed, Unavailable."""
+        """The entry, loaded first if need be.
+
+        Raises NotFound, WasmRefused, StorageFull, StoreFailed, Unavailable.
+        """
         while (entry := self.entries.get(name)) is None:
             self.get(name)
             if self._closed:
@@ -247,12 +259,19 @@ class Functions:
                 f"the module of {name} is missing from the state directory ({error.message})",
                 hint="deploy it again",
             ) from None
-        function = await asyncio.to_thread(self._engine.load, code, self._spec(deployed))
+        function = await self._into_engine(code, deployed)
         if self._closed or self._deployed.get(name) is not deployed or name in self.entries:
             function.close()  # replaced or removed meanwhile
             return
         self._install(deployed, function)
         self._meters.count("loads")
+
+    async def _into_engine(self, code: Code, deployed: Deployed) -> Function:
+        loading = asyncio.ensure_future(asyncio.to_thread(self._engine.load, code, self._spec(deployed)))
+        self._engine_loads.add(loading)
+        loading.add_done_callback(self._engine_loads.discard)
+        # The thread goes on when we are cancelled, and the engine must outlive it.
+        return await asyncio.shield(loading)
 
     def _install(self, deployed: Deployed, function: Function) -> None:
         limit = deployed.manifest.limits.concurrency
@@ -272,7 +291,7 @@ class Functions:
         self.entries[deployed.name] = entry
 
     def _unload_one(self) -> None:
-        """Second chance: the first idle one that has not run since the last look goes, else the first idle one."""
+        """Second chance: the first idle one that did not run since the last look, else the first idle."""
         idle = [entry for entry in self.entries.values() if entry.admission.idle]
         if not idle:
             return  # all busy: one too many for a while, bounded by what may run
@@ -324,12 +343,15 @@ class Functions:
     # -------------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Let begun changes finish and close every function; idempotent."""
+        """Cancel what is being deployed or loaded and close every function; idempotent."""
         self._closed = True
-        pending = [*self._tasks, *self._loading.values()]
+        pending: builtins.list[asyncio.Future[Any]] = [*self._tasks, *self._loading.values()]
+        for task in pending:
+            task.cancel()
         if self._collecting is not None:
             pending.append(self._collecting)
         await asyncio.gather(*pending, return_exceptions=True)
+        await asyncio.gather(*self._engine_loads, return_exceptions=True)
         for entry in self.all_entries():
             entry.function.close()
         self.entries.clear()
@@ -352,12 +374,10 @@ class Functions:
     # -----------------------------------------------------------------------------------------------
 
     def _settings(self, manifest: Manifest) -> Settings:
-        return Settings(fuel=manifest.limits.fuel > 0, target=self._config.runtime.target)
+        return Settings(fuel=manifest.limits.fuel > 0, target=self._target)
 
     def _spec(self, deployed: Deployed) -> LoadSpec:
         function = deployed.manifest.function
-        if deployed.abi != deployed.info.abi:
-            raise WasmRefused(f"the module's ABI is {deployed.info.abi}, not {deployed.abi}")
         return LoadSpec(
             name=deployed.name,
             info=deployed.info,

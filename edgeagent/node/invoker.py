@@ -1,30 +1,105 @@
-"""Running a function once: admission, deadline, idempotency, journal."""
+"""Running a function once for a caller who waits: admission, deadline, engine, outcome; and the ways to
+ask for more.
+
+- ``try_invoke``: the hot path, without a task, for functions that were short last time.
+- ``invoke``: the ordinary way; with an Idempotency-Key through ``idempotency``.
+- ``submit`` and ``status``: async invocations, through ``background``.
+
+Every permit taken is given back on every path: success, failure, deadline, a caller who leaves while
+waiting or running.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from edgeagent.model.errors import Busy, Cancelled, DeadlineExceeded, EdgeError, Unavailable
+from edgeagent.node.background import Background
+from edgeagent.node.config_schema import Config
+from edgeagent.node.functions import Functions
+from edgeagent.node.guest_log import GuestLog
+from edgeagent.node.idempotency import Idempotency
+from edgeagent.node.loaded import LoadedEntry, Stray, Waiter
+from edgeagent.node.meters import Meters
 from edgeagent.node.result import InvocationView, Result
-
-if TYPE_CHECKING:
-    from edgeagent.node.node import Node
+from edgeagent.runtime import port
+from edgeagent.state.invocations import Invocations
 
 __all__ = ["InvocationView", "Invoker", "Result"]
 
+STRAYS_MAX = 64
+STRAY_KEPT_S = 2.0
+
 
 class Invoker:
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    """Used on the event loop's thread only; ``active`` are callers inside ``invoke`` and ``submit``."""
+
+    def __init__(
+        self, config: Config, functions: Functions, journal: Invocations, meters: Meters, workers: int
+    ) -> None:
+        self.active = 0
+        self.draining = False
+        self.guest_log = GuestLog(config.log)
+        self.background = Background(journal, self._run, config.queue.background_max or 2 * workers)
+        self.idempotency = Idempotency(journal, self._run, self.background, meters)
+        self._config = config
+        self._functions = functions
+        self._entries = functions.entries
+        self._wait_s_max = config.queue.wait_ms_max / 1000
+        self._idle = asyncio.Event()
+        self._running: set[asyncio.Future[port.Outcome]] = set()
+        self._stopping = False
+
+    # -- the hot path
+    # -----------------------------------------------------------------------------------------------
 
     def try_invoke(
         self, name: str, body: bytes | memoryview, args: Sequence[str] | None = None, wall_ms: float = 0
     ) -> Result | None:
-        """The hot path: the result when the function ran at once on this thread; None: go on with ``invoke``.
+        """The result when the function ran at once on this thread; None: go on with ``invoke`` (same
+        arguments).
 
-        Raises the guest's typed error when it ran and failed.
+        Raises the guest's typed error when it ran and failed. A run that had to be handed to a worker is
+        not lost: ``invoke`` picks it up.
         """
-        raise NotImplementedError
+        entry = self._entries.get(name)
+        if entry is None or self.draining or not entry.short[len(body).bit_length()]:
+            return None
+        admission = entry.admission
+        if admission.queue or admission.running >= admission.limit or len(entry.strays) >= STRAYS_MAX:
+            return None
+        try:
+            started = entry.start(body, args, wall_ms)
+        except (Busy, Unavailable):
+            return None
+        if isinstance(started, asyncio.Future):
+            self._stray(entry, Stray(body, args, wall_ms, started))
+            return None
+        return self._settled(entry, started, len(body), False)
+
+    def _stray(self, entry: LoadedEntry, stray: Stray) -> None:
+        entry.short[len(stray.body).bit_length()] = 0
+        entry.admission.enter()
+        entry.strays.append(stray)
+        self._running.add(stray.future)
+        stray.future.add_done_callback(lambda future: self._stray_ended(entry, future))
+        stray.future.get_loop().call_later(STRAY_KEPT_S, self._forget_stray, entry, stray)
+
+    def _stray_ended(self, entry: LoadedEntry, future: asyncio.Future[port.Outcome]) -> None:
+        self._running.discard(future)
+        if not future.cancelled():
+            future.exception()  # whoever takes the stray has it too
+        entry.leave()
+
+    def _forget_stray(self, entry: LoadedEntry, stray: Stray) -> None:
+        if stray in entry.strays:  # its caller left between the hot path and the ordinary one
+            entry.strays.remove(stray)
+            stray.future.cancel()
+
+    # -- the ordinary way
+    # -------------------------------------------------------------------------------------------
 
     async def invoke(
         self,
@@ -34,7 +109,21 @@ class Invoker:
         wall_ms: float = 0,
         idempotency_key: str | None = None,
     ) -> Result:
-        raise NotImplementedError
+        """Run the function and wait for it.
+
+        ``args`` replaces the manifest's; ``wall_ms`` > 0 bounds everything from now on, waiting and
+        loading included. With a key, a repeat of a finished request gets the stored outcome and a repeat
+        of one under way joins it. Raises NotFound, Busy, Unavailable, DeadlineExceeded, GuestFailed and
+        below, KeyReused, StorageFull, StoreFailed. Cancelling stops the guest.
+        """
+        self._arrive()
+        try:
+            if idempotency_key is None:
+                return await self._run(name, body, args, wall_ms)
+            self._functions.get(name)
+            return await self.idempotency.invoke(idempotency_key, name, body, args, wall_ms)
+        finally:
+            self._depart()
 
     async def submit(
         self,
@@ -44,7 +133,187 @@ class Invoker:
         wall_ms: float = 0,
         idempotency_key: str | None = None,
     ) -> str:
-        raise NotImplementedError
+        """Journal an invocation and return its id; it runs in the background, also after a crash of the node.
+
+        ``wall_ms`` > 0 bounds its run. Raises NotFound, Busy, Unavailable, KeyReused, StorageFull,
+        StoreFailed; then nothing was accepted.
+        """
+        self._arrive()
+        try:
+            self._functions.get(name)
+            return await self.idempotency.submit(idempotency_key, name, body, args, wall_ms)
+        finally:
+            self._depart()
 
     async def status(self, invocation_id: str) -> InvocationView:
-        raise NotImplementedError
+        """How an async invocation (or a synchronous one with a key) stands; raises NotFound."""
+        return await self.background.status(invocation_id)
+
+    async def _run(
+        self,
+        name: str,
+        body: bytes | memoryview,
+        args: Sequence[str] | None = None,
+        wall_ms: float = 0,
+        exempt: bool = False,
+    ) -> Result:
+        """One run; ``exempt`` ones are the node's own and pass the bounds of the queue."""
+        deadline = time.monotonic() + wall_ms / 1000 if wall_ms > 0 else 0.0
+        entry = self._entries.get(name)
+        cold = entry is None
+        if entry is None:
+            entry = await self._load(name, deadline)
+        elif entry.strays and (future := _adopt(entry, body, args, wall_ms)) is not None:
+            return self._settled(entry, await self._outcome(future), len(body), cold)
+        if not entry.admission.enter():
+            await self._wait(entry, deadline, exempt)
+        begun = time.monotonic()
+        try:
+            outcome = await self._start(entry, body, args, deadline)
+        finally:
+            entry.leave((time.monotonic() - begun) * 1000)
+        return self._settled(entry, outcome, len(body), cold)
+
+    async def _load(self, name: str, deadline: float) -> LoadedEntry:
+        if not deadline:
+            return await self._functions.load(name)
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                return await self._functions.load(name)
+        except TimeoutError:
+            raise DeadlineExceeded(f"the deadline passed while {name} was loaded") from None
+
+    async def _wait(self, entry: LoadedEntry, deadline: float, exempt: bool) -> None:
+        """Wait for a permit of ``entry``; when it raises, none is held."""
+        waiter: Waiter = asyncio.get_running_loop().create_future()
+        try:
+            ticket = entry.admission.wait(waiter, exempt=exempt)
+        except Busy:
+            entry.meter.failed(Busy.slug)
+            raise
+        begun = time.monotonic()
+        left = deadline - begun if deadline else self._wait_s_max
+        limit = None if exempt and not deadline else min(left, self._wait_s_max)
+        try:
+            async with asyncio.timeout(limit):
+                await waiter
+        except BaseException as error:
+            entry.wake(entry.admission.withdraw(ticket))
+            if not isinstance(error, TimeoutError):
+                raise
+            refusal = self._waited_too_long(entry, bool(deadline) and left <= self._wait_s_max)
+            entry.meter.failed(refusal.slug)
+            raise refusal from None
+        entry.meter.waits.add(int((time.monotonic() - begun) * 1e6))
+
+    def _waited_too_long(self, entry: LoadedEntry, by_deadline: bool) -> EdgeError:
+        if by_deadline:
+            return DeadlineExceeded(f"the deadline passed while the call of {entry.name} waited for its turn")
+        return Busy(
+            f"the call of {entry.name} waited {self._config.queue.wait_ms_max} ms (queue.wait_ms_max)",
+            retry_after_s=entry.admission.retry_after_s(),
+        )
+
+    async def _start(
+        self, entry: LoadedEntry, body: bytes | memoryview, args: Sequence[str] | None, deadline: float
+    ) -> port.Outcome:
+        left_ms = 0.0
+        if deadline:
+            left_ms = (deadline - time.monotonic()) * 1000
+            if left_ms <= 0:
+                entry.meter.failed(DeadlineExceeded.slug)
+                raise DeadlineExceeded(f"the deadline passed before {entry.name} ran")
+        started = entry.start(body, args, left_ms)
+        entry.short[len(body).bit_length()] = not isinstance(started, asyncio.Future)
+        if isinstance(started, asyncio.Future):
+            self._running.add(started)
+            try:
+                return await self._outcome(started)
+            finally:
+                self._running.discard(started)
+        return started
+
+    async def _outcome(self, future: asyncio.Future[port.Outcome]) -> port.Outcome:
+        try:
+            return await future
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._stopping and task is not None and not task.cancelling():
+                raise Cancelled("the node stops", retry_after_s=self._config.drain.retry_after_s) from None
+            raise
+
+    def _settled(self, entry: LoadedEntry, outcome: port.Outcome, bytes_in: int, cold: bool) -> Result:
+        """Count an outcome and make it a result; raises its error."""
+        meter = entry.meter
+        if entry.writes and (outcome.log or outcome.stderr):
+            self.guest_log.write(entry.name, outcome.log, outcome.stderr)
+        error = outcome.error
+        if error is not None:
+            meter.failed(error.slug)
+            raise error
+        output, duration_us, inline = outcome.output, outcome.duration_us, outcome.inline
+        meter.succeeded(duration_us, bytes_in, len(output))
+        if inline:
+            meter.inline += 1
+        if cold:
+            meter.cold += 1
+        return Result(
+            output=output, duration_us=duration_us, cold=cold, inline=inline, exit_code=outcome.exit_code
+        )
+
+    # -- coming and going
+    # -------------------------------------------------------------------------------------------
+
+    def _arrive(self) -> None:
+        if self.draining:
+            raise Unavailable("the node is draining", retry_after_s=self._config.drain.retry_after_s)
+        self.active += 1
+
+    def _depart(self) -> None:
+        self.active -= 1
+        if not self.active:
+            self._idle.set()
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Take no more calls and wait for those inside; whether all ended in time.
+
+        Journaled invocations that have not begun stay for the next start.
+        """
+        self.draining = True
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.background.drain()
+                while self.active:
+                    self._idle.clear()
+                    await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def stop(self) -> None:
+        """Stop what still runs or waits (callers get Cancelled); idempotent."""
+        self.draining = True
+        self._stopping = True
+        await self.background.stop()
+        for entry in self._functions.all_entries():
+            for ticket in list(entry.admission.queue):
+                if not ticket.waiter.done():
+                    ticket.waiter.set_exception(
+                        Cancelled("the node stops", retry_after_s=self._config.drain.retry_after_s)
+                    )
+        for future in list(self._running):
+            future.cancel()
+        await self.idempotency.stop()
+        while self.active:
+            self._idle.clear()
+            await self._idle.wait()
+
+
+def _adopt(
+    entry: LoadedEntry, body: bytes | memoryview, args: Sequence[str] | None, wall_ms: float
+) -> asyncio.Future[port.Outcome] | None:
+    for stray in entry.strays:
+        if stray.body == body and stray.args == args and stray.wall_ms == wall_ms:
+            entry.strays.remove(stray)
+            return stray.future
+    return None

@@ -18,7 +18,7 @@ SIZE_CLASSES = 66
 
 
 class Stray:
-    """A run that the hot path began and could not finish at once; the same request picks it up in ``invoke``."""
+    """A run that the hot path began and could not finish at once; ``invoke`` of the same request takes it."""
 
     __slots__ = ("args", "body", "future", "wall_ms")
 
@@ -74,7 +74,7 @@ class LoadedEntry:
 
     @property
     def runs(self) -> int:
-        """Runs that ended since the function was first deployed: tells whether it was used since a look before."""
+        """Runs that ended since the first deploy: tells whether it was used since a look before."""
         return self.meter.durations.count + sum(self.meter.failures.values())
 
     def leave(self, duration_ms: float | None = None) -> None:

@@ -12,7 +12,7 @@ PERIOD_S = 0.05
 
 
 class LoopLag:
-    """Measures from ``start`` to ``stop``; ``last_us`` is the newest value, ``worst_us`` a decaying maximum."""
+    """Measures from ``start`` to ``stop``; ``last_us`` is the newest, ``worst_us`` a decaying maximum."""
 
     def __init__(self, histogram: Histogram, period_s: float = PERIOD_S) -> None:
         self.last_us = 0

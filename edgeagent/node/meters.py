@@ -20,10 +20,8 @@ __all__ = ["CONTENT_TYPE", "FunctionMeter", "Gauge", "Histogram", "Meters"]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "edgeagent_"
 
-_MS, _S = 1000, 1_000_000
-DURATION_BOUNDS_US = tuple(
-    step * unit for unit in (10, 100, _MS, 10 * _MS, 100 * _MS, _S) for step in (1, 2, 5)
-) + (10 * _S, 60 * _S)
+_UNITS_US = (10, 100, 1000, 10_000, 100_000, 1_000_000)
+DURATION_BOUNDS_US = (*(step * unit for unit in _UNITS_US for step in (1, 2, 5)), 10_000_000, 60_000_000)
 WAIT_BOUNDS_US = (100, 1000, 10_000, 100_000, 1_000_000, 10_000_000)
 LAG_BOUNDS_US = (100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 1_000_000)
 

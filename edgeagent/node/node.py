@@ -1,42 +1,314 @@
-"""The daemon without its wires: engine, store, functions and invocations, with one start and one end."""
+"""The daemon without its wires: engine, store, functions and invocations, with one start and one end.
+
+Start: lock the state directory, open the store, open the engine, take up the functions and the journal.
+End: ``drain`` (refuse new calls, let running ones finish), then ``close`` (stop what is left, and
+everything in the reverse order of the start). ``close`` alone is safe at any moment, also after a start
+that failed half-way.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import datetime
+import faulthandler
+import platform
+import shutil
+import time
+from pathlib import Path
 from typing import Any
 
+import structlog
+
+from edgeagent import __version__, native
+from edgeagent.model.errors import EdgeError
+from edgeagent.node import machine
 from edgeagent.node.config import Config
 from edgeagent.node.functions import Functions
 from edgeagent.node.invoker import Invoker
+from edgeagent.node.loop_lag import LoopLag
+from edgeagent.node.meters import Meters
+from edgeagent.node.state_dir import StateDir
+from edgeagent.node.systemd import Notifier
+from edgeagent.runtime.artifacts import ArtifactStore
+from edgeagent.runtime.compiler import Compiler
+from edgeagent.runtime.engine_config import Target, wheel_version
+from edgeagent.runtime.open_engine import open_engine
 from edgeagent.runtime.port import Engine
+from edgeagent.state.code_index import CodeIndex
+from edgeagent.state.functions import FunctionRows
+from edgeagent.state.invocations import Invocations, JournalBounds, Totals
+from edgeagent.state.store import Store
 
 __all__ = ["Node"]
 
+log = structlog.get_logger("node")
+
+UPKEEP_S = 10.0
+
 
 class Node:
-    config: Config
-    node_id: str
-    started_at: str
+    """One node; everything but ``__init__`` on one event loop's thread."""
+
+    engine: Engine
+    store: Store
     functions: Functions
     invoker: Invoker
-    engine: Engine
-    draining: bool
+    journal: Invocations
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.node_id = ""
+        self.started_at = ""
+        self.draining = False
+        self.meters = Meters()
+        self.notifier = Notifier()
+        self.target: Target = "native"
+        self.loop_lag = LoopLag(self.meters.loop_lag)
+        self._state_dir = StateDir(Path(config.node.state_dir))
+        self._ending = contextlib.AsyncExitStack()
+        self._begun = 0.0
+        self._running = False
+        self._upkeep: asyncio.Task[None] | None = None
+        self._cpu = machine.CpuMeter()
+        self._totals = Totals(0, 0, 0)
+        self._worker_count = 0
+
+    # -- life
+    # -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        raise NotImplementedError
+        """Open everything; when it raises (Conflict, StoreFailed, StorageFull, Unavailable) all is closed."""
+        self._begun = time.monotonic()
+        self.started_at = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if not faulthandler.is_enabled():
+            # Before the first engine: enabled later, its handler would take the guests' faults and kill
+            # the node.
+            faulthandler.enable(2)
+        machine.raise_fd_limit()
+        loop = asyncio.get_running_loop()
+        # The watchdog counts from now on: opening a large store may take long, and the loop is free
+        # meanwhile.
+        self.notifier.start_watchdog(loop)
+        self._ending.callback(self.notifier.stop_watchdog)
+        try:
+            await self._open(loop)
+        except BaseException:
+            await self.close()
+            raise
+        self._running = True
+        log.info(
+            "started",
+            node=self.node_id,
+            version=__version__,
+            accelerated=self.engine.accelerated,
+            functions=len(self.functions.list()),
+        )
+
+    async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
+        config, ending = self.config, self._ending
+        self.node_id = await asyncio.to_thread(self._state_dir.open)
+        ending.callback(self._state_dir.close)
+        state = Path(config.node.state_dir)
+        # By node, so that two nodes with one cache directory cannot remove each other's files.
+        cache = Path(config.node.cache_dir) / self.node_id
+        self.store = Store(state / "node.db")
+        await self.store.open()
+        ending.push_async_callback(self.store.close)
+        self.target = self._choose_target()
+        self.engine = open_engine(
+            config.runtime.engine,
+            workers=config.runtime.workers,
+            settings_target=self.target,
+            small_slots=config.runtime.small_slots,
+            large_slots=config.runtime.large_slots,
+            inline=config.runtime.inline,
+        )
+        ending.callback(self.engine.close)
+        self.engine.attach(loop)
+        self._worker_count = self.engine.stats().workers
+        compiler = Compiler(
+            parallel=config.runtime.compilers,
+            wall_s=config.runtime.compile_timeout_ms / 1000,
+            memory_bytes=config.runtime.compile_memory_bytes,
+        )
+        artifacts = await asyncio.to_thread(
+            ArtifactStore,
+            state / "artifacts",
+            cache,
+            compiler,
+            CodeIndex(self.store),
+            config.runtime.artifact_bytes_max,
+        )
+        scratch = cache / "scratch"
+        await asyncio.to_thread(_empty_directory, scratch)
+        self.functions = Functions(
+            config,
+            self.engine,
+            artifacts,
+            FunctionRows(self.store),
+            self.meters,
+            target=self.target,
+            scratch_dir=str(scratch),
+        )
+        ending.push_async_callback(self.functions.close)
+        await self.functions.start()
+        bounds = JournalBounds(
+            records_max=config.journal.records_max,
+            bytes_max=config.journal.bytes_max,
+            ttl_ms=config.journal.ttl_ms,
+            attempts_max=config.journal.attempts_max,
+        )
+        self.journal = Invocations(self.store, bounds, lambda: int(time.time() * 1000))
+        self.invoker = Invoker(config, self.functions, self.journal, self.meters, self._worker_count)
+        ending.push_async_callback(self.invoker.stop)
+        await self.invoker.background.start()
+        self._gauges(artifacts)
+        self.loop_lag.start(loop)
+        ending.callback(self.loop_lag.stop)
+        self._upkeep = asyncio.ensure_future(self._keep_up())
+        ending.push_async_callback(self._stop_upkeep)
 
     async def drain(self) -> None:
-        """Refuse new calls, let running ones finish within drain.timeout_ms, then stop them."""
-        raise NotImplementedError
+        """Refuse new calls (Unavailable), let running ones finish within drain.timeout_ms, then stop them.
+
+        Journaled invocations that have not finished wait for the next start.
+        """
+        if not self._running:
+            return
+        self.draining = True
+        self.notifier.stopping("draining")
+        in_time = await self.invoker.drain(self.config.drain.timeout_ms / 1000)
+        if not in_time:
+            log.warning("the drain ran out of time", active=self.invoker.active)
+        await self.invoker.stop()
 
     async def close(self) -> None:
-        """Stop everything; idempotent."""
-        raise NotImplementedError
+        """Stop everything; idempotent, and safe without a drain."""
+        self.draining = True
+        self._running = False
+        await self._ending.aclose()
+
+    async def _stop_upkeep(self) -> None:
+        if self._upkeep is not None:
+            self._upkeep.cancel()
+            await asyncio.gather(self._upkeep, return_exceptions=True)
+
+    async def _keep_up(self) -> None:
+        """Drop old records, look at the load, write the status line: every ten seconds."""
+        while True:
+            self._cpu.look()
+            try:
+                await self.journal.sweep()
+                self._totals = await self.journal.totals()
+            except EdgeError as error:
+                log.warning("the journal could not be swept", error=str(error))
+            self.notifier.status(
+                f"{len(self.functions.list())} functions, {self.invoker.active} calls,"
+                f" {self.invoker.background.waiting} invocations wait"
+            )
+            await asyncio.sleep(UPKEEP_S)
+
+    def _choose_target(self) -> Target:
+        wanted = self.config.runtime.target
+        if wanted == "auto":
+            if machine.jit_allowed():
+                return "native"
+            log.warning("the system forbids JIT: functions are interpreted (pulley64)")
+            return "pulley64"
+        return wanted
+
+    # -- views
+    # ------------------------------------------------------------------------------------------------------
 
     def ready(self) -> tuple[bool, list[str]]:
-        raise NotImplementedError
+        """Whether the node takes calls, and if not, why."""
+        reasons = []
+        if not self._running:
+            reasons.append("not started" if not self.draining else "stopped")
+        elif self.draining:
+            reasons.append("draining")
+        if self._running and self.store.failed is not None:
+            reasons.append(f"the state database is out of order: {self.store.failed}")
+        return not reasons, reasons
 
     def view(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """What ``/v1/node`` shows."""
+        stats = self.engine.stats()
+        return {
+            "id": self.node_id,
+            "version": __version__,
+            "started_at": self.started_at,
+            "uptime_ms": int((time.monotonic() - self._begun) * 1000),
+            "arch": platform.machine(),
+            "kernel": platform.release(),
+            "python": platform.python_version(),
+            "accelerated": self.engine.accelerated,
+            "why_not_accelerated": ""
+            if self.engine.accelerated
+            else (native.why_not or "runtime.engine = pure"),
+            "wasmtime": wheel_version(),
+            "target": self.target,
+            "workers": stats.workers,
+            "functions": len(self.functions.list()),
+            "functions_loaded": len(self.functions.entries),
+            "draining": self.draining,
+            "clock": machine.clock_state(),
+            "rss_bytes": machine.rss_bytes(),
+            "load": {
+                "cpu": self._cpu.share,
+                "loadavg": machine.load_average(),
+                "memory": machine.memory_bytes(),
+                "active": self.invoker.active,
+                "waiting": self.functions.queue.waiting,
+                "workers_busy": stats.workers_busy,
+                "live_instances": stats.live_instances,
+                "loop_lag_us": self.loop_lag.worst_us,
+            },
+            "journal": {
+                "records": self._totals.records,
+                "pending": self.invoker.background.waiting + self.invoker.background.running,
+                "bytes": self._totals.bytes,
+            },
+            "limits": {
+                name: getattr(self.config.limits, name) for name in self.config.limits.__struct_fields__
+            },
+        }
+
+    def _gauges(self, artifacts: ArtifactStore) -> None:
+        meters, engine, functions = self.meters, self.engine, self.functions
+        invoker, store = self.invoker, self.store
+        for name, doc, read in (
+            ("functions", "functions deployed", lambda: len(functions.list())),
+            ("functions_loaded", "functions loaded", lambda: len(functions.entries)),
+            ("active_calls", "callers being served", lambda: invoker.active),
+            ("queue_waiting", "calls that wait for their turn", lambda: functions.queue.waiting),
+            ("engine_live_instances", "instances that exist now", lambda: engine.stats().live_instances),
+            ("engine_workers", "worker threads", lambda: engine.stats().workers),
+            ("engine_workers_busy", "worker threads that run a guest", lambda: engine.stats().workers_busy),
+            ("artifact_bytes", "disk used by modules", artifacts.usage_bytes),
+            ("journal_records", "records of the journal", lambda: self._totals.records),
+            ("journal_bytes", "inputs and results in the journal", lambda: self._totals.bytes),
+            ("journal_waiting", "async invocations that wait", lambda: invoker.background.waiting),
+            ("journal_running", "async invocations that run", lambda: invoker.background.running),
+            ("draining", "1 while the node drains", lambda: self.draining),
+        ):
+            meters.gauge(name, doc, read)
+        for name, doc, read in (
+            (
+                "engine_inline_overruns",
+                "inline runs that were handed over",
+                lambda: engine.stats().inline_overruns,
+            ),
+            ("queue_refused", "calls refused because a queue was full", lambda: functions.queue.refused),
+            ("store_commits", "transactions of the state database", lambda: store.commits),
+            ("store_writes", "callers served by them", lambda: store.writes),
+            ("guest_lines_dropped", "guest log lines over the bounds", lambda: invoker.guest_log.dropped),
+        ):
+            meters.counter(name, doc, read)
+
+
+def _empty_directory(path: Path) -> None:
+    """A fresh private directory: what a killed process left in it is removed."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(mode=0o700, parents=True)
