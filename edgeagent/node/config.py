@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import json
 import re
+import textwrap
 import tomllib
 import typing
 from collections.abc import Iterator, Mapping
@@ -20,7 +22,7 @@ import msgspec
 from edgeagent.model.errors import BadConfig
 from edgeagent.node.config_schema import Config
 
-__all__ = ["Config", "ConfigKey", "describe", "listen_address", "load_config"]
+__all__ = ["Config", "ConfigKey", "default_toml", "describe", "listen_address", "load_config"]
 
 ENV_PREFIX = "EDGEAGENT_"
 # Variables with this prefix that are not configuration: of the build, the tests, the CLI and the benchmarks.
@@ -30,6 +32,13 @@ RESERVED_ENV = frozenset(
 )
 RESERVED_ENV_PREFIXES = (ENV_PREFIX + "BENCH_", ENV_PREFIX + "TEST_")
 _UNITS = {"_ms": "milliseconds", "_bytes": "bytes", "_s": "seconds"}
+
+
+_HEADER = """\
+# A node on one machine, serving on loopback: every key with its default, so that an empty file means the same.
+# Each key can also be set by an environment variable (EDGEAGENT_HTTP_LISTEN for http.listen), which wins over this
+# file, and by a flag (edgeagent run --set http.listen=127.0.0.1:9000), which wins over both.
+# edgeagent check-config FILE says what a file comes to."""
 
 
 class ConfigKey(NamedTuple):
@@ -90,6 +99,24 @@ KEYS: Mapping[str, _Key] = {key.name: key for key in _keys()}
 def describe() -> list[ConfigKey]:
     """Every key in the order of the schema."""
     return [ConfigKey(key.name, key.allowed(), key.default, key.doc) for key in KEYS.values()]
+
+
+def default_toml() -> str:
+    """A configuration file that says every key's default and meaning (``configs/local.toml``)."""
+    lines = [_HEADER]
+    for section, struct in typing.get_type_hints(Config).items():
+        lines += ["", *_comment((struct.__doc__ or "").splitlines()[0]), f"[{section}]"]
+        for key in KEYS.values():
+            if key.name.startswith(section + "."):
+                lines += _comment(
+                    f"{key.doc} ({key.allowed()})" if key.kind is not str or key.choices else key.doc
+                )
+                lines.append(f"{key.name.partition('.')[2]} = {json.dumps(key.default)}")
+    return "\n".join(lines) + "\n"
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(text, 108, initial_indent="# ", subsequent_indent="# ")
 
 
 def load_config(path: str | Path | None, environ: Mapping[str, str], overrides: Mapping[str, str]) -> Config:

@@ -135,7 +135,7 @@ class Node:
         artifacts = await asyncio.to_thread(
             ArtifactStore,
             state / "artifacts",
-            cache,
+            cache / "code",
             compiler,
             CodeIndex(self.store),
             config.runtime.artifact_bytes_max,
@@ -168,6 +168,11 @@ class Node:
         ending.callback(self.loop_lag.stop)
         self._upkeep = asyncio.ensure_future(self._keep_up())
         ending.push_async_callback(self._stop_upkeep)
+
+    def serving(self, url: str) -> None:
+        """The wires are up: tell systemd and the log."""
+        self.notifier.ready(f"serving on {url}")
+        log.info("serving", url=url)
 
     async def drain(self) -> None:
         """Refuse new calls (Unavailable), let running ones finish within drain.timeout_ms, then stop them.
