@@ -50,7 +50,10 @@ Errno gather(WasiCall &c, std::uint32_t vectors, std::uint32_t count, std::vecto
 Errno read_stdin(WasiCall &c) {
   std::uint32_t total = 0;
   const std::uint32_t count = c.u32(2);
-  for (std::uint32_t i = 0; i < count && c.wasi.stdin_left() > 0; ++i) {
+  if (count > kVectorsMax) {
+    return Errno::Inval;
+  }
+  for (std::uint32_t i = 0; i < count; ++i) {
     const std::optional<Piece> p = piece(c.memory, c.u32(1), i);
     if (!p) {
       return Errno::Fault;

@@ -1,0 +1,6 @@
+;; bytes: gives back what its input holds as pointer and length
+(module
+  (memory (export "memory") 2)
+  (func (export "edge_alloc") (param i32) (result i32) (i32.const 1024))
+  (func $handle (export "edge_handle") (param $p i32) (param $n i32) (result i64)
+    (i64.load (local.get $p))))

@@ -1,0 +1,6 @@
+;; bytes: overflows the stack
+(module
+  (memory (export "memory") 2)
+  (func (export "edge_alloc") (param i32) (result i32) (i32.const 1024))
+  (func $handle (export "edge_handle") (param $p i32) (param $n i32) (result i64)
+    (i64.add (i64.const 1) (call $handle (local.get $p) (local.get $n)))))
