@@ -31,7 +31,7 @@ RESERVED_ENV = frozenset(
     for name in ("COMPILE", "CONFIG", "COVERAGE", "JOBS", "NATIVE", "NODE", "SANITIZE", "SANITIZED", "WERROR")
 )
 RESERVED_ENV_PREFIXES = (ENV_PREFIX + "BENCH_", ENV_PREFIX + "TEST_")
-_UNITS = {"_ms": "milliseconds", "_bytes": "bytes", "_s": "seconds"}
+_UNITS = {"_ms": "milliseconds", "bytes": "bytes", "_s": "seconds"}
 
 
 _HEADER = """\
@@ -71,6 +71,12 @@ class _Key(msgspec.Struct, frozen=True):
         unit = next((f" ({text})" for end, text in _UNITS.items() if _bare(self.name).endswith(end)), "")
         return f"a whole number{unit} from {self.low} to {self.high}"
 
+    def range(self) -> str:
+        """The same in short, "" where the default shows it."""
+        if self.choices:
+            return f" ({' | '.join(self.choices)})"
+        return f" ({self.low}..{self.high})" if self.kind is int else ""
+
 
 def _bare(name: str) -> str:
     return name.removesuffix("_max").removesuffix("_per_s")
@@ -108,9 +114,7 @@ def default_toml() -> str:
         lines += ["", *_comment((struct.__doc__ or "").splitlines()[0]), f"[{section}]"]
         for key in KEYS.values():
             if key.name.startswith(section + "."):
-                lines += _comment(
-                    f"{key.doc} ({key.allowed()})" if key.kind is not str or key.choices else key.doc
-                )
+                lines += _comment(key.doc + key.range())
                 lines.append(f"{key.name.partition('.')[2]} = {json.dumps(key.default)}")
     return "\n".join(lines) + "\n"
 
