@@ -415,7 +415,7 @@ void Call::finish() {
     function_->faulted(minor_faults() - faults_before_);
   }
   if (out_.failure == Failure::None || out_.failure == Failure::Exit) {
-    function_->record(body_bytes_, out_.duration_ns);
+    function_->record(body_bytes_, out_.duration_ns, out_.is_inline);
   }
 }
 

@@ -55,10 +55,13 @@ struct FunctionSpec {
 };
 
 // Recent run times of one input-size class. A class runs inline when at least 32 runs are known, at most one of the
-// last 32 took more than 50 us (p95), and no overrun is being paid off.
+// last 32 was not short (p95), and no overrun is being paid off. Short is 50 us on the loop's thread and 200 us on a
+// worker, which has just been woken and finds its caches cold: what such a run takes says little about an inline one,
+// and what the first inline ones take is looked at next.
 class History {
 public:
   static constexpr std::int64_t kShortNs = 50'000;
+  static constexpr std::int64_t kShortOnWorkerNs = 200'000;
   static constexpr std::uint32_t kPenaltyFirst = 64;
   static constexpr std::uint32_t kPenaltyMax = 1 << 16;
   static constexpr std::uint32_t kForgiveRuns = 256;
@@ -67,8 +70,8 @@ public:
     return runs_.load(std::memory_order_relaxed) >= 32 && penalty_.load(std::memory_order_relaxed) == 0 &&
            std::popcount(slow_bits_.load(std::memory_order_relaxed)) <= 1;
   }
-  void record(std::int64_t duration_ns) {
-    const std::uint32_t slow = duration_ns > kShortNs ? 1U : 0U;
+  void record(std::int64_t duration_ns, bool is_inline) {
+    const std::uint32_t slow = duration_ns > (is_inline ? kShortNs : kShortOnWorkerNs) ? 1U : 0U;
     slow_bits_.store((slow_bits_.load(std::memory_order_relaxed) << 1U) | slow, std::memory_order_relaxed);
     const std::uint32_t runs = runs_.load(std::memory_order_relaxed);
     if (runs < 32) {
@@ -128,7 +131,9 @@ public:
     return body_bytes <= kInlineBodyMax && !spec_.may_block && !spec_.has_start && spec_.fuel == 0 &&
            spec_.scratch_dir.empty() && classes_[class_of(body_bytes)].is_short();
   }
-  void record(std::size_t body_bytes, std::int64_t duration_ns) { classes_[class_of(body_bytes)].record(duration_ns); }
+  void record(std::size_t body_bytes, std::int64_t duration_ns, bool is_inline) {
+    classes_[class_of(body_bytes)].record(duration_ns, is_inline);
+  }
   void overran(std::size_t body_bytes) { classes_[class_of(body_bytes)].overran(); }
 
   // Whether this call should be watched for page faults (each look costs two system calls).

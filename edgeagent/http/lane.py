@@ -9,8 +9,8 @@ what comes after: waking the connection's task, building the request, the respon
    way must serve the request. It never blocks and never raises.
 3. A client that does not read its replies gets the ordinary way, which waits for the transport to drain.
 
-The lane leans on private attributes of aiohttp's handler and stream; :func:`lane_fits` looks for them at start, and without
-them every request goes the ordinary way.
+The lane leans on private attributes of aiohttp's handler and stream; :func:`lane_fits` looks for them at start,
+and without them every request goes the ordinary way.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import secrets
 import socket
+
 import aiohttp.http_parser
 import structlog
 from aiohttp import web

@@ -10,8 +10,8 @@ import pytest
 from edgeagent.model import errors
 from edgeagent.runtime.open_engine import open_engine
 from edgeagent.runtime.port import Engine
-from tests.contract.calls import load, start
 from tests.conftest import engine_names
+from tests.contract.calls import load, start
 
 WARM_RUNS = 40
 
