@@ -14,7 +14,7 @@ __all__ = ["daemon", "daemon_command", "daemon_env", "deploy"]
 
 
 def daemon_command(module: str = "edgeagent", *args: str) -> list[str]:
-    return [sys.executable, "-m", module, *(args or ("run",))]
+    return [sys.executable, "-m", module, *(args or ("run", "--exit-with-parent"))]
 
 
 def daemon_env(folder: Path, port: int) -> dict[str, str]:

@@ -20,7 +20,7 @@ from edgeagent.bench import guests
 from edgeagent.bench.daemon import daemon, deploy
 from edgeagent.bench.harness import Bench, Case, CaseSkipped, Rounds, Sample, Sampler, no_more_fields
 from edgeagent.bench.peers import PEERS, PeerAbsent, floor
-from edgeagent.bench.processes import ServerFailed, ServerProcess, check_answer, cpu_seconds
+from edgeagent.bench.processes import ServerFailed, ServerProcess, cpu_seconds
 from edgeagent.bench.stats import significant
 from edgeagent.bench.wrk import find_program, run_wrk, write_script
 
@@ -53,7 +53,7 @@ class _Field:
         process = self.servers[name]
 
         def sample() -> Sample:
-            check_answer(process.port, process.path)
+            process.check()
             if (name, connections) not in self.warm:
                 self.warm.add((name, connections))
                 run_wrk(self.wrk, self.script, process.url, connections, WARM_UP_SECONDS)
@@ -77,7 +77,7 @@ def _open_field(bench: Bench) -> Callable[[], AbstractContextManager[_Field]]:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeagent-bench-")))
             ours = stack.enter_context(daemon(folder))
             deploy(ours.port, "add1", guests.add1())
-            check_answer(ours.port, ours.path)
+            ours.check()
             servers = {"ours": ours}
             for name, opener in PEERS.items():
                 try:

@@ -22,7 +22,7 @@ from edgeagent.bench.harness import Bench, Case, Sample, Sampler
 from edgeagent.bench.http_cases import wrk_program
 from edgeagent.bench.inprocess import wasmtime_py
 from edgeagent.bench.lag_probe import STAMP, LagFigures
-from edgeagent.bench.processes import ServerFailed, ServerProcess, check_answer, free_port, post, server
+from edgeagent.bench.processes import ServerFailed, ServerProcess, free_port, post, server
 from edgeagent.bench.wrk import parse, start_wrk, write_script
 
 __all__ = ["lag_case", "turns_for"]
@@ -90,7 +90,7 @@ def _open(_bench: Bench) -> Iterator[dict[str, Sampler]]:
         process, fifo, results = stack.enter_context(_probed_daemon(folder))
         deploy(process.port, "add1", guests.add1())
         deploy(process.port, "spin", guests.spin())
-        check_answer(process.port, process.path)
+        process.check()
         post(process.port, "/functions/spin", slow_body)
         fast_script, slow_script = write_script(folder, guests.INPUT), write_script(folder, slow_body)
         slow_url = f"http://127.0.0.1:{process.port}/functions/spin"

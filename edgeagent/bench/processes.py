@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,6 @@ from edgeagent.bench.guests import EXPECTED, INPUT
 __all__ = [
     "ServerFailed",
     "ServerProcess",
-    "check_answer",
     "cpu_seconds",
     "free_port",
     "memory_kib",
@@ -45,10 +44,20 @@ class ServerProcess:
     pid: int
     port: int
     path: str
+    fate: Callable[[], str]
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}{self.path}"
+
+    def check(self) -> None:
+        """Raise ServerFailed unless the server adds 1 to every byte of 1 KiB; says so when it has died."""
+        try:
+            answer = post(self.port, self.path, INPUT)
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerFailed(f"POST {self.path}: {error!r}; {self.fate()}") from error
+        if answer != EXPECTED:
+            raise ServerFailed(f"POST {self.path}: wrong answer")
 
 
 def free_port() -> int:
@@ -73,21 +82,20 @@ def post(port: int, path: str, body: bytes, timeout_s: float = 30.0) -> bytes:
     return answer
 
 
-def check_answer(port: int, path: str) -> None:
-    """Raise ServerFailed unless the server adds 1 to every byte of 1 KiB."""
-    if post(port, path, INPUT) != EXPECTED:
-        raise ServerFailed(f"POST {path}: wrong answer")
-
-
 def _tail(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace")[-800:].strip()
+
+
+def _fate(process: subprocess.Popen[bytes], log: Path) -> str:
+    code = process.poll()
+    return f"{'still running' if code is None else f'exited with {code}'}: {_tail(log)}"
 
 
 def _await_start(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise ServerFailed(f"exited with {process.returncode}: {_tail(log)}")
+            raise ServerFailed(_fate(process, log))
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(_POLL_S)
@@ -129,9 +137,10 @@ def server(
         )
     try:
         _await_start(process, port, log)
+        running = ServerProcess(process.pid, port, path, lambda: _fate(process, log))
         if check:
-            check_answer(port, path)
-        yield ServerProcess(process.pid, port, path)
+            running.check()
+        yield running
     finally:
         _stop(process)
 

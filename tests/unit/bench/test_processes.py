@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from edgeagent.bench import processes
 from edgeagent.bench.floor_server import Floor
 from edgeagent.bench.guests import EXPECTED, INPUT
 from edgeagent.bench.peers import PEERS, PeerAbsent, floor, peers_folder
-from edgeagent.bench.processes import ServerFailed, check_answer, cpu_seconds, free_port, memory_kib, server
+from edgeagent.bench.processes import ServerFailed, cpu_seconds, free_port, memory_kib, server
 
 _SERVER = """
 import http.server, sys
@@ -42,7 +43,7 @@ def argv(port: int, answer: str = "bytes(b + 1 & 255 for b in body)", status: in
 def test_a_server_runs_until_the_block_ends(tmp_path: Path) -> None:
     port = free_port()
     with server(argv(port), port=port, folder=tmp_path) as process:
-        check_answer(port, "/")
+        process.check()
         assert process.url == f"http://127.0.0.1:{port}/"
         assert cpu_seconds(process.pid) > 0
         memory = memory_kib(process.pid)
@@ -76,6 +77,15 @@ def test_a_server_that_dies_is_reported_with_its_log(tmp_path: Path) -> None:
         server(dying, port=free_port(), folder=tmp_path),
     ):
         pass
+
+
+def test_a_server_that_died_later_is_reported_with_its_fate(tmp_path: Path) -> None:
+    port = free_port()
+    with server(argv(port), port=port, folder=tmp_path) as process:
+        os.kill(process.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(ServerFailed, match="exited with -9"):
+            process.check()
 
 
 def test_a_server_that_never_listens_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +136,7 @@ def test_our_own_baselines_answer_on_either_loop(
         (tmp_path / "uvloop.py").write_text("raise ImportError('not here')\n")
         monkeypatch.setattr(sys, "executable", _with_path(tmp_path))
     with opener(tmp_path) as process:
-        check_answer(process.port, process.path)
+        process.check()
 
 
 def _with_path(folder: Path) -> str:
