@@ -49,11 +49,15 @@ def test_modules_that_define_public_names_say_which() -> None:
     assert not silent
 
 
-def test_public_classes_and_functions_are_exported() -> None:
+def test_what_other_modules_import_is_exported() -> None:
+    exported = {_module_name(path): _exports(path) for path in PACKAGE}
     hidden = {
-        path: sorted(missing)
+        f"{path}: {name} of {node.module}"
         for path in PACKAGE
-        if (exported := _exports(path)) is not None and (missing := _defines(path) - set(exported))
+        for node in ast.walk(module_ast(path))
+        if isinstance(node, ast.ImportFrom) and exported.get(node.module or "") is not None
+        for name in (alias.name for alias in node.names)
+        if name not in (exported[node.module or ""] or []) and f"{node.module}.{name}" not in exported
     }
     assert not hidden
 
