@@ -1,0 +1,108 @@
+"""The wildfire functions over HTTP: deploying them, and running the chain step by step."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from edgeagent.model.errors import PeerFailed, Unavailable
+
+__all__ = ["STEPS", "Step", "deploy_all", "guests_directory", "run_chain"]
+
+STEPS = ("calibrate", "index", "detect", "cluster", "alert")
+_TIMEOUT_S = 120
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a run. ``duration_ms`` is the guest's time, ``total_ms`` what the caller waited."""
+
+    name: str
+    node: str
+    backend: str
+    hose: str
+    cold: bool
+    duration_ms: float
+    total_ms: float
+    bytes_in: int
+    bytes_out: int
+
+    def document(self) -> dict[str, Any]:
+        """As ``demo --json`` gives it; one node predicts nothing and has no choice to explain."""
+        return {**msgspec.structs.asdict(self), "why": "only node", "predicted_ms": None}
+
+
+def guests_directory() -> Path:
+    """Where the compiled guests are: $EDGEAGENT_EXAMPLES, the repository, or what was installed with the package."""
+    named = os.environ.get("EDGEAGENT_EXAMPLES")
+    places = [Path(named)] if named else []
+    places += [
+        Path(__file__).resolve().parents[2] / "examples",
+        Path(sys.prefix) / "share/edgeagent/examples",
+    ]
+    for place in places:
+        if (place / "wildfire" / "calibrate.wasm").exists():
+            return place / "wildfire"
+    looked = ", ".join(str(place) for place in places)
+    raise Unavailable(f"the demo's functions are not here; looked in {looked}", hint="set EDGEAGENT_EXAMPLES")
+
+
+def deploy_all(url: str) -> None:
+    """Deploy the five functions on the node at ``url``."""
+    directory = guests_directory()
+    for name in STEPS:
+        wasm = (directory / f"{name}.wasm").read_bytes()
+        _call(url, "PUT", f"/v1/functions/{name}", wasm, "application/wasm")
+
+
+def run_chain(url: str, body: bytes) -> tuple[list[Step], bytes]:
+    """Run the steps, the output of each the input of the next; raises PeerFailed with the node's problem."""
+    steps = []
+    for name in STEPS:
+        began = time.perf_counter()
+        headers, output = _call(url, "POST", f"/functions/{name}", body, "application/octet-stream")
+        steps.append(
+            Step(
+                name=name,
+                node=headers.get("edgeagent-node", ""),
+                backend=headers.get("edgeagent-backend", ""),
+                hose=headers.get("edgeagent-hose", ""),
+                cold=headers.get("edgeagent-cold") == "1",
+                duration_ms=round(int(headers.get("edgeagent-duration-us", 0)) / 1000, 3),
+                total_ms=round((time.perf_counter() - began) * 1000, 3),
+                bytes_in=len(body),
+                bytes_out=len(output),
+            )
+        )
+        body = output
+    return steps, body
+
+
+def _call(url: str, method: str, path: str, body: bytes, kind: str) -> tuple[dict[str, str], bytes]:
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
+    try:
+        connection.request(method, path, body, {"Content-Type": kind})
+        reply = connection.getresponse()
+        answer = reply.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise PeerFailed(f"the node at {url} did not answer {method} {path}: {error}") from None
+    finally:
+        connection.close()
+    if reply.status >= 400:
+        raise PeerFailed(f"{method} {path}: HTTP {reply.status}: {_detail(answer)}")
+    return {name.lower(): value for name, value in reply.getheaders()}, answer
+
+
+def _detail(answer: bytes) -> str:
+    try:
+        return str(json.loads(answer)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return answer[:200].decode("utf-8", "replace")

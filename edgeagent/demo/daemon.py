@@ -1,0 +1,68 @@
+"""A daemon of the demo's own: a subprocess with a state directory that goes when it goes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edgeagent.model.errors import PeerFailed
+
+__all__ = ["daemon"]
+
+_STOP_S = 15
+
+
+@contextmanager
+def daemon(listen: str = "127.0.0.1:0") -> Iterator[dict[str, Any]]:
+    """What the daemon said when it was ready: ``url``, ``node``, ``pid``. Stopped on every way out."""
+    with tempfile.TemporaryDirectory(prefix="edgeagent-demo-") as state:
+        command = [
+            sys.executable,
+            "-m",
+            "edgeagent",
+            "run",
+            "--json",
+            "--exit-with-parent",
+            "--log-level",
+            "warning",
+        ]
+        command += ["--listen", listen, "--state-dir", state, "--set", f"node.cache_dir={state}/cache"]
+        package = str(Path(__file__).resolve().parents[2])
+        environment = {**os.environ, "PYTHONPATH": package + os.pathsep + os.environ.get("PYTHONPATH", "")}
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, env=environment, text=True, start_new_session=True
+        ) as process:
+            try:
+                yield _ready(process)
+            finally:
+                _stop(process)
+
+
+def _ready(process: subprocess.Popen[str]) -> dict[str, Any]:
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    line = process.stdout.readline()
+    try:
+        said: dict[str, Any] = json.loads(line)
+    except ValueError:
+        raise PeerFailed(
+            "the demo's daemon did not start", hint="edgeagent doctor says what is missing"
+        ) from None
+    if "url" not in said:
+        raise PeerFailed(f"the demo's daemon did not start: {said.get('problem', {}).get('detail', line)}")
+    return said
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

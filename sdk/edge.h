@@ -1,0 +1,69 @@
+/* Guests of edgeagent in C: the `bytes` ABI.
+ *
+ *   #include "edge.h"
+ *   EDGE_ALLOCATOR
+ *   EDGE_HANDLER(input, length) { ...; return edge_reply(output, output_length); }
+ *
+ * Build (clang with wasm-ld, no C library needed):
+ *   clang --target=wasm32 -O2 -nostdlib -Wl,--no-entry -Wl,--strip-all -I sdk -o f.wasm f.c
+ *
+ * Every invocation runs in a fresh instance: memory is never freed, and nothing survives a call.
+ * A handler that cannot go on calls edge_fail(): the line is logged and the caller gets a problem document.
+ */
+#ifndef EDGE_H
+#define EDGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define EDGE_EXPORT(name) __attribute__((export_name(name)))
+#define EDGE_IMPORT(module, name) __attribute__((import_module(module), import_name(name)))
+
+/* edge_log.log(level, ptr, len): at most 256 lines of 1024 bytes a call are kept. */
+enum edge_level { EDGE_TRACE = 0, EDGE_DEBUG = 1, EDGE_INFO = 2, EDGE_WARN = 3, EDGE_ERROR = 4 };
+EDGE_IMPORT("edge_log", "log") void edge_log_raw(int32_t level, const char *text, int32_t length);
+
+static inline void edge_log(enum edge_level level, const char *text) {
+  int32_t length = 0;
+  while (text[length] != 0) {
+    ++length;
+  }
+  edge_log_raw(level, text, length);
+}
+
+/* Ends the invocation with a trap; the text is in the node's log. */
+__attribute__((noreturn)) static inline void edge_fail(const char *text) {
+  edge_log(EDGE_ERROR, text);
+  __builtin_trap();
+}
+
+/* Fresh zeroed memory, aligned to 16 bytes; grows the linear memory as needed, traps when the limit is reached. */
+extern unsigned char __heap_base;
+static inline void *edge_take(size_t bytes) {
+  static uintptr_t next = 0;
+  if (next == 0) {
+    next = ((uintptr_t)&__heap_base + 15) & ~(uintptr_t)15;
+  }
+  uintptr_t start = next;
+  uint64_t end = (uint64_t)start + ((bytes + 15) & ~(size_t)15);
+  uint64_t have = (uint64_t)__builtin_wasm_memory_size(0) << 16;
+  if (end > have && (end >> 32 != 0 || __builtin_wasm_memory_grow(0, (size_t)((end - have + 65535) >> 16)) == (size_t)-1)) {
+    edge_fail("out of memory");
+  }
+  next = (uintptr_t)end;
+  return (void *)start;
+}
+
+/* Defines edge_alloc, through which the host asks where to put the input. */
+#define EDGE_ALLOCATOR                                                                                                 \
+  EDGE_EXPORT("edge_alloc") void *edge_alloc(size_t length) { return edge_take(length); }
+
+/* Defines edge_handle(input, length) -> output pointer << 32 | output length. */
+#define EDGE_HANDLER(input, length)                                                                                    \
+  EDGE_EXPORT("edge_handle") uint64_t edge_handle(uint8_t *input, size_t length)
+
+static inline uint64_t edge_reply(const void *output, size_t length) {
+  return (uint64_t)(uintptr_t)output << 32 | length;
+}
+
+#endif
