@@ -46,5 +46,6 @@ clean: ## removes what the other commands made, the environment too
 	rm -f edgeagent/native/_core.*.so
 	find edgeagent tests tools examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# make guests: rebuilds the example functions where a wasm toolchain is present
+.PHONY: guests
+guests: ## the example functions, compiled again where a wasm toolchain is present
 -include examples/guests.mk

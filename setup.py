@@ -132,7 +132,7 @@ class BuildExt(build_ext):
 def example_files() -> list[tuple[str, list[str]]]:
     """The compiled example functions and their manifests, for ``share/edgeagent/examples``."""
     found: dict[str, list[str]] = {}
-    for pattern in ("*.wasm", "*.wat", "*.c", "*.toml", "*.md"):
+    for pattern in ("*.wasm", "*.wat", "*.c", "*.h", "*.toml", "*.md"):
         for path in sorted((ROOT / "examples").rglob(pattern)):
             place = Path("share/edgeagent") / path.parent.relative_to(ROOT)
             found.setdefault(place.as_posix(), []).append(path.relative_to(ROOT).as_posix())
