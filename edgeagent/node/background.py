@@ -44,6 +44,8 @@ __all__ = ["Background", "problem_bytes"]
 log = structlog.get_logger("background")
 
 RETRY_S_FIRST, RETRY_S_MAX = 0.5, 30.0
+# A module that is missing or unreadable so often does not come back by itself: about three minutes.
+STORE_TRIES_MAX = 10
 _NOT_ITS_FAULT = (Busy, Cancelled, StorageFull, StoreFailed, Unavailable)
 
 
@@ -163,10 +165,14 @@ class Background:
     async def _outcome(self, record: Record) -> Finished:
         pause_s = RETRY_S_FIRST
         args = None if record.args is None else msgspec.json.decode(record.args, type=list[str])
+        store_tries = 0
         while True:
             try:
                 result = await self._run(record.function, record.input, args, record.wall_ms, True)
             except _NOT_ITS_FAULT as error:
+                store_tries += isinstance(error, StoreFailed)
+                if store_tries >= STORE_TRIES_MAX:
+                    return Finished(problem=problem_bytes(error))
                 log.warning("an async invocation waits", invocation=record.id, error=str(error))
             except EdgeError as error:
                 return Finished(problem=problem_bytes(error))

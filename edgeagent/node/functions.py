@@ -10,7 +10,7 @@ Rules:
    to its end even when whoever asked for it has left.
 3. A replaced or removed version serves the calls that it has taken, then it is closed.
 4. Functions are loaded when first called, once however many ask, at most ``runtime.loaded_max`` at a
-   time: when one more comes, the one that was not used since the last look makes room, if nothing runs in it.
+   time: when one more comes, the idle one that ran least makes room.
 5. What no row names is collected only while nothing is deployed, loaded or compiled.
 """
 
@@ -291,11 +291,11 @@ class Functions:
         self.entries[deployed.name] = entry
 
     def _unload_one(self) -> None:
-        """Second chance: the first idle one that did not run since the last look, else the first idle."""
+        """The idle one that ran least since the last look goes, of several the one that was loaded first."""
         idle = [entry for entry in self.entries.values() if entry.admission.idle]
         if not idle:
             return  # all busy: one too many for a while, bounded by what may run
-        chosen = next((entry for entry in idle if entry.runs == entry.seen_runs), idle[0])
+        chosen = min(idle, key=lambda entry: entry.runs - entry.seen_runs)
         for entry in idle:
             entry.seen_runs = entry.runs
         del self.entries[chosen.name]

@@ -150,6 +150,7 @@ class Idempotency:
                     raise
         if left_s is not None and not flight.task.done():
             raise DeadlineExceeded("the deadline passed while an earlier request with this key ran")
+        await asyncio.sleep(0)  # a flight that has just ended is taken off the table when the loop turns
         return None
 
     async def _wait(self, flight: _Flight) -> Result:

@@ -70,7 +70,7 @@ class LoadedEntry:
         self.strays: deque[Stray] = deque()
         self.writes = _can_write(deployed)
         self.retired = False
-        self.seen_runs = -1
+        self.seen_runs = self.runs
 
     @property
     def runs(self) -> int:

@@ -89,7 +89,7 @@ class Node:
         loop = asyncio.get_running_loop()
         # The watchdog counts from now on: opening a large store may take long, and the loop is free
         # meanwhile.
-        self.notifier.start_watchdog(loop)
+        self.notifier.start_watchdog(loop, self._is_healthy)
         self._ending.callback(self.notifier.stop_watchdog)
         try:
             await self._open(loop)
@@ -193,6 +193,10 @@ class Node:
         self.draining = True
         self._running = False
         await self._ending.aclose()
+
+    def _is_healthy(self) -> bool:
+        # A store that lost a sync takes writes again only after a restart: let the watchdog bring it about.
+        return not self._running or self.store.failed is None
 
     async def _stop_upkeep(self) -> None:
         if self._upkeep is not None:

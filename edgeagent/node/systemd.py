@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 __all__ = ["Notifier"]
 
@@ -37,19 +37,22 @@ class Notifier:
     def stopping(self, status: str = "") -> None:
         self._send("STOPPING=1" + (f"\nSTATUS={_line(status)}" if status else ""))
 
-    def start_watchdog(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Feed the watchdog twice a period for as long as the loop turns; nothing where there is none."""
+    def start_watchdog(
+        self, loop: asyncio.AbstractEventLoop, healthy: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Feed the watchdog twice a period while the loop turns and ``healthy`` says so; nothing without one."""
         if self.watchdog_s and self._handle is None:
-            self._feed(loop)
+            self._feed(loop, healthy)
 
     def stop_watchdog(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
 
-    def _feed(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._send("WATCHDOG=1")
-        self._handle = loop.call_later(self.watchdog_s / 2, self._feed, loop)
+    def _feed(self, loop: asyncio.AbstractEventLoop, healthy: Callable[[], bool]) -> None:
+        if healthy():
+            self._send("WATCHDOG=1")
+        self._handle = loop.call_later(self.watchdog_s / 2, self._feed, loop, healthy)
 
     def _send(self, message: str) -> None:
         if self._address is None:

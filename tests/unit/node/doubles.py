@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -132,8 +132,11 @@ class FakeCompiled(msgspec.Struct):
 class FakeArtifacts:
     """Modules in memory; their text says what they are: ``b"bytes"``, ``b"command"``, ``b"odd"`` and so on."""
 
-    def __init__(self) -> None:
-        self.modules: dict[str, bytes] = {}
+    # By directory, so that a node that starts again finds what it had.
+    disks: ClassVar[dict[Path, dict[str, bytes]]] = {}
+
+    def __init__(self, path: Path) -> None:
+        self.modules = self.disks.setdefault(path, {})
         self.compiled: list[str] = []
         self.collected: list[set[str]] = []
         self.refuse: EdgeError | None = None
@@ -222,7 +225,7 @@ async def rig(path: Path, *, workers: int = 2, **overrides: Any) -> AsyncIterato
     settings = config(**overrides)
     store = Store(path / "node.db")
     await store.open()
-    engine, artifacts, meters = FakeEngine(workers), FakeArtifacts(), Meters()
+    engine, artifacts, meters = FakeEngine(workers), FakeArtifacts(path), Meters()
     functions = Functions(settings, engine, artifacts, FunctionRows(store), meters)
     await functions.start()
     bounds = JournalBounds(
