@@ -14,7 +14,7 @@ from edgeagent import __version__
 from edgeagent.cli.output import Failed, fail
 from edgeagent.model.errors import BadConfig, EdgeError
 
-__all__ = ["DEFAULT_NODE", "VERBS", "main"]
+__all__ = ["DEFAULT_NODE", "VERBS", "add_node_argument", "main"]
 
 DEFAULT_NODE = "http://127.0.0.1:8480"
 

@@ -10,9 +10,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeagent.model.errors import BadConfig
 
@@ -80,11 +80,16 @@ def run(args: argparse.Namespace) -> int:
     from edgeagent.node.logs import configure
 
     configure(config.log)
+    return _run_loop(_serve(config, as_json=args.json))
+
+
+def _run_loop(main: Coroutine[Any, Any, int]) -> int:
+    """The loop of uvloop where it is installed, else of asyncio."""
     try:
-        from uvloop import run as run_loop
+        import uvloop
     except ImportError:
-        from asyncio import run as run_loop
-    return run_loop(_serve(config, as_json=args.json))
+        return asyncio.run(main)
+    return uvloop.run(main)
 
 
 def _end_with_parent() -> None:

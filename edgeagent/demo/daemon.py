@@ -46,7 +46,7 @@ def daemon(listen: str = "127.0.0.1:0") -> Iterator[dict[str, Any]]:
 
 
 def _ready(process: subprocess.Popen[str]) -> dict[str, Any]:
-    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    assert process.stdout is not None
     line = process.stdout.readline()
     try:
         said: dict[str, Any] = json.loads(line)

@@ -13,7 +13,7 @@ from edgeagent.model.errors import Unavailable
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Scene", "generate_scene", "read_landsat"]
+__all__ = ["DAY_OF_YEAR", "SUN_ELEVATION_DEG", "Scene", "generate_scene", "read_landsat"]
 
 # Landsat 7 passed on 2000-03-31 at about 15:45 UTC: declination +4.2 deg, hour angle -18 deg at 35.7 N, 78.7 W give
 # this elevation of the sun (the files carry none).
@@ -55,7 +55,8 @@ def read_landsat(paths: list[Path]) -> Scene:
         import tifffile
     except ImportError:
         raise Unavailable("tifffile is not installed", hint="pip install 'edgeagent[demo]'") from None
-    planes, keys = [], {}
+    planes: list[Any] = []
+    keys: dict[str, Any] = {}
     for path in paths:
         with tifffile.TiffFile(path) as tiff:
             values = np.asarray(tiff.pages[0].asarray(), np.float64)

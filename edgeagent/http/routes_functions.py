@@ -18,7 +18,7 @@ from edgeagent.node.node import Node
 from edgeagent.node.result import Result
 from edgeagent.runtime.manifest import default_manifest, parse_manifest
 
-__all__ = ["FunctionRoutes", "deployed_json"]
+__all__ = ["FunctionRoutes", "deployed_json", "json_reply"]
 
 _WASM = "application/wasm"
 _MANIFEST_BYTES_MAX = 256 << 10

@@ -20,7 +20,23 @@ import msgspec
 if TYPE_CHECKING:
     from edgeagent.runtime.pure_wasi import Host
 
-__all__ = ["Files", "Opened", "WasiError", "from_host", "split_parent"]
+__all__ = [
+    "BADF",
+    "INODE_BYTES",
+    "INVAL",
+    "ISDIR",
+    "NAMETOOLONG",
+    "NOENT",
+    "PERM",
+    "ROOT",
+    "Files",
+    "Opened",
+    "WasiError",
+    "checked_path",
+    "from_host",
+    "open_beneath",
+    "split_parent",
+]
 
 ROOT = 3
 DESCRIPTORS_MAX = 256
