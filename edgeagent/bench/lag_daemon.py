@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import signal
 import sys
@@ -10,37 +11,47 @@ from pathlib import Path
 
 from edgeagent.bench.lag_probe import Probe
 from edgeagent.http.server import Server
-from edgeagent.node.config import load_config
+from edgeagent.node.config import Config, load_config
+from edgeagent.node.logs import configure
 from edgeagent.node.node import Node
 
 __all__ = ["main"]
 
 
-async def _serve(fifo: str, results: Path) -> None:
+async def _serve(config: Config, fifo: str, results: Path) -> None:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopped.set)
-    node = Node(load_config(None, os.environ, {}))
-    await node.start()
-    server = Server(node)
     # Opened for writing too, so that it is never at its end.
     fd = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
-    loop.add_reader(fd, Probe(fd, results).on_readable)
-    await server.start()
-    await stopped.wait()
-    loop.remove_reader(fd)
-    await server.stop()
-    await node.close()
+    node = Node(config)
+    server = Server(node)
+    try:
+        await node.start()
+        await server.start()
+        node.serving(server.url)
+        loop.add_reader(fd, Probe(fd, results).on_readable)
+        await stopped.wait()
+        loop.remove_reader(fd)
+        await node.drain()
+    finally:
+        await server.stop()
+        await node.close()
+        os.close(fd)
 
 
 def main(fifo: str, results: str) -> None:
-    """Serve until SIGTERM, on the loop that the daemon uses."""
+    """Serve until SIGTERM as ``edgeagent run`` does, configured by the environment alone."""
+    faulthandler.enable()
+    config = load_config(None, os.environ, {})
+    configure(config.log)
+    serving = _serve(config, fifo, Path(results))
     try:
         import uvloop
     except ImportError:
-        asyncio.run(_serve(fifo, Path(results)))
+        asyncio.run(serving)
     else:
-        uvloop.run(_serve(fifo, Path(results)))
+        uvloop.run(serving)
 
 
 if __name__ == "__main__":

@@ -111,6 +111,7 @@ def test_the_lag_case_measures_while_both_functions_run(monkeypatch: pytest.Monk
     ours = done.cases[0]["ours"]
     assert ours["p50_ms"] <= ours["median"] <= ours["max_ms"]
     assert ours["stamps"] > 10
+    assert done.cases[0]["one_slow_connection_p99_ms"] > 0
     assert min(ours["fast_per_s"], ours["slow_per_s"]) > 0
 
 
