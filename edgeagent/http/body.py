@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from aiohttp import web
 from aiohttp.client_exceptions import ClientError
 
-from edgeagent.model.errors import BadRequest, TooLarge, UnsupportedType
+from edgeagent.model.errors import BadRequest, RequestTimeout, TooLarge, UnsupportedType
 
 __all__ = ["read_body"]
 
 _PIECE_BYTES = 256 << 10
 
 
-async def read_body(source: Any, bytes_max: int) -> bytes:
-    """The whole body of a request or of a multipart part; raises TooLarge as soon as that is known."""
+async def read_body(source: Any, bytes_max: int, timeout_s: float) -> bytes:
+    """The whole body of a request or of a multipart part.
+
+    Raises TooLarge as soon as that is known, RequestTimeout when it is not there in time.
+    """
     if isinstance(source, web.BaseRequest):
         if "Content-Encoding" in source.headers:
             raise UnsupportedType(
@@ -28,11 +32,16 @@ async def read_body(source: Any, bytes_max: int) -> bytes:
         read = _chunks(source)
     pieces, total = [], 0
     try:
-        while piece := await read():
-            total += len(piece)
-            if total > bytes_max:
-                raise TooLarge(f"the body is over the limit of {bytes_max} bytes")
-            pieces.append(piece)
+        async with asyncio.timeout(timeout_s):
+            while piece := await read():
+                total += len(piece)
+                if total > bytes_max:
+                    raise TooLarge(f"the body is over the limit of {bytes_max} bytes")
+                pieces.append(piece)
+    except TimeoutError:
+        raise RequestTimeout(
+            f"the body was not complete after {timeout_s:g} s, {total} bytes had come"
+        ) from None
     except (ClientError, web.RequestPayloadError) as error:
         raise BadRequest(f"the body ended early or is malformed: {error}") from None
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)

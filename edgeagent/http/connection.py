@@ -47,18 +47,19 @@ class Connection(RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        before = self._served()
+        before = self._heads()
         super().data_received(data)
-        waiter = self._waiter
-        if waiter is not None and not waiter.done() and before == self._served():
-            if self._head_timer is None:
-                self._await_head()  # a head has begun and is not complete
-        elif self._head_timer is not None:
-            self._stop_head_timer()
+        if self._heads() != before:
+            if self._head_timer is not None:
+                self._stop_head_timer()
+        elif self._head_timer is None and self._waiter is not None and not self._waiter.done():
+            self._await_head()  # between requests, and the next head has begun but is not complete
 
-    def _served(self) -> int:
+    def _heads(self) -> int:
+        """Request heads that this connection has completed."""
         parser: Any = self._parser
-        return parser.served if isinstance(parser, LaneParser) else 0
+        served = parser.served if isinstance(parser, LaneParser) else 0
+        return int(self._request_count) + served
 
     def _await_head(self) -> None:
         self._head_timer = self._loop.call_later(self._server.head_timeout_s, self._head_is_late)

@@ -27,6 +27,7 @@ _MANIFEST_BYTES_MAX = 256 << 10
 class FunctionRoutes:
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._body_s = node.config.http.body_timeout_ms / 1000
 
     def routes(self) -> list[Route]:
         one = "/v1/functions/{name}"
@@ -45,7 +46,7 @@ class FunctionRoutes:
         wanted = read_invoke_headers(request.headers)
         name = path["name"]
         self._node.functions.get(name)  # unknown functions are refused before their body is read
-        body = await read_body(request, self._node.config.http.body_bytes_max)
+        body = await read_body(request, self._node.config.http.body_bytes_max, self._body_s)
         with structlog.contextvars.bound_contextvars(trace=wanted.traceparent[3:35]):
             if wanted.is_async:
                 return await self._submit(name, body, wanted)
@@ -101,7 +102,8 @@ class FunctionRoutes:
         name = check_name(path["name"])
         bytes_max = self._node.config.runtime.wasm_bytes_max
         if request.content_type == _WASM:
-            wasm, manifest = await read_body(request, bytes_max), default_manifest(name)
+            wasm = await read_body(request, bytes_max, self._body_s)
+            manifest = default_manifest(name)
         elif request.content_type == "multipart/form-data":
             wasm, manifest = await self._parts(request, name, bytes_max)
         else:
@@ -116,7 +118,7 @@ class FunctionRoutes:
 
     async def _parts(self, request: web.BaseRequest, name: str, bytes_max: int) -> tuple[bytes, Manifest]:
         parts = await _read_parts(
-            request, {"wasm": bytes_max, "manifest": _MANIFEST_BYTES_MAX, "signature": 4096}
+            request, {"wasm": bytes_max, "manifest": _MANIFEST_BYTES_MAX, "signature": 4096}, self._body_s
         )
         if "signature" in parts:
             raise Refused(
@@ -132,7 +134,7 @@ class FunctionRoutes:
         return parts["wasm"], manifest
 
 
-async def _read_parts(request: web.BaseRequest, known: dict[str, int]) -> dict[str, bytes]:
+async def _read_parts(request: web.BaseRequest, known: dict[str, int], timeout_s: float) -> dict[str, bytes]:
     parts: dict[str, bytes] = {}
     try:
         reader = await request.multipart()
@@ -140,7 +142,7 @@ async def _read_parts(request: web.BaseRequest, known: dict[str, int]) -> dict[s
             name = getattr(part, "name", None)
             if name not in known or name in parts:
                 raise BadRequest(f"unexpected part {name!r}: the parts are {', '.join(known)}, once each")
-            parts[name] = await read_body(part, known[name])
+            parts[name] = await read_body(part, known[name], timeout_s)
     except (ValueError, AssertionError) as error:
         raise BadRequest(f"the multipart body is malformed: {error}") from None
     return parts

@@ -8,6 +8,7 @@ message names what was wrong, ``hint`` says what to do, ``details`` are extra me
     │   └── BadConfig             configuration refused (the CLI exits with 2)
     ├── NotFound 404              no such route, function or invocation
     ├── MethodNotAllowed 405
+    ├── RequestTimeout 408        the caller did not send its request in time
     ├── Conflict 409              another deploy of this name is running, or a key is in use
     ├── TooLarge 413              body over its limit
     ├── UnsupportedType 415       wrong content type
@@ -58,6 +59,7 @@ __all__ = [
     "OutputTooLarge",
     "PeerFailed",
     "Refused",
+    "RequestTimeout",
     "StackOverflow",
     "StorageFull",
     "StoreFailed",
@@ -113,6 +115,10 @@ class NotFound(EdgeError):
 
 class MethodNotAllowed(EdgeError):
     slug, status = "method-not-allowed", 405
+
+
+class RequestTimeout(EdgeError):
+    slug, status = "request-timeout", 408
 
 
 class Conflict(EdgeError):
