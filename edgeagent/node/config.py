@@ -203,10 +203,11 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
             continue
         key = by_variable.get(variable)
         if key is None:
-            near = difflib.get_close_matches(variable, [*by_variable, *RESERVED_ENV], 1, 0.6)
+            bare = {name.removeprefix(ENV_PREFIX): name for name in (*by_variable, *RESERVED_ENV)}
+            near = difflib.get_close_matches(variable.removeprefix(ENV_PREFIX), bare, 1, 0.6)
             raise BadConfig(
                 f"environment: {variable} is not a key of the configuration",
-                hint=f"did you mean {near[0]}?" if near else "edgeagent check-config lists the keys",
+                hint=f"did you mean {bare[near[0]]}?" if near else "edgeagent check-config lists the keys",
             )
         values[key.name] = _checked(key, _parsed(key, text), f"environment {variable}")
     return values

@@ -259,6 +259,32 @@ def test_the_view_says_what_it_must(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_where_jit_is_forbidden_functions_are_interpreted(
+    tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeagent.node.machine.jit_allowed", lambda: False)
+
+    async def scenario(node: Node) -> None:
+        await deploy(node, "add1")
+        assert node.view()["target"] == "pulley64"
+        assert (await node.invoker.invoke("add1", b"abc")).output == b"bcd"
+
+    play(tmp_path, scenario, engine)
+
+
+def test_a_store_that_lost_a_sync_makes_the_node_unready(tmp_path: Path) -> None:
+    async def scenario(node: Node) -> None:
+        assert node._is_healthy()
+        node.store._lost = StoreFailed("the disk did not confirm a write")
+        ready, reasons = node.ready()
+        assert not ready
+        assert "confirm" in reasons[0]
+        assert not node._is_healthy()
+
+    play(tmp_path, scenario)
+
+
 def test_a_full_quota_while_deploying(tmp_path: Path) -> None:
     async def scenario(node: Node) -> None:
         await deploy(node, "add1")
