@@ -22,6 +22,7 @@ _POLL_S = 0.05
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "Words after -- become the arguments of a command function."
     parser.add_argument("name")
     parser.add_argument("--data", default="", help="input: TEXT, @FILE, or - for standard input")
     parser.add_argument(
@@ -31,7 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", action="store_true", help="with --async: wait for the result")
     parser.add_argument("--deadline-ms", type=float, help="for the whole call, waiting included")
     parser.add_argument("--idempotency-key", help="the same key and call run once")
-    parser.add_argument("arguments", nargs="*", metavar="-- ARG", help="arguments of a command function")
     add_node_argument(parser)
 
 
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     steps = []
     reply: Reply | None = None
     for position, name in enumerate([args.name, *args.then]):
-        headers = _headers(args, with_key=position == 0, arguments=args.arguments if position == 0 else [])
+        headers = _headers(args, with_key=position == 0, arguments=args.guest_args if position == 0 else [])
         reply = expect(call(args.node, "POST", _path(name), body, headers))
         steps.append(_step(name, body, reply))
         body = reply.body
@@ -107,7 +107,7 @@ def _output(output: bytes) -> dict[str, str]:
 
 
 def _run_async(args: argparse.Namespace, body: bytes) -> int:
-    headers = _headers(args, with_key=True, arguments=args.arguments)
+    headers = _headers(args, with_key=True, arguments=args.guest_args)
     headers["Prefer"] = "respond-async"
     reply = expect(call(args.node, "POST", _path(args.name), body, headers))
     location = reply.headers["location"]

@@ -69,12 +69,23 @@ def add_node_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """What stands before and after the first ``--``: the rest is for a function, not for us."""
+    at = words.index("--") if "--" in words else len(words)
+    return words[:at], words[at + 1 :]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 ok, 1 failed, 2 usage, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
+    words, guest_args = _split(words)
     verb = next((word for word in words if word in VERBS), None)
     try:
-        args = build_parser(verb).parse_args(words)
+        parser = build_parser(verb)
+        args = parser.parse_args(words)
+        if guest_args and verb != "invoke":
+            parser.error("only invoke takes arguments after --")
+        args.guest_args = guest_args
         return int(args.run(args))
     except BadConfig as error:
         return fail(error, as_json="--json" in words, code=2)

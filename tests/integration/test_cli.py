@@ -1,0 +1,146 @@
+"""The command line as a user types it: results, --json, exit codes, helpful errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.guests import wasm
+from tests.integration.daemon import Daemon, cli
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+def test_deploy_invoke_list_undeploy(daemon: Daemon, tmp_path: Path) -> None:
+    module = tmp_path / "My_Echo.wasm"
+    module.write_bytes(wasm("echo"))
+    done = cli("deploy", str(module), "--json", node=daemon.url)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["function"]["name"] == "my-echo"
+    assert b"already deployed" in cli("deploy", str(module), node=daemon.url).stdout
+    assert b"my-echo" in cli("functions", node=daemon.url).stdout
+    assert cli("invoke", "my-echo", "--data", "text", node=daemon.url).stdout == b"text"
+    assert cli("invoke", "my-echo", "--data", "-", node=daemon.url, stdin=b"piped").stdout == b"piped"
+    assert cli("invoke", "my-echo", "--data", f"@{module}", node=daemon.url).stdout == wasm("echo")
+    assert b"undeployed" in cli("undeploy", "my-echo", node=daemon.url).stdout
+    gone = cli("invoke", "my-echo", "--json", node=daemon.url)
+    assert gone.returncode == 1
+    assert json.loads(gone.stdout)["problem"]["status"] == 404
+
+
+def test_chains_text_modules_and_arguments(daemon: Daemon) -> None:
+    upper = EXAMPLES / "hello-wat" / "hello.wat"
+    assert cli("deploy", str(upper), "--name", "upper", node=daemon.url).returncode == 0
+    assert cli("deploy", str(EXAMPLES / "hello-c" / "hello.wasm"), node=daemon.url).returncode == 0
+    chained = cli("invoke", "hello", "--data", "world", "--then", "upper", "--json", node=daemon.url)
+    answer = json.loads(chained.stdout)
+    assert answer["output_text"] == "HELLO, WORLD!\n"
+    assert [step["function"] for step in answer["steps"]] == ["hello", "upper"]
+    assert cli("deploy", str(EXAMPLES / "command-c" / "count.wasm"), node=daemon.url).returncode == 0
+    text = "one fish\ntwo fish\nred\n"
+    counted = cli("invoke", "count", "--data", text, "--", "fish", node=daemon.url)
+    assert counted.stdout == b"3 lines, 22 bytes, 2 with fish\n"
+    empty = cli("invoke", "count", node=daemon.url)
+    assert empty.returncode == 1
+    assert b"exit_code: 3" in empty.stderr
+    assert b"nothing on standard input" in empty.stderr
+
+
+def test_async_from_the_command_line(daemon: Daemon) -> None:
+    cli("deploy", str(EXAMPLES / "hello-c" / "hello.wasm"), node=daemon.url)
+    started = json.loads(cli("invoke", "hello", "--async", "--json", node=daemon.url).stdout)
+    assert started["location"] == f"/invocations/{started['id']}"
+    waited = cli("invoke", "hello", "--data", "you", "--async", "--wait", node=daemon.url)
+    assert waited.stdout == b"hello, you!\n"
+
+
+def test_a_manifest_beside_the_module_is_used(daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "f.wasm").write_bytes(wasm("loop"))
+    (tmp_path / "f.toml").write_text('[function]\nname = "spinner"\n[limits]\nwall_ms = 30\n')
+    assert cli("deploy", str(tmp_path / "f.wasm"), node=daemon.url).returncode == 0
+    ended = cli("invoke", "spinner", node=daemon.url)
+    assert ended.returncode == 1
+    assert b"wall limit of 30 ms" in ended.stderr
+    (tmp_path / "f.toml").write_text("[function\n")
+    assert b"not TOML" in cli("deploy", str(tmp_path / "f.wasm"), node=daemon.url).stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"#!/bin/sh", b"not WebAssembly"),
+        (wasm("add1")[:40], b"truncated"),
+        (wasm("unknown_imports"), b"env.launch"),
+    ],
+)
+def test_bad_modules(daemon: Daemon, tmp_path: Path, content: bytes, text: bytes) -> None:
+    (tmp_path / "bad.wasm").write_bytes(content)
+    done = cli("deploy", str(tmp_path / "bad.wasm"), node=daemon.url)
+    assert done.returncode == 1
+    assert text in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_inspect(tmp_path: Path) -> None:
+    done = cli("inspect", str(EXAMPLES / "command-c" / "count.wasm"), "--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert found["abi"] == "command"
+    assert {"module": "wasi_snapshot_preview1", "name": "fd_read"} in found["imports"]
+    assert found["unknown_imports"] == []
+    assert found["mode"] is None
+    assert len(found["sha256"]) == 64
+    (tmp_path / "strange.wasm").write_bytes(wasm("unknown_imports"))
+    strange = cli("inspect", str(tmp_path / "strange.wasm"), "--json")
+    assert strange.returncode == 1
+    assert json.loads(strange.stdout)["unknown_imports"][0]["module"] == "env"
+    assert b"not WebAssembly" in cli("inspect", __file__).stderr
+
+
+def test_usage_errors() -> None:
+    assert cli().returncode == 2
+    assert cli("fly").returncode == 2
+    done = cli("deploy", "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["ok"] is False
+    assert cli("--version").stdout.startswith(b"edgeagent ")
+
+
+def test_no_daemon() -> None:
+    done = cli("functions", "--json", "--node", "http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["problem"]["hint"] == "start one with: edgeagent run"
+    assert cli("functions", "--node", "ftp://x").returncode == 1
+
+
+def test_check_config(tmp_path: Path) -> None:
+    good = tmp_path / "good.toml"
+    good.write_text('[http]\nlisten = "127.0.0.1:9999"\n')
+    done = cli("check-config", str(good), "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["config"]["http"]["listen"] == "127.0.0.1:9999"
+    assert b"127.0.0.1:9999" in cli("check-config", str(good)).stdout
+    bad = tmp_path / "bad.toml"
+    bad.write_text("[http]\nlissten = 1\n")
+    done = cli("check-config", str(bad))
+    assert done.returncode == 2
+    assert b"listen" in done.stderr
+    assert cli("check-config", "--set", "runtime.workers=many").returncode == 2
+    assert cli("check-config", "--set", "nonsense").returncode == 2
+    assert cli("check-config", str(tmp_path / "gone.toml")).returncode == 2
+
+
+def test_doctor() -> None:
+    done = cli("doctor", "--json")
+    found = json.loads(done.stdout)
+    assert {check["name"] for check in found["checks"]} >= {
+        "python",
+        "extension",
+        "wasmtime",
+        "aiohttp",
+        "state",
+    }
+    assert done.returncode == (0 if found["ok"] else 1)
+    assert b"wasmtime" in cli("doctor").stdout
