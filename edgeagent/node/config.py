@@ -35,9 +35,9 @@ _UNITS = {"_ms": "milliseconds", "bytes": "bytes", "_s": "seconds"}
 
 
 _HEADER = """\
-# A node on one machine, serving on loopback: every key with its default, so that an empty file means the same.
-# Each key can also be set by an environment variable (EDGEAGENT_HTTP_LISTEN for http.listen), which wins over this
-# file, and by a flag (edgeagent run --set http.listen=127.0.0.1:9000), which wins over both.
+# A node on one machine, serving on loopback: every key with its default, so that an empty file means the
+# same. Each key can also be set by an environment variable (EDGEAGENT_HTTP_LISTEN for http.listen), which
+# wins over this file, and by a flag (edgeagent run --set http.listen=127.0.0.1:9000), which wins over both.
 # edgeagent check-config FILE says what a file comes to."""
 
 

@@ -43,7 +43,7 @@ from edgeagent.node.meters import Meters
 from edgeagent.runtime.engine_config import Settings, Target
 from edgeagent.runtime.port import Code, Engine, Function, LoadSpec
 
-__all__ = ["Artifacts", "Functions", "LoadedEntry", "Rows"]
+__all__ = ["Artifacts", "Functions", "Index", "LoadedEntry", "Rows"]
 
 T = TypeVar("T")
 
@@ -65,6 +65,12 @@ class Artifacts(Protocol):
     def usage_bytes(self) -> int: ...
 
 
+class Index(Protocol):
+    """What is needed of state.code_index.CodeIndex."""
+
+    async def keep(self, digests: set[str]) -> int: ...
+
+
 class Rows(Protocol):
     """What is needed of state.functions.FunctionRows."""
 
@@ -84,6 +90,7 @@ class Functions:
         rows: Rows,
         meters: Meters,
         *,
+        index: Index,
         target: Target = "native",
         scratch_dir: str = "",
     ) -> None:
@@ -93,6 +100,7 @@ class Functions:
         self._engine = engine
         self._artifacts = artifacts
         self._rows = rows
+        self._index = index
         self._meters = meters
         self._target: Target = target
         self._scratch_dir = scratch_dir
@@ -106,6 +114,7 @@ class Functions:
         self._collecting: asyncio.Task[None] | None = None
         self._garbage = True
         self._closed = False
+        self._refusing = False
 
     # -- looking
     # ----------------------------------------------------------------------------------------------------
@@ -165,10 +174,10 @@ class Functions:
         await self._change(name, self._undeploy(name))
 
     async def _change(self, name: str, change: Coroutine[Any, Any, T]) -> T:
-        if self._closed or name in self._changing:
+        if self._refusing or name in self._changing:
             change.close()
-            if self._closed:
-                raise Unavailable("the node stops", retry_after_s=self._config.drain.retry_after_s)
+            if self._refusing:
+                raise self._stops()
             raise Conflict(f"another deploy or undeploy of {name} is under way", retry_after_s=1)
         self._changing.add(name)
         return await self._to_its_end(self._as_user(change), lambda: self._changing.discard(name))
@@ -235,14 +244,20 @@ class Functions:
         while (entry := self.entries.get(name)) is None:
             self.get(name)
             if self._closed:
-                raise Unavailable("the node stops", retry_after_s=self._config.drain.retry_after_s)
+                raise self._stops()
             loading = self._loading.get(name)
             if loading is None:
                 loading = asyncio.ensure_future(self._as_user(self._load(name)))
                 self._loading[name] = loading
                 loading.add_done_callback(lambda done: self._loaded(name, done))
-            # Whoever leaves does not take the load away from the others.
-            await asyncio.shield(loading)
+            try:
+                # Whoever leaves does not take the load away from the others.
+                await asyncio.shield(loading)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is not None and not task.cancelling():
+                    raise self._stops() from None
+                raise
         return entry
 
     def _loaded(self, name: str, task: asyncio.Task[None]) -> None:
@@ -330,7 +345,9 @@ class Functions:
 
     async def _collect(self) -> None:
         try:
-            removed = await self._artifacts.collect({deployed.sha256 for deployed in self._deployed.values()})
+            kept = {deployed.sha256 for deployed in self._deployed.values()}
+            removed = await self._artifacts.collect(kept)
+            await self._index.keep(kept)
         except (EdgeError, OSError) as error:
             log.warning("leftovers could not be removed", error=str(error))
         else:
@@ -342,11 +359,21 @@ class Functions:
     # -- ends
     # -------------------------------------------------------------------------------------------------------
 
+    def refuse_changes(self) -> None:
+        """The node drains: no more deploys."""
+        self._refusing = True
+
+    def stop_loading(self) -> None:
+        """Whoever waits for a load gets Unavailable, and nothing more is loaded."""
+        self._closed = self._refusing = True
+        for task in self._loading.values():
+            task.cancel()
+
     async def close(self) -> None:
         """Cancel what is being deployed or loaded and close every function; idempotent."""
-        self._closed = True
+        self.stop_loading()
         pending: builtins.list[asyncio.Future[Any]] = [*self._tasks, *self._loading.values()]
-        for task in pending:
+        for task in self._tasks:
             task.cancel()
         if self._collecting is not None:
             pending.append(self._collecting)
@@ -372,6 +399,9 @@ class Functions:
 
     # -- small things
     # -----------------------------------------------------------------------------------------------
+
+    def _stops(self) -> Unavailable:
+        return Unavailable("the node stops", retry_after_s=self._config.drain.retry_after_s)
 
     def _settings(self, manifest: Manifest) -> Settings:
         return Settings(fuel=manifest.limits.fuel > 0, target=self._target)

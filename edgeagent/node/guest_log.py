@@ -13,8 +13,8 @@ from edgeagent.runtime.guest_text import clean
 __all__ = ["GuestLog"]
 
 LINE_CHARACTERS_MAX = 2000
-# edge_log's levels (sdk/): 0 error to 4 trace; unknown ones are informative.
-_METHODS = ("error", "warning", "info", "debug", "debug")
+# edge_log's levels (sdk/edge.h): 0 trace, 1 debug, 2 info, 3 warn, 4 error; unknown ones are informative.
+_METHODS = ("debug", "debug", "info", "warning", "error")
 
 
 class GuestLog:

@@ -192,8 +192,9 @@ class Invoker:
             entry.meter.failed(Busy.slug)
             raise
         begun = time.monotonic()
-        left = deadline - begun if deadline else self._wait_s_max
-        limit = None if exempt and not deadline else min(left, self._wait_s_max)
+        left = max(0.0, deadline - begun) if deadline else None
+        bound = None if exempt else self._wait_s_max
+        limit = min((seconds for seconds in (left, bound) if seconds is not None), default=None)
         try:
             async with asyncio.timeout(limit):
                 await waiter
@@ -201,7 +202,7 @@ class Invoker:
             entry.wake(entry.admission.withdraw(ticket))
             if not isinstance(error, TimeoutError):
                 raise
-            refusal = self._waited_too_long(entry, bool(deadline) and left <= self._wait_s_max)
+            refusal = self._waited_too_long(entry, left is not None and left == limit)
             entry.meter.failed(refusal.slug)
             raise refusal from None
         entry.meter.waits.add(int((time.monotonic() - begun) * 1e6))
@@ -295,6 +296,7 @@ class Invoker:
         self.draining = True
         self._stopping = True
         await self.background.stop()
+        self._functions.stop_loading()
         for entry in self._functions.all_entries():
             for ticket in list(entry.admission.queue):
                 if not ticket.waiter.done():

@@ -132,12 +132,13 @@ class Node:
             wall_s=config.runtime.compile_timeout_ms / 1000,
             memory_bytes=config.runtime.compile_memory_bytes,
         )
+        index = CodeIndex(self.store)
         artifacts = await asyncio.to_thread(
             ArtifactStore,
             state / "artifacts",
             cache / "code",
             compiler,
-            CodeIndex(self.store),
+            index,
             config.runtime.artifact_bytes_max,
         )
         scratch = cache / "scratch"
@@ -148,6 +149,7 @@ class Node:
             artifacts,
             FunctionRows(self.store),
             self.meters,
+            index=index,
             target=self.target,
             scratch_dir=str(scratch),
         )
@@ -183,6 +185,7 @@ class Node:
             return
         self.draining = True
         self.notifier.stopping("draining")
+        self.functions.refuse_changes()
         in_time = await self.invoker.drain(self.config.drain.timeout_ms / 1000)
         if not in_time:
             log.warning("the drain ran out of time", active=self.invoker.active)

@@ -40,7 +40,7 @@ class Notifier:
     def start_watchdog(
         self, loop: asyncio.AbstractEventLoop, healthy: Callable[[], bool] = lambda: True
     ) -> None:
-        """Feed the watchdog twice a period while the loop turns and ``healthy`` says so; nothing without one."""
+        """Feed the watchdog, if there is one, twice a period while the loop turns and ``healthy`` says so."""
         if self.watchdog_s and self._handle is None:
             self._feed(loop, healthy)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from edgeagent.state.store import Store
 
 __all__ = ["CodeIndex"]
@@ -31,3 +33,15 @@ class CodeIndex:
 
     async def drop(self, key: str) -> None:
         await self._store.write(lambda c: c.execute("DELETE FROM code_index WHERE key = ?", (key,)).rowcount)
+
+    async def keep(self, digests: set[str]) -> int:
+        """Drop the keys of modules (a key begins with the module's digest) that are not in ``digests``."""
+        kept = json.dumps(sorted(digests))
+        return await self._store.write(
+            lambda c: (
+                c.execute(
+                    "DELETE FROM code_index WHERE substr(key, 1, 64) NOT IN (SELECT value FROM json_each(?))",
+                    (kept,),
+                ).rowcount
+            )
+        )

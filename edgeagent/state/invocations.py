@@ -41,7 +41,10 @@ _COLUMNS = (
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A row; ``args`` and ``problem`` are JSON, ``wall_ms`` 0 means the manifest's limit."""
+    """A row; ``args`` and ``problem`` are JSON, ``wall_ms`` 0 means the manifest's limit.
+
+    ``input`` is filled by ``begin`` alone.
+    """
 
     id: str
     key: str | None
@@ -158,7 +161,7 @@ class Invocations:
                 " WHERE id = ? AND state = 'queued'",
                 (invocation_id,),
             ).rowcount
-            return _one(connection, invocation_id) if begun else None
+            return _one(connection, invocation_id, with_input=True) if begun else None
 
         return await self._store.write(work)
 
@@ -216,6 +219,7 @@ class Invocations:
         return await self._store.write(work)
 
     async def get(self, invocation_id: str) -> Record | None:
+        """The row without its input."""
         return await self._store.read(lambda c: _one(c, invocation_id))
 
     async def by_key(self, key: str, fingerprint: bytes) -> Record | None:
@@ -301,9 +305,11 @@ def _totals(connection: sqlite3.Connection) -> Totals:
     return Totals(*connection.execute("SELECT records, pending, bytes FROM journal_totals").fetchone())
 
 
-def _one(connection: sqlite3.Connection, invocation_id: str) -> Record | None:
+def _one(connection: sqlite3.Connection, invocation_id: str, *, with_input: bool = False) -> Record | None:
+    # Whoever asks how an invocation stands does not want its input, which may be large.
+    columns = _COLUMNS if with_input else _COLUMNS.replace("input", "x''")
     row: tuple[Any, ...] | None = connection.execute(
-        f"SELECT {_COLUMNS} FROM invocations WHERE id = ?",  # noqa: S608 - names from this file
+        f"SELECT {columns} FROM invocations WHERE id = ?",  # noqa: S608 - names from this file
         (invocation_id,),
     ).fetchone()
     return None if row is None else Record(*row)

@@ -19,6 +19,7 @@ from edgeagent.node.invoker import Invoker
 from edgeagent.node.meters import Meters
 from edgeagent.runtime.engine_config import Settings
 from edgeagent.runtime.port import Code, EngineStats, LoadSpec
+from edgeagent.state.code_index import CodeIndex
 from edgeagent.state.functions import FunctionRows
 from edgeagent.state.invocations import Invocations, JournalBounds
 from edgeagent.state.store import Store
@@ -226,7 +227,7 @@ async def rig(path: Path, *, workers: int = 2, **overrides: Any) -> AsyncIterato
     store = Store(path / "node.db")
     await store.open()
     engine, artifacts, meters = FakeEngine(workers), FakeArtifacts(path), Meters()
-    functions = Functions(settings, engine, artifacts, FunctionRows(store), meters)
+    functions = Functions(settings, engine, artifacts, FunctionRows(store), meters, index=CodeIndex(store))
     await functions.start()
     bounds = JournalBounds(
         records_max=settings.journal.records_max,

@@ -366,6 +366,34 @@ def test_nothing_is_collected_while_somebody_deploys(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+def test_a_stop_reaches_those_who_wait_for_a_load(tmp_path: Path) -> None:
+    async def deploy(parts: Rig) -> None:
+        await parts.deploy("f")
+
+    async def scenario(parts: Rig) -> None:
+        parts.artifacts.hold = asyncio.Event()
+        waits = asyncio.ensure_future(call(parts))
+        await turns()
+        await parts.invoker.stop()
+        with pytest.raises(Unavailable, match="stops"):
+            await waits
+
+    play(tmp_path, deploy)
+    play(tmp_path, scenario)
+
+
+def test_a_drain_refuses_changes(tmp_path: Path) -> None:
+    async def scenario(parts: Rig) -> None:
+        await parts.deploy("f")
+        parts.functions.refuse_changes()
+        for ask in (parts.deploy("g"), parts.functions.undeploy("f")):
+            with pytest.raises(Unavailable):
+                await ask
+        assert await call(parts) == b"x"
+
+    play(tmp_path, scenario)
+
+
 def test_closing_ends_what_is_under_way(tmp_path: Path) -> None:
     async def scenario(parts: Rig) -> None:
         await parts.deploy("f", b"bytes 1")

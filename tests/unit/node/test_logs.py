@@ -94,7 +94,7 @@ def guest_log(**section: int) -> tuple[GuestLog, io.StringIO, Clock]:
 
 def test_lines_are_bound_to_their_function_and_cleaned() -> None:
     log, stream, _ = guest_log()
-    log.write("f", [(0, b"bad \x1b[31m"), (9, b"\xff")], b"one\n\ntwo \x07\n")
+    log.write("f", [(4, b"bad \x1b[31m"), (9, b"\xff")], b"one\n\ntwo \x07\n")
     found = [(line["function"], line["level"], line["text"]) for line in lines(stream)]
     assert found[0] == ("f", "error", "bad \ufffd[31m")
     assert found[1] == ("f", "info", "\ufffd")

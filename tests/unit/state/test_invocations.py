@@ -60,7 +60,7 @@ def test_a_life_from_queued_to_succeeded(tmp_path: Path) -> None:
         assert await submit(journal, "i1") == "i1"
         record = await journal.get("i1")
         assert record is not None
-        assert (record.state, record.input, record.args, record.wall_ms) == ("queued", b"in", b'["a"]', 12.5)
+        assert (record.state, record.input, record.args, record.wall_ms) == ("queued", b"", b'["a"]', 12.5)
         begun = await journal.begin("i1")
         assert begun is not None
         assert (begun.state, begun.attempts, begun.input) == ("running", 1, b"in")

@@ -75,5 +75,11 @@ def test_the_code_index(tmp_path: Path) -> None:
         assert await index.get("k") == "2"
         await index.drop("k")
         assert await index.get("k") is None
+        kept, gone = "a" * 64, "b" * 64
+        for digest in (kept, gone):
+            await index.put(f"{digest}-50.0.1-x86_64", "1")
+        assert await index.keep({kept}) == 1
+        assert await index.get(f"{kept}-50.0.1-x86_64") == "1"
+        assert await index.keep(set()) == 1
 
     with_store(tmp_path / "db", scenario)
