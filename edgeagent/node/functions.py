@@ -20,14 +20,13 @@ import asyncio
 import builtins
 import datetime
 import hashlib
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Protocol, TypeVar
 
 import structlog
 
 from edgeagent.model.errors import (
     Conflict,
-    EdgeError,
     NotFound,
     StorageFull,
     StoreFailed,
@@ -36,6 +35,7 @@ from edgeagent.model.errors import (
 )
 from edgeagent.model.function import Deployed, Manifest, ModuleInfo, check_name
 from edgeagent.node.admission import Admission, NodeQueue
+from edgeagent.node.collector import Collector
 from edgeagent.node.config_schema import Config
 from edgeagent.node.deploy_checks import check_module, effective_manifest
 from edgeagent.node.loaded import LoadedEntry
@@ -110,14 +110,11 @@ class Functions:
         self._retired: set[LoadedEntry] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._engine_loads: set[asyncio.Future[Function]] = set()
-        self._users = 0  # deploys and loads that need files to stay
-        self._collecting: asyncio.Task[None] | None = None
-        self._garbage = True
+        self._collector = Collector(self._collect)
         self._closed = False
         self._refusing = False
 
-    # -- looking
-    # ----------------------------------------------------------------------------------------------------
+    # -- looking ---------------------------------------------------------------------------------------------
 
     def get(self, name: str) -> Deployed:
         """The deployed function; raises NotFound."""
@@ -141,17 +138,15 @@ class Functions:
         self._retired = {entry for entry in self._retired if not entry.admission.idle}
         return [*self.entries.values(), *self._retired]
 
-    # -- changing
-    # ---------------------------------------------------------------------------------------------------
+    # -- changing --------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Read the registry and remove what it does not name."""
         for deployed in await self._rows.all():
             self._deployed[deployed.name] = deployed
             self._meters.function(deployed.name)
-        self._collect_when_idle()
-        if self._collecting is not None:
-            await self._collecting
+        self._collector.want()
+        await self._collector.settled()
 
     async def deploy(self, name: str, wasm: bytes, manifest: Manifest | None = None) -> tuple[Deployed, bool]:
         """Store, compile, check and register a function; returns it and whether anything changed.
@@ -180,7 +175,7 @@ class Functions:
                 raise self._stops()
             raise Conflict(f"another deploy or undeploy of {name} is under way", retry_after_s=1)
         self._changing.add(name)
-        return await self._to_its_end(self._as_user(change), lambda: self._changing.discard(name))
+        return await self._to_its_end(self._collector.use(change), lambda: self._changing.discard(name))
 
     async def _deploy(self, name: str, wasm: bytes, manifest: Manifest) -> tuple[Deployed, bool]:
         sha256 = await asyncio.to_thread(lambda: hashlib.sha256(wasm).hexdigest())
@@ -195,9 +190,10 @@ class Functions:
         try:
             deployed, function = await self._prepare(name, wasm, sha256, manifest)
         except BaseException:
-            self._garbage = True
+            self._collector.want()
             raise
-        self._garbage |= before is not None and before.sha256 != sha256
+        if before is not None and before.sha256 != sha256:
+            self._collector.want()
         self._deployed[name] = deployed
         self._install(deployed, function)
         self._meters.count("deploys")
@@ -230,11 +226,10 @@ class Functions:
         del self._deployed[name]
         self._retire(self.entries.pop(name, None))
         self._meters.forget(name)
-        self._garbage = True
+        self._collector.want()
         log.info("undeployed", function=name)
 
-    # -- loading
-    # ----------------------------------------------------------------------------------------------------
+    # -- loading ---------------------------------------------------------------------------------------------
 
     async def load(self, name: str) -> LoadedEntry:
         """The entry, loaded first if need be.
@@ -247,7 +242,7 @@ class Functions:
                 raise self._stops()
             loading = self._loading.get(name)
             if loading is None:
-                loading = asyncio.ensure_future(self._as_user(self._load(name)))
+                loading = asyncio.ensure_future(self._collector.use(self._load(name)))
                 self._loading[name] = loading
                 loading.add_done_callback(lambda done: self._loaded(name, done))
             try:
@@ -324,40 +319,14 @@ class Functions:
             if not entry.admission.idle:
                 self._retired.add(entry)
 
-    # -- what no row names
-    # ------------------------------------------------------------------------------------------
+    async def _collect(self) -> int:
+        """Remove what no row names."""
+        kept = {deployed.sha256 for deployed in self._deployed.values()}
+        removed = await self._artifacts.collect(kept)
+        await self._index.keep(kept)
+        return removed
 
-    async def _as_user(self, work: Awaitable[T]) -> T:
-        """Run ``work`` while nothing is collected."""
-        while self._collecting is not None:
-            await asyncio.shield(self._collecting)
-        self._users += 1
-        try:
-            return await work
-        finally:
-            self._users -= 1
-            self._collect_when_idle()
-
-    def _collect_when_idle(self) -> None:
-        if self._garbage and not self._users and self._collecting is None and not self._closed:
-            self._garbage = False
-            self._collecting = asyncio.ensure_future(self._collect())
-
-    async def _collect(self) -> None:
-        try:
-            kept = {deployed.sha256 for deployed in self._deployed.values()}
-            removed = await self._artifacts.collect(kept)
-            await self._index.keep(kept)
-        except (EdgeError, OSError) as error:
-            log.warning("leftovers could not be removed", error=str(error))
-        else:
-            if removed:
-                log.info("removed leftovers", files=removed)
-        finally:
-            self._collecting = None
-
-    # -- ends
-    # -------------------------------------------------------------------------------------------------------
+    # -- ends ------------------------------------------------------------------------------------------------
 
     def refuse_changes(self) -> None:
         """The node drains: no more deploys."""
@@ -375,9 +344,8 @@ class Functions:
         pending: builtins.list[asyncio.Future[Any]] = [*self._tasks, *self._loading.values()]
         for task in self._tasks:
             task.cancel()
-        if self._collecting is not None:
-            pending.append(self._collecting)
         await asyncio.gather(*pending, return_exceptions=True)
+        await self._collector.close()
         await asyncio.gather(*self._engine_loads, return_exceptions=True)
         for entry in self.all_entries():
             entry.function.close()
@@ -397,8 +365,7 @@ class Functions:
         task.add_done_callback(ended)
         return await asyncio.shield(task)
 
-    # -- small things
-    # -----------------------------------------------------------------------------------------------
+    # -- small things ----------------------------------------------------------------------------------------
 
     def _stops(self) -> Unavailable:
         return Unavailable("the node stops", retry_after_s=self._config.drain.retry_after_s)

@@ -52,8 +52,7 @@ class Invoker:
         self._running: set[asyncio.Future[port.Outcome]] = set()
         self._stopping = False
 
-    # -- the hot path
-    # -----------------------------------------------------------------------------------------------
+    # -- the hot path ----------------------------------------------------------------------------------------
 
     def try_invoke(
         self, name: str, body: bytes | memoryview, args: Sequence[str] | None = None, wall_ms: float = 0
@@ -98,8 +97,7 @@ class Invoker:
             entry.strays.remove(stray)
             stray.future.cancel()
 
-    # -- the ordinary way
-    # -------------------------------------------------------------------------------------------
+    # -- the ordinary way ------------------------------------------------------------------------------------
 
     async def invoke(
         self,
@@ -262,8 +260,7 @@ class Invoker:
             output=output, duration_us=duration_us, cold=cold, inline=inline, exit_code=outcome.exit_code
         )
 
-    # -- coming and going
-    # -------------------------------------------------------------------------------------------
+    # -- coming and going ------------------------------------------------------------------------------------
 
     def _arrive(self) -> None:
         if self.draining:

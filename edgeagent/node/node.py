@@ -74,8 +74,7 @@ class Node:
         self._totals = Totals(0, 0, 0)
         self._worker_count = 0
 
-    # -- life
-    # -------------------------------------------------------------------------------------------------------
+    # -- life ------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Open everything; when it raises (Conflict, StoreFailed, StorageFull, Unavailable) all is closed."""
@@ -230,8 +229,7 @@ class Node:
             return "pulley64"
         return wanted
 
-    # -- views
-    # ------------------------------------------------------------------------------------------------------
+    # -- views -----------------------------------------------------------------------------------------------
 
     def ready(self) -> tuple[bool, list[str]]:
         """Whether the node takes calls, and if not, why."""

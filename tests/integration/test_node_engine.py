@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -283,6 +284,59 @@ def test_a_store_that_lost_a_sync_makes_the_node_unready(tmp_path: Path) -> None
         assert not node._is_healthy()
 
     play(tmp_path, scenario)
+
+
+def test_systemd_hears_of_the_start_the_state_and_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeagent.node.node.UPKEEP_S", 0.001)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "20000")
+        monkeypatch.delenv("WATCHDOG_PID", raising=False)
+        said: list[str] = []
+
+        async def heard(*texts: str) -> None:
+            while not all(any(text in line for line in said) for text in texts):
+                line = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(manager, 500), 20)
+                said.append(line.decode())
+
+        async def scenario(node: Node) -> None:
+            node.serving("http://127.0.0.1:1")
+            await heard("READY=1\nSTATUS=serving on http://127.0.0.1:1", "WATCHDOG=1", "STATUS=0 functions")
+            drained = asyncio.ensure_future(node.drain())
+            await heard("STOPPING=1")
+            await drained
+
+        play(tmp_path, scenario)
+
+
+def test_upkeep_goes_on_when_the_journal_cannot_be_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    monkeypatch.setattr("edgeagent.node.node.UPKEEP_S", 0.001)
+    monkeypatch.setattr("edgeagent.node.machine.CpuMeter.look", lambda self: looks.append(1))
+
+    async def scenario(node: Node) -> None:
+        async def refuse() -> int:
+            raise StoreFailed("no")
+
+        node.journal.sweep = refuse  # type: ignore[method-assign]
+        seen = len(looks)
+        await until(lambda: len(looks) > seen + 2)
+
+    play(tmp_path, scenario)
+
+
+def test_the_interpreter_can_be_asked_for_and_a_drain_needs_a_start(tmp_path: Path) -> None:
+    async def scenario(node: Node) -> None:
+        assert node.view()["target"] == "pulley64"
+
+    play(tmp_path, scenario, runtime__target="pulley64")
+    asyncio.run(Node(configured(tmp_path)).drain())
 
 
 def test_a_full_quota_while_deploying(tmp_path: Path) -> None:

@@ -279,6 +279,11 @@ def test_a_migration_happens_once_and_whole(tmp_path: Path) -> None:
     connection.close()
 
 
+def test_a_reader_needs_a_file_that_can_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(StoreFailed, match="cannot be opened"):
+        database.open_reader(tmp_path / "absent" / "db")
+
+
 def test_a_reader_that_cannot_be_opened_leaves_no_writer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
