@@ -174,7 +174,7 @@ def test_nothing_leaks(tmp_path: Path, engine: str) -> None:
         descriptors = open_descriptors()
         for _ in range(2):
             await many()
-        assert open_descriptors() == descriptors
+        assert open_descriptors() <= descriptors
         assert node.engine.stats().live_instances == 0
         assert invoker.active == 0
         assert node.functions.queue.waiting == 0
