@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from http import HTTPStatus
 
 import msgspec
 import structlog
 
-from edgeagent.http.headers import next_traceparent
+from edgeagent.http.headers import new_traceparent, next_traceparent
 from edgeagent.http.reply_meter import ReplyMeter
 from edgeagent.model.errors import EdgeError, Internal
 from edgeagent.node.node import Node
@@ -79,5 +78,5 @@ class FastAnswer:
 
 def _trace(incoming: bytes) -> bytes:
     if not incoming:
-        return b"00-%b-%b-00" % (secrets.token_hex(16).encode(), secrets.token_hex(8).encode())
+        return new_traceparent().encode("ascii")
     return next_traceparent(incoming.decode("ascii", "replace")).encode("ascii")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import re
-import secrets
 from collections.abc import Mapping
 
 import msgspec
 
 from edgeagent.model.errors import BadRequest
 
-__all__ = ["InvokeHeaders", "next_traceparent", "read_invoke_headers"]
+__all__ = ["InvokeHeaders", "new_traceparent", "next_traceparent", "read_invoke_headers"]
 
 DEADLINE_MS_MAX = 86_400_000.0
 _ARGS_MAX = 256
@@ -19,6 +19,10 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(-.*)?"
 )
+
+
+# Trace ids must differ, not be secret: a system call for each would cost more than all else in this file.
+_IDS = random.Random()  # seeded by the system
 
 
 class InvokeHeaders(msgspec.Struct, frozen=True):
@@ -45,8 +49,14 @@ def read_invoke_headers(headers: Mapping[str, str]) -> InvokeHeaders:
 def next_traceparent(incoming: str) -> str:
     """The context of our span: the caller's trace, or a new one when there is none or it is invalid."""
     found = _TRACEPARENT.fullmatch(incoming)
-    trace, flags = (found[1], found[2]) if found else (secrets.token_hex(16), "00")
-    return f"00-{trace}-{secrets.token_hex(8)}-{flags}"
+    if found is None:
+        return new_traceparent()
+    return f"00-{found[1]}-{_IDS.getrandbits(64):016x}-{found[2]}"
+
+
+def new_traceparent() -> str:
+    """A new trace with our span as its root."""
+    return f"00-{_IDS.getrandbits(128):032x}-{_IDS.getrandbits(64):016x}-00"
 
 
 def _prefers_async(value: str) -> bool:

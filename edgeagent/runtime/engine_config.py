@@ -45,6 +45,8 @@ HOST_STACK_BYTES = 512 << 10
 # What one pool slot reserves: 4 GiB of linear memory and its 32 MiB guard (wasmtime's 64-bit defaults).
 _SLOT_BYTES = (4 << 30) + (32 << 20)
 _TABLES_PER_MODULE = 4
+# Warm slots stay with the module that used them last: each holds what it kept resident.
+_WARM_SLOTS_MAX = 64
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,7 +132,7 @@ def pooled_engine(settings: Settings, slots: int, keep_resident_bytes: int) -> w
         ffi.wasmtime_pooling_allocation_config_total_tables_set(pool, slots * _TABLES_PER_MODULE)
         ffi.wasmtime_pooling_allocation_config_max_tables_per_module_set(pool, _TABLES_PER_MODULE)
         ffi.wasmtime_pooling_allocation_config_total_stacks_set(pool, slots)
-        ffi.wasmtime_pooling_allocation_config_max_unused_warm_slots_set(pool, slots)
+        ffi.wasmtime_pooling_allocation_config_max_unused_warm_slots_set(pool, min(slots, _WARM_SLOTS_MAX))
         ffi.wasmtime_pooling_allocation_config_linear_memory_keep_resident_set(pool, keep_resident_bytes)
         ffi.wasmtime_pooling_allocation_config_table_keep_resident_set(pool, 4096)
         ffi.wasmtime_pooling_allocation_config_async_stack_keep_resident_set(pool, 32 << 10)
