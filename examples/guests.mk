@@ -2,8 +2,8 @@
 # that use its mathematics or its streams (Debian: clang lld wasi-libc libclang-rt-14-dev-wasm32).
 # Compiling and linking are two steps because clang, linking with -O, also runs whatever wasm-opt it finds.
 GUEST_CC ?= clang
-GUEST_FLAGS = -O2 -std=c11 -Wall -Wextra -Werror -Isdk -fno-ident
-GUEST_LINK = -Wl,--strip-all -Wl,-z,stack-size=16384 -nostartfiles -Wl,--no-entry
+GUEST_FLAGS = -O2 -std=c11 -Wall -Wextra -Werror -Isdk -fno-ident -ffile-prefix-map=$(CURDIR)=.
+GUEST_LINK = -Wl,--strip-all -Wl,--stack-first -Wl,-z,stack-size=16384 -nostartfiles -Wl,--no-entry
 GUEST_WASI = --target=wasm32-wasi --sysroot=/usr
 GUESTS_BARE = $(addprefix examples/,wildfire/calibrate wildfire/index wildfire/detect wildfire/cluster hello-c/hello)
 

@@ -5,7 +5,7 @@
  *   EDGE_HANDLER(input, length) { ...; return edge_reply(output, output_length); }
  *
  * Build (clang with wasm-ld, no C library needed):
- *   clang --target=wasm32 -O2 -nostdlib -Wl,--no-entry -Wl,--strip-all -I sdk -o f.wasm f.c
+ *   clang --target=wasm32 -O2 -nostdlib -Wl,--no-entry -Wl,--stack-first -Wl,--strip-all -I sdk -o f.wasm f.c
  *
  * Every invocation runs in a fresh instance: memory is never freed, and nothing survives a call.
  * A handler that cannot go on calls edge_fail(): the line is logged and the caller gets a problem document.
@@ -45,13 +45,22 @@ static inline void *edge_take(size_t bytes) {
     next = ((uintptr_t)&__heap_base + 15) & ~(uintptr_t)15;
   }
   uintptr_t start = next;
-  uint64_t end = (uint64_t)start + ((bytes + 15) & ~(size_t)15);
+  uint64_t end = start + (((uint64_t)bytes + 15) & ~(uint64_t)15);
   uint64_t have = (uint64_t)__builtin_wasm_memory_size(0) << 16;
   if (end > have && (end >> 32 != 0 || __builtin_wasm_memory_grow(0, (size_t)((end - have + 65535) >> 16)) == (size_t)-1)) {
     edge_fail("out of memory");
   }
   next = (uintptr_t)end;
   return (void *)start;
+}
+
+/* The same for `count` values of `size` bytes, where the product may not fit 32 bits. */
+static inline void *edge_take_array(size_t count, size_t size) {
+  uint64_t bytes = (uint64_t)count * size;
+  if (bytes >> 32 != 0) {
+    edge_fail("out of memory");
+  }
+  return edge_take((size_t)bytes);
 }
 
 /* Defines edge_alloc, through which the host asks where to put the input. */

@@ -25,9 +25,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One step of a run. ``duration_ms`` is the guest's time, ``total_ms`` what the caller waited."""
 
     name: str
-    node: str
-    backend: str
-    hose: str
+    node: str | None
+    backend: str | None
+    hose: str | None
     cold: bool
     duration_ms: float
     total_ms: float
@@ -35,7 +35,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     bytes_out: int
 
     def document(self) -> dict[str, Any]:
-        """As ``demo --json`` gives it; one node predicts nothing and has no choice to explain."""
+        """As ``demo --json`` gives it; a lone node predicts nothing, and has no choice to explain."""
         return {**msgspec.structs.asdict(self), "why": "only node", "predicted_ms": None}
 
 
@@ -71,9 +71,9 @@ def run_chain(url: str, body: bytes) -> tuple[list[Step], bytes]:
         steps.append(
             Step(
                 name=name,
-                node=headers.get("edgeagent-node", ""),
-                backend=headers.get("edgeagent-backend", ""),
-                hose=headers.get("edgeagent-hose", ""),
+                node=headers.get("edgeagent-node"),
+                backend=headers.get("edgeagent-backend"),
+                hose=headers.get("edgeagent-hose"),
                 cold=headers.get("edgeagent-cold") == "1",
                 duration_ms=round(int(headers.get("edgeagent-duration-us", 0)) / 1000, 3),
                 total_ms=round((time.perf_counter() - began) * 1000, 3),

@@ -1,4 +1,4 @@
-"""A daemon of the demo's own: a subprocess with a state directory that goes when it goes."""
+"""A daemon of the demo's own: a subprocess that ends with the demo, however the demo ends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,29 +19,32 @@ _STOP_S = 15
 
 
 @contextmanager
-def daemon(listen: str = "127.0.0.1:0") -> Iterator[dict[str, Any]]:
-    """What the daemon said when it was ready: ``url``, ``node``, ``pid``. Stopped on every way out."""
-    with tempfile.TemporaryDirectory(prefix="edgeagent-demo-") as state:
-        command = [
-            sys.executable,
-            "-m",
-            "edgeagent",
-            "run",
-            "--json",
-            "--exit-with-parent",
-            "--log-level",
-            "warning",
-        ]
-        command += ["--listen", listen, "--state-dir", state, "--set", f"node.cache_dir={state}/cache"]
-        package = str(Path(__file__).resolve().parents[2])
-        environment = {**os.environ, "PYTHONPATH": package + os.pathsep + os.environ.get("PYTHONPATH", "")}
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, env=environment, text=True, start_new_session=True
-        ) as process:
-            try:
-                yield _ready(process)
-            finally:
-                _stop(process)
+def daemon(state: Path, listen: str = "127.0.0.1:0") -> Iterator[dict[str, Any]]:
+    """What the daemon said when it was ready: ``url``, ``node``, ``pid``. Stopped on every way out.
+
+    ``--exit-with-parent`` has the kernel stop it when the demo is killed; the session of its own keeps Ctrl-C from
+    reaching it before the demo has said goodbye. Raises PeerFailed when it does not start.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "edgeagent",
+        "run",
+        "--json",
+        "--exit-with-parent",
+        "--log-level",
+        "warning",
+    ]
+    command += ["--listen", listen, "--state-dir", str(state), "--set", f"node.cache_dir={state}/cache"]
+    package = str(Path(__file__).resolve().parents[2])
+    environment = {**os.environ, "PYTHONPATH": package + os.pathsep + os.environ.get("PYTHONPATH", "")}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, env=environment, text=True, start_new_session=True
+    ) as process:
+        try:
+            yield _ready(process)
+        finally:
+            _stop(process)
 
 
 def _ready(process: subprocess.Popen[str]) -> dict[str, Any]:

@@ -44,6 +44,10 @@ def scene_files() -> list[Path]:
     paths = [directory / name for name in SCENE_FILES]
     if not all(_is_good(path) for path in paths):
         _fetch(directory)
+        if not all(_is_good(path) for path in paths):
+            raise Unavailable(
+                f"the scene in {directory} is not the one that this demo knows (SHA-256 differs)"
+            )
     return paths
 
 

@@ -75,10 +75,10 @@ def read_planes(frame: bytes) -> np.ndarray:
     import numpy as np
 
     _, width, height, bands, dtype, _ = _header(frame)
-    values = np.frombuffer(frame, np.float32 if dtype == _F32 else np.uint8, offset=_HEADER.size)
-    if values.size != width * height * bands:
+    kind = np.dtype(np.float32 if dtype == _F32 else np.uint8)
+    if len(frame) - _HEADER.size != width * height * bands * kind.itemsize:
         raise BadRequest("the frame is cut off or too long")
-    return values.reshape(bands, height, width)
+    return np.frombuffer(frame, kind, offset=_HEADER.size).reshape(bands, height, width)
 
 
 def read_clusters(frame: bytes) -> list[tuple[float, float, int, float]]:

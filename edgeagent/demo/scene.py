@@ -8,17 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from edgeagent.demo.frame import Georeference, encode_scene
+from edgeagent.demo.sensor import DAY_OF_YEAR, SUN_ELEVATION_DEG
 from edgeagent.model.errors import Unavailable
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["DAY_OF_YEAR", "SUN_ELEVATION_DEG", "Scene", "generate_scene", "read_landsat"]
-
-# Landsat 7 passed on 2000-03-31 at about 15:45 UTC: declination +4.2 deg, hour angle -18 deg at 35.7 N, 78.7 W give
-# this elevation of the sun (the files carry none).
-DAY_OF_YEAR = 91
-SUN_ELEVATION_DEG = 54.4
+__all__ = ["Scene", "generate_scene", "read_landsat"]
 
 # North Carolina's state plane on GRS 80 (the files' own GeoKeys, read by read_landsat; also what is generated).
 NORTH_CAROLINA = Georeference(

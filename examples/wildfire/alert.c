@@ -106,12 +106,15 @@ EDGE_HANDLER(input, length) {
   }
   const struct cluster *clusters = (const struct cluster *)(in + 1);
   struct projection p = prepare(in);
-  char *out = edge_take(128 + (size_t)in->count * 320);
+  char *out = edge_take_array((size_t)in->count + 1, 320); /* no number is longer than 30 characters */
   struct text t = {out};
   put(&t, "{\"type\":\"FeatureCollection\",\"features\":[");
   for (uint32_t i = 0; i < in->count; ++i) {
     const struct cluster *c = &clusters[i];
     double longitude = 0, latitude = 0;
+    if (!(c->x >= 0 && c->x <= in->width && c->y >= 0 && c->y <= in->height && c->swir2_max >= 0 && c->swir2_max < 10)) {
+      edge_fail("a cluster lies outside the scene");
+    }
     inverse(&p, in->origin_x_m + c->x * in->pixel_m, in->origin_y_m - c->y * in->pixel_m, &longitude, &latitude);
     if (!isfinite(longitude) || !isfinite(latitude)) {
       edge_fail("a fire lies outside the map projection");

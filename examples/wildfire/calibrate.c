@@ -1,8 +1,9 @@
 /* calibrate: digital numbers of Landsat 7 ETM+ to top-of-atmosphere reflectance.
  *
  * Chander, Markham, Helder (2009), Remote Sensing of Environment 113, 893-903: radiance from the LMIN and LMAX of each
- * band's gain (tables 1 and 4), reflectance = pi * L * d^2 / (ESUN * sin(sun elevation)).
- * The scene's gains are high for all bands but the near infrared, which is low. 0 is "no data" and becomes -1.
+ * band's gain and the solar irradiance ESUN (table 4, products with QCALMIN = 1),
+ * reflectance = pi * L * d^2 / (ESUN * sin(sun elevation)).
+ * Gains are those of the usual land setting: high for all bands but the near infrared, which is low. 0 is "no data" and becomes -1.
  */
 #include "frame.h"
 

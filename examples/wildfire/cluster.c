@@ -14,7 +14,7 @@ EDGE_HANDLER(input, length) {
   for (size_t i = 0; i < n; ++i) {
     burning += fire[i] > 0;
   }
-  uint32_t *stack = edge_take(burning * sizeof *stack);
+  uint32_t *stack = edge_take_array(burning, sizeof *stack);
   struct frame *out = edge_take(sizeof *out + (burning < CLUSTERS_MAX ? burning : CLUSTERS_MAX) * sizeof(struct cluster));
   *out = *in;
   out->kind = FRAME_CLUSTERS;

@@ -26,13 +26,16 @@ struct sums {
 
 static int is_candidate(float swir, float nir, float nbr) { return nbr > -1.5f && nbr < CANDIDATE_NBR && swir - nir > 0.17f; }
 
-static int is_background(float swir, float nbr, float ndvi) { return nbr > -1.5f && !(swir < 0.04f && ndvi < 0.2f); }
+/* Also false for what no calibrated scene holds, such as a NaN, so that it cannot spoil the sums of a whole scene. */
+static int is_background(float swir, float nbr, float ndvi) {
+  return nbr > -1.5f && swir >= 0 && swir < 10 && !(swir < 0.04f && ndvi < 0.2f);
+}
 
 static double square_root(double x) { return x > 0 ? __builtin_sqrt(x) : 0; }
 
 static struct sums *integrate(const struct frame *in) {
   uint32_t w = in->width + 1;
-  struct sums *s = edge_take((size_t)w * (in->height + 1) * sizeof *s);
+  struct sums *s = edge_take_array((size_t)w * (in->height + 1), sizeof *s);
   const float *nir = frame_f32(in, NIR), *swir = frame_f32(in, SWIR2);
   const float *nbr = frame_f32(in, NBR), *ndvi = frame_f32(in, NDVI);
   for (uint32_t y = 0; y < in->height; ++y) {
