@@ -63,7 +63,7 @@ private:
   // A synchronous call on a thread that we did not make must leave room for the thread's own frames.
   static constexpr std::size_t kCallerStackMax = 2 << 20;
   static constexpr std::size_t kWorkerStackBytes = 10 << 20;
-  static constexpr int kWorkerNice = 5;
+  static constexpr int kWorkerNice = 10;
 
   void submit(const std::shared_ptr<Call> &call);
   void worker();
