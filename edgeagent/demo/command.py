@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from edgeagent.demo.scene import Scene, generate_scene, read_landsat
 from edgeagent.model.errors import EdgeError, Unavailable
 
 __all__ = ["add_arguments", "run"]
+
+_LOOK_S = 0.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,11 +64,16 @@ def run(args: argparse.Namespace) -> int:
             say_fires(say, result, collection, fires)
             if picture:
                 say(f"picture: {picture}")
-            if args.json:
-                url = ready["url"] if args.keep else None
-                print_json(scene.source, fires, result, picture, url, *steps)
-            if args.keep:
-                _keep(say, ready["url"])
+            url = ready["url"] if args.keep else None
+            try:
+                if args.json:
+                    print_json(scene.source, fires, result, picture, url, *steps)
+                if url:
+                    _serve_on(say, url)
+            except KeyboardInterrupt:
+                if not args.keep:
+                    raise
+                say("stopping")
     return 0 if result.ok else 1
 
 
@@ -111,9 +119,8 @@ def _write(out: Path, scene: Scene, collection: dict[str, Any], fires: list[Fire
     return None
 
 
-def _keep(say: Voice, url: str) -> None:
-    try:
-        say(f"serving on {url} until Ctrl-C; try: edgeagent functions --node {url}")
-        signal.pause()
-    except KeyboardInterrupt:
-        say("stopping")
+def _serve_on(say: Voice, url: str) -> None:
+    say(f"serving on {url} until Ctrl-C; try: edgeagent functions --node {url}")
+    # A signal that comes just before signal.pause() would be waited for in vain; this looks again.
+    while True:
+        time.sleep(_LOOK_S)
