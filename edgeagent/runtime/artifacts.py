@@ -5,6 +5,7 @@
 
 Rules:
 1. A file appears under its name only complete and on disk: temporary name, fsync, rename, fsync of the directory.
+   A file that is already there is compared, not believed: a damaged one is written again.
 2. Machine code is trusted by its SHA-256, kept in the ``CodeIndex`` outside the cache. It is read once, hashed, and
    loaded from a sealed memfd of those same bytes, so that no later change of the file reaches running code.
 3. A missing, foreign or changed entry is compiled again; it never stops a function from running.
@@ -26,7 +27,7 @@ from typing import Protocol
 from edgeagent.model.errors import NotFound, StorageFull, StoreFailed
 from edgeagent.model.function import ModuleInfo
 from edgeagent.runtime.compiler import Compiled, Compiler
-from edgeagent.runtime.engine_config import Settings, fingerprint
+from edgeagent.runtime.engine_config import Settings, Target, fingerprint
 from edgeagent.runtime.port import Code
 
 __all__ = ["ArtifactStore", "CodeIndex"]
@@ -62,7 +63,7 @@ class ArtifactStore:
         """Store a module; returns its SHA-256. Raises StorageFull, with nothing left behind."""
         digest = await asyncio.to_thread(lambda: hashlib.sha256(wasm).hexdigest())
         path = self.path(digest)
-        if path.exists():
+        if await asyncio.to_thread(_is_stored, path, digest):
             return digest
         if self._used_bytes + len(wasm) > self._quota_bytes:
             raise StorageFull(
@@ -70,7 +71,7 @@ class ArtifactStore:
                 hint="undeploy functions, or raise runtime.artifact_bytes_max",
             )
         await asyncio.to_thread(_write, path, wasm)
-        self._used_bytes += len(wasm)
+        self._used_bytes = await asyncio.to_thread(self._measure)
         return digest
 
     def path(self, sha256: str) -> Path:
@@ -96,7 +97,10 @@ class ArtifactStore:
         return code, compiled.info
 
     async def compile(self, sha256: str, settings: Settings) -> Compiled:
-        """Compile into the cache and record the digest."""
+        """Compile into the cache and record the digest.
+
+        Raises NotFound, WasmRefused, StorageFull, and StoreFailed also when the stored module is damaged.
+        """
         source = self.path(sha256)
         if not source.exists():
             raise NotFound(f"artifact {sha256} is not here", hint="deploy the function again")
@@ -104,20 +108,28 @@ class ArtifactStore:
         temp = self._cache / f"{_TEMP}{uuid.uuid4().hex}"
         try:
             compiled = await self._compiler.compile(source, temp, settings)
+            if compiled.info.sha256 != sha256:
+                raise StoreFailed(
+                    f"the stored module {sha256} is damaged", hint="undeploy the function and deploy it again"
+                )
             await asyncio.to_thread(_publish, temp, self._cache / f"{key}.cwasm")
+        except OSError as error:
+            raise _typed(error, self._cache) from None
         finally:
             temp.unlink(missing_ok=True)
         await self._index.put(key, compiled.code_sha256)
         return compiled
 
     async def collect(self, keep: set[str]) -> int:
-        """Remove artifacts and machine code of digests not in ``keep``, and leftovers of a crash."""
+        """Remove what is not of a digest in ``keep``, machine code for other engines, and leftovers of a crash."""
         return await asyncio.to_thread(self._collect, keep)
 
     def _collect(self, keep: set[str]) -> int:
         removed = 0
         for path in [*self._root.glob("*/*"), *self._cache.iterdir()]:
-            if path.name.startswith(_TEMP) or path.name.split("-")[0].split(".")[0] not in keep:
+            digest, _, made_for = path.name.partition("-")
+            current = path.suffix != ".cwasm" or made_for.removesuffix(".cwasm") in _fingerprints()
+            if path.name.startswith(_TEMP) or digest.removesuffix(".wasm") not in keep or not current:
                 path.unlink(missing_ok=True)
                 removed += 1
         self._used_bytes = self._measure()
@@ -127,10 +139,19 @@ class ArtifactStore:
         return sum(path.stat().st_size for path in self._root.glob("*/*.wasm"))
 
 
+def _fingerprints() -> set[str]:
+    """Of all engines that this node could have: what an older version compiled is of no use to it."""
+    targets: tuple[Target, ...] = ("native", "pulley64")
+    return {fingerprint(Settings(fuel=fuel, target=target)) for fuel in (False, True) for target in targets}
+
+
 def _own_directory(path: Path) -> None:
-    """Make a 0700 directory, or refuse one that others own or can enter."""
+    """Make a 0700 directory that survives a power cut; refuse one that is another user's, close one that is open."""
     try:
+        missing = [place for place in (path, *path.parents) if not place.exists()]
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for place in missing:
+            _sync_directory(place.parent)
         found = path.stat()
         if found.st_uid != os.geteuid():
             raise StoreFailed(
@@ -148,10 +169,23 @@ def _typed(error: OSError, path: Path) -> StorageFull | StoreFailed:
     return StoreFailed(f"cannot write {path}: {error.strerror}")
 
 
+def _is_stored(path: Path, sha256: str) -> bool:
+    try:
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                return False
+        _sync_directory(path.parent)  # whoever renamed it may not have come so far yet
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _typed(error, path) from None
+    return True
+
+
 def _write(path: Path, data: bytes) -> None:
+    _own_directory(path.parent)
     temp = path.parent / f"{_TEMP}{uuid.uuid4().hex}"
     try:
-        path.parent.mkdir(mode=0o700, exist_ok=True)
         with os.fdopen(os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(data)
             file.flush()
@@ -166,7 +200,11 @@ def _write(path: Path, data: bytes) -> None:
 
 def _publish(temp: Path, path: Path) -> None:
     temp.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)
     finally:
@@ -190,9 +228,17 @@ def _load_checked(path: Path, sha256: str) -> Code | None:
         return None
     if hashlib.sha256(data).hexdigest() != sha256:
         return None
+    try:
+        return _sealed(data, sha256)
+    except OSError as error:
+        raise _typed(error, path) from None
+
+
+def _sealed(data: bytes, sha256: str) -> Code:
     fd = os.memfd_create("edge-code", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    code = _SealedCode(path=f"/proc/self/fd/{fd}", sha256=sha256, size_bytes=len(data), fd=fd)
     with os.fdopen(fd, "wb", closefd=False) as file:
         file.write(data)
     seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-    return _SealedCode(path=f"/proc/self/fd/{fd}", sha256=sha256, size_bytes=len(data), fd=fd)
+    return code

@@ -1,14 +1,17 @@
 """The compile worker: ``python -m edgeagent.runtime.compile_worker`` reads one request (JSON) and answers one line.
 
 A process of its own, because a compilation cannot be interrupted, holds every core while it runs, and meets hostile
-input: it is niced, bounded in memory, and killed by its parent when it takes too long.
+input: it is niced, bounded in memory and CPU time, killed by its parent when it takes too long, and by the kernel when
+its parent dies.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import resource
+import signal
 import sys
 from pathlib import Path
 
@@ -18,21 +21,28 @@ import wasmtime
 from edgeagent.model.errors import WasmRefused
 from edgeagent.model.function import ModuleInfo
 from edgeagent.runtime.engine_config import Settings, compile_config
+from edgeagent.runtime.guest_text import clean
 from edgeagent.runtime.introspect import module_info
 from edgeagent.runtime.wasm_sections import scan
 
 __all__ = ["Answer", "Request", "main"]
 
 _NICE = 10
+_PR_SET_PDEATHSIG = 1
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """``out_path`` = "" asks for introspection only; ``memory_bytes`` bounds the worker's own heap."""
+    """``out_path`` = "" asks for introspection only; ``memory_bytes`` bounds the worker's own heap.
+
+    ``cpu_s`` bounds the CPU time of all its threads; ``parent_pid`` is the process that must be alive.
+    """
 
     wasm_path: str
     out_path: str = ""
     settings: Settings = Settings()
     memory_bytes: int = 1 << 30
+    cpu_s: int = 600
+    parent_pid: int = 0
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +59,7 @@ def _compile(request: Request) -> Answer:
     try:
         module = wasmtime.Module(wasmtime.Engine(compile_config(request.settings)), wasm)
     except wasmtime.WasmtimeError as error:
-        text = str(error).replace("\n", " ").strip()
+        text = clean(str(error).encode()).replace("\n", " ").strip()  # it quotes names of the module
         raise WasmRefused(f"wasmtime refuses the module: {text[:600]}") from None
     info = module_info(
         module,
@@ -71,11 +81,23 @@ def _write_durably(path: str, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def main() -> int:
-    request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
+def _confine(request: Request) -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if request.parent_pid not in (0, os.getppid()):  # it died before that was set
+        os._exit(1)
     os.nice(_NICE)
     # The heap only: wasmtime reserves far more address space than it uses.
-    resource.setrlimit(resource.RLIMIT_DATA, (request.memory_bytes, request.memory_bytes))
+    for limit, value in (
+        (resource.RLIMIT_DATA, request.memory_bytes),
+        (resource.RLIMIT_CPU, request.cpu_s),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(limit, (value, value))
+
+
+def main() -> int:
+    request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
+    _confine(request)
     try:
         answer = _compile(request)
     except WasmRefused as error:

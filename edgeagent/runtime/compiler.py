@@ -12,7 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from edgeagent.model.errors import StorageFull, StoreFailed, WasmRefused
+import edgeagent
+from edgeagent.model.errors import StorageFull, StoreFailed, Unavailable, WasmRefused
 from edgeagent.model.function import ModuleInfo
 from edgeagent.runtime.compile_worker import Answer, Request
 from edgeagent.runtime.engine_config import Settings
@@ -37,31 +38,29 @@ class Compiler:
         self._memory_bytes = memory_bytes
 
     async def compile(self, wasm_path: Path, out_path: Path, settings: Settings) -> Compiled:
-        """Compile to ``out_path`` (written durably, not renamed). Raises WasmRefused, StorageFull, StoreFailed."""
+        """Compile to ``out_path`` (written durably, not renamed). Raises WasmRefused, StorageFull, StoreFailed, Unavailable."""
         answer = await self._ask(
             Request(
                 wasm_path=str(wasm_path),
                 out_path=str(out_path),
                 settings=settings,
-                memory_bytes=self._memory_bytes,
             )
         )
         return Compiled(_info(answer), answer.code_sha256, answer.code_bytes)
 
     async def inspect(self, wasm_path: Path) -> ModuleInfo:
-        return _info(await self._ask(Request(wasm_path=str(wasm_path), memory_bytes=self._memory_bytes)))
+        """Describe without keeping the code. Raises WasmRefused, Unavailable."""
+        return _info(await self._ask(Request(wasm_path=str(wasm_path))))
 
     async def _ask(self, request: Request) -> Answer:
+        request = msgspec.structs.replace(
+            request,
+            memory_bytes=self._memory_bytes,
+            cpu_s=1 + int(self._wall_s * (os.cpu_count() or 1)),
+            parent_pid=os.getpid(),
+        )
         async with self._turn:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "edgeagent.runtime.compile_worker",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                start_new_session=True,
-            )
+            process = await _begin()
             try:
                 async with asyncio.timeout(self._wall_s):
                     out, _ = await process.communicate(msgspec.json.encode(request))
@@ -70,6 +69,29 @@ class Compiler:
             finally:
                 await _end(process)
         return _decode(out, process.returncode)
+
+
+async def _begin() -> asyncio.subprocess.Process:
+    try:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",  # never a package that lies in the directory where the node was started
+            "-m",
+            "edgeagent.runtime.compile_worker",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+            env=_environment(),
+        )
+    except OSError as error:
+        raise Unavailable(f"the compiler could not be started: {error.strerror}", retry_after_s=1) from None
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with the place that this package was imported from first on the path."""
+    places = [str(Path(edgeagent.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(place for place in places if place)}
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

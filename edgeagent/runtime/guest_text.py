@@ -6,8 +6,8 @@ import re
 
 __all__ = ["clean"]
 
-# C0 and C1 controls but for newline and tab, and the direction overrides that make a log line lie.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# C0 and C1 controls but for newline and tab, and what makes a log line lie: direction overrides, other line ends.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def clean(raw: bytes, limit: int = 4096) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import wasmtime
 
+from edgeagent.model.errors import WasmRefused
 from edgeagent.model.function import Abi, Export, Import, ModuleInfo
 
 __all__ = ["OFFERED", "WASI", "module_info"]
@@ -63,15 +64,23 @@ OFFERED: frozenset[tuple[str, str]] = frozenset(
     {("edge_log", "log")} | {(WASI, name) for name in _WASI_NAMES}
 )
 
+# Descriptions are kept in the registry and shown to people: what needs more was not made by a compiler.
+ITEMS_MAX = 10_000
+NAMES_BYTES_MAX = 1 << 20
+
 _PAGE_BYTES = 65536
 _HANDLE = (["i32", "i32"], ["i64"])
 _ALLOC = (["i32"], ["i32"])
 
 
 def module_info(module: wasmtime.Module, *, sha256: str, size_bytes: int, has_start: bool) -> ModuleInfo:
-    """Describe a compiled module. The ABI is chosen by what it exports: ``bytes`` before ``command``."""
+    """Describe a compiled module. The ABI is chosen by what it exports: ``bytes`` before ``command``.
+
+    Raises WasmRefused when there is more of it than a description may hold.
+    """
     imports = tuple(Import(item.module, item.name or "") for item in module.imports)
     types = {item.name: item.type for item in module.exports}
+    _check_size(imports, types)
     memory = types.get("memory")
     abi, why = _abi(types)
     low = high = None
@@ -91,6 +100,18 @@ def module_info(module: wasmtime.Module, *, sha256: str, size_bytes: int, has_st
     )
 
 
+def _check_size(imports: tuple[Import, ...], types: dict[str, Any]) -> None:
+    if len(imports) > ITEMS_MAX or len(types) > ITEMS_MAX:
+        raise WasmRefused(
+            f"{len(imports)} imports and {len(types)} exports; at most {ITEMS_MAX} of each are taken"
+        )
+    size = sum(len(i.module) + len(i.name) for i in imports) + sum(len(name) for name in types)
+    if size > NAMES_BYTES_MAX:
+        raise WasmRefused(
+            f"the names of its imports and exports have {size} characters; at most {NAMES_BYTES_MAX} are taken"
+        )
+
+
 def _signature(kind: Any) -> tuple[list[str], list[str]] | None:
     if not isinstance(kind, wasmtime.FuncType):
         return None
@@ -100,6 +121,9 @@ def _signature(kind: Any) -> tuple[list[str], list[str]] | None:
 def _abi(types: dict[str, Any]) -> tuple[Abi | None, str]:
     if not isinstance(types.get("memory"), wasmtime.MemoryType):
         return None, "it does not export a memory named 'memory'"
+    # Engines call it without checks, so that its type must be right.
+    if "_initialize" in types and _signature(types["_initialize"]) != ([], []):
+        return None, f"its _initialize is not () -> (), but {_text(_signature(types['_initialize']))}"
     alloc, handle = _signature(types.get("edge_alloc")), _signature(types.get("edge_handle"))
     if alloc == _ALLOC and handle == _HANDLE:
         return "bytes", ""
@@ -115,7 +139,7 @@ def _abi(types: dict[str, Any]) -> tuple[Abi | None, str]:
 
 def _text(signature: tuple[list[str], list[str]] | None) -> str:
     if signature is None:
-        return "missing"
+        return "missing"  # or no function
     return f"({', '.join(signature[0])}) -> ({', '.join(signature[1])})"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
 from typing import Any
 
@@ -36,7 +37,7 @@ def parse_manifest(text: str | bytes, *, source: str = "manifest") -> Manifest:
         raise ManifestRefused(f"{source} is larger than {_TEXT_BYTES_MAX} bytes")
     try:
         raw = tomllib.loads(text if isinstance(text, str) else text.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of 5000 digits is a plain ValueError
         raise ManifestRefused(f"{source} is not TOML: {error}") from None
     _refuse_unknown(raw, source)
     try:
@@ -77,5 +78,6 @@ def _check(manifest: Manifest, source: str) -> None:
     if any("\0" in text for text in texts) or any("=" in key or not key for key in function.env):
         raise ManifestRefused(f"{source}: args and env must not hold NUL, names neither '=' nor nothing")
     slo = manifest.slo
-    if slo.latency_ms_p95 < 0 or slo.cost_usd_per_million < 0:
-        raise ManifestRefused(f"{source}: slo values must not be negative")
+    for number in (slo.latency_ms_p95, slo.cost_usd_per_million):
+        if not 0 <= number < math.inf:  # "nan" is TOML too
+            raise ManifestRefused(f"{source}: slo values must be finite and must not be negative")

@@ -12,7 +12,7 @@ import msgspec
 from edgeagent.model import errors
 from edgeagent.runtime.port import LoadSpec
 
-__all__ = ["PureCall", "PureOutcome", "StopGuest"]
+__all__ = ["LOG_LINE_BYTES_MAX", "STDERR_BYTES_MAX", "PureCall", "PureOutcome", "StopGuest"]
 
 LOG_LINES_MAX = 256
 LOG_LINE_BYTES_MAX = 1024
@@ -83,24 +83,20 @@ class PureCall:
             self._cancelled.wait(left)
         raise StopGuest
 
-    def write_stdout(self, data: bytes) -> None:
-        if self.spec.info.abi == "bytes":  # its output is what edge_handle returns
-            self.write_stderr(data)
-            return
+    def reserve_output(self, count: int) -> None:
+        """Make sure that ``count`` more bytes fit; raises StopGuest when they are over the limit."""
         limit = self.spec.limits.output_bytes
-        if len(self.stdout) + len(data) > limit:
+        if len(self.stdout) + count > limit:
             self.failure = errors.OutputTooLarge(f"the output is over the limit of {limit} bytes")
             raise StopGuest
-        self.stdout += data
 
     def write_stderr(self, data: bytes) -> None:
         self.stderr += data
         if len(self.stderr) > 2 * STDERR_BYTES_MAX:
             del self.stderr[:-STDERR_BYTES_MAX]
 
-    def add_log(self, level: int, text: bytes) -> None:
-        if len(self.log) < LOG_LINES_MAX:
-            self.log.append((level, text[:LOG_LINE_BYTES_MAX]))
+    def wants_log(self) -> bool:
+        return len(self.log) < LOG_LINES_MAX
 
     def stderr_tail(self) -> bytes:
         return bytes(self.stderr[-STDERR_BYTES_MAX:])

@@ -53,8 +53,7 @@ class PureFunction:
         self._source = None
 
     def _opened(self) -> Source:
-        if self._engine.closed:
-            raise RuntimeError("the engine is closed")
+        self._engine.check_open()
         if self._source is None:
             raise errors.Unavailable("the function is closed")
         return self._source
@@ -142,6 +141,8 @@ class PureEngine:
     def run_here(self, source: Source, call: PureCall) -> PureOutcome:
         with self._lock:
             self._in_flight.add(call)
+            if self.closed:
+                call.cancel()
             self._live += 1
             self._ticking.set()
         try:
@@ -165,10 +166,11 @@ class PureEngine:
         return future
 
     def _enqueue(self, job: _Job) -> None:
-        with self._lock:
+        with self._lock:  # so that nothing is queued behind the mark that ends the workers
+            self.check_open()
             self._queued += 1
             self._in_flight.add(job[1])
-        self._jobs.put(job)
+            self._jobs.put(job)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -228,18 +230,22 @@ class PureEngine:
             inline_overruns=0,
         )
 
-    def close(self) -> None:
+    def check_open(self) -> None:
         if self.closed:
-            return
-        self.closed = True
+            raise RuntimeError("the engine is closed")
+
+    def close(self) -> None:
         with self._lock:
+            if self.closed:
+                return
+            self.closed = True
             for call in self._in_flight:
                 call.cancel()
+            for _ in self._workers:
+                self._jobs.put(None)
         self._ticking.set()
         for engine, _ in self._engines.values():
             engine.increment_epoch()
-        for _ in self._workers:
-            self._jobs.put(None)
         for thread in self._workers:
             thread.join()
         self._ticker.join()

@@ -1,7 +1,7 @@
 """The descriptor table and scratch directory of one `command` invocation: the twin of native/wasi/files.cpp.
 
 Every path is resolved by openat2(RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS), so that nothing leads out of the directory;
-every byte and inode is charged to a quota.
+every byte and every name is charged to a quota.
 """
 
 from __future__ import annotations
@@ -9,23 +9,27 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
-import shutil
+import stat
 import struct
 import tempfile
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+from edgeagent.runtime.pure_scratch import empty_directory
 
 if TYPE_CHECKING:
     from edgeagent.runtime.pure_wasi import Host
 
 __all__ = [
     "BADF",
-    "INODE_BYTES",
     "INVAL",
     "ISDIR",
     "NAMETOOLONG",
+    "NAME_BYTES",
     "NOENT",
     "PERM",
     "ROOT",
@@ -40,7 +44,8 @@ __all__ = [
 
 ROOT = 3
 DESCRIPTORS_MAX = 256
-INODE_BYTES = 4096
+APPEND = 1
+NAME_BYTES = 4096  # what a name costs beside its file's bytes: the inode, or a link's directory entry
 PATH_MAX = 4096
 _SYS_OPENAT2 = 437
 _RESOLVE = 0x08 | 0x02  # RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
@@ -69,7 +74,7 @@ def from_host(error: OSError) -> WasiError:
 
 
 class Opened(msgspec.Struct):
-    """``listing`` is the snapshot taken when a directory is read from its start."""
+    """``flags`` are WASI's; ``listing`` is the snapshot taken when a directory is read from its start."""
 
     fd: int
     is_directory: bool
@@ -79,14 +84,22 @@ class Opened(msgspec.Struct):
     listing: list[tuple[bytes, int, int]] = []
 
 
-def open_beneath(directory: int, path: bytes, flags: int) -> int:
+def _openat2(directory: int, path: bytes, flags: int) -> int:
     mode = 0o600 if flags & os.O_CREAT else 0
     how = struct.pack("<QQQ", flags | os.O_CLOEXEC, mode, _RESOLVE)
     fd = int(_libc.syscall(_SYS_OPENAT2, directory, path, how, len(how)))
     if fd < 0:
         number = ctypes.get_errno()
-        raise WasiError(_ERRNO.get(number, IO))
+        raise OSError(number, os.strerror(number))
     return fd
+
+
+def open_beneath(directory: int, path: bytes, flags: int) -> int:
+    """A descriptor of what ``path`` names; raises WasiError, EPERM where it would lead out of ``directory``."""
+    try:
+        return _openat2(directory, path, flags)
+    except OSError as error:
+        raise from_host(error) from None
 
 
 def checked_path(raw: bytes) -> bytes:
@@ -120,19 +133,28 @@ class Files:
     # -- scratch ----------------------------------------------------------------------------------------------------
 
     def open_scratch(self, parent: str, bytes_max: int) -> None:
-        """Make the private directory; raises OSError when it cannot be had."""
+        """Make the private directory; raises OSError when it cannot be had, or when openat2 is missing."""
         self._path = tempfile.mkdtemp(prefix="call-", dir=parent)
         self.root = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        os.close(_openat2(self.root, b".", os.O_RDONLY | os.O_DIRECTORY))
         self._max = bytes_max
-        self._table[ROOT] = Opened(self.root, True)
+        self._table[ROOT] = Opened(self.root, is_directory=True)
 
     def close_all(self) -> None:
+        """Close every descriptor and remove the scratch directory; raises nothing."""
         for opened in self._table.values():
-            if opened is not None:
+            if opened is not None and opened.fd != self.root:
                 with contextlib.suppress(OSError):
                     os.close(opened.fd)
+        self._table.clear()
+        if self.root >= 0:
+            with contextlib.suppress(OSError):  # what is left is removed when the node starts again
+                empty_directory(self.root)
+            os.close(self.root)
+            self.root = -1
         if self._path:
-            shutil.rmtree(self._path, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                Path(self._path).rmdir()
 
     def take(self, count: int) -> None:
         if count > self._max - self._used:
@@ -146,10 +168,14 @@ class Files:
         """Charge the growth of a file to ``end`` bytes before it is written."""
         self.take(max(0, end - os.fstat(fd).st_size))
 
-    def forget(self, inode: os.stat_result, *, is_directory: bool) -> None:
-        """Give back what an unlinked inode held, unless it is still open or linked."""
-        if is_directory or (inode.st_nlink <= 1 and not self._is_open(inode)):
-            self.give((0 if is_directory else inode.st_size) + INODE_BYTES)
+    def forget(self, inode: os.stat_result) -> None:
+        """Give back what a removed name held: itself, and the file's bytes when they are gone with it.
+
+        ``inode`` is as it was before. The bytes of a file that is still open are given back when it is closed.
+        """
+        self.give(NAME_BYTES)
+        if stat.S_ISREG(inode.st_mode) and inode.st_nlink <= 1 and not self._is_open(inode):
+            self.give(inode.st_size)
 
     def _is_open(self, inode: os.stat_result) -> bool:
         opened = [o for o in self._table.values() if o is not None and not o.is_directory]
@@ -202,7 +228,7 @@ class Files:
         inode = os.fstat(opened.fd)
         os.close(opened.fd)
         if not opened.is_directory and inode.st_nlink == 0 and not self._is_open(inode):
-            self.give(inode.st_size + INODE_BYTES)
+            self.give(inode.st_size)
 
     def renumber(self, source: int, target: int) -> None:
         if source not in self._table or target not in self._table:
@@ -211,34 +237,47 @@ class Files:
             self.close(target)
             self._table[target] = self._table.pop(source)
 
-    # -- reading and writing ----------------------------------------------------------------------------------------
+    def set_flags(self, fd: int, flags: int) -> None:
+        """Set WASI's descriptor flags; only appending changes anything, for nothing here ever blocks."""
+        if self.is_stream(fd):
+            return
+        opened = self.get(fd)
+        if not opened.is_directory:
+            fcntl.fcntl(opened.fd, fcntl.F_SETFL, os.O_APPEND if flags & APPEND else 0)
+        opened.flags = flags
+
+    # -- reading and writing, straight from and to the guest's memory -----------------------------------------------
 
     def read(self, host: Host, fd: int, vectors: int, count: int, out: int, offset: int | None) -> int:
-        opened = self.file(fd) if not self.is_stream(fd) else None
+        opened = self._file_or_none(fd)
         if opened is None or not opened.can_read:
             return BADF
-        total = 0
-        for at, size in host.vectors(vectors, count):
-            where = None if offset is None else offset + total
-            piece = os.read(opened.fd, size) if where is None else os.pread(opened.fd, size, where)
-            host.memory.write(at, piece)
-            total += len(piece)
-            if len(piece) < size:
-                break
-        host.memory.pack("<I", out, total)
+        pieces = _buffers(host, vectors, count)
+        done = os.readv(opened.fd, pieces) if offset is None else os.preadv(opened.fd, pieces, offset)
+        host.memory.pack("<I", out, done)
         return 0
 
     def write(self, host: Host, fd: int, vectors: int, count: int, out: int, offset: int | None) -> int:
-        opened = self.file(fd) if not self.is_stream(fd) else None
+        opened = self._file_or_none(fd)
         if opened is None or not opened.can_write:
             return BADF
-        data = b"".join(host.memory.read(at, size) for at, size in host.vectors(vectors, count))
-        if offset is None:
-            whence = os.SEEK_END if opened.flags & 1 else os.SEEK_CUR
-            start = os.lseek(opened.fd, 0, whence)
+        pieces = _buffers(host, vectors, count)
+        if opened.flags & APPEND:  # wherever the guest says: Linux appends for pwrite too
+            start = os.fstat(opened.fd).st_size
         else:
-            start = offset
-        self.grow(opened.fd, start + len(data))
-        done = os.write(opened.fd, data) if offset is None else os.pwrite(opened.fd, data, offset)
+            start = os.lseek(opened.fd, 0, os.SEEK_CUR) if offset is None else offset
+        self.grow(opened.fd, start + sum(len(piece) for piece in pieces))
+        done = os.writev(opened.fd, pieces) if offset is None else os.pwritev(opened.fd, pieces, offset)
         host.memory.pack("<I", out, done)
         return 0
+
+    def _file_or_none(self, fd: int) -> Opened | None:
+        return None if self.is_stream(fd) else self.file(fd)
+
+
+def _buffers(host: Host, vectors: int, count: int) -> list[Any]:
+    """A guest's iovecs as windows of its memory; valid during this host call only."""
+    return [
+        (ctypes.c_char * size).from_address(host.memory.check(at, size))
+        for at, size in host.vectors(vectors, count)
+    ]

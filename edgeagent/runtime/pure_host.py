@@ -17,7 +17,7 @@ from wasmtime._func import Caller
 
 from edgeagent.model import errors
 from edgeagent.runtime.introspect import WASI
-from edgeagent.runtime.pure_call import StopGuest
+from edgeagent.runtime.pure_call import LOG_LINE_BYTES_MAX, StopGuest
 from edgeagent.runtime.pure_memory import Fault, GuestMemory
 from edgeagent.runtime.pure_wasi import PROCESS_FUNCTIONS, Host, guarded
 from edgeagent.runtime.pure_wasi_files import FILE_FUNCTIONS
@@ -38,7 +38,10 @@ current = _Current()
 
 def _edge_log(host: Host, level: int, ptr: int, count: int) -> None:
     try:
-        host.call.add_log(_signed(level), host.memory.read(ptr, count))
+        host.memory.check(ptr, count)
+        if host.call.wants_log():
+            line = host.memory.read(ptr, min(count, LOG_LINE_BYTES_MAX))
+            host.call.log.append((_signed(level), line))
     except Fault:
         host.call.failure = errors.GuestTrap(
             "edge_log was given a range outside the memory", code=None, backtrace=[]

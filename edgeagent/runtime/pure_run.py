@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from typing import Any
 
 import msgspec
 import wasmtime
+from wasmtime import _bindings as ffi
+from wasmtime._trap import Frame, FrameList
 
 from edgeagent.model import errors
 from edgeagent.runtime.guest_text import clean
@@ -22,6 +25,7 @@ _TABLES_MAX = 16
 _FRAMES_MAX = 20
 _NAME_MAX = 200
 _VIEW_FROM_BYTES = 64 << 10
+_U32_MAX = (1 << 32) - 1
 
 _TRAP_NAMES = {
     0: "stack overflow",
@@ -70,6 +74,8 @@ def run_call(source: Source, call: PureCall) -> PureOutcome:
         _settle(call, out, error)
     except MemoryError:
         out.error = errors.GuestTrap("the node is out of memory", code=None, backtrace=[])
+    except Exception as error:  # noqa: BLE001 - a fault of ours must not take the worker with it
+        out.error = errors.Internal(f"the engine failed: {type(error).__name__}")
     finally:
         current.host = current.store = current.memory = None
         host.files.close_all()
@@ -106,8 +112,8 @@ def _run(source: Source, call: PureCall, host: Host) -> bytes:
         if not isinstance(memory, wasmtime.Memory):
             raise _Bad(errors.WasmRefused("the module does not export a memory"))
         current.memory = memory
-        if "_initialize" in exports:
-            exports["_initialize"](store)
+        if (initialize := exports.get("_initialize")) is not None:
+            initialize(store)
         if spec.info.abi == "command":
             exports["_start"](store)
             return bytes(call.stdout)
@@ -141,7 +147,9 @@ def _instantiate(source: Source, store: wasmtime.Store, call: PureCall) -> wasmt
 
 def _run_bytes(store: wasmtime.Store, exports: Any, memory: wasmtime.Memory, call: PureCall) -> bytes:
     count = len(call.body)
-    ptr = exports["edge_alloc"](store, _signed(count)) & 0xFFFFFFFF
+    if count > _U32_MAX:
+        raise _Bad(errors.BadGuestOutput("the body does not fit a 32-bit memory"))
+    ptr = exports["edge_alloc"](store, _signed(count)) & _U32_MAX
     view = GuestMemory(memory, store)
     if ptr + count > view.size:
         raise _Bad(
@@ -151,7 +159,7 @@ def _run_bytes(store: wasmtime.Store, exports: Any, memory: wasmtime.Memory, cal
         )
     view.write(ptr, call.body)
     packed = exports["edge_handle"](store, _signed(ptr), _signed(count)) & ((1 << 64) - 1)
-    start, size = packed >> 32, packed & 0xFFFFFFFF
+    start, size = packed >> 32, packed & _U32_MAX
     view = GuestMemory(memory, store)
     if start + size > view.size:
         raise _Bad(
@@ -173,6 +181,9 @@ def _settle(call: PureCall, out: PureOutcome, error: Exception) -> None:
     """What ended the guest: the node, its own exit, or a trap."""
     if call.failure is not None:
         out.error = call.failure
+        frames = _frames(error)
+        if frames or isinstance(call.failure, errors.GuestTrap):
+            call.failure.details["backtrace"] = frames
     elif call.exit_code is not None:
         out.exit_code = call.exit_code
         if call.exit_code or call.spec.info.abi == "bytes":
@@ -185,17 +196,31 @@ def _settle(call: PureCall, out: PureOutcome, error: Exception) -> None:
 
 def _trap(error: Exception) -> errors.EdgeError:
     if not isinstance(error, wasmtime.Trap):
-        return errors.GuestTrap(clean(str(error).split("\n")[0].encode()), code=None, backtrace=[])
+        return errors.GuestTrap(
+            clean(str(error).split("\n")[0].encode()), code=None, backtrace=_frames(error)
+        )
     code = error.trap_code
     number = None if code is None else int(code.value)
     kind = {0: errors.StackOverflow, 11: errors.OutOfFuel}.get(
         number if number is not None else -1, errors.GuestTrap
     )
     text = error.message.split("\n")[0] if number is None else f"wasm trap: {_TRAP_NAMES.get(number, 'trap')}"
-    return kind(clean(text.encode()), code=number, backtrace=[_frame(f) for f in error.frames[:_FRAMES_MAX]])
+    return kind(clean(text.encode()), code=number, backtrace=_frames(error))
 
 
-def _frame(frame: wasmtime.Frame) -> str:
+def _frames(error: Exception) -> list[str]:
+    """The wasm backtrace of a trap or of an error that a host function caused, innermost first."""
+    if isinstance(error, wasmtime.Trap):
+        return [_frame(frame) for frame in error.frames[:_FRAMES_MAX]]
+    if not isinstance(error, wasmtime.WasmtimeError):
+        return []
+    found = FrameList(error)
+    ffi.wasmtime_error_wasm_trace(error.ptr(), ctypes.byref(found.vec))
+    count = min(found.vec.size, _FRAMES_MAX)
+    return [_frame(Frame._from_ptr(found.vec.data[i], found)) for i in range(count)]
+
+
+def _frame(frame: Frame) -> str:
     name = (frame.func_name or f"<wasm function {frame.func_index}>")[:_NAME_MAX]
     offset = frame.module_offset
     return clean(name.encode()) + (f" @ 0x{offset:x}" if offset < (1 << 64) - 1 else "")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edgeagent.model import errors
-from edgeagent.runtime.pure_call import PureCall, StopGuest
+from edgeagent.runtime.pure_call import STDERR_BYTES_MAX, PureCall, StopGuest
 from edgeagent.runtime.pure_files import Files, WasiError
 from edgeagent.runtime.pure_memory import Fault, GuestMemory
 
@@ -132,7 +132,7 @@ def fd_read(host: Host, fd: int, vectors: int, count: int, out: int) -> int:
         return host.files.read(host, fd, vectors, count, out, None)
     total = 0
     for at, size in host.vectors(vectors, count):
-        piece = bytes(host.call.body[host.stdin_at : host.stdin_at + min(size, host.stdin_left())])
+        piece = host.call.body[host.stdin_at : host.stdin_at + min(size, host.stdin_left())]
         host.memory.write(at, piece)
         host.stdin_at += len(piece)
         total += len(piece)
@@ -143,12 +143,17 @@ def fd_read(host: Host, fd: int, vectors: int, count: int, out: int) -> int:
 def fd_write(host: Host, fd: int, vectors: int, count: int, out: int) -> int:
     if fd not in (1, 2) or not host.files.is_stream(fd):
         return host.files.write(host, fd, vectors, count, out, None)
-    data = b"".join(host.memory.read(at, size) for at, size in host.vectors(vectors, count))
-    if fd == 1:
-        host.call.write_stdout(data)
+    pieces = host.vectors(vectors, count)
+    total = sum(size for _, size in pieces)
+    if fd == 2 or host.call.spec.info.abi == "bytes":  # a bytes function's output is what edge_handle returns
+        for at, size in pieces:
+            kept = min(size, STDERR_BYTES_MAX)
+            host.call.write_stderr(host.memory.read(at + size - kept, kept))
     else:
-        host.call.write_stderr(data)
-    host.memory.pack("<I", out, len(data))
+        host.call.reserve_output(total)  # before anything is copied: 1024 vectors can name the same memory
+        for at, size in pieces:
+            host.call.stdout += host.memory.read(at, size)
+    host.memory.pack("<I", out, total & 0xFFFFFFFF)
     return 0
 
 

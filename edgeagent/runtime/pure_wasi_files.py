@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 from edgeagent.runtime.pure_files import (
     BADF,
-    INODE_BYTES,
     INVAL,
     ISDIR,
+    NAME_BYTES,
     NAMETOOLONG,
     NOENT,
     PERM,
@@ -94,8 +94,7 @@ def fd_advise(host: Host, fd: int, offset: int, count: int, advice: int) -> int:
 
 
 def fd_fdstat_set_flags(host: Host, fd: int, flags: int) -> int:
-    if not host.files.is_stream(fd):
-        host.files.get(fd).flags = flags
+    host.files.set_flags(fd, flags)
     return 0
 
 
@@ -217,11 +216,11 @@ def fd_readdir(host: Host, fd: int, out: int, room: int, cookie: int, used: int)
 
 def path_create_directory(host: Host, fd: int, ptr: int, count: int) -> int:
     with _parent(host, fd, ptr, count) as (directory, base):
-        host.files.take(INODE_BYTES)
+        host.files.take(NAME_BYTES)
         try:
             os.mkdir(base, 0o700, dir_fd=directory)
         except OSError:
-            host.files.give(INODE_BYTES)
+            host.files.give(NAME_BYTES)
             raise
     return 0
 
@@ -249,7 +248,12 @@ def path_link(
     host: Host, fd: int, lookup: int, ptr: int, count: int, to_fd: int, to: int, to_count: int
 ) -> int:
     with _parent(host, fd, ptr, count) as source, _parent(host, to_fd, to, to_count) as target:
-        os.link(source[1], target[1], src_dir_fd=source[0], dst_dir_fd=target[0], follow_symlinks=False)
+        host.files.take(NAME_BYTES)
+        try:
+            os.link(source[1], target[1], src_dir_fd=source[0], dst_dir_fd=target[0], follow_symlinks=False)
+        except OSError:
+            host.files.give(NAME_BYTES)
+            raise
     return 0
 
 
@@ -267,7 +271,7 @@ def path_unlink_file(host: Host, fd: int, ptr: int, count: int) -> int:
         if stat.S_ISDIR(inode.st_mode):
             return ISDIR
         os.unlink(base, dir_fd=directory)
-        host.files.forget(inode, is_directory=False)
+        host.files.forget(inode)
     return 0
 
 
@@ -275,7 +279,7 @@ def path_remove_directory(host: Host, fd: int, ptr: int, count: int) -> int:
     with _parent(host, fd, ptr, count) as (directory, base):
         inode = os.stat(base, dir_fd=directory, follow_symlinks=False)
         os.rmdir(base, dir_fd=directory)
-        host.files.forget(inode, is_directory=True)
+        host.files.forget(inode)
     return 0
 
 
@@ -288,7 +292,7 @@ def path_rename(host: Host, fd: int, ptr: int, count: int, to_fd: int, to: int, 
             replaced = None
         os.rename(source[1], target[1], src_dir_fd=source[0], dst_dir_fd=target[0])
         if replaced is not None and replaced.st_ino != inode.st_ino:
-            host.files.forget(replaced, is_directory=stat.S_ISDIR(replaced.st_mode))
+            host.files.forget(replaced)
     return 0
 
 
@@ -297,11 +301,11 @@ def path_symlink(host: Host, old: int, old_count: int, fd: int, ptr: int, count:
     if target.startswith(b"/"):
         return PERM  # could never be followed
     with _parent(host, fd, ptr, count) as (directory, base):
-        host.files.take(INODE_BYTES)
+        host.files.take(NAME_BYTES)
         try:
             os.symlink(target, base, dir_fd=directory)
         except OSError:
-            host.files.give(INODE_BYTES)
+            host.files.give(NAME_BYTES)
             raise
     return 0
 
@@ -314,11 +318,11 @@ def _open_or_create(host: Host, directory: int, path: bytes, flags: int, oflags:
         except WasiError as error:
             if error.errno != NOENT or not oflags & _CREAT:
                 raise
-    host.files.take(INODE_BYTES)
+    host.files.take(NAME_BYTES)
     try:
         return open_beneath(directory, path, flags | os.O_CREAT | os.O_EXCL)
     except WasiError:
-        host.files.give(INODE_BYTES)
+        host.files.give(NAME_BYTES)
         raise
 
 
@@ -352,10 +356,14 @@ def path_open(
         if error.errno != ISDIR or truncates or oflags & _CREAT:
             raise
         opened = open_beneath(directory, path, base | os.O_RDONLY)  # a directory, asked for with every right
-    inode = os.fstat(opened)
-    if truncates:
-        os.ftruncate(opened, 0)
-        host.files.give(inode.st_size)
+    try:
+        inode = os.fstat(opened)
+        if truncates:  # by hand, so that the quota sees what was given up
+            os.ftruncate(opened, 0)
+            host.files.give(inode.st_size)
+    except OSError:
+        os.close(opened)
+        raise
     number = host.files.add(
         Opened(opened, stat.S_ISDIR(inode.st_mode), flags, can_read=reads or not writes, can_write=writes)
     )
