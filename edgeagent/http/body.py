@@ -27,6 +27,7 @@ async def read_body(source: Any, bytes_max: int, timeout_s: float) -> bytes:
             )
         if (source.content_length or 0) > bytes_max:
             raise TooLarge(f"the body of {source.content_length} bytes is over the limit of {bytes_max}")
+        await _go_on(source)
         read = source.content.readany
     else:
         read = _chunks(source)
@@ -45,6 +46,13 @@ async def read_body(source: Any, bytes_max: int, timeout_s: float) -> bytes:
     except (ClientError, web.RequestPayloadError) as error:
         raise BadRequest(f"the body ended early or is malformed: {error}") from None
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def _go_on(request: web.BaseRequest) -> None:
+    """Answer ``Expect: 100-continue``: only here, so that what is refused was never sent."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and not request.content.is_eof():
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # what was written so far is no part of the reply
 
 
 def _chunks(part: Any) -> Any:

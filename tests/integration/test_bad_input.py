@@ -177,6 +177,18 @@ def test_pipelined_requests_are_answered_in_order(daemon: Daemon) -> None:
     assert bodies == [b"1", b"2", b"3"]
 
 
+def test_a_body_is_asked_for_only_when_it_is_welcome(daemon: Daemon) -> None:
+    daemon.deploy("echo")
+    head = b"POST /functions/%b HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", daemon.port), timeout=30) as connection:
+        connection.sendall(head % (b"echo", 5))
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"hello")
+        assert connection.recv(65536).endswith(b"hello")
+    assert b" 413 " in _raw(daemon, head % (b"echo", 2_000_000)).splitlines()[0]
+    assert b" 404 " in _raw(daemon, head % (b"nobody", 5)).splitlines()[0]
+
+
 def test_slow_loris(start_daemon: Start) -> None:
     daemon = start_daemon("http.header_timeout_ms=200")
     with socket.create_connection(("127.0.0.1", daemon.port), timeout=30) as connection:
