@@ -104,7 +104,7 @@ def test_everything_else_goes_on_untouched() -> None:
         ([_request()], {"backlog": 10 << 20}),
         ([], {}),
     ):
-        seen = _feed(messages, **options)  # type: ignore[arg-type]
+        seen = _feed(messages, **options)
         assert seen.left == messages
         assert seen.written == []
         assert seen.inner.consumed == 0
