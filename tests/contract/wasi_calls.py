@@ -127,6 +127,7 @@ class Program:
         self.call("fd_read", fd, self.vector(into, count), 1, 8)
 
     def encoded(self) -> bytes:
+        assert len(self.image) <= _PROGRAM_AT, "the image would run into the program"
         return bytes(struct.pack("<Q", len(self.image)) + self.image) + encode(self.calls)
 
     def run(self, function: Function) -> Answers:
