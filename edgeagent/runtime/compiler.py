@@ -38,7 +38,10 @@ class Compiler:
         self._memory_bytes = memory_bytes
 
     async def compile(self, wasm_path: Path, out_path: Path, settings: Settings) -> Compiled:
-        """Compile to ``out_path`` (written durably, not renamed). Raises WasmRefused, StorageFull, StoreFailed, Unavailable."""
+        """Compile to ``out_path`` (written durably, not renamed).
+
+        Raises WasmRefused, StorageFull, StoreFailed, Unavailable.
+        """
         answer = await self._ask(
             Request(
                 wasm_path=str(wasm_path),

@@ -60,6 +60,8 @@ _ERRNO = {
 BADF, INVAL, IO, ISDIR, MFILE, NAMETOOLONG, NOENT, NOSPC = 8, 28, 29, 31, 33, 37, 44, 51
 NOTDIR, PERM, SPIPE, NOTCAPABLE = 54, 63, 70, 76
 
+_OFFSET_MAX = (1 << 63) - 1
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -74,10 +76,14 @@ def from_host(error: OSError) -> WasiError:
 
 
 class Opened(msgspec.Struct):
-    """``flags`` are WASI's; ``listing`` is the snapshot taken when a directory is read from its start."""
+    """``fd`` is the host's descriptor, or -1 for a standard stream, whose number ``stream`` is then.
 
-    fd: int
-    is_directory: bool
+    ``flags`` are WASI's; ``listing`` is the snapshot taken when a directory is read from its start.
+    """
+
+    fd: int = -1
+    is_directory: bool = False
+    stream: int = -1
     flags: int = 0
     can_read: bool = True
     can_write: bool = False
@@ -124,7 +130,7 @@ def split_parent(raw: bytes) -> tuple[bytes, bytes]:
 
 class Files:
     def __init__(self) -> None:
-        self._table: dict[int, Opened | None] = {0: None, 1: None, 2: None}  # None: a standard stream
+        self._table = {number: Opened(stream=number) for number in (0, 1, 2)}
         self.root = -1
         self._path = ""
         self._used = 0
@@ -138,12 +144,12 @@ class Files:
         self.root = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         os.close(_openat2(self.root, b".", os.O_RDONLY | os.O_DIRECTORY))
         self._max = bytes_max
-        self._table[ROOT] = Opened(self.root, is_directory=True)
+        self._table[ROOT] = Opened(fd=self.root, is_directory=True)
 
     def close_all(self) -> None:
         """Close every descriptor and remove the scratch directory; raises nothing."""
         for opened in self._table.values():
-            if opened is not None and opened.fd != self.root:
+            if opened.fd not in (-1, self.root):
                 with contextlib.suppress(OSError):
                     os.close(opened.fd)
         self._table.clear()
@@ -178,13 +184,14 @@ class Files:
             self.give(inode.st_size)
 
     def _is_open(self, inode: os.stat_result) -> bool:
-        opened = [o for o in self._table.values() if o is not None and not o.is_directory]
-        return any(os.fstat(o.fd).st_ino == inode.st_ino for o in opened)
+        files = (o for o in self._table.values() if o.fd >= 0 and not o.is_directory)
+        return any(os.fstat(o.fd).st_ino == inode.st_ino for o in files)
 
     # -- descriptors ------------------------------------------------------------------------------------------------
 
-    def is_stream(self, fd: int) -> bool:
-        return fd in self._table and self._table[fd] is None
+    def stream(self, fd: int) -> int:
+        """0, 1 or 2 where ``fd`` is standard input, output or error (a guest may renumber them), else -1."""
+        return self._table[fd].stream if fd in self._table else -1
 
     def has(self, fd: int) -> bool:
         return fd in self._table
@@ -196,17 +203,17 @@ class Files:
         return opened
 
     def file(self, fd: int) -> Opened:
-        if self.is_stream(fd):
-            raise WasiError(SPIPE)
         opened = self.get(fd)
+        if opened.stream >= 0:
+            raise WasiError(SPIPE)
         if opened.is_directory:
             raise WasiError(ISDIR)
         return opened
 
     def directory(self, fd: int) -> Opened:
-        if self.is_stream(fd):
-            raise WasiError(NOTDIR if self.root >= 0 else NOTCAPABLE)
         opened = self.get(fd)
+        if opened.stream >= 0 and self.root < 0:
+            raise WasiError(NOTCAPABLE)
         if not opened.is_directory:
             raise WasiError(NOTDIR)
         return opened
@@ -223,7 +230,7 @@ class Files:
         if fd not in self._table:
             raise WasiError(BADF)
         opened = self._table.pop(fd)
-        if opened is None or opened.fd == self.root:
+        if opened.fd in (-1, self.root):
             return
         inode = os.fstat(opened.fd)
         os.close(opened.fd)
@@ -239,12 +246,10 @@ class Files:
 
     def set_flags(self, fd: int, flags: int) -> None:
         """Set WASI's descriptor flags; only appending changes anything, for nothing here ever blocks."""
-        if self.is_stream(fd):
-            return
         opened = self.get(fd)
-        if not opened.is_directory:
+        if opened.fd >= 0 and not opened.is_directory:
             fcntl.fcntl(opened.fd, fcntl.F_SETFL, os.O_APPEND if flags & APPEND else 0)
-        opened.flags = flags
+        opened.flags = flags & 0xFFFF
 
     # -- reading and writing, straight from and to the guest's memory -----------------------------------------------
 
@@ -253,6 +258,8 @@ class Files:
         if opened is None or not opened.can_read:
             return BADF
         pieces = _buffers(host, vectors, count)
+        if offset is not None and offset > _OFFSET_MAX:
+            return INVAL
         done = os.readv(opened.fd, pieces) if offset is None else os.preadv(opened.fd, pieces, offset)
         host.memory.pack("<I", out, done)
         return 0
@@ -262,6 +269,8 @@ class Files:
         if opened is None or not opened.can_write:
             return BADF
         pieces = _buffers(host, vectors, count)
+        if offset is not None and offset > _OFFSET_MAX:
+            return INVAL
         if opened.flags & APPEND:  # wherever the guest says: Linux appends for pwrite too
             start = os.fstat(opened.fd).st_size
         else:
@@ -272,7 +281,7 @@ class Files:
         return 0
 
     def _file_or_none(self, fd: int) -> Opened | None:
-        return None if self.is_stream(fd) else self.file(fd)
+        return None if self.stream(fd) >= 0 else self.file(fd)
 
 
 def _buffers(host: Host, vectors: int, count: int) -> list[Any]:

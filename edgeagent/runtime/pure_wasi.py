@@ -128,7 +128,7 @@ def sched_yield(host: Host) -> int:
 
 
 def fd_read(host: Host, fd: int, vectors: int, count: int, out: int) -> int:
-    if fd != 0 or not host.files.is_stream(0):
+    if host.files.stream(fd) != 0:
         return host.files.read(host, fd, vectors, count, out, None)
     total = 0
     for at, size in host.vectors(vectors, count):
@@ -141,11 +141,13 @@ def fd_read(host: Host, fd: int, vectors: int, count: int, out: int) -> int:
 
 
 def fd_write(host: Host, fd: int, vectors: int, count: int, out: int) -> int:
-    if fd not in (1, 2) or not host.files.is_stream(fd):
+    stream = host.files.stream(fd)
+    if stream not in (1, 2):
         return host.files.write(host, fd, vectors, count, out, None)
     pieces = host.vectors(vectors, count)
     total = sum(size for _, size in pieces)
-    if fd == 2 or host.call.spec.info.abi == "bytes":  # a bytes function's output is what edge_handle returns
+    # A bytes function's output is what edge_handle returns: what it prints is for the log.
+    if stream == 2 or host.call.spec.info.abi == "bytes":
         for at, size in pieces:
             kept = min(size, STDERR_BYTES_MAX)
             host.call.write_stderr(host.memory.read(at + size - kept, kept))
@@ -158,11 +160,11 @@ def fd_write(host: Host, fd: int, vectors: int, count: int, out: int) -> int:
 
 
 def fd_fdstat_get(host: Host, fd: int, out: int) -> int:
-    if host.files.is_stream(fd):
-        rights = _STREAM_RIGHTS | (1 << 1 if fd == 0 else 1 << 6)
-        host.memory.pack("<BxHxxxxQQ", out, 0, 0, rights, 0)
-        return 0
     opened = host.files.get(fd)
+    if opened.stream >= 0:  # of unknown type and without seek rights: no guest takes them for a terminal
+        rights = _STREAM_RIGHTS | (1 << 1 if opened.stream == 0 else 1 << 6)
+        host.memory.pack("<BxHxxxxQQ", out, 0, opened.flags, rights, 0)
+        return 0
     kind, inherits = (3, _RIGHTS_ALL) if opened.is_directory else (4, 0)
     host.memory.pack("<BxHxxxxQQ", out, kind, opened.flags, _RIGHTS_ALL, inherits)
     return 0
@@ -171,6 +173,8 @@ def fd_fdstat_get(host: Host, fd: int, out: int) -> int:
 def poll_oneoff(host: Host, subscriptions: int, events: int, count: int, out: int) -> int:
     if not 0 < count <= _SUBSCRIPTIONS_MAX:
         return INVAL
+    host.memory.check(subscriptions, 48 * count)
+    host.memory.check(events, 32 * count)  # both arrays have one entry for each subscription
     now = time.monotonic()
     ready: list[bytes] = []
     timers: list[tuple[float, int]] = []
@@ -185,9 +189,8 @@ def poll_oneoff(host: Host, subscriptions: int, events: int, count: int, out: in
                 seconds -= _now_ns(id_) / 1e9
             timers.append((now + min(max(seconds, 0.0), _FOREVER_S), userdata))
         elif tag in (1, 2):
-            known = host.files.is_stream(id_) or host.files.has(id_)
-            size = host.stdin_left() if id_ == 0 and host.files.is_stream(0) else 1
-            ready.append(_event(userdata, 0 if known else BADF, tag, size))
+            size = host.stdin_left() if host.files.stream(id_) == 0 else 1
+            ready.append(_event(userdata, 0 if host.files.has(id_) else BADF, tag, size))
         else:
             return INVAL
     if not ready and timers:

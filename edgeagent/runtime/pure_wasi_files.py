@@ -119,7 +119,8 @@ def fd_prestat_dir_name(host: Host, fd: int, out: int, count: int) -> int:
 
 
 def fd_filestat_get(host: Host, fd: int, out: int) -> int:
-    return _store_stat(host, out, None if host.files.is_stream(fd) else os.fstat(host.files.get(fd).fd))
+    opened = host.files.get(fd)
+    return _store_stat(host, out, None if opened.stream >= 0 else os.fstat(opened.fd))
 
 
 def _resize(host: Host, opened: Opened, size: int) -> int:
@@ -161,10 +162,10 @@ def _times(inode: os.stat_result, atime: int, mtime: int, flags: int) -> tuple[i
 
 
 def fd_filestat_set_times(host: Host, fd: int, atime: int, mtime: int, flags: int) -> int:
-    if host.files.is_stream(fd):
+    opened = host.files.get(fd)
+    if opened.stream >= 0:
         return NOTSUP
-    opened = host.files.get(fd).fd
-    os.utime(opened, ns=_times(os.fstat(opened), atime, mtime, flags))
+    os.utime(opened.fd, ns=_times(os.fstat(opened.fd), atime, mtime, flags))
     return 0
 
 
@@ -179,9 +180,9 @@ def fd_pwrite(host: Host, fd: int, vectors: int, count: int, offset: int, out: i
 
 
 def fd_seek(host: Host, fd: int, offset: int, whence: int, out: int) -> int:
-    opened = host.files.file(fd)
     if whence > 2:
         return INVAL
+    opened = host.files.file(fd)
     host.memory.pack("<Q", out, os.lseek(opened.fd, offset, whence))
     return 0
 
@@ -226,8 +227,8 @@ def path_create_directory(host: Host, fd: int, ptr: int, count: int) -> int:
 
 
 def path_filestat_get(host: Host, fd: int, lookup: int, ptr: int, count: int, out: int) -> int:
-    path = checked_path(host.memory.read(ptr, count))
     directory = host.files.directory(fd).fd
+    path = checked_path(host.memory.read(ptr, count))
     inode = open_beneath(directory, path, _O_PATH | (0 if lookup & _FOLLOW else os.O_NOFOLLOW))
     try:
         return _store_stat(host, out, os.fstat(inode))
@@ -238,6 +239,8 @@ def path_filestat_get(host: Host, fd: int, lookup: int, ptr: int, count: int, ou
 def path_filestat_set_times(
     host: Host, fd: int, lookup: int, ptr: int, count: int, atime: int, mtime: int, flags: int
 ) -> int:
+    if flags & 3 == 3 or flags & 12 == 12:
+        return INVAL
     with _parent(host, fd, ptr, count) as (directory, base):
         inode = os.stat(base, dir_fd=directory, follow_symlinks=False)
         os.utime(base, ns=_times(inode, atime, mtime, flags), dir_fd=directory, follow_symlinks=False)
@@ -259,6 +262,9 @@ def path_link(
 
 def path_readlink(host: Host, fd: int, ptr: int, count: int, out: int, room: int, used: int) -> int:
     with _parent(host, fd, ptr, count) as (directory, base):
+        host.memory.check(out, room)
+        if room == 0:
+            return INVAL
         target = os.readlink(base, dir_fd=directory)[:room]
     host.memory.write(out, target)
     host.memory.pack("<I", used, len(target))
@@ -338,8 +344,8 @@ def path_open(
     flags: int,
     out: int,
 ) -> int:
-    path = checked_path(host.memory.read(ptr, count))
     directory = host.files.directory(fd).fd
+    path = checked_path(host.memory.read(ptr, count))
     truncates = bool(oflags & _TRUNC)
     reads = bool(rights & _READ)
     writes = (truncates or bool(rights & _WRITE)) and not oflags & _DIRECTORY
@@ -365,7 +371,13 @@ def path_open(
         os.close(opened)
         raise
     number = host.files.add(
-        Opened(opened, stat.S_ISDIR(inode.st_mode), flags, can_read=reads or not writes, can_write=writes)
+        Opened(
+            fd=opened,
+            is_directory=stat.S_ISDIR(inode.st_mode),
+            flags=flags & 0xFFFF,
+            can_read=reads or not writes,
+            can_write=writes,
+        )
     )
     host.memory.pack("<I", out, number)
     return 0

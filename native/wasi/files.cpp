@@ -113,9 +113,9 @@ Files::Files() {
 }
 
 Files::~Files() {
-  for (std::size_t i = kRoot; i < table_.size(); ++i) {
-    if (table_[i].fd >= 0 && table_[i].fd != root_fd_) {
-      ::close(table_[i].fd);
+  for (const Descriptor &d : table_) { // from 0: a guest may renumber a file to where a stream was
+    if (d.fd >= 0 && d.fd != root_fd_) {
+      ::close(d.fd);
     }
   }
   if (root_fd_ >= 0) {
@@ -207,7 +207,7 @@ Errno Files::close(std::uint32_t fd) {
   }
   struct stat inode {};
   if (is_file && ::fstat(host, &inode) == 0 && inode.st_nlink == 0 && !is_open(inode)) {
-    quota_.give(static_cast<std::uint64_t>(inode.st_size) + Quota::kInodeBytes);
+    quota_.give(static_cast<std::uint64_t>(inode.st_size));
   }
   ::close(host);
   return Errno::Success;
@@ -281,10 +281,10 @@ Errno Files::grow(int fd, std::uint64_t end) {
 }
 
 void Files::forget(const struct stat &before, bool open) {
-  if (open || (before.st_nlink > 1 && !S_ISDIR(before.st_mode))) {
-    return;
+  quota_.give(Quota::kNameBytes);
+  if (S_ISREG(before.st_mode) && before.st_nlink <= 1 && !open) {
+    quota_.give(static_cast<std::uint64_t>(before.st_size));
   }
-  quota_.give((S_ISREG(before.st_mode) ? static_cast<std::uint64_t>(before.st_size) : 0) + Quota::kInodeBytes);
 }
 
 bool empty_directory(int directory) {

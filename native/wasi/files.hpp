@@ -32,11 +32,11 @@ struct Descriptor {
   std::vector<DirEntry> listing; // snapshot taken when a directory is read from its start
 };
 
-// What a scratch directory may hold. A file's length counts, sparse or not; each inode counts as 4 KiB, so that
-// empty files and directories are bounded too.
+// What a scratch directory may hold. A file's length counts, sparse or not; each name counts as 4 KiB, so that
+// empty files, links and directories are bounded too.
 class Quota {
 public:
-  static constexpr std::uint64_t kInodeBytes = 4096;
+  static constexpr std::uint64_t kNameBytes = 4096;
 
   void set_max(std::uint64_t bytes) { max_ = bytes; }
   bool take(std::uint64_t bytes) {
@@ -92,7 +92,8 @@ public:
   Quota &quota() { return quota_; }
   // Charges growth of a regular file to `end` bytes before it is written.
   Errno grow(int fd, std::uint64_t end);
-  // Gives back what an inode held, if nobody holds it any more.
+  // Gives back what a removed name held: itself, and the file's bytes when they are gone with it (those of a file
+  // that is still open are given back when it is closed). `before`: as it was while it had the name.
   void forget(const struct stat &before, bool is_open);
   bool is_open(const struct stat &inode) const;
 

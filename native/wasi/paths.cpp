@@ -54,12 +54,12 @@ Errno path_create_directory(WasiCall &c) {
   if (Errno error = parent_of(c, c.u32(0), c.u32(1), c.u32(2), parent); error != Errno::Success) {
     return error;
   }
-  if (!c.wasi.files().quota().take(Quota::kInodeBytes)) {
+  if (!c.wasi.files().quota().take(Quota::kNameBytes)) {
     return Errno::Nospc;
   }
   const Errno error = result(::mkdirat(parent.fd, parent.base.c_str(), 0700));
   if (error != Errno::Success) {
-    c.wasi.files().quota().give(Quota::kInodeBytes);
+    c.wasi.files().quota().give(Quota::kNameBytes);
   }
   return error;
 }
@@ -90,6 +90,11 @@ Errno path_filestat_set_times(WasiCall &c) {
   if (Errno error = parent_of(c, c.u32(0), c.u32(2), c.u32(3), parent); error != Errno::Success) {
     return error;
   }
+  // The kernel does not look at the path where both times are left as they are.
+  struct stat inode {};
+  if (::fstatat(parent.fd, parent.base.c_str(), &inode, AT_SYMLINK_NOFOLLOW) != 0) {
+    return from_host(errno);
+  }
   // Never through a final link: it could lead out of the scratch directory.
   return result(::utimensat(parent.fd, parent.base.c_str(), times, AT_SYMLINK_NOFOLLOW));
 }
@@ -103,7 +108,14 @@ Errno path_link(WasiCall &c) {
   if (Errno error = parent_of(c, c.u32(4), c.u32(5), c.u32(6), to); error != Errno::Success) {
     return error;
   }
-  return result(::linkat(from.fd, from.base.c_str(), to.fd, to.base.c_str(), 0));
+  if (!c.wasi.files().quota().take(Quota::kNameBytes)) {
+    return Errno::Nospc;
+  }
+  const Errno error = result(::linkat(from.fd, from.base.c_str(), to.fd, to.base.c_str(), 0));
+  if (error != Errno::Success) {
+    c.wasi.files().quota().give(Quota::kNameBytes);
+  }
+  return error;
 }
 
 Errno path_readlink(WasiCall &c) {
@@ -182,12 +194,12 @@ Errno path_symlink(WasiCall &c) {
   if (Errno error = parent_of(c, c.u32(2), c.u32(3), c.u32(4), parent); error != Errno::Success) {
     return error;
   }
-  if (!c.wasi.files().quota().take(Quota::kInodeBytes)) {
+  if (!c.wasi.files().quota().take(Quota::kNameBytes)) {
     return Errno::Nospc;
   }
   const Errno error = result(::symlinkat(target.c_str(), parent.fd, parent.base.c_str()));
   if (error != Errno::Success) {
-    c.wasi.files().quota().give(Quota::kInodeBytes);
+    c.wasi.files().quota().give(Quota::kNameBytes);
   }
   return error;
 }
@@ -220,14 +232,14 @@ int open_or_create(WasiCall &c, int directory, const std::string &path, int flag
   if (fd >= 0 || !creates || (!exclusive && error != Errno::Noent)) {
     return fd;
   }
-  if (!c.wasi.files().quota().take(Quota::kInodeBytes)) {
+  if (!c.wasi.files().quota().take(Quota::kNameBytes)) {
     error = Errno::Nospc;
     return -1;
   }
   error = Errno::Success;
   fd = Files::open_beneath(directory, path, flags | O_CREAT | O_EXCL, error);
   if (fd < 0) {
-    c.wasi.files().quota().give(Quota::kInodeBytes);
+    c.wasi.files().quota().give(Quota::kNameBytes);
   }
   return fd;
 }

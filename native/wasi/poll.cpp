@@ -69,6 +69,11 @@ Errno poll_oneoff(WasiCall &c) {
   if (n == 0 || n > kSubscriptionsMax) {
     return Errno::Inval;
   }
+  // Both arrays have one entry for each subscription.
+  if (c.memory.at(in, std::uint64_t{n} * kSubscriptionBytes) == nullptr ||
+      c.memory.at(c.u32(1), std::uint64_t{n} * kEventBytes) == nullptr) {
+    return Errno::Fault;
+  }
   Events events{c.memory, c.u32(1)};
   const std::int64_t now = now_ns();
   std::int64_t earliest = INT64_MAX;

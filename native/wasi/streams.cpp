@@ -1,6 +1,7 @@
 // Reading and writing: standard streams from and to the call, files from and to the scratch directory.
 #include "wasi.hpp"
 
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -30,17 +31,31 @@ std::optional<Piece> piece(const GuestMemory &memory, std::uint64_t vectors, std
   return data == nullptr ? std::nullopt : std::optional<Piece>(Piece{data, size});
 }
 
-// All pieces as host iovecs; Fault when one is outside the memory, Inval when there are too many.
-Errno gather(WasiCall &c, std::uint32_t vectors, std::uint32_t count, std::vector<iovec> &out, std::uint64_t &total) {
+// Fault when the array or one of its pieces is outside the memory, Inval when there are too many: nothing is read or
+// written before all are known to be good.
+Errno check(const GuestMemory &memory, std::uint64_t vectors, std::uint32_t count) {
   if (count > kVectorsMax) {
     return Errno::Inval;
+  }
+  if (memory.at(vectors, std::uint64_t{count} * 8) == nullptr) {
+    return Errno::Fault;
+  }
+  for (std::uint32_t i = 0; i < count; ++i) {
+    if (!piece(memory, vectors, i)) {
+      return Errno::Fault;
+    }
+  }
+  return Errno::Success;
+}
+
+// All pieces as host iovecs.
+Errno gather(WasiCall &c, std::uint32_t vectors, std::uint32_t count, std::vector<iovec> &out, std::uint64_t &total) {
+  if (Errno error = check(c.memory, vectors, count); error != Errno::Success) {
+    return error;
   }
   total = 0;
   for (std::uint32_t i = 0; i < count; ++i) {
     const std::optional<Piece> p = piece(c.memory, vectors, i);
-    if (!p) {
-      return Errno::Fault;
-    }
     out.push_back({p->data, p->size});
     total += p->size;
   }
@@ -50,14 +65,11 @@ Errno gather(WasiCall &c, std::uint32_t vectors, std::uint32_t count, std::vecto
 Errno read_stdin(WasiCall &c) {
   std::uint32_t total = 0;
   const std::uint32_t count = c.u32(2);
-  if (count > kVectorsMax) {
-    return Errno::Inval;
+  if (Errno error = check(c.memory, c.u32(1), count); error != Errno::Success) {
+    return error;
   }
   for (std::uint32_t i = 0; i < count; ++i) {
     const std::optional<Piece> p = piece(c.memory, c.u32(1), i);
-    if (!p) {
-      return Errno::Fault;
-    }
     total += static_cast<std::uint32_t>(c.wasi.read_stdin(p->data, p->size));
   }
   return c.memory.store(c.u32(3), total) ? Errno::Success : Errno::Fault;
@@ -66,14 +78,11 @@ Errno read_stdin(WasiCall &c) {
 Errno write_standard(WasiCall &c, Kind kind) {
   std::uint64_t total = 0;
   const std::uint32_t count = c.u32(2);
-  if (count > kVectorsMax) {
-    return Errno::Inval;
+  if (Errno error = check(c.memory, c.u32(1), count); error != Errno::Success) {
+    return error;
   }
   for (std::uint32_t i = 0; i < count; ++i) {
     const std::optional<Piece> p = piece(c.memory, c.u32(1), i);
-    if (!p) {
-      return Errno::Fault;
-    }
     if (kind == Kind::Stderr) {
       c.wasi.write_stderr(p->data, p->size);
     } else if (!c.wasi.write_stdout(p->data, p->size)) {
@@ -117,17 +126,19 @@ Errno write_file(WasiCall &c, const Descriptor &file, bool at_offset) {
   if (Errno error = gather(c, c.u32(1), c.u32(2), pieces, total); error != Errno::Success) {
     return error;
   }
-  const bool appends = (file.flags & kFdAppend) != 0 && !at_offset;
-  const off_t start = at_offset ? static_cast<off_t>(c.u64(3)) : ::lseek(file.fd, 0, appends ? SEEK_END : SEEK_CUR);
-  if (start < 0) {
+  const bool appends = (file.flags & kFdAppend) != 0; // wherever the guest says: Linux appends for pwrite too
+  const off_t wanted = at_offset ? static_cast<off_t>(c.u64(3)) : ::lseek(file.fd, 0, SEEK_CUR);
+  struct stat inode {};
+  if (wanted < 0 || ::fstat(file.fd, &inode) != 0) {
     return Errno::Inval;
   }
+  const off_t start = appends ? inode.st_size : wanted;
   if (Errno error = c.wasi.files().grow(file.fd, static_cast<std::uint64_t>(start) + total); error != Errno::Success) {
     return error;
   }
   const int n = static_cast<int>(pieces.size());
   if (at_offset) {
-    return store_count(c, 4, ::pwritev(file.fd, pieces.data(), n, start));
+    return store_count(c, 4, ::pwritev(file.fd, pieces.data(), n, wanted));
   }
   return store_count(c, 3, ::writev(file.fd, pieces.data(), n));
 }

@@ -31,15 +31,6 @@ def scratch(engine: Engine, compiled: Any, tmp_path: Path) -> Load:
     return load_guest
 
 
-@pytest.fixture
-def native_lacks(engine: Engine, request: pytest.FixtureRequest) -> None:
-    """Marks what the native engine does not do yet."""
-    if engine.accelerated:
-        request.applymarker(
-            pytest.mark.xfail(reason="native/wasi: quota and descriptor, see the issue", strict=True)
-        )
-
-
 def test_write_seek_read_stat(scratch: Load, tmp_path: Path) -> None:
     p = Program()
     p.open("note", create=True)
@@ -227,7 +218,7 @@ def test_every_way_to_grow_a_file_is_charged(scratch: Load) -> None:
         assert p.run(scratch()).errnos == (0, NOSPC), name
 
 
-def test_appending_at_an_offset_is_charged(scratch: Load, native_lacks: None) -> None:
+def test_appending_at_an_offset_is_charged(scratch: Load) -> None:
     p = Program()
     p.open("a", create=True, flags=APPEND)
     for _ in range(30):  # Linux appends, whatever pwrite says
@@ -238,7 +229,7 @@ def test_appending_at_an_offset_is_charged(scratch: Load, native_lacks: None) ->
     assert answers.u64(64 + 32) <= QUOTA
 
 
-def test_links_are_charged_as_names(scratch: Load, native_lacks: None) -> None:
+def test_links_are_charged_as_names(scratch: Load) -> None:
     p = Program()
     p.open("a", create=True)
     for i in range(30):
@@ -366,7 +357,7 @@ def test_no_descriptor_stays_open(scratch: Load, tmp_path: Path, what: str) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_where_a_stream_was_is_closed_too(scratch: Load, native_lacks: None) -> None:
+def test_a_file_where_a_stream_was_is_closed_too(scratch: Load) -> None:
     p = Program()
     p.open("a", create=True)
     p.call("fd_renumber", 4, 2)
