@@ -1,10 +1,11 @@
 #include "call.hpp"
 
+#include "hose/remap.hpp"
+#include "wasi/guest_memory.hpp"
 #include "wasi/wasi.hpp"
 #include "wasm_text.hpp"
 
 #include <linux/futex.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -24,22 +25,12 @@ constexpr std::int64_t kTablesMax = 16;
 constexpr std::uint64_t kFirstDeadlineTicks = 2;
 constexpr std::int64_t kInlineSliceNs = kNsPerMs;
 
-long minor_faults() {
-  rusage usage{};
-  getrusage(RUSAGE_THREAD, &usage);
-  return usage.ru_minflt;
-}
-
-bool inside(std::uint64_t start, std::uint64_t count, std::uint64_t size) {
-  return start <= size && count <= size - start; // in 64 bits: both come from 32-bit guest values
-}
-
 } // namespace
 
 Call::Call(std::shared_ptr<Function> function, Ticker &ticker, const std::uint8_t *body, std::size_t body_bytes,
-           std::int64_t caller_deadline_ns)
+           std::int64_t caller_deadline_ns, std::shared_ptr<HosePool> pool, const Crossovers &crossovers)
     : function_(std::move(function)), ticker_(ticker), body_(body), body_bytes_(body_bytes),
-      caller_deadline_ns_(caller_deadline_ns) {}
+      caller_deadline_ns_(caller_deadline_ns), pool_(std::move(pool)), crossovers_(crossovers) {}
 
 Call::~Call() { drop_store(); }
 
@@ -108,7 +99,7 @@ bool Call::prepare() {
     classify(nullptr, nullptr);
     return false;
   }
-  source_ = function_->acquire();
+  source_ = function_->acquire(spec().uses_hose || keeps_output_ || has_input());
   if (source_ == nullptr) {
     out_.fail(Failure::NoSlot, "every instance slot is in use");
     return false;
@@ -185,53 +176,53 @@ bool Call::find_exports() {
   }
   memory_ = item.of.memory;
   has_memory_ = true;
-  if (spec().abi == Abi::Command) {
-    return export_func("_start", entry_);
+  if (const std::uint64_t bulk = function_->bulk_bytes(); bulk > 0) {
+    expect_bulk(spec().data_end < bulk ? spec().data_end : 0, std::min(bulk, static_cast<std::uint64_t>(spec().memory_bytes)));
   }
-  return export_func("edge_alloc", alloc_) && export_func("edge_handle", entry_);
+  return export_func(spec().abi == Abi::Command ? "_start" : "edge_handle", entry_) &&
+         (!spec().has_alloc || export_func("edge_alloc", alloc_)) &&
+         (!spec().has_aligned_alloc || export_func("edge_alloc_aligned", aligned_alloc_));
+}
+
+bool Call::allocate(std::uint32_t bytes, std::uint32_t align, std::uint32_t &ptr) {
+  wasmtime_val_raw_t values[2]{};
+  values[0].i32 = static_cast<std::int32_t>(bytes);
+  values[1].i32 = static_cast<std::int32_t>(align);
+  wasm_trap_t *trap = nullptr;
+  wasmtime_error_t *error = wt.wasmtime_func_call_unchecked(context_, align > 0 ? &aligned_alloc_ : &alloc_, values,
+                                                            align > 0 ? 2 : 1, &trap);
+  if (trap != nullptr || error != nullptr) {
+    settle_failure(trap, error);
+    host_failed_ = true; // where a host function asked for it, the guest ends with this
+    return false;
+  }
+  ptr = static_cast<std::uint32_t>(values[0].i32);
+  return true;
 }
 
 bool Call::copy_body_in() {
+  if (hoses_ && hoses_->input() != nullptr) {
+    return hoses_->place_input(guest_ptr_);
+  }
   if (body_bytes_ > UINT32_MAX) {
     out_.fail(Failure::BadOutput, "the body does not fit a 32-bit memory");
     return false;
   }
-  wasmtime_val_raw_t value{};
-  value.i32 = static_cast<std::int32_t>(static_cast<std::uint32_t>(body_bytes_));
-  wasm_trap_t *trap = nullptr;
-  wasmtime_error_t *error = wt.wasmtime_func_call_unchecked(context_, &alloc_, &value, 1, &trap);
-  if (trap != nullptr || error != nullptr) {
-    settle_failure(trap, error);
+  if (!allocate(static_cast<std::uint32_t>(body_bytes_), 0, guest_ptr_)) {
     return false;
   }
-  guest_ptr_ = static_cast<std::uint32_t>(value.i32);
   const std::uint64_t size = wt.wasmtime_memory_data_size(context_, &memory_);
-  if (!inside(guest_ptr_, body_bytes_, size)) {
+  if (!GuestMemory(nullptr, size).holds(guest_ptr_, body_bytes_)) {
     out_.fail(Failure::BadOutput, "edge_alloc(" + std::to_string(body_bytes_) + ") returned " +
                                       std::to_string(guest_ptr_) + ", outside the memory of " + std::to_string(size) +
                                       " bytes");
     return false;
   }
   if (body_bytes_ > 0) {
+    expect_bulk(guest_ptr_, body_bytes_);
     std::memcpy(wt.wasmtime_memory_data(context_, &memory_) + guest_ptr_, body_, body_bytes_);
   }
   return true;
-}
-
-void Call::copy_output_out(std::uint64_t packed) {
-  const std::uint64_t start = packed >> 32U;
-  const std::uint64_t count = packed & 0xffffffffU;
-  const std::uint64_t size = wt.wasmtime_memory_data_size(context_, &memory_);
-  if (!inside(start, count, size)) {
-    out_.fail(Failure::BadOutput, "edge_handle returned " + std::to_string(count) + " bytes at " +
-                                      std::to_string(start) + ", outside the memory of " + std::to_string(size) +
-                                      " bytes");
-  } else if (count > spec().output_bytes) {
-    out_.fail(Failure::OutputTooLarge, "the output of " + std::to_string(count) + " bytes is over the limit of " +
-                                           std::to_string(spec().output_bytes));
-  } else {
-    out_.output.append(wt.wasmtime_memory_data(context_, &memory_) + start, count);
-  }
 }
 
 void Call::run() {
@@ -271,7 +262,7 @@ void Call::run_bytes() {
     settle_failure(trap, error);
     return;
   }
-  copy_output_out(static_cast<std::uint64_t>(values[0].i64));
+  settle_output(static_cast<std::uint64_t>(values[0].i64));
 }
 
 void Call::run_command() {
@@ -280,19 +271,6 @@ void Call::run_command() {
   wasmtime_error_t *error = wt.wasmtime_func_call_unchecked(context_, &entry_, &none, 1, &trap);
   if (trap != nullptr || error != nullptr) {
     settle_failure(trap, error);
-  }
-}
-
-// Exit is how a command ends; for a bytes function it is a failure, with whatever code: there is no output then.
-void Call::settle_failure(wasm_trap_t *trap, wasmtime_error_t *error) {
-  if (wasi_ == nullptr || !wasi_->exited() || stop_ != Stop::None || host_failed_) {
-    classify(trap, error);
-    return;
-  }
-  drop_failure(trap, error);
-  out_.exit_code = wasi_->exit_code();
-  if (out_.exit_code != 0 || spec().abi == Abi::Bytes) {
-    out_.fail(Failure::Exit, "exit code " + std::to_string(out_.exit_code));
   }
 }
 
@@ -349,78 +327,36 @@ void Call::after_fiber() {
   if (trap != nullptr || error != nullptr) {
     settle_failure(trap, error);
   } else if (spec().abi == Abi::Bytes) {
-    copy_output_out(static_cast<std::uint64_t>(fiber_result_.of.i64));
+    settle_output(static_cast<std::uint64_t>(fiber_result_.of.i64));
   }
 }
 
-void Call::classify(wasm_trap_t *trap, wasmtime_error_t *error) {
-  if (stop_ == Stop::Overrun) {
-    drop_failure(trap, error);
-    return;
-  }
-  if (host_failed_) {
-    const Failure kind = out_.failure;
-    std::string text = std::move(out_.message);
-    describe_failure(out_, trap, error);
-    out_.fail(kind, std::move(text));
-    return;
-  }
-  describe_failure(out_, trap, error);
-  if (stop_ == Stop::Deadline) {
-    const bool callers = caller_deadline_ns_ < started_ns_ + spec().wall_ns;
-    out_.fail(Failure::Deadline, callers ? std::string("the caller's deadline passed")
-                                         : "the wall limit of " + std::to_string(spec().wall_ns / kNsPerMs) +
-                                               " ms passed");
-  } else if (stop_ == Stop::Cancelled) {
-    out_.fail(Failure::Cancelled, "the call was cancelled");
-  } else if (out_.trap_code == kTrapStackOverflow) {
-    out_.failure = Failure::StackOverflow;
-  } else if (out_.trap_code == kTrapOutOfFuel) {
-    out_.failure = Failure::OutOfFuel;
-  } else {
-    out_.failure = Failure::Trap;
+void Call::expect_bulk(std::uint64_t start, std::uint64_t bytes) {
+  if (bytes >= crossovers_.huge_bytes_min) {
+    advise_huge(guest_base() + start, bytes);
   }
 }
 
-void Call::drop_store() {
-  if (future_ != nullptr) {
-    wt.wasmtime_call_future_delete(future_);
-    future_ = nullptr;
-    drop_failure(fiber_trap_, fiber_error_);
-    fiber_trap_ = nullptr;
-    fiber_error_ = nullptr;
+CallHoses &Call::hoses() {
+  if (!hoses_) {
+    hoses_ = std::make_unique<CallHoses>(*this, pool_, crossovers_);
   }
-  if (store_ != nullptr) {
-    wt.wasmtime_store_delete(store_);
-    store_ = nullptr;
-    has_memory_ = false;
-  }
-  if (source_ != nullptr) {
-    source_->pool->release();
-    source_ = nullptr;
-  }
+  return *hoses_;
 }
 
-void Call::finish() {
-  if (wasi_) {
-    wasi_->take_results(out_);
+bool Call::use_input(std::shared_ptr<Payload> input, bool may_move) {
+  if (!hoses().use_input(std::move(input), may_move)) {
+    return false;
   }
-  if (out_.failure != Failure::None) {
-    out_.output = Buffer();
-  }
-  drop_store();
-  wasi_.reset();
-  out_.duration_ns = used_ns_ > 0 ? used_ns_ : now_ns() - started_ns_;
-  if (faults_before_ >= 0) {
-    function_->faulted(minor_faults() - faults_before_);
-  }
-  if (out_.failure == Failure::None || out_.failure == Failure::Exit) {
-    function_->record(body_bytes_, out_.duration_ns, out_.is_inline);
-  }
+  // A command reads its input where it lies: one copy, into its own buffer.
+  body_ = hoses_->input()->data();
+  body_bytes_ = hoses_->input()->size();
+  return true;
 }
 
 void Call::reset_for_worker() {
   drop_store();
+  hoses_.reset(); // a call with an input from another never runs inline
   wasi_.reset();
   out_ = Outcome();
   stop_ = Stop::None;

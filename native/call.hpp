@@ -17,6 +17,7 @@
 
 #include "clock.hpp"
 #include "function.hpp"
+#include "hose/call_hoses.hpp"
 #include "outcome.hpp"
 #include "ticker.hpp"
 #include "wasmtime_api.hpp"
@@ -38,7 +39,7 @@ enum class Stop : std::uint8_t { None, Deadline, Cancelled, Overrun };
 class Call {
 public:
   Call(std::shared_ptr<Function> function, Ticker &ticker, const std::uint8_t *body, std::size_t body_bytes,
-       std::int64_t caller_deadline_ns);
+       std::int64_t caller_deadline_ns, std::shared_ptr<HosePool> pool, const Crossovers &crossovers);
   Call(const Call &) = delete;
   Call &operator=(const Call &) = delete;
   ~Call();
@@ -47,6 +48,12 @@ public:
     args_ = std::move(args);
     has_args_ = true;
   }
+
+  // The output of another call instead of a body; false when it was taken already. Worker phase only.
+  bool use_input(std::shared_ptr<Payload> input, bool may_move);
+  bool has_input() const { return hoses_ && hoses_->input() != nullptr; }
+  // The output stays where it is and is asked for with take_payload().
+  void keep_output() { keeps_output_ = true; }
 
   // Runs to the end on this thread.
   void run();
@@ -71,6 +78,23 @@ public:
   // The exported memory once the instance exists, else null (a start function is running).
   const wasmtime_memory_t *memory() const { return has_memory_ ? &memory_ : nullptr; }
   std::int64_t deadline_ns() const { return deadline_ns_; }
+  std::uint8_t *guest_base() const { return wt.wasmtime_memory_data(context_, &memory_); }
+  std::uint64_t guest_bytes() const { return wt.wasmtime_memory_data_size(context_, &memory_); }
+  // edge_alloc, or with `align` > 0 edge_alloc_aligned; false: the guest failed, and the call with it.
+  bool allocate(std::uint32_t bytes, std::uint32_t align, std::uint32_t &ptr);
+  CallHoses &hoses();
+  // Bytes of this range are about to be written: 2 MiB pages are asked for where that pays.
+  void expect_bulk(std::uint64_t start, std::uint64_t bytes);
+  bool may_give(std::uint64_t start, std::uint64_t bytes) const {
+    return hoses_ ? hoses_->may_give(start, bytes)
+                  : start >= spec().data_end && start + bytes <= guest_bytes();
+  }
+  bool host_failed() const { return host_failed_; }
+  // Of a call that kept its output and succeeded; `self` is this call. Once.
+  std::shared_ptr<Payload> take_payload(const std::shared_ptr<Call> &self);
+  bool keeps_output() const { return keeps_output_; }
+  // Of a call that did not keep its output but wrote it into a hose; else empty.
+  HoseRange take_range() { return std::move(kept_range_); }
 
   // A host function that ends the guest says why here and returns a trap.
   void fail_from_host(Failure kind, std::string text);
@@ -84,12 +108,13 @@ public:
 private:
   static wasmtime_error_t *on_epoch(wasmtime_context_t *context, void *env, std::uint64_t *delta, std::uint8_t *kind);
 
+  static long minor_faults();
   bool prepare();
   bool instantiate();
   bool find_exports();
   bool initialize();
   bool copy_body_in();
-  void copy_output_out(std::uint64_t packed);
+  void settle_output(std::uint64_t packed);
   void run_bytes();
   void run_command();
   void start_fiber();
@@ -124,6 +149,7 @@ private:
   wasmtime_instance_t instance_{};
   wasmtime_memory_t memory_{};
   wasmtime_func_t alloc_{};
+  wasmtime_func_t aligned_alloc_{};
   wasmtime_func_t entry_{};
   std::uint32_t guest_ptr_ = 0;
 
@@ -136,6 +162,14 @@ private:
 
   std::unique_ptr<Wasi> wasi_;
   Outcome out_;
+
+  std::shared_ptr<HosePool> pool_;
+  const Crossovers &crossovers_;
+  std::unique_ptr<CallHoses> hoses_;
+  bool keeps_output_ = false;
+  std::uint64_t kept_start_ = 0; // of an output that lies in the guest's memory
+  std::uint64_t kept_bytes_ = 0;
+  HoseRange kept_range_; // of one that lies in a hose
 };
 
 } // namespace edgeagent

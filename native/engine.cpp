@@ -1,6 +1,7 @@
 #include "engine.hpp"
 
 #include "host_functions.hpp"
+#include "hose/guest_calls.hpp"
 #include "wasi/wasi.hpp"
 #include "wasm_text.hpp"
 
@@ -17,7 +18,14 @@
 
 namespace edgeagent {
 
-Engine::Engine(int workers) {
+namespace {
+
+// Until the configuration says otherwise.
+constexpr std::size_t kHoseBytesMax = 1 << 30;
+
+} // namespace
+
+Engine::Engine(int workers) : hoses_(std::make_shared<HosePool>(kHoseBytesMax)) {
   event_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (event_fd_ < 0) {
     throw std::runtime_error("cannot make an eventfd");
@@ -64,6 +72,7 @@ std::size_t Engine::add_pool(wasm_engine_t *engine, int slots, bool is_large) {
   pools_.push_back(std::move(pool)); // owned from here, also when a definition below throws
   define_edge_log(pools_.back()->linker);
   define_wasi(pools_.back()->linker);
+  define_edge_hose(pools_.back()->linker);
   if (!ticker_.add_engine(pools_.back()->engine)) {
     throw std::runtime_error("too many engines");
   }
@@ -88,7 +97,7 @@ std::shared_ptr<Function> Engine::load(FunctionSpec spec, const std::string &cod
 std::shared_ptr<Call> Engine::make_call(std::shared_ptr<Function> function, const std::uint8_t *body,
                                         std::size_t body_bytes, std::int64_t wall_ns) {
   const std::int64_t deadline = wall_ns > 0 ? now_ns() + wall_ns : INT64_MAX;
-  auto call = std::make_shared<Call>(std::move(function), ticker_, body, body_bytes, deadline);
+  auto call = std::make_shared<Call>(std::move(function), ticker_, body, body_bytes, deadline, hoses_, crossovers_);
   call->id = next_id_.fetch_add(1, std::memory_order_relaxed);
   return call;
 }
@@ -105,7 +114,7 @@ void Engine::run(const std::shared_ptr<Call> &call) {
 }
 
 bool Engine::start(const std::shared_ptr<Call> &call, bool may_inline) {
-  if (may_inline && call->function()->may_run_inline(call->body_bytes())) {
+  if (may_inline && !call->has_input() && call->function()->may_run_inline(call->body_bytes())) {
     if (call->run_inline()) {
       counters_.inline_calls.fetch_add(1, std::memory_order_relaxed);
       return true;
@@ -135,6 +144,17 @@ void Engine::submit(const std::shared_ptr<Call> &call) {
   }
 }
 
+void Engine::discard(std::shared_ptr<Payload> payload) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (joined_) {
+      return; // dropped here
+    }
+    discarded_.push_back(std::move(payload));
+  }
+  wake_.notify_one();
+}
+
 void Engine::cancel(std::uint64_t id) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto found = in_flight_.find(id);
@@ -149,14 +169,22 @@ void Engine::worker() {
   setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kWorkerNice);
   for (;;) {
     std::shared_ptr<Call> call;
+    std::vector<std::shared_ptr<Payload>> discarded;
     {
       std::unique_lock<std::mutex> lock(mutex_);
-      wake_.wait(lock, [this] { return !queue_.empty() || stopped(); });
-      if (queue_.empty()) {
+      wake_.wait(lock, [this] { return !queue_.empty() || !discarded_.empty() || stopped(); });
+      discarded.swap(discarded_);
+      if (queue_.empty() && discarded.empty()) {
         return;
       }
-      call = std::move(queue_.front());
-      queue_.pop_front();
+      if (!queue_.empty()) {
+        call = std::move(queue_.front());
+        queue_.pop_front();
+      }
+    }
+    discarded.clear(); // before the call: it may need the slots
+    if (!call) {
+      continue;
     }
     counters_.workers_busy.fetch_add(1, std::memory_order_relaxed);
     counters_.worker_calls.fetch_add(1, std::memory_order_relaxed);
@@ -214,6 +242,7 @@ void Engine::stop() {
     pthread_join(thread, nullptr);
   }
   ticker_.stop();
+  discarded_.clear();
 }
 
 int Engine::live_instances() const {

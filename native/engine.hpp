@@ -43,6 +43,10 @@ public:
 
   std::shared_ptr<Call> make_call(std::shared_ptr<Function> function, const std::uint8_t *body, std::size_t body_bytes,
                                   std::int64_t wall_ns);
+  const std::shared_ptr<HosePool> &hoses() const { return hoses_; }
+  Crossovers &crossovers() { return crossovers_; }
+  // Lets go of a payload on a worker: dropping large memory takes milliseconds.
+  void discard(std::shared_ptr<Payload> payload);
   // Synchronous, on this thread; on a worker when the function's stack is larger than a caller may have.
   void run(const std::shared_ptr<Call> &call);
   // Event loop's thread. True: finished. False: a worker has it, its id comes back through take_done.
@@ -71,6 +75,8 @@ private:
   void start_workers(int count);
 
   Ticker ticker_;
+  std::shared_ptr<HosePool> hoses_;
+  Crossovers crossovers_; // set before the first call
   std::vector<std::unique_ptr<Pool>> pools_;
   std::vector<pthread_t> workers_;
   std::atomic<bool> stopping_{false};
@@ -82,6 +88,7 @@ private:
   std::mutex mutex_; // guards queue_ and in_flight_
   std::condition_variable wake_;
   std::deque<std::shared_ptr<Call>> queue_;
+  std::vector<std::shared_ptr<Payload>> discarded_;
   std::unordered_map<std::uint64_t, std::shared_ptr<Call>> in_flight_;
 
   std::mutex done_mutex_;

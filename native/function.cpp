@@ -25,8 +25,8 @@ std::string Function::add_source(Pool &pool, const std::string &path) {
   return "";
 }
 
-const Source *Function::acquire() {
-  const bool large = prefers_large_.load(std::memory_order_relaxed);
+const Source *Function::acquire(bool pages_move) {
+  const bool large = !pages_move && prefers_large_.load(std::memory_order_relaxed);
   for (const Source &source : sources_) {
     if (source.pool->is_large == large && source.pool->acquire()) {
       return &source;

@@ -23,6 +23,7 @@ struct Pool {
   int slots = 0;
   bool is_large = false;
   std::atomic<int> live{0};
+  std::atomic<int> kept{0}; // instances that only wait for their output to be taken
 
   // A full pool is an error inside wasmtime: take a permit first.
   bool acquire() {
@@ -34,6 +35,18 @@ struct Pool {
     return true;
   }
   void release() { live.fetch_sub(1, std::memory_order_acq_rel); }
+  // At most half of the slots may wait: outputs that nobody takes must not stop the calls that would take them.
+  bool keep() {
+    if (kept.fetch_add(1, std::memory_order_acq_rel) < (slots > 0 ? slots / 2 : kKeptOnDemandMax)) {
+      return true;
+    }
+    unkeep();
+    return false;
+  }
+  void unkeep() { kept.fetch_sub(1, std::memory_order_acq_rel); }
+
+private:
+  static constexpr int kKeptOnDemandMax = 64;
 };
 
 struct FunctionSpec {
@@ -52,6 +65,11 @@ struct FunctionSpec {
   bool has_start = false; // instantiation runs guest code: never inline
   bool needs_wasi = false;     // a bytes function that was linked with a WASI library
   bool has_initialize = false; // exports _initialize
+  bool uses_hose = false;         // imports edge_hose
+  bool has_alloc = false;         // exports edge_alloc
+  bool has_aligned_alloc = false; // exports edge_alloc_aligned
+  // Where plain memory begins: below lie the data segments, whose pages must never change owner.
+  std::uint64_t data_end = UINT64_MAX;
 };
 
 // Recent run times of one input-size class. A class runs inline when at least 32 runs are known, at most one of the
@@ -124,11 +142,12 @@ public:
   std::string add_source(Pool &pool, const std::string &path);
   bool has_source() const { return !sources_.empty(); }
 
-  // Takes a permit from the preferred pool, else from any other; nullptr when all are full.
-  const Source *acquire();
+  // Takes a permit from the preferred pool, else from any other; nullptr when all are full. `pages_move`: memory that is
+  // kept resident would only have to be unmapped.
+  const Source *acquire(bool pages_move);
 
   bool may_run_inline(std::size_t body_bytes) const {
-    return body_bytes <= kInlineBodyMax && !spec_.may_block && !spec_.has_start && spec_.fuel == 0 &&
+    return body_bytes <= kInlineBodyMax && !spec_.may_block && !spec_.uses_hose && !spec_.has_start && spec_.fuel == 0 &&
            spec_.scratch_dir.empty() && classes_[class_of(body_bytes)].is_short();
   }
   void record(std::size_t body_bytes, std::int64_t duration_ns, bool is_inline) {
@@ -151,6 +170,10 @@ public:
     }
   }
 
+  // How far the memory of an earlier call reached that gave back much: the next one is offered 2 MiB pages up to there.
+  std::uint64_t bulk_bytes() const { return bulk_bytes_.load(std::memory_order_relaxed); }
+  void was_bulk(std::uint64_t memory_bytes) { bulk_bytes_.store(memory_bytes, std::memory_order_relaxed); }
+
 private:
   static constexpr long kFaultsMax = 64;
   static constexpr std::size_t kClasses = 66;
@@ -161,6 +184,7 @@ private:
   std::vector<Source> sources_; // small, large, on demand: those that took the module
   std::atomic<bool> prefers_large_{false};
   std::atomic<std::uint32_t> looks_{0};
+  std::atomic<std::uint64_t> bulk_bytes_{0};
   std::array<History, kClasses> classes_{};
 };
 

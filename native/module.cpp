@@ -3,11 +3,15 @@
 // GIL: released while a guest runs, also inline. A call's body is kept alive by a Py_buffer that is released under the
 // GIL, in BodyOwner's destructor or when the outcome is taken.
 #include "engine.hpp"
+#include "hose/remap.hpp"
 
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <fcntl.h>
+
 #include <memory>
+#include <shared_mutex>
 #include <string>
 #include <utility>
 
@@ -47,10 +51,97 @@ py::object &error_factory() {
   return *factory;
 }
 
+// A part of a hose that Python reads in place.
+struct HoseView {
+  HoseRange range;
+};
+
+py::object view_of(HoseRange range) {
+  return py::memoryview(py::cast(std::make_unique<HoseView>(HoseView{std::move(range)})));
+}
+
+// A hose that the host fills itself: what arrives from another host.
+class PyLease {
+public:
+  explicit PyLease(Lease hose, std::uint64_t bytes) : hose_(std::move(hose)), bytes_(bytes) {}
+
+  std::uint8_t *data() const { return hose_->data(); }
+  std::uint64_t size() const { return bytes_; }
+  const Lease &hose() const { return hose_; }
+
+private:
+  Lease hose_;
+  std::uint64_t bytes_;
+};
+
+// One function's output, for the next: opaque to Python.
+class PyPayload {
+public:
+  PyPayload(std::shared_ptr<Engine> engine, std::shared_ptr<Payload> payload)
+      : engine_(std::move(engine)), payload_(std::move(payload)) {}
+  PyPayload(const PyPayload &) = delete;
+  PyPayload &operator=(const PyPayload &) = delete;
+  ~PyPayload() { close(); }
+
+  std::shared_ptr<Payload> get() const {
+    if (!payload_) {
+      throw py::value_error("the payload is closed");
+    }
+    return payload_;
+  }
+  std::uint64_t size() const { return payload_ ? payload_->size() : 0; }
+  std::string kind() const { return payload_ ? payload_->kind() : ""; }
+  bool share() {
+    const std::shared_ptr<Payload> payload = get();
+    const py::gil_scoped_release nogil;
+    return payload->share(*engine_->hoses());
+  }
+  py::object read() {
+    const std::shared_ptr<Payload> payload = get();
+    const std::shared_lock<std::shared_mutex> reading(payload->lock());
+    if (payload->is_taken()) {
+      throw py::value_error("the payload was taken by a function");
+    }
+    if (payload->range() != nullptr) {
+      return view_of(*payload->range());
+    }
+    return py::bytes(reinterpret_cast<const char *>(payload->data()), payload->size());
+  }
+  // (descriptor, offset, bytes) of a memfd that nobody can change any more; the descriptor is the caller's to close.
+  py::tuple export_fd() {
+    const std::shared_ptr<Payload> payload = get();
+    HoseRange range;
+    {
+      const py::gil_scoped_release nogil;
+      if (payload->share(*engine_->hoses()) && payload->range()->hose->seal()) {
+        range = *payload->range();
+      }
+    }
+    const int fd = range.hose ? ::fcntl(range.hose->fd(), F_DUPFD_CLOEXEC, 3) : -1;
+    if (fd < 0) {
+      throw std::runtime_error("the payload cannot be sealed for another process");
+    }
+    return py::make_tuple(fd, range.offset, range.bytes);
+  }
+  void close() {
+    if (payload_) {
+      engine_->discard(std::move(payload_));
+      payload_.reset();
+    }
+  }
+
+private:
+  std::shared_ptr<Engine> engine_;
+  std::shared_ptr<Payload> payload_;
+};
+
 class PyOutcome {
 public:
-  explicit PyOutcome(Outcome outcome) : outcome_(std::move(outcome)) {
-    if (outcome_.output.size() <= kBytesMax) {
+  PyOutcome(Outcome outcome, HoseRange range, py::object payload)
+      : outcome_(std::move(outcome)), payload_(std::move(payload)) {
+    if (range.hose) {
+      output_ = view_of(std::move(range));
+    } else if (outcome_.output.size() <= kBytesMax) {
       output_ = py::bytes(reinterpret_cast<const char *>(outcome_.output.data()), outcome_.output.size());
     } else {
       auto view = std::make_unique<OutputView>(OutputView{std::move(outcome_.output)});
@@ -59,6 +150,12 @@ public:
   }
 
   const py::object &output() const { return output_; }
+  const py::object &payload() const { return payload_; }
+  // (tier, bytes copied, bytes mapped, hand-over in ns) of the input
+  py::tuple hose() const {
+    const HoseReport &report = outcome_.hose;
+    return py::make_tuple(static_cast<int>(report.tier), report.copied, report.mapped, report.handover_ns);
+  }
   std::int64_t duration_us() const { return outcome_.duration_ns / kNsPerUs; }
   std::uint32_t exit_code() const { return outcome_.exit_code; }
   bool is_inline() const { return outcome_.is_inline; }
@@ -93,14 +190,22 @@ private:
 
   Outcome outcome_;
   py::object output_;
+  py::object payload_;
 };
 
 BodyOwner *owner_of(const Call &call) { return static_cast<BodyOwner *>(call.owner); }
 
-py::object take_outcome(Call &call) {
-  delete owner_of(call);
-  call.owner = nullptr;
-  return py::cast(std::make_unique<PyOutcome>(std::move(call.out())));
+py::object take_outcome(const std::shared_ptr<Engine> &engine, const std::shared_ptr<Call> &call) {
+  delete owner_of(*call);
+  call->owner = nullptr;
+  py::object payload = py::none();
+  if (call->keeps_output()) {
+    if (std::shared_ptr<Payload> kept = call->take_payload(call)) {
+      payload = py::cast(std::make_unique<PyPayload>(engine, std::move(kept)));
+    }
+  }
+  HoseRange range = call->take_range();
+  return py::cast(std::make_unique<PyOutcome>(std::move(call->out()), std::move(range), std::move(payload)));
 }
 
 class PyFunction {
@@ -108,38 +213,50 @@ public:
   PyFunction(std::shared_ptr<Engine> engine, std::shared_ptr<Function> function)
       : engine_(std::move(engine)), function_(std::move(function)) {}
 
-  py::object call(const py::object &body, const py::object &args, double wall_ms) {
-    const std::shared_ptr<Call> call = make(body, args, wall_ms);
+  py::object call(const py::object &body, const py::object &args, double wall_ms, bool keep, bool move) {
+    const std::shared_ptr<Call> call = make(body, args, wall_ms, keep, move);
     {
       const py::gil_scoped_release nogil;
       engine_->run(call);
     }
-    return take_outcome(*call);
+    return take_outcome(engine_, call);
   }
 
   // An outcome, or the id (int) of a call that a worker has.
-  py::object start(const py::object &body, const py::object &args, double wall_ms, bool may_inline) {
-    const std::shared_ptr<Call> call = make(body, args, wall_ms);
+  py::object start(const py::object &body, const py::object &args, double wall_ms, bool may_inline, bool keep,
+                   bool move) {
+    const std::shared_ptr<Call> call = make(body, args, wall_ms, keep, move);
     bool done = false;
     {
       const py::gil_scoped_release nogil;
       done = engine_->start(call, may_inline);
     }
-    return done ? take_outcome(*call) : py::int_(call->id);
+    return done ? take_outcome(engine_, call) : py::int_(call->id);
   }
 
 private:
-  std::shared_ptr<Call> make(const py::object &body, const py::object &args, double wall_ms) {
+  std::shared_ptr<Call> make(const py::object &body, const py::object &args, double wall_ms, bool keep, bool move) {
     if (engine_->stopped()) {
       throw std::runtime_error("the engine is closed");
     }
-    auto owner = std::make_unique<BodyOwner>(body.ptr());
     const auto wall_ns = static_cast<std::int64_t>(wall_ms * static_cast<double>(kNsPerMs));
-    std::shared_ptr<Call> call = engine_->make_call(function_, owner->data(), owner->size(), wall_ns);
+    std::shared_ptr<Call> call;
+    if (py::isinstance<PyPayload>(body)) {
+      call = engine_->make_call(function_, nullptr, 0, wall_ns);
+      if (!call->use_input(body.cast<PyPayload &>().get(), move)) {
+        throw py::value_error("the payload was taken by a function");
+      }
+    } else {
+      auto owner = std::make_unique<BodyOwner>(body.ptr());
+      call = engine_->make_call(function_, owner->data(), owner->size(), wall_ns);
+      call->owner = owner.release();
+    }
+    if (keep) {
+      call->keep_output();
+    }
     if (!args.is_none()) {
       call->use_args(args.cast<std::vector<std::string>>());
     }
-    call->owner = owner.release();
     return call;
   }
 
@@ -165,7 +282,7 @@ public:
   py::list take_done() {
     py::list done;
     for (const std::shared_ptr<Call> &call : engine_->take_done()) {
-      done.append(py::make_tuple(call->id, take_outcome(*call)));
+      done.append(py::make_tuple(call->id, take_outcome(engine_, call)));
     }
     return done;
   }
@@ -174,6 +291,58 @@ public:
     engine_->stop();
   }
   void cancel(std::uint64_t id) { engine_->cancel(id); }
+  void set_hoses(const py::dict &d) {
+    Crossovers &at = engine_->crossovers();
+    at.flip_bytes_min = d["flip_bytes_min"].cast<std::uint64_t>();
+    at.exchange_bytes_min = d["exchange_bytes_min"].cast<std::uint64_t>();
+    at.window_bytes_min = d["window_bytes_min"].cast<std::uint64_t>();
+    at.share_bytes_min = d["share_bytes_min"].cast<std::uint64_t>();
+    at.loan_bytes_min = d["loan_bytes_min"].cast<std::uint64_t>();
+    at.huge_bytes_min = d["huge_bytes_min"].cast<std::uint64_t>();
+    engine_->hoses()->set_limits(d["pool_bytes_max"].cast<std::size_t>(),
+                                  std::chrono::milliseconds(d["idle_ms"].cast<std::int64_t>()));
+  }
+  // None when the pool is at its bound.
+  py::object lease(std::uint64_t bytes) {
+    Lease hose;
+    {
+      const py::gil_scoped_release nogil;
+      hose = engine_->hoses()->acquire(bytes);
+    }
+    if (!hose) {
+      return py::none();
+    }
+    hose->dirty_bytes = bytes;
+    return py::cast(std::make_unique<PyLease>(std::move(hose), bytes));
+  }
+  // The first `bytes` of a filled lease; nobody may write to it any more.
+  std::unique_ptr<PyPayload> publish(const PyLease &lease, std::uint64_t bytes) {
+    if (bytes > lease.size()) {
+      throw py::value_error("more bytes than were leased");
+    }
+    return std::make_unique<PyPayload>(
+        engine_, std::make_shared<Payload>(HoseRange{lease.hose(), 0, bytes}, Attachments()));
+  }
+  // A message of another process; raises ValueError where its memfd is not what it must be.
+  std::unique_ptr<PyPayload> adopt(int fd, std::uint64_t offset, std::uint64_t bytes) {
+    std::string why;
+    std::unique_ptr<Hose> hose = Hose::adopt(fd, offset, bytes, why);
+    if (!hose) {
+      throw py::value_error(why);
+    }
+    return std::make_unique<PyPayload>(
+        engine_, std::make_shared<Payload>(HoseRange{Lease(std::move(hose)), offset, bytes}, Attachments()));
+  }
+  // bytes, idle bytes, hoses, of 2 MiB pages, made, refused, scrubbed in line
+  py::tuple hose_stats() {
+    const HosePoolStats s = engine_->hoses()->stats();
+    return py::make_tuple(s.bytes, s.idle_bytes, s.hoses, s.huge, s.made, s.refused, s.scrubbed_in_line);
+  }
+  void trim_hoses() { engine_->hoses()->trim(); }
+  void settle_hoses() {
+    const py::gil_scoped_release nogil;
+    engine_->hoses()->settle();
+  }
   int event_fd() const { return engine_->event_fd(); }
   py::tuple stats() {
     const EngineCounters &c = engine_->counters();
@@ -202,6 +371,10 @@ FunctionSpec make_spec(const py::dict &d) {
   spec.has_start = d["has_start"].cast<bool>();
   spec.needs_wasi = d["needs_wasi"].cast<bool>();
   spec.has_initialize = d["has_initialize"].cast<bool>();
+  spec.uses_hose = d["uses_hose"].cast<bool>();
+  spec.has_alloc = d["has_alloc"].cast<bool>();
+  spec.has_aligned_alloc = d["has_aligned_alloc"].cast<bool>();
+  spec.data_end = d["data_end"].cast<std::uint64_t>();
   return spec;
 }
 
@@ -218,6 +391,24 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     return py::buffer_info(view.bytes.data(), 1, py::format_descriptor<std::uint8_t>::format(), 1,
                            {static_cast<py::ssize_t>(view.bytes.size())}, {1}, true);
   });
+  py::class_<HoseView>(m, "HoseView", py::buffer_protocol()).def_buffer([](HoseView &view) {
+    // Read-only: other holders of the hose see the same bytes.
+    return py::buffer_info(const_cast<std::uint8_t *>(view.range.data()), 1,
+                           py::format_descriptor<std::uint8_t>::format(), 1,
+                           {static_cast<py::ssize_t>(view.range.bytes)}, {1}, true);
+  });
+  py::class_<PyPayload>(m, "Payload")
+      .def_property_readonly("size", &PyPayload::size)
+      .def_property_readonly("kind", &PyPayload::kind)
+      .def("share", &PyPayload::share)
+      .def("read", &PyPayload::read)
+      .def("export", &PyPayload::export_fd)
+      .def("close", &PyPayload::close);
+  py::class_<PyLease>(m, "Lease", py::buffer_protocol()).def_buffer([](PyLease &lease) {
+    return py::buffer_info(lease.data(), 1, py::format_descriptor<std::uint8_t>::format(), 1,
+                           {static_cast<py::ssize_t>(lease.size())}, {1}, false);
+  });
+  m.def("break_for_tests", &break_for_tests);
   py::class_<PyOutcome>(m, "Outcome")
       .def_property_readonly("output", &PyOutcome::output)
       .def_property_readonly("duration_us", &PyOutcome::duration_us)
@@ -226,10 +417,14 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       .def_property_readonly("log", &PyOutcome::log)
       .def_property_readonly("inline", &PyOutcome::is_inline)
       .def_property_readonly("ok", &PyOutcome::ok)
+      .def_property_readonly("payload", &PyOutcome::payload)
+      .def_property_readonly("hose", &PyOutcome::hose)
       .def_property_readonly("error", &PyOutcome::error);
   py::class_<PyFunction>(m, "Function")
-      .def("call", &PyFunction::call, py::arg("body"), py::arg("args") = py::none(), py::arg("wall_ms") = 0.0)
-      .def("start", &PyFunction::start, py::arg("body"), py::arg("args"), py::arg("wall_ms"), py::arg("may_inline"));
+      .def("call", &PyFunction::call, py::arg("body"), py::arg("args") = py::none(), py::arg("wall_ms") = 0.0,
+           py::arg("keep") = false, py::arg("move") = true)
+      .def("start", &PyFunction::start, py::arg("body"), py::arg("args"), py::arg("wall_ms"), py::arg("may_inline"),
+           py::arg("keep") = false, py::arg("move") = true);
   py::class_<PyEngine>(m, "Engine")
       .def(py::init<int>(), py::arg("workers"))
       .def("add_pool", &PyEngine::add_pool, py::arg("engine"), py::arg("slots"), py::arg("is_large"))
@@ -241,5 +436,12 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       .def("take_done", &PyEngine::take_done)
       .def("event_fd", &PyEngine::event_fd)
       .def("stats", &PyEngine::stats)
+      .def("set_hoses", &PyEngine::set_hoses)
+      .def("lease", &PyEngine::lease)
+      .def("publish", &PyEngine::publish)
+      .def("adopt", &PyEngine::adopt)
+      .def("hose_stats", &PyEngine::hose_stats)
+      .def("trim_hoses", &PyEngine::trim_hoses)
+      .def("settle_hoses", &PyEngine::settle_hoses)
       .def("stop", &PyEngine::stop);
 }

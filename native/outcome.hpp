@@ -1,6 +1,8 @@
 // What one invocation came to, as plain data: nothing in it refers to wasmtime or to Python.
 #pragma once
 
+#include "hose/tier.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -89,6 +91,7 @@ struct Outcome {
   std::int32_t trap_code = -1; // wasmtime's code, -1 when there is none
   Failure failure = Failure::None;
   bool is_inline = false;
+  HoseReport hose;
 
   void fail(Failure kind, std::string text) {
     failure = kind;

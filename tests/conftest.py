@@ -60,7 +60,7 @@ def _compile(binary: bytes, key: tuple[str, bool, str], directory: Path) -> tupl
     code = bytes(module.serialize())
     path = directory / f"{digest}-{fuel}-{target}.cwasm"
     path.write_bytes(code)
-    info = module_info(module, sha256=digest, size_bytes=len(binary), has_start=scan(binary).has_start)
+    info = module_info(module, sha256=digest, size_bytes=len(binary), sections=scan(binary))
     return Code(path=str(path), sha256=hashlib.sha256(code).hexdigest(), size_bytes=len(code)), info
 
 

@@ -111,7 +111,7 @@ class ModuleInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What introspection found in a core module; ``abi`` is None when the exports fit neither ABI.
 
     ``memory_min_bytes`` is the initial size of the exported memory, ``has_start`` tells whether instantiation
-    itself runs guest code.
+    itself runs guest code, ``data_end_bytes`` where the last data segment ends (None: not known).
     """
 
     sha256: str
@@ -123,10 +123,14 @@ class ModuleInfo(msgspec.Struct, frozen=True, kw_only=True):
     memory_min_bytes: int = 0
     memory_max_bytes: int | None = None
     has_start: bool = False
+    data_end_bytes: int | None = None
     why_no_abi: str = ""
 
     def imports_function(self, module: str, name: str) -> bool:
         return Import(module, name) in self.imports
+
+    def exports_function(self, name: str) -> bool:
+        return any(item.name == name and item.kind == "func" for item in self.exports)
 
 
 class Deployed(msgspec.Struct, frozen=True, kw_only=True):

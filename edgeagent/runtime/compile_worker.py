@@ -65,7 +65,7 @@ def _compile(request: Request) -> Answer:
         module,
         sha256=hashlib.sha256(wasm).hexdigest(),
         size_bytes=len(wasm),
-        has_start=sections.has_start,
+        sections=sections,
     )
     if not request.out_path:
         return Answer(info=info)

@@ -8,6 +8,7 @@ import wasmtime
 
 from edgeagent.model.errors import WasmRefused
 from edgeagent.model.function import Abi, Export, Import, ModuleInfo
+from edgeagent.runtime.wasm_sections import Sections
 
 __all__ = ["OFFERED", "WASI", "module_info"]
 
@@ -60,8 +61,11 @@ _WASI_NAMES = (
     "sock_send",
     "sock_shutdown",
 )
+_HOSE_NAMES = ("recv_info", "recv", "loan", "publish", "map", "release")
 OFFERED: frozenset[tuple[str, str]] = frozenset(
-    {("edge_log", "log")} | {(WASI, name) for name in _WASI_NAMES}
+    {("edge_log", "log")}
+    | {("edge_hose", name) for name in _HOSE_NAMES}
+    | {(WASI, name) for name in _WASI_NAMES}
 )
 
 # Descriptions are kept in the registry and shown to people: what needs more was not made by a compiler.
@@ -71,9 +75,10 @@ NAMES_BYTES_MAX = 1 << 20
 _PAGE_BYTES = 65536
 _HANDLE = (["i32", "i32"], ["i64"])
 _ALLOC = (["i32"], ["i32"])
+_ALIGNED = (["i32", "i32"], ["i32"])
 
 
-def module_info(module: wasmtime.Module, *, sha256: str, size_bytes: int, has_start: bool) -> ModuleInfo:
+def module_info(module: wasmtime.Module, *, sha256: str, size_bytes: int, sections: Sections) -> ModuleInfo:
     """Describe a compiled module. The ABI is chosen by what it exports: ``bytes`` before ``command``.
 
     Raises WasmRefused when there is more of it than a description may hold.
@@ -96,7 +101,8 @@ def module_info(module: wasmtime.Module, *, sha256: str, size_bytes: int, has_st
         unknown_imports=tuple(item for item in imports if (item.module, item.name) not in OFFERED),
         memory_min_bytes=(low or 0) * _PAGE_BYTES,
         memory_max_bytes=None if high is None else high * _PAGE_BYTES,
-        has_start=has_start,
+        has_start=sections.has_start,
+        data_end_bytes=sections.data_end_bytes,
     )
 
 
@@ -122,6 +128,11 @@ def _abi(types: dict[str, Any]) -> tuple[Abi | None, str]:
     if not isinstance(types.get("memory"), wasmtime.MemoryType):
         return None, "it does not export a memory named 'memory'"
     # Engines call it without checks, so that its type must be right.
+    if "edge_alloc_aligned" in types and _signature(types["edge_alloc_aligned"]) != _ALIGNED:
+        return None, (
+            "its edge_alloc_aligned is not (i32, i32) -> (i32), "
+            f"but {_text(_signature(types['edge_alloc_aligned']))}"
+        )
     if "_initialize" in types and _signature(types["_initialize"]) != ([], []):
         return None, f"its _initialize is not () -> (), but {_text(_signature(types['_initialize']))}"
     alloc, handle = _signature(types.get("edge_alloc")), _signature(types.get("edge_handle"))

@@ -15,15 +15,17 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+import msgspec
 import wasmtime
 from wasmtime import _ffi
 
 from edgeagent import native
+from edgeagent.hose.settings import HoseSettings
 from edgeagent.model import errors
 from edgeagent.model.function import ModuleInfo
 from edgeagent.runtime import engine_config as ec
 from edgeagent.runtime.guest_text import clean
-from edgeagent.runtime.port import Code, EngineStats, Function, LoadSpec, Outcome
+from edgeagent.runtime.port import Code, EngineStats, Function, HoseStats, LoadSpec, Outcome, Payload
 
 __all__ = ["NativeEngine"]
 
@@ -47,6 +49,7 @@ _FAILURES: dict[int, type[errors.EdgeError]] = {
     11: errors.StorageFull,
 }
 _TRAPS = (1, 2, 3)
+_PLAIN_NOWHERE = 2**64 - 1
 # Imports that may wait inside the host: such a function never runs on the event loop.
 _MAY_BLOCK = {"poll_oneoff"}
 
@@ -84,15 +87,25 @@ class _NativeFunction:
         self._handle = handle
 
     def call(
-        self, body: bytes | memoryview, args: Sequence[str] | None = None, wall_ms: float = 0
+        self,
+        body: bytes | memoryview | Payload,
+        args: Sequence[str] | None = None,
+        wall_ms: float = 0,
+        keep: bool = False,
+        move: bool = True,
     ) -> Outcome:
-        return cast(Outcome, self._opened().call(body, args, wall_ms))
+        return cast(Outcome, self._opened().call(body, args, wall_ms, keep, move))
 
     def start(
-        self, body: bytes | memoryview, args: Sequence[str] | None = None, wall_ms: float = 0
+        self,
+        body: bytes | memoryview | Payload,
+        args: Sequence[str] | None = None,
+        wall_ms: float = 0,
+        keep: bool = False,
+        move: bool = True,
     ) -> Outcome | asyncio.Future[Outcome]:
         engine = self._engine
-        started = self._opened().start(body, args, wall_ms, engine.inline_left_us > 0)
+        started = self._opened().start(body, args, wall_ms, engine.inline_left_us > 0, keep, move)
         if type(started) is int:
             return engine._future_of(started)
         outcome = cast(Outcome, started)
@@ -164,6 +177,19 @@ class NativeEngine:
             worker_calls=worker_calls,
             inline_overruns=overruns,
         )
+
+    def use_hoses(self, settings: HoseSettings) -> None:
+        self._core.set_hoses(
+            msgspec.to_builtins(settings.crossovers)
+            | {"pool_bytes_max": settings.pool_bytes_max, "idle_ms": settings.idle_ms}
+        )
+
+    def hose_stats(self) -> HoseStats:
+        return HoseStats(**dict(zip(HoseStats.__struct_fields__, self._core.hose_stats(), strict=True)))
+
+    def settle_hoses(self) -> None:
+        """Wait until no hose is left to be cleared; for benchmarks and tests."""
+        self._core.settle_hoses()
 
     def close(self) -> None:
         if self._closed:
@@ -255,5 +281,9 @@ def _spec_dict(spec: LoadSpec) -> dict[str, Any]:
         "may_block": _may_block(spec.info),
         "has_start": spec.info.has_start,
         "needs_wasi": any(item.module == "wasi_snapshot_preview1" for item in spec.info.imports),
+        "uses_hose": any(item.module == "edge_hose" for item in spec.info.imports),
+        "has_alloc": spec.info.exports_function("edge_alloc"),
+        "has_aligned_alloc": spec.info.exports_function("edge_alloc_aligned"),
+        "data_end": _PLAIN_NOWHERE if spec.info.data_end_bytes is None else spec.info.data_end_bytes,
         "has_initialize": any(item.name == "_initialize" for item in spec.info.exports),
     }

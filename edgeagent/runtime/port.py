@@ -15,14 +15,52 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
+from edgeagent.hose.settings import HoseSettings
 from edgeagent.model.errors import EdgeError
 from edgeagent.model.function import Limits, ModuleInfo
 
-__all__ = ["Code", "Engine", "EngineStats", "Function", "LoadSpec", "Outcome"]
+__all__ = [
+    "Code",
+    "Engine",
+    "EngineStats",
+    "Function",
+    "Handover",
+    "HoseStats",
+    "LoadSpec",
+    "Outcome",
+    "Payload",
+]
+
+
+class Handover(NamedTuple):
+    """How a call's input reached it: index into ``hose.settings.Tier``, bytes copied and mapped, time taken."""
+
+    tier: int = 0
+    copied_bytes: int = 0
+    mapped_bytes: int = 0
+    duration_ns: int = 0
+
+
+class Payload(Protocol):
+    """A function's output on its way to other functions, and whatever keeps it alive.
+
+    ``kind`` tells where it lies: ``guest`` (the producer's memory, whose instance waits), ``hose``, ``host``, or ``""``
+    once it has been moved into a consumer. ``share`` copies it into a hose, once, for any number of consumers; False
+    where there is none to be had (it can be read by several all the same, each copies it). ``read`` gives the bytes;
+    raises ValueError when they were moved or the payload is closed. ``close`` lets it go; idempotent.
+    """
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    def share(self) -> bool: ...
+    def read(self) -> bytes | memoryview: ...
+    def close(self) -> None: ...
 
 
 class Outcome(Protocol):
@@ -31,7 +69,8 @@ class Outcome(Protocol):
     ``output`` is bytes-like (``bytes`` up to 64 KiB, a read-only ``memoryview`` above); ``duration_us`` covers
     instantiation to copy-out; ``exit_code`` is 0 unless a command left with another; ``stderr`` is the raw bounded
     tail of a command's standard error; ``log`` are ``edge_log`` lines as (level, raw text), bounded; ``inline``
-    tells whether the event loop's thread ran it.
+    tells whether the event loop's thread ran it; ``payload`` is the output of a call that was asked to keep it (then
+    ``output`` is empty); ``hose`` is (tier, bytes copied, bytes mapped, ns) of the input's hand-over.
     """
 
     @property
@@ -46,6 +85,10 @@ class Outcome(Protocol):
     def log(self) -> Sequence[tuple[int, bytes]]: ...
     @property
     def inline(self) -> bool: ...
+    @property
+    def payload(self) -> Payload | None: ...
+    @property
+    def hose(self) -> tuple[int, int, int, int]: ...
     @property
     def error(self) -> EdgeError | None: ...
 
@@ -74,13 +117,27 @@ class Function(Protocol):
     """A loaded function; safe to use from any thread, closed by the engine at the latest."""
 
     def call(
-        self, body: bytes | memoryview, args: Sequence[str] | None = None, wall_ms: float = 0
+        self,
+        body: bytes | memoryview | Payload,
+        args: Sequence[str] | None = None,
+        wall_ms: float = 0,
+        keep: bool = False,
+        move: bool = True,
     ) -> Outcome:
-        """Run on the calling thread. ``args`` replaces the manifest's; ``wall_ms`` > 0 shortens its wall limit."""
+        """Run on the calling thread. ``args`` replaces the manifest's; ``wall_ms`` > 0 shortens its wall limit.
+
+        ``keep`` leaves the output where it is, as ``payload``. ``move`` lets the pages of a payload be taken: nobody
+        else may need it afterwards.
+        """
         ...
 
     def start(
-        self, body: bytes | memoryview, args: Sequence[str] | None = None, wall_ms: float = 0
+        self,
+        body: bytes | memoryview | Payload,
+        args: Sequence[str] | None = None,
+        wall_ms: float = 0,
+        keep: bool = False,
+        move: bool = True,
     ) -> Outcome | asyncio.Future[Outcome]:
         """Run inline when history says it is short, else on a worker; only on the attached loop's thread."""
         ...
@@ -98,6 +155,20 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     inline_overruns: int
 
 
+class HoseStats(msgspec.Struct, frozen=True, kw_only=True):
+    """The hose pool: bytes of all hoses and of idle ones, how many there are, with 2 MiB pages, made in all; loans
+    that could not be had; hoses that had to be cleared while a guest waited.
+    """
+
+    bytes: int = 0
+    idle_bytes: int = 0
+    hoses: int = 0
+    huge: int = 0
+    made: int = 0
+    refused: int = 0
+    cleared_in_line: int = 0
+
+
 class Engine(Protocol):
     @property
     def accelerated(self) -> bool: ...
@@ -107,6 +178,11 @@ class Engine(Protocol):
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None: ...
     def stats(self) -> EngineStats: ...
+    def use_hoses(self, settings: HoseSettings) -> None:
+        """Before the first call."""
+        ...
+
+    def hose_stats(self) -> HoseStats: ...
     def close(self) -> None:
         """Cancel what runs, join the threads, resolve every future; idempotent."""
         ...

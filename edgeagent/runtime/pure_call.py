@@ -6,13 +6,14 @@ import asyncio
 import threading
 import time
 from collections.abc import Sequence
+from typing import cast
 
 import msgspec
 
 from edgeagent.model import errors
-from edgeagent.runtime.port import LoadSpec
+from edgeagent.runtime.port import LoadSpec, Payload
 
-__all__ = ["LOG_LINE_BYTES_MAX", "STDERR_BYTES_MAX", "PureCall", "PureOutcome", "StopGuest"]
+__all__ = ["LOG_LINE_BYTES_MAX", "STDERR_BYTES_MAX", "PureCall", "PureOutcome", "PurePayload", "StopGuest"]
 
 LOG_LINES_MAX = 256
 LOG_LINE_BYTES_MAX = 1024
@@ -21,6 +22,34 @@ STDERR_BYTES_MAX = 64 << 10
 
 class StopGuest(Exception):
     """Raised by a host function to end the guest; the call knows why."""
+
+
+class PurePayload:
+    """The port's Payload: bytes of the host, which every consumer copies."""
+
+    def __init__(self, data: bytes, attachments: dict[int, bytes]) -> None:
+        self.attachments = attachments
+        self._data: bytes | None = data
+
+    @property
+    def size(self) -> int:
+        return len(self._data or b"")
+
+    @property
+    def kind(self) -> str:
+        return "" if self._data is None else "host"
+
+    def share(self) -> bool:
+        return False
+
+    def read(self) -> bytes:
+        if self._data is None:
+            raise ValueError("the payload is closed")
+        return self._data
+
+    def close(self) -> None:
+        self._data = None
+        self.attachments = {}
 
 
 class PureOutcome(msgspec.Struct, kw_only=True):
@@ -33,16 +62,31 @@ class PureOutcome(msgspec.Struct, kw_only=True):
     log: Sequence[tuple[int, bytes]] = ()
     inline: bool = False
     error: errors.EdgeError | None = None
+    payload: PurePayload | None = None
+    hose: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
 class PureCall:
     """``wall_ms`` > 0 is the caller's limit, counted from now; the manifest's counts from ``begin``."""
 
     def __init__(
-        self, spec: LoadSpec, body: bytes | memoryview, args: Sequence[str] | None, wall_ms: float
+        self,
+        spec: LoadSpec,
+        body: bytes | memoryview | Payload,
+        args: Sequence[str] | None,
+        wall_ms: float,
+        keep: bool = False,
     ) -> None:
         self.spec = spec
-        self.body = body
+        self.keep = keep
+        self.attachments: dict[int, bytes] = {}
+        self.copied_bytes = 0
+        if isinstance(body, PurePayload):
+            self.attachments = dict(body.attachments)
+            self.body: bytes | memoryview = body.read()
+            self.copied_bytes = len(self.body)
+        else:
+            self.body = cast("bytes | memoryview", body)
         self.args = tuple(spec.args if args is None else args)
         self.future: asyncio.Future[PureOutcome] | None = None
         self.caller_deadline = time.monotonic() + wall_ms / 1000 if wall_ms > 0 else float("inf")

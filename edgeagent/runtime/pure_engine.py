@@ -13,9 +13,10 @@ from collections.abc import Sequence
 
 import wasmtime
 
+from edgeagent.hose.settings import HoseSettings
 from edgeagent.model import errors
 from edgeagent.runtime import engine_config as ec
-from edgeagent.runtime.port import Code, EngineStats, LoadSpec, Outcome
+from edgeagent.runtime.port import Code, EngineStats, HoseStats, LoadSpec, Outcome, Payload
 from edgeagent.runtime.pure_call import PureCall, PureOutcome
 from edgeagent.runtime.pure_host import define_host_functions
 from edgeagent.runtime.pure_run import Source, run_call
@@ -36,18 +37,28 @@ class PureFunction:
         self._spec = spec
 
     def call(
-        self, body: bytes | memoryview, args: Sequence[str] | None = None, wall_ms: float = 0
+        self,
+        body: bytes | memoryview | Payload,
+        args: Sequence[str] | None = None,
+        wall_ms: float = 0,
+        keep: bool = False,
+        move: bool = True,
     ) -> Outcome:
-        call = PureCall(self._spec, body, args, wall_ms)
+        call = PureCall(self._spec, body, args, wall_ms, keep)
         source = self._opened()
         if self._spec.limits.stack_bytes > _CALLER_STACK_MAX:
             return self._engine.run_on_worker(source, call)
         return self._engine.run_here(source, call)
 
     def start(
-        self, body: bytes | memoryview, args: Sequence[str] | None = None, wall_ms: float = 0
+        self,
+        body: bytes | memoryview | Payload,
+        args: Sequence[str] | None = None,
+        wall_ms: float = 0,
+        keep: bool = False,
+        move: bool = True,
     ) -> Outcome | asyncio.Future[Outcome]:
-        return self._engine.submit(self._opened(), PureCall(self._spec, body, args, wall_ms))
+        return self._engine.submit(self._opened(), PureCall(self._spec, body, args, wall_ms, keep))
 
     def close(self) -> None:
         self._source = None
@@ -229,6 +240,12 @@ class PureEngine:
             worker_calls=self._worker_calls,
             inline_overruns=0,
         )
+
+    def use_hoses(self, settings: HoseSettings) -> None:
+        """Nothing to set: this engine copies."""
+
+    def hose_stats(self) -> HoseStats:
+        return HoseStats()
 
     def check_open(self) -> None:
         if self.closed:

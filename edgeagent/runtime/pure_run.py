@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -13,7 +15,7 @@ from wasmtime._trap import Frame, FrameList
 
 from edgeagent.model import errors
 from edgeagent.runtime.guest_text import clean
-from edgeagent.runtime.pure_call import PureCall, PureOutcome
+from edgeagent.runtime.pure_call import PureCall, PureOutcome, PurePayload, StopGuest
 from edgeagent.runtime.pure_host import current, epoch_callback
 from edgeagent.runtime.pure_memory import GuestMemory
 from edgeagent.runtime.pure_wasi import Host
@@ -80,11 +82,15 @@ def run_call(source: Source, call: PureCall) -> PureOutcome:
         current.host = current.store = current.memory = None
         host.files.close_all()
     out.stderr, out.log = call.stderr_tail(), call.log
+    out.hose = (int(call.copied_bytes > 0), call.copied_bytes, 0, 0)
     out.duration_us = (time.monotonic_ns() - started) // 1000
     if out.error is not None:
         out.output = b""
         if out.stderr:
             out.error.details["stderr"] = clean(out.stderr)
+    elif call.keep:
+        out.payload = PurePayload(bytes(out.output), call.attachments)
+        out.output = b""
     elif len(out.output) > _VIEW_FROM_BYTES:
         out.output = memoryview(out.output)
     return out
@@ -112,6 +118,8 @@ def _run(source: Source, call: PureCall, host: Host) -> bytes:
         if not isinstance(memory, wasmtime.Memory):
             raise _Bad(errors.WasmRefused("the module does not export a memory"))
         current.memory = memory
+        host.memory_of = lambda: GuestMemory(memory, store)
+        host.allocate = _allocator(store, exports, call)
         if (initialize := exports.get("_initialize")) is not None:
             initialize(store)
         if spec.info.abi == "command":
@@ -121,6 +129,25 @@ def _run(source: Source, call: PureCall, host: Host) -> bytes:
     finally:
         current.memory = None
         store.close()
+
+
+def _allocator(store: wasmtime.Store, exports: Any, call: PureCall) -> Callable[[int], int]:
+    """How a host function asks the guest for memory: -1 where it offers none; its failure ends the call."""
+
+    def allocate(count: int) -> int:
+        aligned, plain = exports.get("edge_alloc_aligned"), exports.get("edge_alloc")
+        if aligned is None and plain is None:
+            return -1
+        try:
+            if aligned is not None:
+                return int(aligned(store, _signed(count), mmap.PAGESIZE)) & _U32_MAX
+            return int(plain(store, _signed(count))) & _U32_MAX
+        except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
+            if call.failure is None:
+                call.failure = _trap(error)
+            raise StopGuest from None
+
+    return allocate
 
 
 def _open_scratch(call: PureCall, host: Host) -> None:

@@ -35,6 +35,14 @@ class Host:
         self.memory: GuestMemory = None  # type: ignore[assignment]
         self.files = Files()
         self.stdin_at = 0
+        # For edge_hose: how to ask the guest for memory, how to see it grown, and which ranges the guest holds.
+        self.allocate: Callable[[int], int] | None = None
+        self.memory_of: Callable[[], GuestMemory] | None = None
+        self.held: dict[int, int] = {}
+
+    def refresh(self) -> None:
+        assert self.memory_of is not None
+        self.memory = self.memory_of()
 
     def argv(self) -> list[bytes]:
         return [self.call.spec.name.encode(), *(arg.encode() for arg in self.call.args)]

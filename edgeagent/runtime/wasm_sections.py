@@ -1,7 +1,7 @@
 """A look at the outside of a wasm binary before anything heavier touches it: pure, bounded, made for hostile input.
 
-WebAssembly core specification 2.0, section 5.5 (binary format of modules). Only the section headers are read: what is
-inside is wasmtime's to judge, in the compile worker.
+WebAssembly core specification 2.0, section 5.5 (binary format of modules). The section headers are read, and where
+active data segments end; all else inside is wasmtime's to judge, in the compile worker.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ MAGIC = b"\0asm"
 _SECTIONS_MAX = 4096
 _KNOWN = range(14)
 _START = 8
+_DATA = 11
+_I32_CONST, _END = 0x41, 0x0B
 
 
 class Sections(msgspec.Struct, frozen=True):
     ids: tuple[int, ...]
     has_start: bool
+    # Above it no data segment was placed; None where that is not written in the module.
+    data_end_bytes: int | None = 0
 
 
 def scan(wasm: bytes) -> Sections:
@@ -42,6 +46,7 @@ def scan(wasm: bytes) -> Sections:
 def _walk(wasm: bytes) -> Sections:
     at = 8
     ids: list[int] = []
+    data_end: int | None = 0
     while at < len(wasm):
         if len(ids) == _SECTIONS_MAX:
             raise WasmRefused(f"more than {_SECTIONS_MAX} sections")
@@ -54,8 +59,47 @@ def _walk(wasm: bytes) -> Sections:
                 f"truncated: section {section} at offset {at} needs {size} bytes, {len(wasm) - start} are left"
             )
         ids.append(section)
+        if section == _DATA:
+            data_end = _data_end(wasm[start : start + size])
         at = start + size
-    return Sections(tuple(ids), _START in ids)
+    return Sections(tuple(ids), _START in ids, data_end)
+
+
+def _data_end(section: bytes) -> int | None:
+    """Where the last active segment ends (binary format, section 5.5.14); None where an offset is computed."""
+    try:
+        count, at = _u32(section, 0)
+        end = 0
+        for _ in range(count):
+            flag, at = _u32(section, at)
+            if flag == 2:
+                _, at = _u32(section, at)
+            offset = 0
+            if flag != 1:
+                if section[at] != _I32_CONST:
+                    return None
+                offset, at = _s32(section, at + 1)
+                if section[at] != _END:
+                    return None
+                at += 1
+            size, at = _u32(section, at)
+            at += size
+            if flag != 1:
+                end = max(end, (offset & 0xFFFFFFFF) + size)
+        return end
+    except (IndexError, WasmRefused):  # malformed: wasmtime says so, with its place
+        return None
+
+
+def _s32(wasm: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 35, 7):
+        byte = wasm[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return (value - (1 << (shift + 7)) if byte & 0x40 else value), at
+    raise WasmRefused(f"bad number at offset {at}")
 
 
 def _u32(wasm: bytes, at: int) -> tuple[int, int]:

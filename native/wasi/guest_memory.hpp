@@ -12,6 +12,7 @@ class GuestMemory {
 public:
   GuestMemory(std::uint8_t *base, std::uint64_t size) : base_(base), size_(size) {}
 
+  bool holds(std::uint64_t ptr, std::uint64_t count) const { return ptr <= size_ && count <= size_ - ptr; }
   // The bytes [ptr, ptr + count), or null when they are not all inside. An empty range inside is not null.
   std::uint8_t *at(std::uint64_t ptr, std::uint64_t count) const {
     return ptr <= size_ && count <= size_ - ptr ? base_ + ptr : nullptr;

@@ -25,7 +25,7 @@ def _describe(binary: bytes) -> None:
         module = wasmtime.Module(wasmtime.Engine(compile_config(Settings())), binary)
     except wasmtime.WasmtimeError:
         return
-    info = module_info(module, sha256="", size_bytes=len(binary), has_start=sections.has_start)
+    info = module_info(module, sha256="", size_bytes=len(binary), sections=sections)
     assert info.abi in ("bytes", "command", None)
     assert bool(info.why_no_abi) == (info.abi is None)
 

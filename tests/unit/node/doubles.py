@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from edgeagent.hose.settings import HoseSettings
 from edgeagent.model.errors import EdgeError, NotFound
 from edgeagent.model.function import FunctionSection, Import, Limits, Manifest, ModuleInfo
 from edgeagent.node.config import Config, load_config
@@ -18,7 +19,8 @@ from edgeagent.node.functions import Functions
 from edgeagent.node.invoker import Invoker
 from edgeagent.node.meters import Meters
 from edgeagent.runtime.engine_config import Settings
-from edgeagent.runtime.port import Code, EngineStats, LoadSpec
+from edgeagent.runtime.port import Code, EngineStats, HoseStats, LoadSpec, Payload
+from edgeagent.runtime.pure_call import PurePayload
 from edgeagent.state.code_index import CodeIndex
 from edgeagent.state.functions import FunctionRows
 from edgeagent.state.invocations import Invocations, JournalBounds
@@ -35,12 +37,17 @@ class FakeOutcome(msgspec.Struct, kw_only=True):
     log: Sequence[tuple[int, bytes]] = ()
     inline: bool = False
     error: EdgeError | None = None
+    payload: Payload | None = None
+    hose: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
 class FakeCall:
     """One ``start`` that went to a worker."""
 
-    def __init__(self, name: str, body: bytes, args: Sequence[str] | None, wall_ms: float) -> None:
+    def __init__(
+        self, name: str, body: bytes, args: Sequence[str] | None, wall_ms: float, keep: bool = False
+    ) -> None:
+        self.keep = keep
         self.name = name
         self.body = body
         self.args = args
@@ -48,7 +55,11 @@ class FakeCall:
         self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def end(self, output: bytes | None = None, **fields: Any) -> None:
-        self.future.set_result(FakeOutcome(output=self.body if output is None else output, **fields))
+        output = self.body if output is None else output
+        if self.keep:
+            fields["payload"] = PurePayload(output, {})
+            output = b""
+        self.future.set_result(FakeOutcome(output=output, **fields))
 
     def end_unless_done(self) -> None:
         if not self.future.done():
@@ -61,20 +72,29 @@ class FakeFunction:
         self.spec = spec
         self.closed = False
 
-    def call(self, body: Any, args: Any = None, wall_ms: float = 0) -> FakeOutcome:
+    def call(
+        self, body: Any, args: Any = None, wall_ms: float = 0, keep: bool = False, move: bool = True
+    ) -> FakeOutcome:
         raise NotImplementedError
 
     def start(
-        self, body: bytes | memoryview, args: Sequence[str] | None = None, wall_ms: float = 0
+        self,
+        body: bytes | memoryview | Payload,
+        args: Sequence[str] | None = None,
+        wall_ms: float = 0,
+        keep: bool = False,
+        move: bool = True,
     ) -> FakeOutcome | asyncio.Future[Any]:
         assert not self.closed
+        if not isinstance(body, bytes | memoryview):
+            body = body.read()
         engine = self.engine
         engine.starts += 1
         if engine.refuse is not None:
             raise engine.refuse
-        if engine.mode == "inline":
+        if engine.mode == "inline" and not keep:
             return engine.inline_outcome or FakeOutcome(output=bytes(body), inline=True)
-        call = FakeCall(self.spec.name, bytes(body), args, wall_ms)
+        call = FakeCall(self.spec.name, bytes(body), args, wall_ms, keep)
         engine.calls.append(call)
         if engine.mode == "quick":
             asyncio.get_running_loop().call_soon(call.end_unless_done)
@@ -110,6 +130,12 @@ class FakeEngine:
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         pass
+
+    def use_hoses(self, settings: HoseSettings) -> None:
+        pass
+
+    def hose_stats(self) -> HoseStats:
+        return HoseStats()
 
     def stats(self) -> EngineStats:
         return EngineStats(

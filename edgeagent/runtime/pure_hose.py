@@ -1,0 +1,115 @@
+"""edge_hose without the extension: the same calls with the same answers, always by copy.
+
+The twin of native/hose/guest_calls.cpp; error numbers are those of sdk/edge_hose.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from edgeagent.runtime.pure_memory import Fault
+
+if TYPE_CHECKING:
+    from edgeagent.runtime.pure_wasi import Host
+
+__all__ = ["HOSE_FUNCTIONS"]
+
+BAD, RANGE, SMALL, MEMORY, FULL, OVERLAP = -1, -2, -3, -4, -5, -6
+_HELD_MAX = 64
+_ATTACHMENTS_MAX = 64
+_I32_MAX = (1 << 31) - 1
+
+
+def _ready(function: Callable[..., int]) -> Callable[..., int]:
+    def checked(host: Host, *args: int) -> int:
+        if host.allocate is None:  # a start function is running, and there is nothing to work on yet
+            return BAD
+        try:
+            return function(host, *args)
+        except Fault:
+            return RANGE
+
+    return checked
+
+
+def _overlaps(host: Host, ptr: int, count: int) -> bool:
+    return any(ptr < start + size and start < ptr + count for start, size in host.held.items())
+
+
+def _deliver(host: Host, data: bytes | memoryview, ptr: int, cap: int) -> int:
+    if len(data) > cap:
+        return SMALL
+    host.memory.check(ptr, cap)
+    if _overlaps(host, ptr, cap):
+        return OVERLAP
+    if len(host.held) >= _HELD_MAX:
+        return FULL
+    host.memory.write(ptr, data)
+    host.held[ptr] = cap
+    host.call.copied_bytes += len(data)
+    return len(data)
+
+
+def recv_info(host: Host, slot: int) -> int:
+    if slot != 0:
+        return BAD
+    return len(host.call.body) if len(host.call.body) <= _I32_MAX else RANGE
+
+
+def recv(host: Host, ptr: int, cap: int, flags: int) -> int:
+    return BAD if flags else _deliver(host, host.call.body, ptr, cap)
+
+
+def loan(host: Host, count: int) -> int:
+    if count == 0 or count > _I32_MAX:
+        return BAD if count == 0 else MEMORY
+    if len(host.held) >= _HELD_MAX:
+        return FULL
+    assert host.allocate is not None
+    ptr = host.allocate(count)
+    host.refresh()
+    if ptr < 0 or ptr + count > min(host.memory.size, _I32_MAX) or _overlaps(host, ptr, count):
+        return MEMORY
+    host.held[ptr] = count
+    return ptr
+
+
+def publish(host: Host, ptr: int, count: int) -> int:
+    if count == 0:
+        return RANGE
+    host.memory.check(ptr, count)
+    attachments = host.call.attachments
+    if len(attachments) >= _ATTACHMENTS_MAX:
+        return FULL
+    id_ = max(attachments, default=0) + 1
+    attachments[id_] = host.memory.read(ptr, count)
+    host.call.copied_bytes += count
+    return id_
+
+
+def map_(host: Host, id_: int, ptr: int, cap: int) -> int:
+    data = host.call.attachments.get(id_)
+    if data is None:
+        return BAD
+    return len(data) if cap == 0 else _deliver(host, data, ptr, cap)
+
+
+def release(host: Host, ptr: int) -> int:
+    size = host.held.pop(ptr, None)
+    if size is None:
+        return BAD
+    ctypes.memset(host.memory.check(ptr, size), 0, size)
+    return 0
+
+
+# name -> (parameters, function); i = i32
+HOSE_FUNCTIONS: dict[str, tuple[str, Callable[..., int]]] = {
+    "recv_info": ("i", _ready(recv_info)),
+    "recv": ("iii", _ready(recv)),
+    "loan": ("i", _ready(loan)),
+    "publish": ("ii", _ready(publish)),
+    "map": ("iii", _ready(map_)),
+    "release": ("i", _ready(release)),
+}

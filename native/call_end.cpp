@@ -1,0 +1,169 @@
+// How a call ends: its output, the reason of its failure, and what is given back.
+#include "call.hpp"
+
+#include "wasi/guest_memory.hpp"
+#include "wasi/wasi.hpp"
+#include "wasm_text.hpp"
+
+#include <sys/resource.h>
+
+#include <optional>
+
+namespace edgeagent {
+
+namespace {
+
+// A smaller output is copied out, so that its instance is free for the next call.
+constexpr std::uint64_t kKeptBytesMin = 32 << 10;
+
+} // namespace
+
+long Call::minor_faults() {
+  rusage usage{};
+  getrusage(RUSAGE_THREAD, &usage);
+  return usage.ru_minflt;
+}
+
+void Call::settle_output(std::uint64_t packed) {
+  const std::uint64_t start = packed >> 32U;
+  const std::uint64_t count = packed & 0xffffffffU;
+  const std::uint64_t size = wt.wasmtime_memory_data_size(context_, &memory_);
+  if (!GuestMemory(nullptr, size).holds(start, count)) {
+    out_.fail(Failure::BadOutput, "edge_handle returned " + std::to_string(count) + " bytes at " +
+                                      std::to_string(start) + ", outside the memory of " + std::to_string(size) +
+                                      " bytes");
+    return;
+  }
+  if (count > spec().output_bytes) {
+    out_.fail(Failure::OutputTooLarge, "the output of " + std::to_string(count) + " bytes is over the limit of " +
+                                           std::to_string(spec().output_bytes));
+    return;
+  }
+  if (std::optional<HoseRange> range = hoses_ ? hoses_->take_output(start, count) : std::nullopt) {
+    kept_range_ = std::move(*range);
+    return;
+  }
+  if (count >= crossovers_.huge_bytes_min) {
+    function_->was_bulk(size);
+  }
+  if (keeps_output_ && count >= kKeptBytesMin && source_->pool->keep()) {
+    kept_start_ = start;
+    kept_bytes_ = count;
+  } else {
+    out_.output.append(guest_base() + start, count);
+  }
+}
+
+// Exit is how a command ends; for a bytes function it is a failure, with whatever code: there is no output then.
+void Call::settle_failure(wasm_trap_t *trap, wasmtime_error_t *error) {
+  if (wasi_ == nullptr || !wasi_->exited() || stop_ != Stop::None || host_failed_) {
+    classify(trap, error);
+    return;
+  }
+  drop_failure(trap, error);
+  out_.exit_code = wasi_->exit_code();
+  if (out_.exit_code != 0 || spec().abi == Abi::Bytes) {
+    out_.fail(Failure::Exit, "exit code " + std::to_string(out_.exit_code));
+  }
+}
+
+void Call::classify(wasm_trap_t *trap, wasmtime_error_t *error) {
+  if (stop_ == Stop::Overrun) {
+    drop_failure(trap, error);
+    return;
+  }
+  if (host_failed_) {
+    const Failure kind = out_.failure;
+    std::string text = std::move(out_.message);
+    describe_failure(out_, trap, error);
+    out_.fail(kind, std::move(text));
+    return;
+  }
+  describe_failure(out_, trap, error);
+  if (stop_ == Stop::Deadline) {
+    const bool callers = caller_deadline_ns_ < started_ns_ + spec().wall_ns;
+    out_.fail(Failure::Deadline, callers ? std::string("the caller's deadline passed")
+                                         : "the wall limit of " + std::to_string(spec().wall_ns / kNsPerMs) +
+                                               " ms passed");
+  } else if (stop_ == Stop::Cancelled) {
+    out_.fail(Failure::Cancelled, "the call was cancelled");
+  } else if (out_.trap_code == kTrapStackOverflow) {
+    out_.failure = Failure::StackOverflow;
+  } else if (out_.trap_code == kTrapOutOfFuel) {
+    out_.failure = Failure::OutOfFuel;
+  } else {
+    out_.failure = Failure::Trap;
+  }
+}
+
+void Call::drop_store() {
+  if (future_ != nullptr) {
+    wt.wasmtime_call_future_delete(future_);
+    future_ = nullptr;
+    drop_failure(fiber_trap_, fiber_error_);
+    fiber_trap_ = nullptr;
+    fiber_error_ = nullptr;
+  }
+  if (hoses_ && has_memory_ && !hoses_->restore()) {
+    // The kernel would not take a window away (no mappings left): the store and its slot stay, rather than show the
+    // hose to their next tenant.
+    store_ = nullptr;
+    source_ = nullptr;
+    static_cast<void>(hoses_.release());
+  }
+  if (store_ != nullptr) {
+    wt.wasmtime_store_delete(store_);
+    store_ = nullptr;
+    has_memory_ = false;
+  }
+  if (source_ != nullptr) {
+    if (kept_bytes_ > 0) {
+      source_->pool->unkeep();
+      kept_bytes_ = 0;
+    }
+    source_->pool->release();
+    source_ = nullptr;
+  }
+}
+
+void Call::finish() {
+  if (wasi_) {
+    wasi_->take_results(out_);
+  }
+  if (out_.failure != Failure::None) {
+    out_.output = Buffer();
+    kept_range_ = HoseRange();
+  }
+  if (hoses_) {
+    out_.hose = hoses_->report();
+    hoses_->forget_input();
+  }
+  if (kept_bytes_ == 0 || out_.failure != Failure::None) {
+    drop_store();
+  }
+  wasi_.reset();
+  out_.duration_ns = used_ns_ > 0 ? used_ns_ : now_ns() - started_ns_;
+  // Keeping more memory resident helps nobody whose pages come and go: those would be touched again, to be cleared.
+  if (faults_before_ >= 0 && !keeps_output_ && !(hoses_ && hoses_->touched_pages())) {
+    function_->faulted(minor_faults() - faults_before_);
+  }
+  if (out_.failure == Failure::None || out_.failure == Failure::Exit) {
+    function_->record(body_bytes_, out_.duration_ns, out_.is_inline);
+  }
+}
+
+std::shared_ptr<Payload> Call::take_payload(const std::shared_ptr<Call> &self) {
+  if (out_.failure != Failure::None) {
+    return nullptr;
+  }
+  Attachments attachments = hoses_ ? hoses_->take_attachments() : Attachments();
+  if (kept_range_.hose) {
+    return std::make_shared<Payload>(std::move(kept_range_), std::move(attachments));
+  }
+  if (kept_bytes_ > 0) {
+    return std::make_shared<Payload>(self, kept_start_, kept_bytes_, std::move(attachments));
+  }
+  return std::make_shared<Payload>(std::move(out_.output), std::move(attachments));
+}
+
+} // namespace edgeagent

@@ -1,0 +1,87 @@
+// One call's side of the hoses: how its input gets in, what it has borrowed, published and mapped.
+//
+// Everything here runs on the thread that runs the call, while its guest is inside a host call or not running, which is
+// what makes remapping its memory safe. Made only for calls that need it.
+#pragma once
+
+#include "../outcome.hpp"
+#include "ledger.hpp"
+#include "payload.hpp"
+#include "tier.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <shared_mutex>
+
+namespace edgeagent {
+
+class Call;
+
+// What edge_hose's functions return instead of a length, an id or a pointer; listed in sdk/edge_hose.h.
+enum HoseError : std::int32_t {
+  kHoseBad = -1,     // an argument names nothing that this guest may use
+  kHoseRange = -2,   // pointer and length are not inside the memory
+  kHoseSmall = -3,   // the buffer is smaller than the message
+  kHoseMemory = -4,  // no memory for it
+  kHoseFull = -5,    // a bound is reached: loans and windows at once, ids of a run
+  kHoseOverlap = -6, // the range overlaps a loan or window
+};
+
+class CallHoses {
+public:
+  CallHoses(Call &call, std::shared_ptr<HosePool> pool, const Crossovers &at) : call_(call), pool_(std::move(pool)), at_(at) {}
+  CallHoses(const CallHoses &) = delete;
+  CallHoses &operator=(const CallHoses &) = delete;
+
+  // The input is another function's output; `may_move` lets its pages be taken. False when somebody took them already.
+  bool use_input(std::shared_ptr<Payload> input, bool may_move);
+  const Payload *input() const { return input_.get(); }
+  // Asks the guest for room and brings the input there, by the best tier. False: the call has failed, with its reason.
+  bool place_input(std::uint32_t &guest_ptr);
+  // The output as a range of a hose that nobody can write any more, if the guest wrote it into a loan.
+  std::optional<HoseRange> take_output(std::uint64_t start, std::uint64_t bytes);
+  // The output must stay where it is until the next function takes it: drops the input.
+  void forget_input();
+
+  // edge_hose, as CONTRACTS says; `results` are lengths, pointers or ids, negative ones are HoseError.
+  std::int32_t recv_info(std::int32_t slot);
+  std::int32_t recv(std::uint32_t ptr, std::uint32_t cap, std::int32_t flags);
+  std::int32_t loan(std::uint32_t bytes);
+  std::int32_t publish(std::uint32_t ptr, std::uint32_t bytes);
+  std::int32_t map(std::int32_t id, std::uint32_t ptr, std::uint32_t cap);
+  std::int32_t release(std::uint32_t ptr);
+
+  Attachments take_attachments() { return std::move(attachments_); }
+  const HoseReport &report() const { return report_; }
+  bool touched_pages() const { return touched_pages_; }
+  // Before the store is deleted; false: it must not be.
+  bool restore();
+  // Whether [start, start + bytes) is plain guest memory above the data image: the producer's half of a flip.
+  bool may_give(std::uint64_t start, std::uint64_t bytes) const;
+
+private:
+  static constexpr std::size_t kAttachmentsMax = 64;
+
+  bool ask_for_room(Tier tier, std::uint64_t source_address, std::uint32_t &guest_ptr);
+  bool share_in(const HoseRange &range, std::uint32_t guest_ptr, Held::Kind kind, std::uint64_t extent);
+  bool flip_in(std::uint32_t guest_ptr);
+  void copy_in(const std::uint8_t *from, std::uint64_t bytes, std::uint32_t guest_ptr);
+  bool in_memory(std::uint64_t start, std::uint64_t bytes) const;
+  std::uint64_t address_of_base() const;
+  std::int32_t deliver(const HoseRange *range, const std::uint8_t *from, std::uint64_t bytes, std::uint32_t ptr,
+                       std::uint32_t cap);
+
+  Call &call_;
+  std::shared_ptr<HosePool> pool_;
+  Crossovers at_;
+  std::shared_ptr<Payload> input_;
+  std::shared_lock<std::shared_mutex> reading_;
+  bool may_move_ = false;
+  bool touched_pages_ = false;
+  Ledger ledger_;
+  Attachments attachments_;
+  HoseReport report_;
+};
+
+} // namespace edgeagent

@@ -1,0 +1,307 @@
+#include "hose.hpp"
+
+#include "remap.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+#include <utility>
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 // Linux 5.14
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 // Linux 6.1
+#endif
+
+namespace edgeagent {
+
+namespace {
+
+constexpr int kScrubberNice = 10;
+
+// A shared mapping of the memfd at a 2 MiB boundary, or null.
+std::uint8_t *map_aligned(int fd, std::size_t bytes) {
+  const std::size_t room = bytes + kHugeBytes;
+  void *raw = ::mmap(nullptr, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (raw == MAP_FAILED) {
+    return nullptr;
+  }
+  auto *start = static_cast<std::uint8_t *>(raw);
+  const auto address = reinterpret_cast<std::uintptr_t>(raw);
+  std::uint8_t *at = start + (round_up(address, kHugeBytes) - address);
+  const bool mapped =
+      ::mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == at && at + bytes <= start + room;
+  if (!mapped) {
+    ::munmap(raw, room);
+    return nullptr;
+  }
+  if (at > start) {
+    ::munmap(start, static_cast<std::size_t>(at - start));
+  }
+  ::munmap(at + bytes, static_cast<std::size_t>(start + room - (at + bytes)));
+  return at;
+}
+
+// 2 MiB, then steps of a quarter of a power of two: few sizes, so that hoses are found again.
+std::size_t size_class(std::size_t bytes) {
+  std::size_t unit = kHugeBytes;
+  while (unit * 8 < bytes) {
+    unit *= 2;
+  }
+  return round_up(std::max(bytes, kHugeBytes), unit);
+}
+
+} // namespace
+
+std::unique_ptr<Hose> Hose::make(std::size_t bytes) {
+  std::unique_ptr<Hose> hose(new Hose());
+  hose->fd_ = is_broken(4) ? -1 : ::memfd_create("edge-hose", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (hose->fd_ < 0 || ::ftruncate(hose->fd_, static_cast<off_t>(bytes)) != 0 ||
+      ::fcntl(hose->fd_, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
+    return nullptr;
+  }
+  hose->data_ = map_aligned(hose->fd_, bytes);
+  if (hose->data_ == nullptr) {
+    return nullptr;
+  }
+  hose->capacity_ = bytes;
+  // Populated now, so that no page of it can fail later; before Linux 5.14 by touching it.
+  if (::madvise(hose->data_, bytes, MADV_POPULATE_WRITE) != 0) {
+    if (errno != EINVAL) {
+      return nullptr;
+    }
+    std::memset(hose->data_, 0, bytes);
+  }
+  hose->is_huge_ = !is_broken(8) && ::madvise(hose->data_, bytes, MADV_COLLAPSE) == 0;
+  return hose;
+}
+
+std::unique_ptr<Hose> Hose::adopt(int fd, std::uint64_t offset, std::uint64_t bytes, std::string &why) {
+  constexpr int kSeals = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+  struct stat inode {};
+  const int seals = ::fcntl(fd, F_GET_SEALS);
+  if (seals < 0 || (seals & kSeals) != kSeals) {
+    why = seals < 0 ? "it is no memfd that can be sealed" : "it is not sealed against every change";
+    return nullptr;
+  }
+  if (::fstat(fd, &inode) != 0 || inode.st_size <= 0 || bytes == 0 ||
+      offset > static_cast<std::uint64_t>(inode.st_size) || bytes > static_cast<std::uint64_t>(inode.st_size) - offset) {
+    why = "it is smaller than the message says";
+    return nullptr;
+  }
+  std::unique_ptr<Hose> hose(new Hose());
+  hose->fd_ = ::fcntl(fd, F_DUPFD_CLOEXEC, 3);
+  const auto size = static_cast<std::size_t>(offset + bytes);
+  void *at = hose->fd_ < 0 ? MAP_FAILED : ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, hose->fd_, 0);
+  if (at == MAP_FAILED) {
+    why = std::string("it cannot be mapped: ") + std::strerror(errno);
+    return nullptr;
+  }
+  hose->data_ = static_cast<std::uint8_t *>(at);
+  hose->capacity_ = size;
+  hose->is_sealed_ = true;
+  return hose;
+}
+
+bool Hose::seal() {
+  if (is_sealed_) {
+    return true;
+  }
+  // Over the old mapping, at once: others may be reading there.
+  if (::mmap(data_, capacity_, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd_, 0) != data_) {
+    return false;
+  }
+  is_sealed_ = ::fcntl(fd_, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL) == 0;
+  if (!is_sealed_) { // a guest still has it on loan
+    static_cast<void>(::mmap(data_, capacity_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd_, 0));
+  }
+  return is_sealed_;
+}
+
+Hose::~Hose() {
+  if (data_ != nullptr) {
+    ::munmap(data_, capacity_);
+  }
+  if (fd_ >= 0) {
+    ::close(fd_);
+  }
+}
+
+HosePool::~HosePool() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  if (scrubber_.joinable()) {
+    scrubber_.join();
+  }
+}
+
+Lease HosePool::lend(std::unique_ptr<Hose> hose) {
+  return {hose.release(), [pool = shared_from_this()](Hose *back) { pool->give_back(std::unique_ptr<Hose>(back)); }};
+}
+
+std::unique_ptr<Hose> HosePool::take_fitting(std::vector<std::unique_ptr<Hose>> &from, std::size_t bytes) {
+  auto best = from.end();
+  for (auto it = from.begin(); it != from.end(); ++it) {
+    const std::size_t capacity = (*it)->capacity();
+    if (capacity >= bytes && capacity <= 2 * size_class(bytes) &&
+        (best == from.end() || capacity < (*best)->capacity())) {
+      best = it;
+    }
+  }
+  if (best == from.end()) {
+    return nullptr;
+  }
+  std::unique_ptr<Hose> found = std::move(*best);
+  from.erase(best);
+  stats_.idle_bytes -= found->capacity();
+  return found;
+}
+
+Lease HosePool::acquire(std::size_t bytes) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  std::unique_ptr<Hose> hose = take_fitting(clean_, bytes);
+  if (!hose) {
+    hose = take_fitting(dirty_, bytes);
+    if (hose) {
+      ++stats_.scrubbed_in_line;
+      lock.unlock();
+      std::memset(hose->data(), 0, hose->dirty_bytes);
+      hose->dirty_bytes = 0;
+      lock.lock();
+    }
+  }
+  if (!hose) {
+    hose = make_room_and_make(size_class(bytes), lock);
+  }
+  if (!hose) {
+    ++stats_.refused;
+    return nullptr;
+  }
+  lock.unlock();
+  return lend(std::move(hose));
+}
+
+std::unique_ptr<Hose> HosePool::make_room_and_make(std::size_t bytes, std::unique_lock<std::mutex> &lock) {
+  while (stats_.bytes + bytes > bytes_max_ && !(clean_.empty() && dirty_.empty())) {
+    auto &from = clean_.empty() ? dirty_ : clean_;
+    stats_.idle_bytes -= from.front()->capacity();
+    forget(*from.front());
+    from.erase(from.begin());
+  }
+  if (bytes > bytes_max_ || stats_.bytes > bytes_max_ - bytes) {
+    return nullptr;
+  }
+  stats_.bytes += bytes; // before the lock is released: others must not take the same room
+  lock.unlock();
+  std::unique_ptr<Hose> hose = Hose::make(bytes);
+  lock.lock();
+  if (!hose) {
+    stats_.bytes -= bytes;
+    return nullptr;
+  }
+  ++stats_.hoses;
+  ++stats_.made;
+  stats_.huge += hose->is_huge() ? 1 : 0;
+  return hose;
+}
+
+void HosePool::give_back(std::unique_ptr<Hose> hose) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (stopping_ || hose->is_sealed() || stats_.bytes > bytes_max_) {
+    forget(*hose);
+    return;
+  }
+  stats_.idle_bytes += hose->capacity();
+  hose->idle_since = std::chrono::steady_clock::now();
+  (hose->dirty_bytes == 0 ? clean_ : dirty_).push_back(std::move(hose));
+  if (!scrubber_.joinable()) {
+    try {
+      scrubber_ = std::thread([this] { scrub_forever(); });
+    } catch (const std::system_error &) {
+      return; // no thread to be had: acquire() scrubs
+    }
+  }
+  wake_.notify_one();
+}
+
+void HosePool::scrub_forever() {
+  prctl(PR_SET_NAME, "edge-scrubber");
+  setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kScrubberNice);
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (!stopping_) {
+    if (dirty_.empty()) {
+      settled_.notify_all();
+      const auto something = [this] { return stopping_ || !dirty_.empty(); };
+      if (clean_.empty()) {
+        wake_.wait(lock, something);
+      } else if (!wake_.wait_for(lock, idle_, something)) {
+        trim_older_than(std::chrono::steady_clock::now() - idle_);
+      }
+      continue;
+    }
+    std::unique_ptr<Hose> hose = std::move(dirty_.front());
+    dirty_.erase(dirty_.begin());
+    scrubbing_ = true;
+    lock.unlock();
+    std::memset(hose->data(), 0, hose->dirty_bytes);
+    hose->dirty_bytes = 0;
+    lock.lock();
+    scrubbing_ = false;
+    clean_.push_back(std::move(hose));
+  }
+}
+
+HosePoolStats HosePool::stats() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return stats_;
+}
+
+void HosePool::set_limits(std::size_t bytes_max, std::chrono::milliseconds idle) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  bytes_max_ = bytes_max;
+  idle_ = idle;
+}
+
+void HosePool::forget(const Hose &hose) {
+  stats_.bytes -= hose.capacity();
+  --stats_.hoses;
+  stats_.huge -= hose.is_huge() ? 1 : 0;
+}
+
+void HosePool::trim() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  trim_older_than(std::chrono::steady_clock::time_point::max());
+}
+
+void HosePool::trim_older_than(std::chrono::steady_clock::time_point when) {
+  const auto drop = [this, when](const std::unique_ptr<Hose> &hose) {
+    const bool old = hose->idle_since <= when;
+    if (old) {
+      stats_.idle_bytes -= hose->capacity();
+      forget(*hose);
+    }
+    return old;
+  };
+  std::erase_if(clean_, drop);
+  std::erase_if(dirty_, drop);
+}
+
+void HosePool::settle() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  settled_.wait(lock, [this] { return stopping_ || (dirty_.empty() && !scrubbing_) || !scrubber_.joinable(); });
+}
+
+} // namespace edgeagent

@@ -1,0 +1,68 @@
+// Bytes on their way from one function to the next, and whatever keeps them alive.
+#pragma once
+
+#include "../outcome.hpp"
+#include "hose.hpp"
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <shared_mutex>
+#include <utility>
+
+namespace edgeagent {
+
+class Call;
+
+// A part of a hose that nobody can write any more.
+struct HoseRange {
+  Lease hose;
+  std::uint64_t offset = 0;
+  std::uint64_t bytes = 0;
+
+  const std::uint8_t *data() const { return hose->data() + offset; }
+};
+
+// What a run has published, by the ids that its guests know. Whoever is not part of the run cannot name them.
+using Attachments = std::map<std::int32_t, HoseRange>;
+
+class Payload {
+public:
+  // The output of a finished call whose store is kept until the bytes have been taken.
+  Payload(std::shared_ptr<Call> producer, std::uint64_t start, std::uint64_t bytes, Attachments attachments);
+  Payload(HoseRange range, Attachments attachments);
+  Payload(Buffer bytes, Attachments attachments);
+  Payload(const Payload &) = delete;
+  Payload &operator=(const Payload &) = delete;
+
+  std::uint64_t size() const { return bytes_; }
+  const Attachments &attachments() const { return attachments_; }
+  // "guest", "hose", "host", or "" when the bytes have been moved away.
+  const char *kind() const;
+
+  // Valid while the caller holds `lock()` shared (several may read) or alone (one may move the pages away).
+  const std::uint8_t *data() const;
+  const HoseRange *range() const { return range_.hose ? &range_ : nullptr; }
+  Call *producer() const { return producer_.get(); }
+  std::uint64_t producer_start() const { return start_; }
+  bool is_taken() const { return is_taken_; }
+  // The producer's store goes with the payload, not here: to delete it takes longer than to hand over its pages.
+  void set_taken() { is_taken_ = true; }
+  std::shared_mutex &lock() { return lock_; }
+
+  // Copies the bytes into a hose, once, so that any number of consumers can map them; the producer is let go. False
+  // when there is no hose to be had, and nothing has changed.
+  bool share(HosePool &pool);
+
+private:
+  std::shared_mutex lock_;
+  std::shared_ptr<Call> producer_;
+  std::uint64_t start_ = 0;
+  std::uint64_t bytes_ = 0;
+  HoseRange range_;
+  Buffer buffer_;
+  Attachments attachments_;
+  bool is_taken_ = false;
+};
+
+} // namespace edgeagent

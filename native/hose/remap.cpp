@@ -1,0 +1,78 @@
+#include "remap.hpp"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <atomic>
+
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4 // Linux 5.7
+#endif
+
+namespace edgeagent {
+
+namespace {
+
+constexpr int kReadWrite = PROT_READ | PROT_WRITE;
+std::atomic<unsigned> broken{0};
+
+} // namespace
+
+void break_for_tests(unsigned what) { broken.store(what, std::memory_order_relaxed); }
+bool is_broken(unsigned what) { return (broken.load(std::memory_order_relaxed) & what) != 0; }
+
+std::size_t page_bytes() {
+  static const auto bytes = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  return bytes;
+}
+
+bool map_private(std::uint8_t *at, std::size_t bytes, int fd, off_t offset) {
+  // Never MAP_POPULATE here: on a writable private view it copies every page at once.
+  return !is_broken(2) && ::mmap(at, bytes, kReadWrite, MAP_PRIVATE | MAP_FIXED, fd, offset) == at;
+}
+
+bool map_shared(std::uint8_t *at, std::size_t bytes, int fd, off_t offset) {
+  return !is_broken(2) && ::mmap(at, bytes, kReadWrite, MAP_SHARED | MAP_FIXED | MAP_POPULATE, fd, offset) == at;
+}
+
+bool map_zeros(std::uint8_t *at, std::size_t bytes) {
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
+  return ::mmap(at, bytes, kReadWrite, flags, -1, 0) == at;
+}
+
+bool move_pages(std::uint8_t *from, std::uint8_t *to, std::size_t bytes) {
+  const int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+  return !is_broken(1) && ::mremap(from, bytes, bytes, flags, to) == to;
+}
+
+bool swap_pages(std::uint8_t *a, std::uint8_t *b, std::size_t bytes) {
+  void *scratch = ::mmap(nullptr, bytes, kReadWrite, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (scratch == MAP_FAILED) {
+    return false;
+  }
+  auto *aside = static_cast<std::uint8_t *>(scratch);
+  bool done = false;
+  if (move_pages(a, aside, bytes)) {
+    if (!move_pages(b, a, bytes)) {
+      move_pages(aside, a, bytes);
+    } else if (!move_pages(aside, b, bytes)) {
+      move_pages(a, b, bytes);
+      move_pages(aside, a, bytes);
+    } else {
+      done = true;
+    }
+  }
+  ::munmap(scratch, bytes);
+  return done;
+}
+
+void advise_huge(std::uint8_t *at, std::size_t bytes) {
+  const auto address = reinterpret_cast<std::uintptr_t>(at);
+  const std::uintptr_t start = round_up(address, kHugeBytes);
+  const std::uintptr_t end = round_down(address + bytes, kHugeBytes);
+  if (start < end) {
+    ::madvise(at + (start - address), end - start, MADV_HUGEPAGE);
+  }
+}
+
+} // namespace edgeagent
