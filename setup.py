@@ -1,4 +1,5 @@
-"""Builds the C++ extension ``edgeagent.native._core``; all the rest is said in pyproject.toml.
+"""Builds the C++ extension ``edgeagent.native._core`` and, beside it, ``libedgehose.so``, the C library that other
+processes attach to a node with; all the rest is said in pyproject.toml.
 
 Switches, all from the environment:
 
@@ -12,6 +13,7 @@ Switches, all from the environment:
 
 import os
 import shutil
+import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -21,6 +23,8 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
 NAME = "edgeagent.native._core"
+LIBRARY = "edgeagent/native/libedgehose.so"
+HEADER = "native/include/edgehose.h"
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion"]
 
 
@@ -118,6 +122,15 @@ class BuildExt(build_ext):
         super().finalize_options()
         self.build_temp = str(Path(self.build_temp) / variant())
 
+    def run(self) -> None:
+        super().run()
+        if library_sources() and choice() != "never":
+            build_library(ROOT / LIBRARY if self.inplace else Path(self.build_lib) / LIBRARY)
+
+    def get_outputs(self) -> list[str]:
+        library = Path(self.build_lib) / LIBRARY
+        return [*super().get_outputs(), *([str(library)] if library.is_file() else [])]
+
     def build_extension(self, ext: Extension) -> None:
         try:
             super().build_extension(ext)
@@ -129,9 +142,44 @@ class BuildExt(build_ext):
             raise
 
 
+def library_sources() -> list[str]:
+    """The sources of libedgehose.so."""
+    return sorted(str(path) for path in (ROOT / "native/client").glob("*.c"))
+
+
+def build_library(target: Path) -> None:
+    """Compiles libedgehose.so, which is plain C and knows nothing of Python."""
+    wanted = [os.environ["CC"]] if os.environ.get("CC") else ["cc", "gcc", "clang"]
+    compiler = next((name.split() for name in wanted if shutil.which(name.split()[0])), [])
+    compile_args, link_args = flags([])
+    command = [*compiler, "-std=c11", *compile_args, "-fPIC", "-fvisibility=hidden", "-shared", "-pthread"]
+    command += [
+        f"-I{ROOT / 'native/include'}",
+        *library_sources(),
+        *link_args,
+        "-Wl,-soname,libedgehose.so",
+    ]
+    # Beside it first, then in its place: a process that has the old one loaded keeps it.
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".tmp")
+    problem = "no C compiler (package gcc)"
+    if compiler:
+        done = subprocess.run([*command, "-o", str(partial)], check=False)
+        problem = f"{compiler[0]} failed" if done.returncode else ""
+    if not problem:
+        partial.replace(target)
+        return
+    target.unlink(missing_ok=True)  # one from other sources would be worse than none
+    if choice() == "always":
+        sys.exit(f"EDGEAGENT_COMPILE=always, but libedgehose.so: {problem}")
+    print(f"edgeagent: {problem}; installing without libedgehose.so (other processes cannot feed hoses)")
+
+
 def example_files() -> list[tuple[str, list[str]]]:
-    """The compiled example functions and their manifests, for ``share/edgeagent/examples``."""
+    """The compiled example functions and their manifests, for ``share/edgeagent/examples``; and the C header."""
     found: dict[str, list[str]] = {}
+    if (ROOT / HEADER).is_file():
+        found["share/edgeagent/include"] = [HEADER]
     for pattern in ("*.wasm", "*.wat", "*.c", "*.h", "*.toml", "*.md"):
         for path in sorted((ROOT / "examples").rglob(pattern)):
             place = Path("share/edgeagent") / path.parent.relative_to(ROOT)
