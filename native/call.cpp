@@ -180,7 +180,7 @@ bool Call::find_exports() {
     expect_bulk(spec().data_end < bulk ? spec().data_end : 0, std::min(bulk, static_cast<std::uint64_t>(spec().memory_bytes)));
   }
   return export_func(spec().abi == Abi::Command ? "_start" : "edge_handle", entry_) &&
-         (!spec().has_alloc || export_func("edge_alloc", alloc_)) &&
+         (!(spec().has_alloc || spec().abi == Abi::Bytes) || export_func("edge_alloc", alloc_)) &&
          (!spec().has_aligned_alloc || export_func("edge_alloc_aligned", aligned_alloc_));
 }
 
@@ -220,6 +220,8 @@ bool Call::copy_body_in() {
   }
   if (body_bytes_ > 0) {
     expect_bulk(guest_ptr_, body_bytes_);
+    out_.hose.tier = Tier::Copy;
+    out_.hose.copied = body_bytes_;
     std::memcpy(wt.wasmtime_memory_data(context_, &memory_) + guest_ptr_, body_, body_bytes_);
   }
   return true;
@@ -266,6 +268,10 @@ void Call::run_bytes() {
 }
 
 void Call::run_command() {
+  if (body_bytes_ > 0) { // as it reads its standard input
+    out_.hose.tier = Tier::Copy;
+    out_.hose.copied = body_bytes_;
+  }
   wasm_trap_t *trap = nullptr;
   wasmtime_val_raw_t none{};
   wasmtime_error_t *error = wt.wasmtime_func_call_unchecked(context_, &entry_, &none, 1, &trap);

@@ -135,7 +135,9 @@ void Call::finish() {
     kept_range_ = HoseRange();
   }
   if (hoses_) {
-    out_.hose = hoses_->report();
+    if (hoses_->report().tier != Tier::None) {
+      out_.hose = hoses_->report();
+    }
     hoses_->forget_input();
   }
   if (kept_bytes_ == 0 || out_.failure != Failure::None) {

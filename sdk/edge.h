@@ -37,22 +37,25 @@ __attribute__((noreturn)) static inline void edge_fail(const char *text) {
   __builtin_trap();
 }
 
-/* Fresh zeroed memory, aligned to 16 bytes; grows the linear memory as needed, traps when the limit is reached. */
+/* Fresh zeroed memory; grows the linear memory as needed, traps when the limit is reached. `align`: a power of two. */
 extern unsigned char __heap_base;
-static inline void *edge_take(size_t bytes) {
+static inline void *edge_take_aligned(size_t bytes, size_t align) {
   static uintptr_t next = 0;
   if (next == 0) {
     next = ((uintptr_t)&__heap_base + 15) & ~(uintptr_t)15;
   }
-  uintptr_t start = next;
+  uint64_t start = ((uint64_t)next + align - 1) & ~((uint64_t)align - 1);
   uint64_t end = start + (((uint64_t)bytes + 15) & ~(uint64_t)15);
   uint64_t have = (uint64_t)__builtin_wasm_memory_size(0) << 16;
   if (end > have && (end >> 32 != 0 || __builtin_wasm_memory_grow(0, (size_t)((end - have + 65535) >> 16)) == (size_t)-1)) {
     edge_fail("out of memory");
   }
   next = (uintptr_t)end;
-  return (void *)start;
+  return (void *)(uintptr_t)start;
 }
+
+/* The same, aligned to 16 bytes. */
+static inline void *edge_take(size_t bytes) { return edge_take_aligned(bytes, 16); }
 
 /* The same for `count` values of `size` bytes, where the product may not fit 32 bits. */
 static inline void *edge_take_array(size_t count, size_t size) {
@@ -63,9 +66,13 @@ static inline void *edge_take_array(size_t count, size_t size) {
   return edge_take((size_t)bytes);
 }
 
-/* Defines edge_alloc, through which the host asks where to put the input. */
+/* Defines edge_alloc, through which the host asks where to put the input, and edge_alloc_aligned, with which whole pages
+ * of another function's output can become the input without a copy. The host may use any part of what it gets. */
 #define EDGE_ALLOCATOR                                                                                                 \
-  EDGE_EXPORT("edge_alloc") void *edge_alloc(size_t length) { return edge_take(length); }
+  EDGE_EXPORT("edge_alloc") void *edge_alloc(size_t length) { return edge_take(length); }                              \
+  EDGE_EXPORT("edge_alloc_aligned") void *edge_alloc_aligned(size_t length, size_t align) {                            \
+    return edge_take_aligned(length, align);                                                                           \
+  }
 
 /* Defines edge_handle(input, length) -> output pointer << 32 | output length. */
 #define EDGE_HANDLER(input, length)                                                                                    \

@@ -15,6 +15,7 @@ from edgeagent.cli.client import Reply, call, expect
 from edgeagent.cli.main import add_node_argument
 from edgeagent.cli.output import Failed, print_json
 from edgeagent.model.errors import BadRequest
+from edgeagent.model.function import check_name
 
 __all__ = ["add_arguments", "run"]
 
@@ -41,14 +42,31 @@ def run(args: argparse.Namespace) -> int:
     body = _input(args.data)
     if args.is_async:
         return _run_async(args, body)
+    if args.then and not args.idempotency_key:
+        return _run_chain(args, body)
     steps = []
-    reply: Reply | None = None
     for position, name in enumerate([args.name, *args.then]):
         headers = _headers(args, with_key=position == 0, arguments=args.guest_args if position == 0 else [])
         reply = expect(call(args.node, "POST", _path(name), body, headers))
         steps.append(_step(name, body, reply))
         body = reply.body
     _show(args, steps, body)
+    return 0
+
+
+def _run_chain(args: argparse.Namespace, body: bytes) -> int:
+    """All steps in one request: what passes between them stays on the node."""
+    for name in args.then:
+        check_name(name)
+    headers = _headers(args, with_key=False, arguments=args.guest_args)
+    headers["Edgeagent-Then"] = ",".join(args.then)
+    reply = expect(call(args.node, "POST", _path(args.name), body, headers))
+    everywhere = {
+        "node": reply.headers.get("edgeagent-node", ""),
+        "backend": reply.headers.get("edgeagent-backend", ""),
+    }
+    steps = [{**step, **everywhere} for step in json.loads(reply.headers["edgeagent-steps"])]
+    _show(args, steps, reply.body)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The wildfire functions over HTTP: deploying them, and running the chain step by step."""
+"""The wildfire functions over HTTP: deploying them, and running them as one chain."""
 
 from __future__ import annotations
 
@@ -15,28 +15,37 @@ import msgspec
 
 from edgeagent.model.errors import PeerFailed, Unavailable
 
-__all__ = ["STEPS", "Step", "deploy_all", "guests_directory", "run_chain"]
+__all__ = ["STEPS", "Run", "Step", "deploy_all", "guests_directory", "run_chain"]
 
 STEPS = ("calibrate", "index", "detect", "cluster", "alert")
 _TIMEOUT_S = 120
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of a run. ``duration_ms`` is the guest's time, ``total_ms`` what the caller waited."""
+    """One step of a run. ``hose`` is the tier that brought its input, ``duration_ms`` the guest's time."""
 
     name: str
     node: str | None
     backend: str | None
-    hose: str | None
+    hose: str
     cold: bool
     duration_ms: float
-    total_ms: float
+    copied_bytes: int
+    mapped_bytes: int
     bytes_in: int
     bytes_out: int
 
     def document(self) -> dict[str, Any]:
         """As ``demo --json`` gives it; a lone node predicts nothing, and has no choice to explain."""
         return {**msgspec.structs.asdict(self), "why": "only node", "predicted_ms": None}
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One request through all steps; ``total_ms`` is what the caller waited."""
+
+    steps: list[Step]
+    output: bytes
+    total_ms: float
 
 
 def guests_directory() -> Path:
@@ -62,34 +71,60 @@ def deploy_all(url: str) -> None:
         _call(url, "PUT", f"/v1/functions/{name}", wasm, "application/wasm")
 
 
-def run_chain(url: str, body: bytes) -> tuple[list[Step], bytes]:
-    """Run the steps, the output of each the input of the next; raises PeerFailed with the node's problem."""
-    steps = []
-    for name in STEPS:
-        began = time.perf_counter()
-        headers, output = _call(url, "POST", f"/functions/{name}", body, "application/octet-stream")
-        steps.append(
-            Step(
-                name=name,
-                node=headers.get("edgeagent-node"),
-                backend=headers.get("edgeagent-backend"),
-                hose=headers.get("edgeagent-hose"),
-                cold=headers.get("edgeagent-cold") == "1",
-                duration_ms=round(int(headers.get("edgeagent-duration-us", 0)) / 1000, 3),
-                total_ms=round((time.perf_counter() - began) * 1000, 3),
-                bytes_in=len(body),
-                bytes_out=len(output),
-            )
+def run_chain(url: str, body: bytes) -> Run:
+    """Run the steps in one request; raises PeerFailed with the node's problem."""
+    began = time.perf_counter()
+    headers, output = _call(
+        url,
+        "POST",
+        f"/functions/{STEPS[0]}",
+        body,
+        "application/octet-stream",
+        {"Edgeagent-Then": ",".join(STEPS[1:])},
+    )
+    total_ms = round((time.perf_counter() - began) * 1000, 3)
+    try:
+        told = msgspec.json.decode(headers["edgeagent-steps"], type=list[_Told])
+    except (KeyError, msgspec.MsgspecError) as error:
+        raise PeerFailed(f"the node at {url} told nothing of its steps: {error}") from None
+    steps = [
+        Step(
+            name=step.function,
+            node=headers.get("edgeagent-node"),
+            backend=headers.get("edgeagent-backend"),
+            hose=step.hose,
+            cold=step.cold,
+            duration_ms=step.duration_us / 1000,
+            copied_bytes=step.copied_bytes,
+            mapped_bytes=step.mapped_bytes,
+            bytes_in=step.bytes_in,
+            bytes_out=step.bytes_out,
         )
-        body = output
-    return steps, body
+        for step in told
+    ]
+    return Run(steps=steps, output=output, total_ms=total_ms)
 
 
-def _call(url: str, method: str, path: str, body: bytes, kind: str) -> tuple[dict[str, str], bytes]:
+class _Told(msgspec.Struct, kw_only=True):
+    """A member of the header Edgeagent-Steps."""
+
+    function: str
+    duration_us: int
+    cold: bool
+    hose: str
+    copied_bytes: int
+    mapped_bytes: int
+    bytes_in: int
+    bytes_out: int
+
+
+def _call(
+    url: str, method: str, path: str, body: bytes, kind: str, more: dict[str, str] | None = None
+) -> tuple[dict[str, str], bytes]:
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
     try:
-        connection.request(method, path, body, {"Content-Type": kind})
+        connection.request(method, path, body, {"Content-Type": kind, **(more or {})})
         reply = connection.getresponse()
         answer = reply.read()
     except (OSError, http.client.HTTPException) as error:

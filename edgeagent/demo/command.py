@@ -57,17 +57,16 @@ def run(args: argparse.Namespace) -> int:
             say(f"started again on {ready['url']}: what was deployed is still there")
             body = planted.encode()
             rounds = [run_chain(ready["url"], body) for _ in range(2)]
-            steps = [steps for steps, _ in rounds]
-            result, collection = _score(fires, [output for _, output in rounds])
+            result, collection = _score(fires, [done.output for done in rounds])
             picture = _write(args.out, planted, collection, fires, say)
-            say_table(say, *steps)
+            say_table(say, *rounds)
             say_fires(say, result, collection, fires)
             if picture:
                 say(f"picture: {picture}")
             url = ready["url"] if args.keep else None
             try:
                 if args.json:
-                    print_json(scene.source, fires, result, picture, url, *steps)
+                    print_json(scene.source, fires, result, picture, url, *rounds)
                 if url:
                     _serve_on(say, url)
             except KeyboardInterrupt:

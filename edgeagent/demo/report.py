@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from edgeagent.demo.chain import Step
+from edgeagent.demo.chain import Run
 from edgeagent.demo.plant import Fire, Score
 
 __all__ = ["Voice", "print_json", "say_fires", "say_table"]
@@ -24,19 +24,19 @@ class Voice:
         print(text, file=self._to, flush=True)
 
 
-def say_table(say: Voice, first: list[Step], last: list[Step]) -> None:
-    """Both rounds, step by step: the guest's time, and what the caller waited for it over HTTP."""
+def say_table(say: Voice, first: Run, last: Run) -> None:
+    """Both rounds, step by step: the guest's time, and how its input reached it; then what the caller waited."""
     say()
-    say(f"{'step':<10} {'instance':<8} {'guest ms':>9} {'http ms':>9} {'bytes in':>10} {'bytes out':>10}")
-    for steps in (first, last):
-        for step in steps:
+    say(f"{'step':<10} {'instance':<8} {'ms':>9} {'hose':>6} {'bytes in':>10} {'bytes out':>10}")
+    for run in (first, last):
+        for step in run.steps:
             word = "cold" if step.cold else "warm"
             say(
-                f"{step.name:<10} {word:<8} {step.duration_ms:>9.2f} {step.total_ms:>9.2f} "
+                f"{step.name:<10} {word:<8} {step.duration_ms:>9.2f} {step.hose:>6} "
                 f"{step.bytes_in:>10} {step.bytes_out:>10}"
             )
-        guests, waits = sum(step.duration_ms for step in steps), sum(step.total_ms for step in steps)
-        say(f"{'chain':<10} {'':<8} {guests:>9.2f} {waits:>9.2f}")
+        guests = sum(step.duration_ms for step in run.steps)
+        say(f"{'chain':<10} {'':<8} {guests:>9.2f}        {run.total_ms:.2f} ms over HTTP")
         say()
 
 
@@ -67,8 +67,8 @@ def print_json(
     result: Score,
     picture: str | None,
     url: str | None,
-    first: list[Step],
-    last: list[Step],
+    first: Run,
+    last: Run,
 ) -> None:
     """The object of ``demo --json``: ``steps`` are the last round's, ``first_steps`` those of the round before."""
     document = {
@@ -76,8 +76,9 @@ def print_json(
         "source": source,
         "detections": result.document(),
         "picture": picture,
-        "steps": [step.document() for step in last],
-        "first_steps": [step.document() for step in first],
+        "steps": [step.document() for step in last.steps],
+        "first_steps": [step.document() for step in first.steps],
+        "total_ms": last.total_ms,
         "planted": [msgspec.structs.asdict(fire) for fire in fires],
         "url": url,
     }

@@ -14,6 +14,7 @@ __all__ = ["InvokeHeaders", "new_traceparent", "next_traceparent", "read_invoke_
 
 DEADLINE_MS_MAX = 86_400_000.0
 _ARGS_MAX = 256
+_CHAIN_MAX = 32
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 # W3C Trace Context, version 00 (later versions may be longer, their first four fields are the same).
 _TRACEPARENT = re.compile(
@@ -26,13 +27,16 @@ _IDS = random.Random()  # seeded by the system
 
 
 class InvokeHeaders(msgspec.Struct, frozen=True):
-    """``deadline_ms`` = 0 means none; ``args`` is None when the header is absent."""
+    """``deadline_ms`` = 0 means none; ``args`` is None when the header is absent; ``then`` are the functions that
+    run on the output, in this order.
+    """
 
     is_async: bool
     idempotency_key: str | None
     deadline_ms: float
     args: tuple[str, ...] | None
     traceparent: str
+    then: tuple[str, ...] = ()
 
 
 def read_invoke_headers(headers: Mapping[str, str]) -> InvokeHeaders:
@@ -43,6 +47,7 @@ def read_invoke_headers(headers: Mapping[str, str]) -> InvokeHeaders:
         deadline_ms=_deadline(headers.get("Edgeagent-Deadline-Ms")),
         args=_args(headers.get("Edgeagent-Args")),
         traceparent=next_traceparent(headers.get("traceparent", "")),
+        then=_then(headers.get("Edgeagent-Then")),
     )
 
 
@@ -84,6 +89,15 @@ def _deadline(value: str | None) -> float:
             f"Edgeagent-Deadline-Ms {value[:40]!r} is not a number of milliseconds above 0, up to a day"
         )
     return ms
+
+
+def _then(value: str | None) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    names = tuple(name.strip() for name in value.split(","))
+    if not all(names) or len(names) > _CHAIN_MAX:
+        raise BadRequest(f"Edgeagent-Then must be 1 to {_CHAIN_MAX} names of functions, separated by commas")
+    return names
 
 
 def _args(value: str | None) -> tuple[str, ...] | None:

@@ -20,6 +20,7 @@ _INVOKE_HEADERS = {
     "Idempotency-Key": "the same key and request run once; repeats get the recorded result",
     "Edgeagent-Deadline-Ms": "milliseconds for the whole request, queueing included",
     "Edgeagent-Args": "JSON array of strings: arguments of a command function",
+    "Edgeagent-Then": "functions that run next, each on the output before it, separated by commas",
     "traceparent": "W3C trace context",
 }
 

@@ -45,9 +45,12 @@ class FunctionRoutes:
     async def invoke(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
         wanted = read_invoke_headers(request.headers)
         name = path["name"]
-        self._node.functions.get(name)  # unknown functions are refused before their body is read
+        for one in (name, *wanted.then):  # unknown functions are refused before the body is read
+            self._node.functions.get(one)
         body = await read_body(request, self._node.config.http.body_bytes_max, self._body_s)
         with structlog.contextvars.bound_contextvars(trace=wanted.traceparent[3:35]):
+            if wanted.then:
+                return await self._chain(name, body, wanted)
             if wanted.is_async:
                 return await self._submit(name, body, wanted)
             result = await self._run(name, body, wanted)
@@ -60,6 +63,21 @@ class FunctionRoutes:
             if result is not None:
                 return result
         return await invoker.invoke(name, body, wanted.args, wanted.deadline_ms, wanted.idempotency_key)
+
+    async def _chain(self, name: str, body: bytes, wanted: InvokeHeaders) -> web.Response:
+        if wanted.is_async or wanted.idempotency_key is not None:
+            raise BadRequest(
+                "Edgeagent-Then goes with neither Prefer: respond-async nor Idempotency-Key",
+                hint="call the functions one by one, each with its own key",
+            )
+        names = (name, *wanted.then)
+        result = await self._node.invoker.invoke_chain(names, body, wanted.args, wanted.deadline_ms)
+        last = result.steps[-1]
+        headers = self._headers(result, wanted)
+        headers["Edgeagent-Hose"] = f"{last.hose};copied={last.copied_bytes};mapped={last.mapped_bytes}"
+        headers["Edgeagent-Duration-Us"] = str(sum(step.duration_us for step in result.steps))
+        headers["Edgeagent-Steps"] = msgspec.json.encode(result.steps).decode()
+        return web.Response(body=result.output, headers=headers)
 
     async def _submit(self, name: str, body: bytes, wanted: InvokeHeaders) -> web.Response:
         id_ = await self._node.invoker.submit(

@@ -15,6 +15,7 @@ from msgspec import Meta
 __all__ = [
     "Config",
     "DrainSection",
+    "HoseSection",
     "HttpSection",
     "JournalSection",
     "LimitsSection",
@@ -135,6 +136,20 @@ class RuntimeSection(_Section, frozen=True):
     ] = 2 * GIB
 
 
+class HoseSection(_Section, frozen=True):
+    """How outputs reach the next function without being copied out."""
+
+    pool_bytes_max: Annotated[
+        int,
+        Meta(
+            ge=0, le=1024 * GIB, description="memory of all lent and shared buffers; beyond, bytes are copied"
+        ),
+    ] = 1 * GIB
+    idle_ms: Annotated[
+        int, Meta(ge=100, le=DAY_MS, description="a buffer that nobody borrowed for this long is freed")
+    ] = 30_000
+
+
 class LimitsSection(_Section, frozen=True):
     """The most that a manifest may ask for."""
 
@@ -228,6 +243,7 @@ class Config(_Section, frozen=True):
     node: NodeSection = NodeSection()
     http: HttpSection = HttpSection()
     runtime: RuntimeSection = RuntimeSection()
+    hose: HoseSection = HoseSection()
     limits: LimitsSection = LimitsSection()
     queue: QueueSection = QueueSection()
     journal: JournalSection = JournalSection()

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from edgeagent.model.errors import Busy, Cancelled, DeadlineExceeded, EdgeError, Unavailable
 from edgeagent.node.background import Background
+from edgeagent.node.chain import Chains
 from edgeagent.node.config_schema import Config
 from edgeagent.node.functions import Functions
 from edgeagent.node.guest_log import GuestLog
@@ -42,6 +43,7 @@ class Invoker:
         self.active = 0
         self.draining = False
         self.guest_log = GuestLog(config.log)
+        self.chains = Chains(self._run, meters)
         self.background = Background(journal, self._run, config.queue.background_max or 2 * workers)
         self.idempotency = Idempotency(journal, self._run, self.background, meters)
         self._config = config
@@ -123,6 +125,24 @@ class Invoker:
         finally:
             self._depart()
 
+    async def invoke_chain(
+        self,
+        names: Sequence[str],
+        body: bytes | memoryview,
+        args: Sequence[str] | None = None,
+        wall_ms: float = 0,
+    ) -> Result:
+        """Run functions one after the other, each on the output of the one before, which is handed over by a hose.
+
+        ``args`` are the first one's; ``wall_ms`` > 0 bounds all of them together. The result is the last one's, with
+        ``steps``. Raises what ``invoke`` raises; the error names the function that failed.
+        """
+        self._arrive()
+        try:
+            return await self.chains.run(names, body, args, wall_ms)
+        finally:
+            self._depart()
+
     async def submit(
         self,
         name: str,
@@ -150,27 +170,31 @@ class Invoker:
     async def _run(
         self,
         name: str,
-        body: bytes | memoryview,
+        body: bytes | memoryview | port.Payload,
         args: Sequence[str] | None = None,
         wall_ms: float = 0,
         exempt: bool = False,
+        keep: bool = False,
     ) -> Result:
-        """One run; ``exempt`` ones are the node's own and pass the bounds of the queue."""
+        """One run; ``exempt`` ones are the node's own and pass the bounds of the queue; ``keep`` leaves the output
+        where it is, as the result's ``payload``.
+        """
+        bytes_in = _size(body)
         deadline = time.monotonic() + wall_ms / 1000 if wall_ms > 0 else 0.0
         entry = self._entries.get(name)
         cold = entry is None
         if entry is None:
             entry = await self._load(name, deadline)
-        elif entry.strays and (future := _adopt(entry, body, args, wall_ms)) is not None:
-            return self._settled(entry, await self._outcome(future), len(body), cold)
+        elif not keep and entry.strays and (future := _adopt(entry, body, args, wall_ms)) is not None:
+            return self._settled(entry, await self._outcome(future), bytes_in, cold)
         if not entry.admission.enter():
             await self._wait(entry, deadline, exempt)
         begun = time.monotonic()
         try:
-            outcome = await self._start(entry, body, args, deadline)
+            outcome = await self._start(entry, body, args, deadline, keep)
         finally:
             entry.leave((time.monotonic() - begun) * 1000)
-        return self._settled(entry, outcome, len(body), cold)
+        return self._settled(entry, outcome, bytes_in, cold)
 
     async def _load(self, name: str, deadline: float) -> LoadedEntry:
         if not deadline:
@@ -214,7 +238,12 @@ class Invoker:
         )
 
     async def _start(
-        self, entry: LoadedEntry, body: bytes | memoryview, args: Sequence[str] | None, deadline: float
+        self,
+        entry: LoadedEntry,
+        body: bytes | memoryview | port.Payload,
+        args: Sequence[str] | None,
+        deadline: float,
+        keep: bool = False,
     ) -> port.Outcome:
         left_ms = 0.0
         if deadline:
@@ -222,8 +251,8 @@ class Invoker:
             if left_ms <= 0:
                 entry.meter.failed(DeadlineExceeded.slug)
                 raise DeadlineExceeded(f"the deadline passed before {entry.name} ran")
-        started = entry.start(body, args, left_ms)
-        entry.short[len(body).bit_length()] = not isinstance(started, asyncio.Future)
+        started = entry.start(body, args, left_ms, keep) if keep else entry.start(body, args, left_ms)
+        entry.short[_size(body).bit_length()] = not isinstance(started, asyncio.Future)
         if isinstance(started, asyncio.Future):
             self._running.add(started)
             try:
@@ -251,13 +280,20 @@ class Invoker:
             meter.failed(error.slug)
             raise error
         output, duration_us, inline = outcome.output, outcome.duration_us, outcome.inline
-        meter.succeeded(duration_us, bytes_in, len(output))
+        kept = outcome.payload
+        meter.succeeded(duration_us, bytes_in, len(output) if kept is None else kept.size)
         if inline:
             meter.inline += 1
         if cold:
             meter.cold += 1
         return Result(
-            output=output, duration_us=duration_us, cold=cold, inline=inline, exit_code=outcome.exit_code
+            output=output,
+            duration_us=duration_us,
+            cold=cold,
+            inline=inline,
+            exit_code=outcome.exit_code,
+            payload=outcome.payload,
+            hose=port.Handover(*outcome.hose),
         )
 
     # -- coming and going ------------------------------------------------------------------------------------
@@ -308,8 +344,12 @@ class Invoker:
             await self._idle.wait()
 
 
+def _size(body: bytes | memoryview | port.Payload) -> int:
+    return len(body) if isinstance(body, bytes | bytearray | memoryview) else body.size
+
+
 def _adopt(
-    entry: LoadedEntry, body: bytes | memoryview, args: Sequence[str] | None, wall_ms: float
+    entry: LoadedEntry, body: bytes | memoryview | port.Payload, args: Sequence[str] | None, wall_ms: float
 ) -> asyncio.Future[port.Outcome] | None:
     for stray in entry.strays:
         if stray.body == body and stray.args == args and stray.wall_ms == wall_ms:

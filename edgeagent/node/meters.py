@@ -87,6 +87,7 @@ class Meters(Collector):
         self.functions: dict[str, FunctionMeter] = {}
         self.loop_lag = Histogram(LAG_BOUNDS_US)
         self.counters: dict[str, int] = {}
+        self.handovers: dict[str, tuple[int, int, int]] = {}  # tier: how many, bytes copied, bytes mapped
         self.gauges: list[Gauge] = []
         self.counter_gauges: list[Gauge] = []
         self.registry = CollectorRegistry(auto_describe=False)
@@ -108,6 +109,11 @@ class Meters(Collector):
         """Add to a counter of the node, for instance ``deploys``; exported as ``edgeagent_deploys_total``."""
         self.counters[name] = self.counters.get(name, 0) + by
 
+    def handed_over(self, tier: str, copied_bytes: int, mapped_bytes: int) -> None:
+        """A function's input came by a hose of this tier."""
+        count, copied, mapped = self.handovers.get(tier, (0, 0, 0))
+        self.handovers[tier] = (count + 1, copied + copied_bytes, mapped + mapped_bytes)
+
     def gauge(self, name: str, doc: str, read: Callable[[], float]) -> None:
         """A value of the node that is read when asked for."""
         self.gauges.append((name, doc, read))
@@ -124,6 +130,7 @@ class Meters(Collector):
         """Called by the registry."""
         yield from self._invocations()
         yield from self._bytes_and_kinds()
+        yield from self._hoses()
         lag = HistogramMetricFamily(PREFIX + "loop_lag_seconds", "how late the event loop ran its timers")
         lag.add_metric([], *self.loop_lag.exported())
         yield lag
@@ -155,6 +162,18 @@ class Meters(Collector):
         yield outcomes
         yield durations
         yield waits
+
+    def _hoses(self) -> Iterator[Metric]:
+        kinds = (
+            ("hose_handovers", "inputs that came from another function on this node"),
+            ("hose_copied_bytes", "their bytes that were copied"),
+            ("hose_mapped_bytes", "their bytes whose pages were mapped or moved instead"),
+        )
+        for i, (name, doc) in enumerate(kinds):
+            family = CounterMetricFamily(PREFIX + name, doc, labels=("tier",))
+            for tier, values in sorted(self.handovers.items()):
+                family.add_metric((tier,), values[i])
+            yield family
 
     def _bytes_and_kinds(self) -> Iterator[Metric]:
         kinds = (

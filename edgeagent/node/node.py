@@ -21,7 +21,8 @@ from typing import Any
 import structlog
 
 from edgeagent import __version__, native
-from edgeagent.model.errors import EdgeError
+from edgeagent.hose.settings import Crossovers, HoseSettings, load_crossovers
+from edgeagent.model.errors import BadRequest, EdgeError
 from edgeagent.node import machine
 from edgeagent.node.config import Config
 from edgeagent.node.functions import Functions
@@ -124,6 +125,7 @@ class Node:
             inline=config.runtime.inline,
         )
         ending.callback(self.engine.close)
+        self.engine.use_hoses(await asyncio.to_thread(self._hose_settings, state))
         self.engine.attach(loop)
         self._worker_count = self.engine.stats().workers
         compiler = Compiler(
@@ -285,6 +287,17 @@ class Node:
             },
         }
 
+    def _hose_settings(self, state: Path) -> HoseSettings:
+        try:
+            crossovers = load_crossovers(state)
+        except BadRequest as error:  # the node runs without its calibration, only slower
+            log.warning("calibration ignored", why=error.message, hint=error.hint)
+            crossovers = Crossovers()
+        section = self.config.hose
+        return HoseSettings(
+            crossovers=crossovers, pool_bytes_max=section.pool_bytes_max, idle_ms=section.idle_ms
+        )
+
     def _gauges(self, artifacts: ArtifactStore) -> None:
         meters, engine, functions = self.meters, self.engine, self.functions
         invoker, store = self.invoker, self.store
@@ -301,6 +314,8 @@ class Node:
             ("journal_bytes", "inputs and results in the journal", lambda: self._totals.bytes),
             ("journal_waiting", "async invocations that wait", lambda: invoker.background.waiting),
             ("journal_running", "async invocations that run", lambda: invoker.background.running),
+            ("hose_pool_bytes", "memory of all hoses", lambda: engine.hose_stats().bytes),
+            ("hose_pool_idle_bytes", "of those not lent", lambda: engine.hose_stats().idle_bytes),
             ("draining", "1 while the node drains", lambda: self.draining),
         ):
             meters.gauge(name, doc, read)
@@ -310,6 +325,7 @@ class Node:
                 "inline runs that were handed over",
                 lambda: engine.stats().inline_overruns,
             ),
+            ("hose_loans_refused", "loans that could not be had", lambda: engine.hose_stats().refused),
             ("queue_refused", "calls refused because a queue was full", lambda: functions.queue.refused),
             ("store_commits", "transactions of the state database", lambda: store.commits),
             ("store_writes", "callers served by them", lambda: store.writes),

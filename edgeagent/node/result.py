@@ -6,9 +6,24 @@ from typing import Any, Literal
 
 import msgspec
 
-__all__ = ["InvocationState", "InvocationView", "Result"]
+from edgeagent.runtime.port import Handover, Payload
+
+__all__ = ["InvocationState", "InvocationView", "Result", "Step"]
 
 InvocationState = Literal["queued", "running", "succeeded", "failed"]
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One function of a chain: how its input reached it, and what it took."""
+
+    function: str
+    duration_us: int
+    cold: bool
+    hose: str
+    copied_bytes: int
+    mapped_bytes: int
+    bytes_in: int
+    bytes_out: int
 
 
 class Result(msgspec.Struct, kw_only=True):
@@ -16,7 +31,8 @@ class Result(msgspec.Struct, kw_only=True):
 
     ``duration_us`` covers the run, not the wait; ``cold`` tells that the function had to be loaded first,
     ``inline`` that the event loop's thread ran it, ``replayed`` that an earlier execution with the same
-    Idempotency-Key answers.
+    Idempotency-Key answers. ``payload`` is the output of a run that was asked to keep it, ``hose`` how its input
+    reached it, ``steps`` the functions of a chain.
     """
 
     output: bytes | memoryview
@@ -25,6 +41,9 @@ class Result(msgspec.Struct, kw_only=True):
     inline: bool = False
     replayed: bool = False
     exit_code: int = 0
+    payload: Payload | None = None
+    hose: Handover = Handover()
+    steps: tuple[Step, ...] = ()
 
 
 class InvocationView(msgspec.Struct, frozen=True, kw_only=True):

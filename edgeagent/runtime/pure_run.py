@@ -82,7 +82,8 @@ def run_call(source: Source, call: PureCall) -> PureOutcome:
         current.host = current.store = current.memory = None
         host.files.close_all()
     out.stderr, out.log = call.stderr_tail(), call.log
-    out.hose = (int(call.copied_bytes > 0), call.copied_bytes, 0, 0)
+    copied = call.copied_bytes or len(call.body)
+    out.hose = (int(copied > 0), copied, 0, 0)
     out.duration_us = (time.monotonic_ns() - started) // 1000
     if out.error is not None:
         out.output = b""

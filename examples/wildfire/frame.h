@@ -5,7 +5,7 @@
 #ifndef WILDFIRE_FRAME_H
 #define WILDFIRE_FRAME_H
 
-#include "edge.h"
+#include "edge_hose.h"
 
 #define FRAME_MAGIC 0x4d524645u /* "EFRM" */
 #define FRAME_VERSION 1
@@ -88,7 +88,7 @@ static inline struct frame *frame_new(const struct frame *from, enum frame_kind 
   if (bytes > 0xffffffffu) {
     edge_fail("the frame does not fit the memory");
   }
-  struct frame *f = edge_take((size_t)bytes);
+  struct frame *f = edge_hose_loan((size_t)bytes); /* the next step gets these pages */
   *f = *from;
   f->kind = (uint16_t)kind;
   f->bands = bands;

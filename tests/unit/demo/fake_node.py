@@ -22,25 +22,36 @@ class FakeNode:
         self.guests: dict[str, Guest] = {}
         self.called: set[str] = set()
         self.requests: list[tuple[str, str, str | None]] = []
+        self.tells = True
         self.broken: dict[str, tuple[int, bytes]] = {}
 
-    def answer(self, method: str, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        if path in self.broken:
-            status, text = self.broken[path]
-            return status, {}, text
+    def answer(
+        self, method: str, path: str, body: bytes, then: str | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
         name = path.rpartition("/")[2]
         if method == "PUT":
             self.guests[name] = Guest(body)
             return 201, {}, json.dumps({"name": name}).encode()
-        cold = "0" if name in self.called else "1"
-        self.called.add(name)
-        headers = {
-            "Edgeagent-Node": "fake",
-            "Edgeagent-Backend": "cpu",
-            "Edgeagent-Cold": cold,
-            "Edgeagent-Duration-Us": "1500",
-        }
-        return 200, headers, self.guests[name](body)
+        steps = []
+        for step in (name, *(then.split(",") if then else ())):
+            if f"/functions/{step}" in self.broken:
+                status, output = self.broken[f"/functions/{step}"]
+                if status != 200:
+                    return status, {}, output
+            else:
+                output = self.guests[step](body)
+            steps.append({**self._step(step), "bytes_in": len(body), "bytes_out": len(output)})
+            self.called.add(step)
+            body = output
+        headers = {"Edgeagent-Node": "fake", "Edgeagent-Backend": "cpu"}
+        if self.tells:
+            headers["Edgeagent-Steps"] = json.dumps(steps)
+        return 200, headers, body
+
+    def _step(self, name: str) -> dict[str, Any]:
+        cold = name not in self.called
+        told = {"function": name, "duration_us": 1500, "cold": cold, "hose": "share"}
+        return {**told, "copied_bytes": 1, "mapped_bytes": 2}
 
 
 def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
@@ -48,7 +59,9 @@ def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
         def _serve(self) -> None:
             node.requests.append((self.command, self.path, self.headers["Content-Type"]))
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            status, headers, answer = node.answer(self.command, self.path, body)
+            status, headers, answer = node.answer(
+                self.command, self.path, body, self.headers["Edgeagent-Then"]
+            )
             self.send_response(status)
             for key, value in {**headers, "Content-Length": str(len(answer))}.items():
                 self.send_header(key, value)

@@ -28,35 +28,42 @@ def test_deploys_and_runs(node: FakeNode) -> None:
     deploy_all(node.url)
     assert node.requests == [("PUT", f"/v1/functions/{name}", "application/wasm") for name in STEPS]
     body = generate_scene(64).encode()
-    first, output = run_chain(node.url, body)
-    again, same = run_chain(node.url, body)
-    assert json.loads(output) == {"type": "FeatureCollection", "features": []}
-    assert same == output
-    assert [step.name for step in first] == list(STEPS)
-    assert all(step.cold for step in first)
-    assert not any(step.cold for step in again)
-    assert first[0].bytes_in == len(body)
-    assert [step.bytes_in for step in first[1:]] == [step.bytes_out for step in first[:-1]]
-    assert first[-1].bytes_out == len(output)
+    first, again = run_chain(node.url, body), run_chain(node.url, body)
+    assert json.loads(first.output) == {"type": "FeatureCollection", "features": []}
+    assert again.output == first.output
+    assert [step.name for step in first.steps] == list(STEPS)
+    assert all(step.cold for step in first.steps)
+    assert not any(step.cold for step in again.steps)
+    assert first.steps[0].bytes_in == len(body)
+    assert [step.bytes_in for step in first.steps[1:]] == [step.bytes_out for step in first.steps[:-1]]
+    assert first.steps[-1].bytes_out == len(first.output)
+    assert first.total_ms > 0
 
 
 def test_a_step_as_json(node: FakeNode) -> None:
     deploy_all(node.url)
-    steps, _ = run_chain(node.url, generate_scene(64).encode())
-    document = steps[0].document()
-    assert document.pop("total_ms") > 0
-    assert document == {
+    run = run_chain(node.url, generate_scene(64).encode())
+    assert run.steps[0].document() == {
         "name": "calibrate",
         "node": "fake",
         "backend": "cpu",
         "why": "only node",
-        "hose": None,
+        "hose": "share",
         "cold": True,
         "duration_ms": 1.5,
+        "copied_bytes": 1,
+        "mapped_bytes": 2,
         "predicted_ms": None,
         "bytes_in": 160 + 6 * 64 * 64,
         "bytes_out": 160 + 4 * 6 * 64 * 64,
     }
+
+
+def test_a_node_that_knows_no_chains(node: FakeNode) -> None:
+    deploy_all(node.url)
+    node.tells = False
+    with pytest.raises(PeerFailed, match="told nothing of its steps"):
+        run_chain(node.url, generate_scene(64).encode())
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from edgeagent.demo import command
-from edgeagent.demo.chain import STEPS
+from edgeagent.demo.chain import STEPS, Run
 from edgeagent.demo.command import add_arguments, run
 from edgeagent.model.errors import EdgeError, Unavailable
 from tests.unit.demo.fake_node import FakeNode, fake_node
@@ -105,7 +105,9 @@ def test_missed_fires_fail(node: FakeNode, tmp_path: Path, capsys: pytest.Captur
 
 def test_answers_that_differ_fail(node: FakeNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outputs = iter([EMPTY, EMPTY + b" "])
-    monkeypatch.setattr(command, "run_chain", lambda url, body: ([], next(outputs)))
+    monkeypatch.setattr(
+        command, "run_chain", lambda url, body: Run(steps=[], output=next(outputs), total_ms=1)
+    )
     with pytest.raises(EdgeError, match="different answers"):
         run(_args(tmp_path, "--generated"))
 

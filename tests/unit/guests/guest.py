@@ -26,6 +26,8 @@ class Guest:
         linker = wasmtime.Linker(self.engine)
         kind = wasmtime.FuncType([wasmtime.ValType.i32()] * 3, [])
         linker.define_func("edge_log", "log", kind, self._log, access_caller=True)
+        lends = wasmtime.FuncType([wasmtime.ValType.i32()], [wasmtime.ValType.i32()])
+        linker.define_func("edge_hose", "loan", lends, self._loan, access_caller=True)
         return linker.instantiate(store, self._module).exports(store)
 
     def __call__(self, data: bytes) -> bytes:
@@ -40,6 +42,11 @@ class Guest:
         packed = handle(store, pointer, len(data)) & 0xFFFF_FFFF_FFFF_FFFF
         start, length = packed >> 32, packed & 0xFFFF_FFFF
         return bytes(memory.read(store, start, start + length))
+
+    def _loan(self, caller: wasmtime.Caller, length: int) -> int:
+        allocate = caller["edge_alloc"]
+        assert isinstance(allocate, wasmtime.Func)
+        return int(allocate(caller, length))
 
     def _log(self, caller: wasmtime.Caller, level: int, pointer: int, length: int) -> None:
         memory = caller["memory"]

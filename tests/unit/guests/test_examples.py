@@ -86,10 +86,18 @@ def test_small_and_without_traces_of_where_it_was_built(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith("command")])
-def test_a_bytes_function_imports_nothing_but_the_log(name: str) -> None:
+def test_a_bytes_function_imports_the_log_and_loans_only(name: str) -> None:
     module = wasmtime.Module.from_file(wasmtime.Engine(), str(EXAMPLES / name))
-    assert {(each.module, each.name) for each in module.imports} <= {("edge_log", "log")}
-    assert {each.name for each in module.exports} == {"memory", "edge_alloc", "edge_handle"}
+    assert {(each.module, each.name) for each in module.imports} <= {
+        ("edge_log", "log"),
+        ("edge_hose", "loan"),
+    }
+    assert {each.name for each in module.exports} == {
+        "memory",
+        "edge_alloc",
+        "edge_alloc_aligned",
+        "edge_handle",
+    }
 
 
 def test_the_modules_are_what_the_sources_give(tmp_path: Path) -> None:
