@@ -259,7 +259,9 @@ void Call::run_bytes() {
   values[0].i32 = static_cast<std::int32_t>(guest_ptr_);
   values[1].i32 = static_cast<std::int32_t>(static_cast<std::uint32_t>(body_bytes_));
   wasm_trap_t *trap = nullptr;
+  out_.entered_ns = now_ns();
   wasmtime_error_t *error = wt.wasmtime_func_call_unchecked(context_, &entry_, values, 2, &trap);
+  out_.returned_ns = now_ns();
   if (trap != nullptr || error != nullptr) {
     settle_failure(trap, error);
     return;

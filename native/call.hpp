@@ -90,7 +90,8 @@ public:
                   : start >= spec().data_end && start + bytes <= guest_bytes();
   }
   bool host_failed() const { return host_failed_; }
-  // Of a call that kept its output and succeeded; `self` is this call. Once.
+  // Of a call that kept its output and succeeded; `self` is this call. Once. Null where the output is small: then it is
+  // in out(), for a few bytes are quicker copied than kept.
   std::shared_ptr<Payload> take_payload(const std::shared_ptr<Call> &self);
   bool keeps_output() const { return keeps_output_; }
   // Of a call that did not keep its output but wrote it into a hose; else empty.
@@ -167,6 +168,7 @@ private:
   const Crossovers &crossovers_;
   std::unique_ptr<CallHoses> hoses_;
   bool keeps_output_ = false;
+  bool keeps_store_ = false;
   std::uint64_t kept_start_ = 0; // of an output that lies in the guest's memory
   std::uint64_t kept_bytes_ = 0;
   HoseRange kept_range_; // of one that lies in a hose

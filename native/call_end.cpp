@@ -39,8 +39,10 @@ void Call::settle_output(std::uint64_t packed) {
                                            std::to_string(spec().output_bytes));
     return;
   }
-  if (std::optional<HoseRange> range = hoses_ ? hoses_->take_output(start, count) : std::nullopt) {
+  if (std::optional<HoseRange> range = hoses_ ? hoses_->in_loan(start, count) : std::nullopt) {
+    // The guest does not run any more, so that nobody writes there; the rest of the store goes when there is time.
     kept_range_ = std::move(*range);
+    keeps_store_ = keeps_output_ && source_->pool->keep();
     return;
   }
   if (count >= crossovers_.huge_bytes_min) {
@@ -49,6 +51,7 @@ void Call::settle_output(std::uint64_t packed) {
   if (keeps_output_ && count >= kKeptBytesMin && source_->pool->keep()) {
     kept_start_ = start;
     kept_bytes_ = count;
+    keeps_store_ = true;
   } else {
     out_.output.append(guest_base() + start, count);
   }
@@ -117,9 +120,9 @@ void Call::drop_store() {
     has_memory_ = false;
   }
   if (source_ != nullptr) {
-    if (kept_bytes_ > 0) {
+    if (keeps_store_) {
       source_->pool->unkeep();
-      kept_bytes_ = 0;
+      keeps_store_ = false;
     }
     source_->pool->release();
     source_ = nullptr;
@@ -140,7 +143,7 @@ void Call::finish() {
     }
     hoses_->forget_input();
   }
-  if (kept_bytes_ == 0 || out_.failure != Failure::None) {
+  if (!keeps_store_ || out_.failure != Failure::None) {
     drop_store();
   }
   wasi_.reset();
@@ -160,9 +163,12 @@ std::shared_ptr<Payload> Call::take_payload(const std::shared_ptr<Call> &self) {
   }
   Attachments attachments = hoses_ ? hoses_->take_attachments() : Attachments();
   if (kept_range_.hose) {
-    return std::make_shared<Payload>(std::move(kept_range_), std::move(attachments));
+    return std::make_shared<Payload>(std::move(kept_range_), keeps_store_ ? self : nullptr, std::move(attachments));
   }
-  if (kept_bytes_ > 0) {
+  if (!keeps_store_ && attachments.empty() && out_.output.size() < kKeptBytesMin) {
+    return nullptr;
+  }
+  if (keeps_store_) {
     return std::make_shared<Payload>(self, kept_start_, kept_bytes_, std::move(attachments));
   }
   return std::make_shared<Payload>(std::move(out_.output), std::move(attachments));

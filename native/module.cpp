@@ -45,6 +45,8 @@ struct OutputView {
 };
 
 constexpr std::size_t kBytesMax = 64 << 10;
+// Letting go of less takes less time than waking a worker for it.
+constexpr std::uint64_t kDropHereMax = 1 << 20;
 
 py::object &error_factory() {
   static auto *factory = new py::object(py::none()); // leaked: it may outlive the interpreter's teardown order
@@ -124,7 +126,9 @@ public:
     return py::make_tuple(fd, range.offset, range.bytes);
   }
   void close() {
-    if (payload_) {
+    if (payload_ && payload_->size() < kDropHereMax) {
+      payload_.reset();
+    } else if (payload_) {
       engine_->discard(std::move(payload_));
       payload_.reset();
     }
@@ -157,6 +161,8 @@ public:
     return py::make_tuple(static_cast<int>(report.tier), report.copied, report.mapped, report.handover_ns);
   }
   std::int64_t duration_us() const { return outcome_.duration_ns / kNsPerUs; }
+  // (entered, returned): monotonic ns of a bytes function that ran outside the event loop's thread, else zeros.
+  py::tuple times() const { return py::make_tuple(outcome_.entered_ns, outcome_.returned_ns); }
   std::uint32_t exit_code() const { return outcome_.exit_code; }
   bool is_inline() const { return outcome_.is_inline; }
   py::bytes stderr_tail() const { return py::bytes(outcome_.stderr_tail); }
@@ -321,7 +327,7 @@ public:
       throw py::value_error("more bytes than were leased");
     }
     return std::make_unique<PyPayload>(
-        engine_, std::make_shared<Payload>(HoseRange{lease.hose(), 0, bytes}, Attachments()));
+        engine_, std::make_shared<Payload>(HoseRange{lease.hose(), 0, bytes}, nullptr, Attachments()));
   }
   // A message of another process; raises ValueError where its memfd is not what it must be.
   std::unique_ptr<PyPayload> adopt(int fd, std::uint64_t offset, std::uint64_t bytes) {
@@ -331,7 +337,7 @@ public:
       throw py::value_error(why);
     }
     return std::make_unique<PyPayload>(
-        engine_, std::make_shared<Payload>(HoseRange{Lease(std::move(hose)), offset, bytes}, Attachments()));
+        engine_, std::make_shared<Payload>(HoseRange{Lease(std::move(hose)), offset, bytes}, nullptr, Attachments()));
   }
   // bytes, idle bytes, hoses, of 2 MiB pages, made, refused, scrubbed in line
   py::tuple hose_stats() {
@@ -419,6 +425,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       .def_property_readonly("ok", &PyOutcome::ok)
       .def_property_readonly("payload", &PyOutcome::payload)
       .def_property_readonly("hose", &PyOutcome::hose)
+      .def_property_readonly("times_ns", &PyOutcome::times)
       .def_property_readonly("error", &PyOutcome::error);
   py::class_<PyFunction>(m, "Function")
       .def("call", &PyFunction::call, py::arg("body"), py::arg("args") = py::none(), py::arg("wall_ms") = 0.0,

@@ -87,6 +87,8 @@ struct Outcome {
   std::string message;
   std::vector<std::string> backtrace;
   std::int64_t duration_ns = 0;
+  std::int64_t entered_ns = 0;  // when edge_handle or _start was called, on the engine's clock
+  std::int64_t returned_ns = 0; // and when it was back
   std::uint32_t exit_code = 0;
   std::int32_t trap_code = -1; // wasmtime's code, -1 when there is none
   Failure failure = Failure::None;

@@ -27,8 +27,14 @@ def _invoke() -> Sequence[Case]:
     return cases()
 
 
+def _hose() -> Sequence[Case]:
+    from edgeagent.bench.hose import cases
+
+    return cases()
+
+
 # One entry a benchmark; the modules are imported only when asked for.
-BENCHMARKS: dict[str, Callable[[], Sequence[Case]]] = {"invoke": _invoke}
+BENCHMARKS: dict[str, Callable[[], Sequence[Case]]] = {"hose": _hose, "invoke": _invoke}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

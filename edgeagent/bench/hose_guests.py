@@ -11,7 +11,7 @@ import struct
 
 import wasmtime
 
-__all__ = ["both", "consumer", "expected_sum", "producer", "request"]
+__all__ = ["both", "consumer", "expected_sum", "holder", "producer", "request"]
 
 _PATTERN = 0x0101010101010101
 
@@ -74,6 +74,7 @@ _REPLY_ALL = """
 _REPLY_SUM = """
     (i64.store (i32.const 64) (call $sum (local.get $at) (local.get $n)))
     (i64.or (i64.shl (i64.const 64) (i64.const 32)) (i64.const 8))"""
+_READ = " (i64.store (i32.const 64) (call $sum (local.get $at) (local.get $n)))"
 _CONSUME = "(local.set $at (local.get $ptr)) (local.set $n (local.get $len))"
 
 
@@ -97,6 +98,11 @@ def producer(*, aligned: bool = True) -> bytes:
 def consumer(*, aligned: bool = True) -> bytes:
     """Adds up its input as 64-bit words and returns the sum."""
     return _build(_CONSUME + _REPLY_SUM, lends=False, aligned=aligned)
+
+
+def holder() -> bytes:
+    """Reads its input like a consumer and returns it: while its output is kept, so is what it has mapped."""
+    return _build(_CONSUME + _READ + _REPLY_ALL, lends=False, aligned=True)
 
 
 def both() -> bytes:

@@ -191,6 +191,10 @@ class NativeEngine:
         """Wait until no hose is left to be cleared; for benchmarks and tests."""
         self._core.settle_hoses()
 
+    def trim_hoses(self) -> None:
+        """Free what nobody has borrowed; for benchmarks and tests."""
+        self._core.trim_hoses()
+
     def close(self) -> None:
         if self._closed:
             return

@@ -69,8 +69,9 @@ class Outcome(Protocol):
     ``output`` is bytes-like (``bytes`` up to 64 KiB, a read-only ``memoryview`` above); ``duration_us`` covers
     instantiation to copy-out; ``exit_code`` is 0 unless a command left with another; ``stderr`` is the raw bounded
     tail of a command's standard error; ``log`` are ``edge_log`` lines as (level, raw text), bounded; ``inline``
-    tells whether the event loop's thread ran it; ``payload`` is the output of a call that was asked to keep it (then
-    ``output`` is empty); ``hose`` is (tier, bytes copied, bytes mapped, ns) of the input's hand-over.
+    tells whether the event loop's thread ran it. ``payload`` is the output of a call that was asked to keep it, and
+    ``output`` is empty then; outputs below 32 KiB come as ``output`` all the same, unless messages go with them.
+    ``hose`` is (tier, bytes copied, bytes mapped, ns) of the input's hand-over.
     """
 
     @property

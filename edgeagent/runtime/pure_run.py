@@ -27,6 +27,7 @@ _TABLES_MAX = 16
 _FRAMES_MAX = 20
 _NAME_MAX = 200
 _VIEW_FROM_BYTES = 64 << 10
+KEPT_BYTES_MIN = 32 << 10
 _U32_MAX = (1 << 32) - 1
 
 _TRAP_NAMES = {
@@ -89,7 +90,7 @@ def run_call(source: Source, call: PureCall) -> PureOutcome:
         out.output = b""
         if out.stderr:
             out.error.details["stderr"] = clean(out.stderr)
-    elif call.keep:
+    elif call.keep and (call.attachments or len(out.output) >= KEPT_BYTES_MIN):
         out.payload = PurePayload(bytes(out.output), call.attachments)
         out.output = b""
     elif len(out.output) > _VIEW_FROM_BYTES:

@@ -188,16 +188,12 @@ void CallHoses::copy_in(const std::uint8_t *from, std::uint64_t bytes, std::uint
   }
 }
 
-std::optional<HoseRange> CallHoses::take_output(std::uint64_t start, std::uint64_t bytes) {
+std::optional<HoseRange> CallHoses::in_loan(std::uint64_t start, std::uint64_t bytes) const {
   const Held *held = bytes > 0 ? ledger_.containing(start, bytes) : nullptr;
   if (held == nullptr || held->kind != Held::Kind::Loan) {
     return std::nullopt;
   }
-  HoseRange range{held->hose, held->hose_offset + (start - held->start), bytes};
-  if (!ledger_.publish(call_.guest_base(), held->start)) {
-    return std::nullopt;
-  }
-  return range;
+  return HoseRange{held->hose, held->hose_offset + (start - held->start), bytes};
 }
 
 bool CallHoses::restore() { return ledger_.empty() || ledger_.release_all(call_.guest_base()); }

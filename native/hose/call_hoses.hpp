@@ -39,8 +39,8 @@ public:
   const Payload *input() const { return input_.get(); }
   // Asks the guest for room and brings the input there, by the best tier. False: the call has failed, with its reason.
   bool place_input(std::uint32_t &guest_ptr);
-  // The output as a range of a hose that nobody can write any more, if the guest wrote it into a loan.
-  std::optional<HoseRange> take_output(std::uint64_t start, std::uint64_t bytes);
+  // The range as one of a hose, if the guest wrote it into a loan. It may still be written by this guest, if that runs on.
+  std::optional<HoseRange> in_loan(std::uint64_t start, std::uint64_t bytes) const;
   // The output must stay where it is until the next function takes it: drops the input.
   void forget_input();
 
@@ -67,6 +67,7 @@ private:
   bool share_in(const HoseRange &range, std::uint32_t guest_ptr, Held::Kind kind, std::uint64_t extent);
   bool flip_in(std::uint32_t guest_ptr);
   void copy_in(const std::uint8_t *from, std::uint64_t bytes, std::uint32_t guest_ptr);
+  bool revoke_writing(std::uint64_t start, std::uint64_t bytes);
   bool in_memory(std::uint64_t start, std::uint64_t bytes) const;
   std::uint64_t address_of_base() const;
   std::int32_t deliver(const HoseRange *range, const std::uint8_t *from, std::uint64_t bytes, std::uint32_t ptr,

@@ -114,7 +114,7 @@ std::int32_t CallHoses::publish(std::uint32_t ptr, std::uint32_t bytes) {
     return kHoseFull;
   }
   HoseRange range;
-  if (std::optional<HoseRange> lent = take_output(ptr, bytes)) {
+  if (std::optional<HoseRange> lent = in_loan(ptr, bytes); lent && revoke_writing(ptr, bytes)) {
     range = std::move(*lent);
   } else {
     Lease hose = pool_->acquire(bytes);
@@ -129,6 +129,10 @@ std::int32_t CallHoses::publish(std::uint32_t ptr, std::uint32_t bytes) {
   const std::int32_t id = attachments_.empty() ? 1 : attachments_.rbegin()->first + 1;
   attachments_.emplace(id, std::move(range));
   return id;
+}
+
+bool CallHoses::revoke_writing(std::uint64_t start, std::uint64_t bytes) {
+  return ledger_.publish(call_.guest_base(), ledger_.containing(start, bytes)->start);
 }
 
 std::int32_t CallHoses::map(std::int32_t id, std::uint32_t ptr, std::uint32_t cap) {

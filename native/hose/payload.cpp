@@ -10,8 +10,8 @@ namespace edgeagent {
 Payload::Payload(std::shared_ptr<Call> producer, std::uint64_t start, std::uint64_t bytes, Attachments attachments)
     : producer_(std::move(producer)), start_(start), bytes_(bytes), attachments_(std::move(attachments)) {}
 
-Payload::Payload(HoseRange range, Attachments attachments)
-    : bytes_(range.bytes), range_(std::move(range)), attachments_(std::move(attachments)) {}
+Payload::Payload(HoseRange range, std::shared_ptr<Call> holder, Attachments attachments)
+    : holder_(std::move(holder)), bytes_(range.bytes), range_(std::move(range)), attachments_(std::move(attachments)) {}
 
 Payload::Payload(Buffer bytes, Attachments attachments)
     : bytes_(bytes.size()), buffer_(std::move(bytes)), attachments_(std::move(attachments)) {}
@@ -33,6 +33,7 @@ const std::uint8_t *Payload::data() const {
 bool Payload::share(HosePool &pool) {
   const std::unique_lock<std::shared_mutex> alone(lock_);
   if (is_taken_ || range_.hose) {
+    holder_.reset();
     return !is_taken_;
   }
   Lease hose = pool.acquire(bytes_);

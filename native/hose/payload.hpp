@@ -30,7 +30,8 @@ class Payload {
 public:
   // The output of a finished call whose store is kept until the bytes have been taken.
   Payload(std::shared_ptr<Call> producer, std::uint64_t start, std::uint64_t bytes, Attachments attachments);
-  Payload(HoseRange range, Attachments attachments);
+  // `holder`: the call that filled it, if its store is still there; it goes with the payload.
+  Payload(HoseRange range, std::shared_ptr<Call> holder, Attachments attachments);
   Payload(Buffer bytes, Attachments attachments);
   Payload(const Payload &) = delete;
   Payload &operator=(const Payload &) = delete;
@@ -50,13 +51,14 @@ public:
   void set_taken() { is_taken_ = true; }
   std::shared_mutex &lock() { return lock_; }
 
-  // Copies the bytes into a hose, once, so that any number of consumers can map them; the producer is let go. False
+  // Copies the bytes into a hose, once, so that any number of consumers can map them; whoever made them is let go. False
   // when there is no hose to be had, and nothing has changed.
   bool share(HosePool &pool);
 
 private:
   std::shared_mutex lock_;
   std::shared_ptr<Call> producer_;
+  std::shared_ptr<Call> holder_;
   std::uint64_t start_ = 0;
   std::uint64_t bytes_ = 0;
   HoseRange range_;

@@ -32,6 +32,25 @@ def make(engine: Engine, compiled: Any) -> Make:
     return made
 
 
+class Small:
+    """An output that was too small to be kept."""
+
+    kind = "host"
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.size = len(data)
+
+    def share(self) -> bool:
+        return False
+
+    def read(self) -> bytes:
+        return self.data
+
+    def close(self) -> None:
+        pass
+
+
 def produce(count: int, consumer: HoseProgram, *, lent: bool) -> HoseProgram:
     """Output: ``count`` bytes of 0x5a behind the consumer's program, which comes with the input."""
     size = consumer.size()
@@ -51,8 +70,8 @@ def hand_over(
     program = produce(count, consumer, lent=lent)
     made = first.call(program.encoded() + consumer.encoded(), keep=True)
     assert made.error is None, made.error
-    assert made.payload is not None
-    return second.call(made.payload, **more), made.payload
+    given = made.payload or Small(bytes(made.output))
+    return second.call(made.payload or made.output, **more), given
 
 
 def reader(count: int) -> tuple[HoseProgram, list[Ref]]:
@@ -181,6 +200,37 @@ def test_the_next_instance_reads_zeros(make: Make, lent: bool) -> None:
         _, payload = hand_over(function, function, 5 * MIB, consumer, lent=lent)
         assert results(function.call(look.encoded()))[seen.call] == 0
         payload.close()
+
+
+def test_an_input_passed_on_keeps_what_was_changed(make: Make) -> None:
+    """The output of the second function is its own mapped input, with one page changed."""
+    count = 3 * MIB
+    last, looks = reader(count)
+    middle = HoseProgram()
+    at = middle.call("input")
+    size = 4 + 28 * 5
+    middle.call("fill", Ref(at.call, size + last.size() + count - 4), 0x77, 4)
+    middle.call("copy", at, Ref(at.call, size), last.size())
+    middle.call("copy", Ref(at.call, last.size()), Ref(at.call, size + last.size()), count)
+    middle.call("reply", at, last.size() + count)
+    assert middle.size() == size
+    function = make()
+    p = HoseProgram()
+    lent = p.call("loan", size + last.size() + count)
+    source = p.call("input")
+    p.call("fill", Ref(lent.call, size + last.size()), 0x5A, count)
+    p.call("copy", lent, Ref(source.call, p.size() + 2 * 28), size + last.size())
+    p.call("reply", lent, size + last.size() + count)
+    first = function.call(p.encoded() + middle.encoded() + last.encoded(), keep=True)
+    assert first.payload is not None
+    second = function.call(first.payload, keep=True, move=False)
+    assert second.error is None, second.error
+    assert second.payload is not None
+    found = results(function.call(second.payload))
+    assert [found[look.call] for look in looks] == [0x5A5A5A5A, 0x5A5A5A5A, 0x77777777]
+    assert bytes(first.payload.read())[-4:] == b"\x5a" * 4
+    first.payload.close()
+    second.payload.close()
 
 
 def test_messages_follow_the_run_and_nobody_else(make: Make) -> None:

@@ -1,0 +1,184 @@
+"""What the hose benchmarks run on: the native engine with our guests, and a second one that may only copy.
+
+Both engines run the same machine code with the same limits. The second stands for the ways to compare with: it never
+flips, lends or maps, and asks for no large pages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import wasmtime
+
+from edgeagent import native
+from edgeagent.bench.harness import CaseSkipped, Sample
+from edgeagent.bench.hose_guests import both, consumer, expected_sum, holder, producer, request
+from edgeagent.hose.settings import Crossovers, HoseSettings
+from edgeagent.model.function import Limits
+from edgeagent.runtime.engine_config import Settings, compile_config
+from edgeagent.runtime.introspect import module_info
+from edgeagent.runtime.native_engine import NativeEngine
+from edgeagent.runtime.open_engine import open_engine
+from edgeagent.runtime.port import Code as MachineCode
+from edgeagent.runtime.port import Function, LoadSpec, Outcome, Payload
+from edgeagent.runtime.wasm_sections import scan
+
+__all__ = ["KIB", "MIB", "Rig", "Side", "checked", "good", "kept", "opened_rig", "size_name", "spent"]
+
+KIB, MIB = 1 << 10, 1 << 20
+_GIB = 1 << 30
+_NEVER = 1 << 62
+COPY_ONLY = Crossovers(
+    flip_bytes_min=_NEVER,
+    exchange_bytes_min=_NEVER,
+    window_bytes_min=_NEVER,
+    share_bytes_min=_NEVER,
+    loan_bytes_min=_NEVER,
+    huge_bytes_min=_NEVER,
+)
+
+
+class Side:
+    """One engine and the guests loaded into it; ``plain`` guests know neither loans nor aligned memory."""
+
+    def __init__(self, folder: Path, name: str, crossovers: Crossovers, pool_bytes_max: int) -> None:
+        self.engine = open_engine("native", workers=2, small_slots=256, large_slots=8)
+        assert isinstance(self.engine, NativeEngine)
+        self.engine.use_hoses(HoseSettings(crossovers=crossovers, pool_bytes_max=pool_bytes_max))
+        modules = {
+            "produce": producer(),
+            "consume": consumer(),
+            "hold": holder(),
+            "both": both(),
+            "plain_produce": producer(aligned=False),
+            "plain_consume": consumer(aligned=False),
+        }
+        loaded = {
+            guest: _load(self.engine, wasm, folder, f"{name}-{guest}") for guest, wasm in modules.items()
+        }
+        self.produce, self.consume = loaded["produce"], loaded["consume"]
+        self.hold, self.both = loaded["hold"], loaded["both"]
+        self.plain_produce, self.plain_consume = loaded["plain_produce"], loaded["plain_consume"]
+
+    def settle(self) -> None:
+        """Nothing is left to be cleared."""
+        assert isinstance(self.engine, NativeEngine)
+        self.engine.settle_hoses()
+
+    def empty(self) -> None:
+        """No instance and no hose is left."""
+        assert isinstance(self.engine, NativeEngine)
+        while self.engine.stats().live_instances:
+            time.sleep(0.001)
+        self.engine.settle_hoses()
+        self.engine.trim_hoses()
+
+    def chain(self, count: int, *, lent: bool, plain: bool = False) -> Outcome:
+        """Produce, hand over, consume every byte."""
+        first = self.plain_produce if plain else self.produce
+        second = self.plain_consume if plain else self.consume
+        given = made(first, count, lent=lent)
+        outcome = second.call(given)
+        if not isinstance(given, bytes | memoryview):
+            given.close()
+        return checked(outcome, count)
+
+    def through_the_host(self, count: int) -> Outcome:
+        """The output is copied into a buffer of the host, and from there into the consumer."""
+        output = good(self.plain_produce.call(request(count, lent=False))).output
+        return checked(self.plain_consume.call(output), count)
+
+    def alone(self, count: int) -> Outcome:
+        """Produced and read by one guest in a lent buffer."""
+        return checked(self.both.call(request(count, lent=True)), count)
+
+
+class Rig(msgspec.Struct, frozen=True):
+    ours: Side
+    copies: Side
+
+
+def _load(engine: Any, wasm: bytes, folder: Path, name: str) -> Function:
+    module = wasmtime.Module(wasmtime.Engine(compile_config(Settings())), wasm)
+    code = bytes(module.serialize())
+    path = folder / f"{name}.cwasm"
+    path.write_bytes(code)
+    info = module_info(
+        module, sha256=hashlib.sha256(wasm).hexdigest(), size_bytes=len(wasm), sections=scan(wasm)
+    )
+    machine_code = MachineCode(path=str(path), sha256=hashlib.sha256(code).hexdigest(), size_bytes=len(code))
+    limits = Limits(memory_bytes=_GIB, output_bytes=_GIB, wall_ms=120_000)
+    loaded: Function = engine.load(machine_code, LoadSpec(name=name, info=info, limits=limits))
+    return loaded
+
+
+def good(outcome: Outcome) -> Outcome:
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome
+
+
+def checked(outcome: Outcome, count: int) -> Outcome:
+    if bytes(good(outcome).output) != expected_sum(count):
+        raise AssertionError("the consumer read something else than was produced")
+    return outcome
+
+
+def made(function: Function, count: int, *, lent: bool) -> Payload | bytes | memoryview:
+    """What the function produces, where it lies; small outputs are simply bytes."""
+    outcome = good(function.call(request(count, lent=lent), keep=True))
+    return outcome.output if outcome.payload is None else outcome.payload
+
+
+def kept(function: Function, count: int) -> Payload:
+    """What the function produces in a lent buffer, where it lies."""
+    payload = good(function.call(request(count, lent=True), keep=True)).payload
+    assert payload is not None
+    return payload
+
+
+@contextmanager
+def opened_rig(pool_bytes_max: int = 2 * _GIB, crossovers: Crossovers | None = None) -> Iterator[Rig]:
+    """Both engines; raises CaseSkipped without the extension."""
+    if not native.accelerated:
+        raise CaseSkipped(f"hoses need the native engine: {native.why_not}")
+    with tempfile.TemporaryDirectory(prefix="edgeagent-bench-") as folder:
+        ours = Side(Path(folder), "ours", crossovers or Crossovers(), pool_bytes_max)
+        copies = Side(Path(folder), "copies", COPY_ONLY, 0)
+        try:
+            yield Rig(ours, copies)
+        finally:
+            ours.engine.close()
+            copies.engine.close()
+
+
+def size_name(count: int) -> str:
+    return f"{count // MIB}MiB" if count >= MIB else f"{count // KIB}KiB"
+
+
+def spent(work: Callable[[], Outcome], times: int = 1) -> Sample:
+    """Wall time of one run in ms, with its CPU time (of all threads) and minor faults, and how the input came."""
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    cpu, begun = time.process_time(), time.perf_counter()
+    for _ in range(times):
+        outcome = work()
+    wall_ms = (time.perf_counter() - begun) * 1000 / times
+    cpu_ms = (time.process_time() - cpu) * 1000 / times
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
+    tier, copied, mapped, _ = outcome.hose
+    more: Mapping[str, float] = {
+        "cpu_ms": cpu_ms,
+        "minor_faults": faults / times,
+        "tier": tier,
+        "copied_bytes": copied,
+        "mapped_bytes": mapped,
+    }
+    return wall_ms, more
