@@ -218,7 +218,8 @@ class Hose:
         """
         library = _Library.load()
         out = library.ffi.new("edgehose **")
-        library.check(library.lib.edgehose_attach(os.fsencode(path), name.encode(), _ROLES[role], out))
+        place, hose = os.fsencode(path), name.encode()
+        library.wait(lambda _: int(library.lib.edgehose_attach(place, hose, _ROLES[role], out)), None)
         return cls(library, out[0])
 
     def _open(self) -> Any:

@@ -49,7 +49,8 @@ ACCEPT_RETRY_S = 0.1
 
 class LocalSocket:
     """``on_frame(hose name, frame)`` is awaited for each frame, one at a time and in order for each producer, and
-    must see to it that the frame is released. ``accepts(hose name)`` tells whether there is such a hose.
+    must see to it that the frame is released; where it raises, or is cancelled by ``close``, the frame is released for
+    it. ``accepts(hose name)`` tells whether there is such a hose.
 
     All methods on the loop's thread.
     """
@@ -162,7 +163,7 @@ class LocalSocket:
             peer.refuse(Refusal.FOREIGN, f"user {peer.uid} may not attach to this node's hoses")
         elif len(self._peers) > self.settings.peers_max:
             peer.refuse(Refusal.BUSY, f"{self.settings.peers_max} sessions are open")
-        elif same_process >= self.settings.peers_per_process_max:
+        elif peer.pid and same_process >= self.settings.peers_per_process_max:  # 0: of another pid namespace
             peer.refuse(Refusal.BUSY, f"a process has at most {same_process} sessions")
 
 

@@ -22,8 +22,13 @@ static size_t page_bytes(void) {
   return bytes > 0 ? (size_t)bytes : 4096;
 }
 
-/* Maps the file so that address and file offset agree modulo 2 MiB, which 2 MiB pages need. */
-static int map_congruent(int fd, int prot, int flags, off_t offset, size_t bytes, struct area *area) {
+/* Maps the file; where 2 MiB pages are possible, so that address and file offset agree modulo 2 MiB, as they need. */
+static int map_file(int fd, int prot, int flags, off_t offset, size_t bytes, struct area *area) {
+  if (bytes < kHugeBytes) {
+    void *anywhere = mmap(NULL, bytes, prot, flags, fd, offset);
+    *area = (struct area){.at = anywhere == MAP_FAILED ? NULL : anywhere, .bytes = bytes};
+    return anywhere == MAP_FAILED ? -errno : 0;
+  }
   const size_t room = bytes + kHugeBytes;
   char *raw = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (raw == MAP_FAILED) {
@@ -83,7 +88,7 @@ int memory_make(size_t bytes, int *fd, struct area *area) {
     rc = -errno;
   }
   if (rc == 0) {
-    rc = map_congruent(made, PROT_READ | PROT_WRITE, MAP_SHARED, 0, size, area);
+    rc = map_file(made, PROT_READ | PROT_WRITE, MAP_SHARED, 0, size, area);
   }
   if (rc == 0) {
     rc = populate(made, area);
@@ -122,7 +127,7 @@ bool memory_is_frame(int fd, uint64_t offset, uint64_t bytes, const char **why) 
 int memory_map(int fd, uint64_t offset, size_t bytes, struct area *area, const void **data) {
   const size_t skip = (size_t)(offset % page_bytes());
   /* Private: a shared mapping of a write-sealed memfd needs Linux 6.7. */
-  const int rc = map_congruent(fd, PROT_READ, MAP_PRIVATE, (off_t)(offset - skip), bytes + skip, area);
+  const int rc = map_file(fd, PROT_READ, MAP_PRIVATE, (off_t)(offset - skip), bytes + skip, area);
   if (rc == 0) {
     *data = (const char *)area->at + skip;
   }

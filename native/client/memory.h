@@ -11,8 +11,8 @@ struct area {
   size_t bytes;
 };
 
-/* A memfd of at least `bytes`, sealed against SHRINK and GROW, mapped writable at a 2 MiB boundary and populated.
- * Returns 0 or a negative errno value. */
+/* A memfd of at least `bytes`, sealed against SHRINK and GROW, mapped writable (from 2 MiB up at a 2 MiB boundary)
+ * and populated. Returns 0 or a negative errno value. */
 int memory_make(size_t bytes, int *fd, struct area *area);
 
 /* For ever immutable; -EBUSY while anybody can still write. */

@@ -61,8 +61,8 @@ EDGEHOSE_API uint32_t edgehose_abi_version(void);
  * -ETIMEDOUT when the node does not answer. `*out` is NULL after a failure. */
 EDGEHOSE_API int edgehose_attach(const char *socket_path, const char *hose_name, int role, edgehose **out);
 
-/* Producer: lends a buffer of `bytes` zeros, at a 2 MiB boundary, all of its memory there already, in 2 MiB pages where
- * the kernel can. Also: -ENOMEM; -ENOBUFS with EDGEHOSE_BUFFERS_MAX lent; -EFBIG for more than the address space. */
+/* Producer: lends a buffer of `bytes` zeros, all of its memory there already, at a page's boundary; from 2 MiB up at a
+ * 2 MiB boundary and in 2 MiB pages where the kernel can. Also: -ENOMEM; -ENOBUFS with EDGEHOSE_BUFFERS_MAX lent; -EFBIG for more than the address space. */
 EDGEHOSE_API int edgehose_loan(edgehose *h, size_t bytes, void **ptr);
 
 /* Producer: hands the first `bytes` bytes of a loan to the node, for ever immutable. The rest of the buffer goes along:

@@ -81,7 +81,9 @@ class HoseServer:
     async def _on_frame(self, name: str, frame: Frame) -> None:
         if self.fail is not None:
             raise self.fail
-        self.frames.put((name, frame))
+        with self._changed:
+            self.frames.put((name, frame))
+            self._changed.notify_all()
 
     def _run(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(WAIT_S)
@@ -109,6 +111,14 @@ class HoseServer:
         """Until no more than so many sessions are left."""
         with self._changed:
             assert self._changed.wait_for(lambda: self.socket.stats.peers <= count, WAIT_S)
+
+    def wait_for_change(self) -> None:
+        """Until a frame is there, or no session is left."""
+        with self._changed:
+            done = self._changed.wait_for(
+                lambda: not self.frames.empty() or not self.socket.stats.peers, WAIT_S
+            )
+            assert done
 
     def stop(self) -> None:
         """Close, release what tests left, and check that nothing is held."""
