@@ -6,6 +6,7 @@ import argparse
 import datetime
 import fnmatch
 import math
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -45,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="F", type=Path, help="also write the JSON document to this file")
     parser.add_argument("--full", action="store_true", help="more rounds, no limit of 5 minutes")
     parser.add_argument("--case", metavar="GLOB", default="*", help="only the cases whose name matches")
+    parser.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="hose: measure this node's crossovers and write them into its state directory",
+    )
+    parser.add_argument("--state-dir", default="", help="with --calibrate: the node's state directory")
     parser.add_argument("--seed", type=int, default=1, help="seed of the order of the rounds (default 1)")
 
 
@@ -59,8 +66,34 @@ def _write(path: Path, text: bytes) -> None:
     beside.replace(path)
 
 
+def _calibrate(args: argparse.Namespace) -> int:
+    from edgeagent.bench.harness import CaseSkipped
+    from edgeagent.bench.hose_calibrate import calibrate
+    from edgeagent.node.config import load_config
+
+    if args.name != "hose":
+        print("edgeagent bench: --calibrate goes with hose", file=sys.stderr)
+        return 2
+    overrides = {"node.state_dir": args.state_dir} if args.state_dir else {}
+    state_dir = Path(load_config(None, dict(os.environ), overrides).node.state_dir)
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path, found, measured = calibrate(state_dir, Progress())
+    except (CaseSkipped, OSError) as error:
+        print(f"edgeagent bench: not calibrated: {error}", file=sys.stderr)
+        return 1
+    if args.json:
+        document = {"ok": True, "path": str(path), "crossovers": found, "measured": measured}
+        print(msgspec.json.encode(document).decode())
+    else:
+        print(f"written: {path} (a running node takes it up when it starts again)")
+    return 0
+
+
 def run(args: argparse.Namespace) -> int:
     """Run a benchmark; returns 0, 1 when a case failed or the run was interrupted, 2 on wrong usage."""
+    if args.calibrate:
+        return _calibrate(args)
     cases = BENCHMARKS[args.name]()
     if not any(fnmatch.fnmatchcase(case.name, args.case) for case in cases):
         names = ", ".join(case.name for case in cases)

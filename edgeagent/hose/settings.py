@@ -32,9 +32,9 @@ class Crossovers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     flip_bytes_min: int = 256 << 10
     exchange_bytes_min: int = _MIB
-    window_bytes_min: int = 128 << 10
-    share_bytes_min: int = _MIB
-    loan_bytes_min: int = _MIB
+    window_bytes_min: int = 512 << 10
+    share_bytes_min: int = 512 << 10
+    loan_bytes_min: int = 512 << 10
     huge_bytes_min: int = 4 * _MIB
 
 

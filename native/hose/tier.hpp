@@ -27,9 +27,9 @@ struct HoseReport {
 struct Crossovers {
   std::uint64_t flip_bytes_min = 256 << 10;
   std::uint64_t exchange_bytes_min = 1 << 20;
-  std::uint64_t window_bytes_min = 128 << 10; // of bytes that lie in a hose already
-  std::uint64_t share_bytes_min = 1 << 20;    // of bytes that must be copied into a hose first, for several consumers
-  std::uint64_t loan_bytes_min = 1 << 20;     // smaller loans are plain guest memory
+  std::uint64_t window_bytes_min = 512 << 10; // of bytes that lie in a hose already
+  std::uint64_t share_bytes_min = 512 << 10;  // of bytes that must be copied into a hose first, for several consumers
+  std::uint64_t loan_bytes_min = 512 << 10;   // smaller loans are plain guest memory
   std::uint64_t huge_bytes_min = 4 << 20;     // buffers to be written, for which 2 MiB pages are asked
 };
 
