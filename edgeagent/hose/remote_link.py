@@ -1,0 +1,259 @@
+"""One connection between two hosts' hoses: frames and payloads over a blocking socket, used by one thread.
+
+Bulk data moves on threads and not on the event loop: a blocking ``recv`` with MSG_WAITALL fills a whole megabyte of
+the destination in one call with the GIL released, plain sockets and TLS look alike, checksums run where the bytes
+are still in the cache, and the loop's latency does not depend on the size of what passes.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import select
+import socket
+import ssl
+import struct
+import time
+from contextlib import suppress
+from typing import NoReturn
+
+from edgeagent.hose import checksum
+from edgeagent.hose.errors import HoseFault, LinkCut, LinkStalled
+from edgeagent.hose.frames import FRAME_BYTES, NO_ID, Frame, abort, decode, encode
+
+__all__ = ["SOCKET_BUFFER_BYTES", "Link", "is_loopback", "tune", "worthwhile"]
+
+FAST_ENOUGH = 8e9  # bytes/s of a checksum that no link waits for
+SOCKET_BUFFER_BYTES = 4 << 20  # asked for; the kernel caps it at net.core.[rw]mem_max
+
+
+@functools.cache
+def worthwhile() -> checksum.Checksum:
+    """The checksums that this machine offers: all, but for GMAC where CRC-32 is clearly faster. Takes a millisecond."""
+    sample, seconds = bytes(128 << 10), {}
+    for kind in (checksum.Checksum.CRC32, checksum.Checksum.GMAC):
+        check, best = checksum.check_of(kind, bytes(16)), float("inf")
+        for _ in range(4):
+            start_s = time.perf_counter()
+            check(sample)
+            best = min(best, time.perf_counter() - start_s)
+        seconds[kind] = best
+    if seconds[checksum.Checksum.GMAC] <= 2 * seconds[checksum.Checksum.CRC32]:
+        return checksum.ALL
+    # A CRC of isal is faster than GMAC on all machines, and GMAC then costs nothing that is noticed.
+    fast = len(sample) / seconds[checksum.Checksum.GMAC] > FAST_ENOUGH
+    return checksum.ALL if fast else checksum.Checksum.CRC32
+
+
+def is_loopback(host: str) -> bool:
+    """True for a literal address of the loopback; False for names, since those can change."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+def tune(sock: socket.socket) -> None:
+    """Large buffers, no delay, and a keepalive that notices a vanished host in about a minute."""
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+
+
+def _sendmsg_all(sock: socket.socket, head: bytes, payload: memoryview) -> None:
+    sent = sock.sendmsg((head, payload))
+    if sent < len(head):
+        sock.sendall(head[sent:])
+        sent = len(head)
+    if sent < len(head) + len(payload):
+        sock.sendall(payload[sent - len(head) :])
+
+
+class Link:
+    """``stall_s`` bounds every read and write of one frame with its payload, so a trickle is a stall as well.
+
+    All methods on the owning thread, except ``interrupt``. Any of them raises LinkCut or LinkStalled, and reading
+    raises FrameRefused.
+    """
+
+    def __init__(self, sock: socket.socket, *, stall_s: float) -> None:
+        tune(sock)
+        self._sock = sock
+        self._tls: ssl.SSLSocket | None = None
+        self._closed = False
+        self._head = bytearray(FRAME_BYTES)
+        self._head_view = memoryview(self._head)
+        self._have = 0  # bytes of the next head that are there
+        self._stall_s = stall_s
+        self._set_timeout(stall_s)
+        try:
+            self.remote_host = str(sock.getpeername()[0])
+        except OSError as error:
+            self._failed(error)
+
+    def secure(
+        self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None
+    ) -> None:
+        """The TLS handshake. Raises LinkCut where it fails."""
+        self._sock.settimeout(self._stall_s)
+        try:
+            self._sock = self._tls = context.wrap_socket(
+                self._sock,
+                server_side=server_side,
+                server_hostname=server_hostname,
+                do_handshake_on_connect=False,
+                suppress_ragged_eofs=False,
+            )
+            self._tls.do_handshake()
+        except (OSError, ValueError) as error:
+            self._failed(error)
+
+    def set_stall(self, stall_s: float) -> None:
+        """Another bound from now on."""
+        if stall_s != self._stall_s:
+            self._stall_s = stall_s
+            self._set_timeout(stall_s)
+
+    def _set_timeout(self, seconds: float) -> None:
+        if self._tls is not None:
+            self._tls.settimeout(seconds)
+            return
+        # A timeout of Python's makes the socket non-blocking, and then MSG_WAITALL does nothing.
+        self._sock.setblocking(True)
+        whole = int(seconds)
+        value = struct.pack("@ll", whole, max(int((seconds - whole) * 1e6), 0 if whole else 1000))
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
+
+    def read(self, within_s: float | None = None) -> Frame:
+        """The next frame, waiting for it ``within_s`` (the stall bound by default)."""
+        self._wait_readable(self._stall_s if within_s is None else within_s)
+        self._fill(self._head_view[self._have :])
+        self._have = 0
+        return decode(self._head)
+
+    def poll(self) -> Frame | None:
+        """The next frame if it is there already."""
+        if self._tls is None:
+            try:
+                got = self._sock.recv_into(self._head_view[self._have :], 0, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                self._failed(error)
+        elif (got := self._poll_tls(self._tls)) < 0:
+            return None
+        if not got:
+            raise LinkCut("the other side closed the connection")
+        self._have += got
+        if self._have < FRAME_BYTES:
+            return None
+        self._have = 0
+        return decode(self._head)
+
+    def _poll_tls(self, tls: ssl.SSLSocket) -> int:
+        # Readable does not mean that there is a frame: it can be a session ticket of TLS itself.
+        if not tls.pending() and not select.select((tls,), (), (), 0)[0]:
+            return -1
+        tls.settimeout(0)
+        try:
+            return tls.recv_into(self._head_view[self._have :])
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return -1
+        except OSError as error:
+            self._failed(error)
+        finally:
+            tls.settimeout(self._stall_s)
+
+    def read_payload(self, view: memoryview) -> None:
+        """Fill ``view``."""
+        self._fill(view)
+
+    def _wait_readable(self, within_s: float) -> None:
+        if self._have or (self._tls is not None and self._tls.pending()):
+            return
+        if within_s == self._stall_s:
+            return  # the socket's own timeout is the same, and costs no call
+        poller = select.poll()
+        try:
+            poller.register(self._sock, select.POLLIN)
+            if not poller.poll(max(within_s, 0.0) * 1000):
+                raise LinkStalled("nothing came in time")
+        except (OSError, ValueError) as error:
+            self._failed(error)
+
+    def _fill(self, view: memoryview) -> None:
+        plain = self._tls is None
+        deadline_s, done, wanted = time.monotonic() + self._stall_s, 0, len(view)
+        while done < wanted:
+            try:
+                if plain:
+                    got = self._sock.recv_into(view[done:], 0, socket.MSG_WAITALL)
+                else:
+                    got = self._sock.recv_into(view[done:])
+            except OSError as error:
+                self._failed(error)
+            if not got:
+                raise LinkCut("the other side closed the connection")
+            done += got
+            if done < wanted and time.monotonic() > deadline_s:
+                raise LinkStalled("bytes come too slowly")
+
+    def write(self, frame: Frame) -> None:
+        """Send a frame that has no payload."""
+        try:
+            self._sock.sendall(encode(frame))
+        except OSError as error:
+            self._failed(error)
+
+    def write_data(self, frame: Frame, payload: memoryview) -> None:
+        """Send a DATA frame with its payload."""
+        head = encode(frame)
+        try:
+            if self._tls is None:
+                _sendmsg_all(self._sock, head, payload)
+            else:
+                self._sock.sendall(head)
+                self._sock.sendall(payload)
+        except OSError as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> NoReturn:
+        if isinstance(error, BlockingIOError | TimeoutError):
+            raise LinkStalled("the connection moves no bytes") from None
+        raise LinkCut(f"the connection failed: {error}") from None
+
+    def end(self, fault: HoseFault | None = None, transfer: bytes = NO_ID) -> None:
+        """Close; with a fault of ours the peer is told first, if that can be done at once."""
+        if fault is not None and not fault.from_peer and not fault.resumable and not self._closed:
+            with suppress(HoseFault):
+                self.set_stall(min(self._stall_s, 1.0))
+                self.write(abort(fault, transfer=transfer))
+                self._drain()
+        self.close()
+
+    def _drain(self) -> None:
+        # Closing with unread bytes sends a reset, which can overtake the ABORT. The wait is bounded, in bytes too.
+        with suppress(OSError):
+            socket.socket.shutdown(self._sock, socket.SHUT_WR)
+        scratch, deadline_s = bytearray(1 << 18), time.monotonic() + 1.0
+        with suppress(OSError):
+            while time.monotonic() < deadline_s and self._sock.recv_into(scratch):
+                pass
+
+    def interrupt(self) -> None:
+        """From any thread: whatever the owner waits for ends with LinkCut."""
+        with suppress(OSError):
+            # The plain method even for TLS, whose own would pull the session from under the owner.
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._closed = True
+        self._sock.close()

@@ -1,0 +1,323 @@
+"""One admitted connection of the listener, on its own thread: ticket, then one transfer after the other."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from edgeagent.hose import checksum
+from edgeagent.hose.errors import (
+    ChecksumFailed,
+    FrameRefused,
+    HoseFault,
+    LinkCut,
+    LinkStalled,
+    NoRoom,
+    TransferRefused,
+    fault_of,
+)
+from edgeagent.hose.frames import (
+    NO_DIGEST,
+    NONCE_BYTES,
+    ZSTD,
+    Abort,
+    Data,
+    Greeting,
+    Hello,
+    Offer,
+    Ping,
+    Pong,
+    Welcome,
+)
+from edgeagent.hose.inbox import Entry, Inbox
+from edgeagent.hose.remote_buffers import Allocate, Buffer, Delivery
+from edgeagent.hose.remote_link import Link, worthwhile
+from edgeagent.hose.remote_settings import ListenerStats, RemoteSettings
+from edgeagent.hose.tickets import Ticket, TicketBook, listener_proof
+from edgeagent.hose.transfer import Complete, Effect, Receiver, Send, Take
+from edgeagent.model.errors import EdgeError
+
+__all__ = ["Session", "Shared"]
+
+log = structlog.get_logger("hose")
+
+
+class _Incoming:
+    """What an inbox entry stands for: the buffer, and the outcome that the stripes' threads wait for."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.buffer: Buffer | None = None
+        self.over = threading.Event()
+        self.fault: HoseFault | None = None
+        self.delivering = False
+
+    def memory(self, allocate: Allocate, total: int) -> memoryview:
+        """The destination, allocated by the first stripe that comes. Raises NoRoom."""
+        with self.lock:
+            try:
+                if self.buffer is None:
+                    self.buffer = allocate(total)
+                view = self.buffer.view[:total]
+                if len(view) != total or view.readonly:
+                    raise BufferError("the buffer is too short or cannot be written")
+            except (MemoryError, OSError, BufferError, ValueError) as error:
+                log.warning("hose buffer refused", bytes=total, error=str(error) or type(error).__name__)
+                raise NoRoom(f"no memory for {total} bytes", retry_after_s=1.0) from None
+        return view
+
+    def close(self) -> None:
+        with self.lock:
+            buffer, self.buffer = self.buffer, None
+        if buffer is not None:
+            buffer.close()
+
+
+class Shared:
+    """What all connections of a listener use; ``lock`` guards book, inbox and stats, and is never held for long."""
+
+    def __init__(
+        self,
+        settings: RemoteSettings,
+        stats: ListenerStats,
+        book: TicketBook,
+        inbox: Inbox,
+        allocate: Allocate,
+        clock: Callable[[], float],
+        random_bytes: Callable[[int], bytes],
+        deliver: Callable[[Delivery, float], None],
+    ) -> None:
+        self.settings = settings
+        self.stats = stats
+        self.book = book
+        self.inbox = inbox
+        self.allocate = allocate
+        self.clock = clock
+        self.random_bytes = random_bytes
+        self.deliver = deliver
+        self.lock = threading.Lock()
+        self.stopped = False
+
+    def expire(self) -> None:
+        """Give up what nobody came back for."""
+        with self.lock:
+            self.book.expire(self.clock())
+            gone = self.inbox.expire(self.clock())
+            self.stats.expired += sum(not entry.delivered for entry in gone)
+        self.close(gone)
+
+    def close(self, entries: list[Entry]) -> None:
+        """Close the buffers of entries that the inbox has forgotten."""
+        for entry in entries:
+            if entry.attachment is not None:
+                entry.attachment.close()
+
+    def stop(self) -> None:
+        """Wake the threads that wait for an application."""
+        with self.lock:
+            self.stopped = True
+            for entry in self.inbox.remembered():
+                if entry.attachment is not None:
+                    entry.attachment.over.set()
+
+    def close_all(self) -> None:
+        """The end: no thread is left."""
+        with self.lock:
+            entries = self.inbox.remembered()
+            for entry in entries:
+                self.inbox.forget(entry)
+        self.close(entries)
+
+
+class Session:
+    """Raises the HoseFault that ends the connection, for its owner to tell the peer."""
+
+    def __init__(self, link: Link, shared: Shared, *, compress: bool) -> None:
+        self._link = link
+        self._shared = shared
+        self._settings = shared.settings
+        self._compress = compress and shared.settings.compression != "never"
+        if shared.settings.compression == "always":
+            self._compress = True
+        self._ticket: Ticket | None = None
+        self._check = checksum.check_of(checksum.Checksum.CRC32, b"")
+        self._last: tuple[Entry, int] | None = None
+        self._scratch = bytearray()
+
+    def handshake(self) -> None:
+        """Greet, check the ticket, welcome."""
+        nonce = self._shared.random_bytes(NONCE_BYTES)
+        self._link.write(Greeting(nonce, worthwhile()))
+        frame = self._link.read()
+        if isinstance(frame, Abort):
+            raise fault_of(frame.code, frame.text)
+        if not isinstance(frame, Hello):
+            raise FrameRefused(f"{type(frame).__name__} before a ticket")
+        agreed = checksum.choose(frame.checksums, worthwhile())
+        with self._shared.lock:
+            ticket = self._shared.book.admit(
+                frame.ticket, frame.proof, frame.nonce, nonce, self._shared.clock()
+            )
+        self._ticket = ticket
+        self._check = checksum.check_of(agreed, checksum.key_of(ticket.secret, frame.nonce, nonce))
+        self._compress = self._compress and bool(frame.compressions & ZSTD)
+        proof = listener_proof(ticket.id, ticket.secret, frame.nonce, nonce)
+        self._link.write(
+            Welcome(
+                proof,
+                agreed,
+                ZSTD if self._compress else 0,
+                self._settings.payload_bytes,
+                ticket.scope.transfer_bytes_max,
+            )
+        )
+
+    def run(self) -> None:
+        """Serve until the connection ends."""
+        while not self._shared.stopped:
+            self._link.set_stall(self._settings.stall_s)
+            try:
+                frame = self._link.read(self._settings.idle_s)
+            except (LinkCut, LinkStalled):
+                return  # between transfers that is no fault
+            match frame:
+                case Offer():
+                    self._receive(frame)
+                case Ping(token):
+                    self._link.write(Pong(token))
+                case Abort():
+                    return
+                case _:
+                    raise FrameRefused(f"{type(frame).__name__} is out of turn")
+
+    def _receive(self, offer: Offer) -> None:
+        assert self._ticket is not None
+        shared, scope = self._shared, self._ticket.scope
+        with shared.lock:
+            if self._last is not None and self._last[0].offer.transfer != offer.transfer:
+                shared.inbox.confirm(*self._last)
+                self._last = None
+            entry, receiver, given_up = shared.inbox.open(
+                scope.peer, offer, scope.transfer_bytes_max, shared.clock()
+            )
+            if entry.attachment is None:
+                entry.attachment = _Incoming()
+            shared.stats.resumes += receiver.verified > offer.base
+        shared.close(given_up)
+        incoming: _Incoming = entry.attachment
+        try:
+            view = memoryview(b"") if entry.delivered else incoming.memory(shared.allocate, offer.total)
+            self._drive(entry, incoming, receiver, view)
+        except BaseException as fault:
+            self._end(entry, offer.stripe, fault)
+            raise
+        with shared.lock:
+            shared.inbox.suspend(entry, offer.stripe, shared.clock())
+        self._last = (entry, offer.stripe)
+
+    def _end(self, entry: Entry, stripe: int, fault: BaseException) -> None:
+        """The stripe's connection ends by a fault: keep what is verified, or give the transfer up."""
+        hopeless = isinstance(fault, NoRoom | ChecksumFailed | TransferRefused) or (
+            isinstance(fault, HoseFault) and fault.from_peer and not fault.resumable
+        )
+        with self._shared.lock:
+            self._shared.inbox.suspend(entry, stripe, self._shared.clock())
+            give_up = hopeless and not entry.active and not entry.delivered
+            if give_up:
+                self._shared.inbox.forget(entry)
+        if give_up:
+            self._shared.close([entry])
+
+    def _drive(self, entry: Entry, incoming: _Incoming, receiver: Receiver, view: memoryview) -> None:
+        effects = receiver.on_offer(entry.receivers[receiver.offer.stripe].offer)
+        while True:
+            for effect in effects:
+                match effect:
+                    case Send(frame):
+                        self._link.write(frame)
+                    case Complete():
+                        self._finish(entry, incoming, view)
+                        for last in receiver.on_accepted():
+                            assert isinstance(last, Send)
+                            self._link.write(last.frame)
+                        return
+            frame = self._link.read()
+            effects = receiver.on_message(frame)
+            if effects and isinstance(effects[0], Take):
+                effects = self._take(receiver, effects[0].frame, view)
+
+    def _take(self, receiver: Receiver, frame: Data, view: memoryview) -> list[Effect]:
+        good = self._payload(frame, view[frame.offset : frame.offset + frame.length])
+        with self._shared.lock:
+            if good:
+                self._shared.stats.bytes += frame.length
+            else:
+                self._shared.stats.frames_again += 1
+        return receiver.on_payload(good=good)
+
+    def _payload(self, frame: Data, place: memoryview) -> bool:
+        if not frame.flags & ZSTD:
+            self._link.read_payload(place)
+            return self._check(place) == frame.check
+        if not self._compress:
+            raise FrameRefused("compression was not agreed")
+        if len(self._scratch) < frame.stored:
+            self._scratch = bytearray(self._settings.payload_bytes)
+        stored = memoryview(self._scratch)[: frame.stored]
+        self._link.read_payload(stored)
+        if self._check(stored) != frame.check:
+            return False
+        from edgeagent.hose.compression import unpack
+
+        place[:] = unpack(stored, frame.length)
+        return True
+
+    def _finish(self, entry: Entry, incoming: _Incoming, view: memoryview) -> None:
+        """The stripe is whole: the last one delivers, the others wait for that."""
+        with self._shared.lock:
+            if entry.delivered:
+                return
+            mine = entry.whole and not incoming.delivering
+            incoming.delivering |= mine
+        if mine:
+            self._deliver(entry, incoming, view)
+            return
+        if not incoming.over.wait(self._settings.ack_s) or self._shared.stopped:
+            raise LinkStalled("the other stripes did not come")
+        if incoming.fault is not None:
+            raise TransferRefused(incoming.fault.message)
+
+    def _deliver(self, entry: Entry, incoming: _Incoming, view: memoryview) -> None:
+        offer, shared = entry.offer, self._shared
+        try:
+            if offer.sha256 != NO_DIGEST and hashlib.sha256(view).digest() != offer.sha256:
+                raise ChecksumFailed("the whole is not what was offered")
+            with incoming.lock:
+                assert incoming.buffer is not None
+                payload = incoming.buffer.publish(offer.total)
+            delivery = Delivery(entry.peer, offer.transfer, offer.generation, offer.total, payload)
+            self._hand_over(delivery)
+        except HoseFault as fault:
+            incoming.fault = fault
+            raise
+        else:
+            with shared.lock:
+                shared.inbox.deliver(entry)
+                shared.stats.transfers += 1
+        finally:
+            incoming.over.set()
+        incoming.close()
+
+    def _hand_over(self, delivery: Delivery) -> None:
+        try:
+            self._shared.deliver(delivery, self._settings.ack_s)
+        except EdgeError as error:
+            raise TransferRefused(error.message) from None
+        except TimeoutError:
+            raise TransferRefused("the application did not take it in time") from None
+        except Exception:
+            log.exception("hose delivery failed", peer=delivery.peer, bytes=delivery.length)
+            raise TransferRefused("the application failed") from None
