@@ -36,6 +36,7 @@ uint32_t edgehose_abi_version(void);
 int edgehose_attach(const char *socket_path, const char *hose_name, int role, edgehose **out);
 int edgehose_loan(edgehose *h, size_t bytes, void **ptr);
 int edgehose_publish(edgehose *h, void *ptr, size_t bytes, uint64_t *seq);
+int edgehose_try_publish(edgehose *h, void *ptr, size_t bytes, uint64_t *seq);
 int edgehose_set_timeout(edgehose *h, int timeout_ms);
 int edgehose_abandon(edgehose *h, void *ptr);
 int edgehose_take(edgehose *h, const void **ptr, size_t *bytes, int timeout_ms);

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import mmap
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -140,6 +141,33 @@ def test_roles_and_bounds(library: Any, serve: Serve) -> None:
     assert lib.edgehose_attach(server.path.encode(), b"camera", PRODUCER, out) == -errno.EMFILE
     for handle in (producer, consumer, *handles):
         assert lib.edgehose_close(handle) == 0
+
+
+def test_publishing_without_waiting_keeps_the_loan_when_there_is_no_credit(
+    library: Any, serve: Serve
+) -> None:
+    raw, server = Raw(library), serve(credits_max=1)
+    handle, seq = raw.attach(server.path), raw.ffi.new("uint64_t *")
+    assert raw.lib.edgehose_try_publish(handle, raw.loan(handle), 1, seq) == 0
+    assert seq[0] == 1
+    held, loan = server.frame(), raw.loan(handle)
+    assert raw.lib.edgehose_try_publish(handle, loan, 1, seq) == -errno.EAGAIN
+    assert raw.error() == "the node has not returned a credit yet"
+    assert raw.lib.edgehose_set_timeout(handle, 1) == 0
+    assert raw.lib.edgehose_publish(handle, loan, 1, seq) == -errno.EAGAIN
+    server.release(held)
+    assert raw.lib.edgehose_set_timeout(handle, -1) == 0
+    assert raw.lib.edgehose_publish(handle, loan, 1, seq) == 0
+    assert seq[0] == 2
+    server.release(server.frame())
+    assert raw.lib.edgehose_close(handle) == 0
+
+
+def test_the_binding_declares_what_the_header_does() -> None:
+    header = (Path(__file__).parents[2] / "native/include/edgehose.h").read_text()
+    prototypes = re.findall(r"^EDGEHOSE_API ([^;]+;)", header, re.MULTILINE)
+    declared = [line for line in client._DECLARATIONS.splitlines() if "(" in line]
+    assert sorted(prototypes) == sorted(declared)
 
 
 def test_a_published_frame_is_immutable(library: Any, serve: Serve) -> None:
