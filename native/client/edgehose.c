@@ -1,8 +1,8 @@
 /* Theory of operation.
  *
  * A handle is looked up in a table before it is touched and a buffer in its handle's list, so that wrong pointers are
- * found, not followed. A call holds its handle's lock except while it waits in poll(); edgehose_close() takes the handle
- * out of the table, ends the connection, which wakes whoever waits, and frees it when the last call has left.
+ * found, not followed. A call holds its handle's lock except while it waits in poll(); edgehose_close() takes the
+ * handle out of the table, ends the connection, which wakes whoever waits, and frees it when the last call has left.
  *
  * A frame costs its producer a credit, which comes back when the node has done with it. Once the node is lost or has
  * refused, `broken` stays set and every later call returns it.

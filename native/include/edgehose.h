@@ -16,7 +16,7 @@
  * Every function but two returns 0, or a negative errno value and leaves a sentence in edgehose_error(). What they have
  * in common:
  *
- *   -EINVAL       an argument is wrong: NULL, a closed handle, a pointer that is not a buffer of this hose, a wrong role
+ *   -EINVAL       an argument is wrong: NULL, a closed handle, a pointer that is no buffer of this hose, a wrong role
  *   -EAGAIN       nothing to be had in the time given; nothing has changed
  *   -EINTR        a signal came while waiting; nothing has changed
  *   -ECONNRESET   the node has gone: only edgehose_close() is left to do; frames taken stay readable until then
@@ -56,13 +56,14 @@ typedef struct edgehose edgehose;
 /* The EDGEHOSE_ABI_VERSION that the library was built with: compare the upper halves. */
 EDGEHOSE_API uint32_t edgehose_abi_version(void);
 
-/* Connects to the node that listens at `socket_path` and attaches to the hose `hose_name` (1 to 63 of a-z, 0-9, '.', '_',
- * '-'). Waits at most 5 s. Also: -ENOMEM; -EMFILE; what socket() and connect() return (-ENOENT, -ECONNREFUSED, ...);
- * -ETIMEDOUT when the node does not answer. `*out` is NULL after a failure. */
+/* Connects to the node that listens at `socket_path` and attaches to the hose `hose_name` (1 to 63 of a-z, 0-9, '.',
+ * '_', '-'). Waits at most 5 s. Also: -ENOMEM; -EMFILE; what socket() and connect() return (-ENOENT, -ECONNREFUSED,
+ * ...); -ETIMEDOUT when the node does not answer. `*out` is NULL after a failure. */
 EDGEHOSE_API int edgehose_attach(const char *socket_path, const char *hose_name, int role, edgehose **out);
 
 /* Producer: lends a buffer of `bytes` zeros, all of its memory there already, at a page's boundary; from 2 MiB up at a
- * 2 MiB boundary and in 2 MiB pages where the kernel can. Also: -ENOMEM; -ENOBUFS with EDGEHOSE_BUFFERS_MAX lent; -EFBIG for more than the address space. */
+ * 2 MiB boundary and in 2 MiB pages where the kernel can. Also: -ENOMEM; -ENOBUFS with EDGEHOSE_BUFFERS_MAX lent;
+ * -EFBIG for more than the address space. */
 EDGEHOSE_API int edgehose_loan(edgehose *h, size_t bytes, void **ptr);
 
 /* Producer: hands the first `bytes` bytes of a loan to the node, for ever immutable. The rest of the buffer goes along:
@@ -81,9 +82,9 @@ EDGEHOSE_API int edgehose_set_timeout(edgehose *h, int timeout_ms);
 /* Producer: gives a loan back unpublished. */
 EDGEHOSE_API int edgehose_abandon(edgehose *h, void *ptr);
 
-/* Consumer: the next frame, read-only and immutable. Waits at most `timeout_ms` milliseconds; negative: for ever.
- * Also: -ENOBUFS with EDGEHOSE_BUFFERS_MAX taken; -ENOMEM, and the frame is dropped; -EBADMSG when the node sent what is
- * not a sealed memfd of sufficient size. */
+/* Consumer: the next frame, read-only and immutable. Waits at most `timeout_ms` milliseconds; negative: for ever. Also:
+ * -ENOBUFS with EDGEHOSE_BUFFERS_MAX taken; -ENOMEM, and the frame is dropped; -EBADMSG when the node sent what is not
+ * a sealed memfd of sufficient size. */
 EDGEHOSE_API int edgehose_take(edgehose *h, const void **ptr, size_t *bytes, int timeout_ms);
 
 /* Consumer: gives a frame back. The node sends a new one for it. 0 even when the node has gone. */
@@ -92,8 +93,8 @@ EDGEHOSE_API int edgehose_release(edgehose *h, const void *ptr);
 /* What the calling thread's last failed call complained of, valid until its next call. Never NULL; `h` may be. */
 EDGEHOSE_API const char *edgehose_error(const edgehose *h);
 
-/* Leaves the node and gives back every buffer. What was published still arrives. Calls that wait in other threads return
- * -ECONNRESET first. */
+/* Leaves the node and gives back every buffer. What was published still arrives. Calls that wait in other threads
+ * return -ECONNRESET first. */
 EDGEHOSE_API int edgehose_close(edgehose *h);
 
 #ifdef __cplusplus
