@@ -31,7 +31,7 @@ from edgeagent.runtime.port import Code as MachineCode
 from edgeagent.runtime.port import Function, LoadSpec, Outcome, Payload
 from edgeagent.runtime.wasm_sections import scan
 
-__all__ = ["KIB", "MIB", "Rig", "Side", "checked", "good", "kept", "opened_rig", "size_name", "spent"]
+__all__ = ["KIB", "MIB", "Rig", "Side", "checked", "good", "kept", "made", "opened_rig", "size_name", "spent"]
 
 KIB, MIB = 1 << 10, 1 << 20
 _GIB = 1 << 30

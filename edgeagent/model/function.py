@@ -15,6 +15,7 @@ __all__ = [
     "Deployed",
     "Export",
     "FunctionSection",
+    "Hose",
     "Import",
     "Limits",
     "Manifest",
@@ -81,6 +82,16 @@ class Accel(_Strict, frozen=True):
     mode: Literal["auto", "cpu", "cpu_preferred", "gpu_preferred", "gpu"] = "auto"
 
 
+class Hose(_Strict, frozen=True):
+    """``[hose]``: the function runs for every frame of the hose ``input``; what it returns goes to the hose ``output``.
+
+    Names are 1 to 63 of ``a-z 0-9 . _ -``; "" means none.
+    """
+
+    input: str = ""
+    output: str = ""
+
+
 class State(_Strict, frozen=True):
     prefixes: tuple[str, ...] = ("tasks/",)
 
@@ -93,6 +104,7 @@ class Manifest(_Strict, frozen=True):
     slo: Slo = Slo()
     place: Place = Place()
     accel: Accel = Accel()
+    hose: Hose = Hose()
     state: State = State()
 
 

@@ -137,7 +137,22 @@ class RuntimeSection(_Section, frozen=True):
 
 
 class HoseSection(_Section, frozen=True):
-    """How outputs reach the next function without being copied out."""
+    """How outputs reach the next function without being copied out, and how other processes take part."""
+
+    socket: Annotated[
+        str,
+        Meta(
+            description="Unix socket for processes that feed functions or are fed; empty: hose.sock in the state "
+            "directory; off: none"
+        ),
+    ] = ""
+    peer_uids: Annotated[
+        str,
+        Meta(description="numbers of users besides the node's own whose processes may attach, by commas"),
+    ] = ""
+    frame_bytes_max: Annotated[
+        int, Meta(ge=4 * KIB, le=4 * GIB, description="largest frame that a process may publish")
+    ] = 512 * MIB
 
     pool_bytes_max: Annotated[
         int,

@@ -143,6 +143,17 @@ class Invoker:
         finally:
             self._depart()
 
+    async def feed(self, name: str, payload: port.Payload, *, keep: bool) -> Result:
+        """Run the function on a payload that others may need too; ``keep`` leaves the output where it is.
+
+        Raises what ``invoke`` raises.
+        """
+        self._arrive()
+        try:
+            return await self._run(name, payload, keep=keep)
+        finally:
+            self._depart()
+
     async def submit(
         self,
         name: str,

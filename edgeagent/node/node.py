@@ -21,10 +21,12 @@ from typing import Any
 import structlog
 
 from edgeagent import __version__, native
+from edgeagent.hose.local_socket import LocalSocketSettings
 from edgeagent.hose.settings import Crossovers, HoseSettings, load_crossovers
-from edgeagent.model.errors import BadRequest, EdgeError
+from edgeagent.model.errors import BadConfig, BadRequest, EdgeError
 from edgeagent.node import machine
 from edgeagent.node.config import Config
+from edgeagent.node.feeds import Feeds
 from edgeagent.node.functions import Functions
 from edgeagent.node.invoker import Invoker
 from edgeagent.node.loop_lag import LoopLag
@@ -56,6 +58,7 @@ class Node:
     functions: Functions
     invoker: Invoker
     journal: Invocations
+    feeds: Feeds | None = None
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -166,6 +169,7 @@ class Node:
         self.invoker = Invoker(config, self.functions, self.journal, self.meters, self._worker_count)
         ending.push_async_callback(self.invoker.stop)
         await self.invoker.background.start()
+        await self._open_feeds(state)
         self._gauges(artifacts)
         self.loop_lag.start(loop)
         ending.callback(self.loop_lag.stop)
@@ -264,6 +268,7 @@ class Node:
             "workers": stats.workers,
             "functions": len(self.functions.list()),
             "functions_loaded": len(self.functions.entries),
+            "hose_socket": self.feeds.socket.settings.path if self.feeds else "",
             "draining": self.draining,
             "clock": machine.clock_state(),
             "rss_bytes": machine.rss_bytes(),
@@ -286,6 +291,26 @@ class Node:
                 name: getattr(self.config.limits, name) for name in self.config.limits.__struct_fields__
             },
         }
+
+    async def _open_feeds(self, state: Path) -> None:
+        section = self.config.hose
+        path = section.socket or str(state / "hose.sock")
+        if section.socket == "off":
+            return
+        settings = LocalSocketSettings(
+            path=path, allowed_uids=_uids(section.peer_uids), frame_bytes_max=section.frame_bytes_max
+        )
+        feeds = Feeds(settings, self.engine, self.functions, self.invoker, self.meters)
+        try:
+            await feeds.start()
+        except BadConfig as error:
+            if section.socket:
+                raise
+            # A long state directory is no reason not to start: nobody asked for this socket by name.
+            log.warning("no hose socket", why=error.message, hint=error.hint)
+            return
+        self.feeds = feeds
+        self._ending.push_async_callback(feeds.close)
 
     def _hose_settings(self, state: Path) -> HoseSettings:
         try:
@@ -332,6 +357,13 @@ class Node:
             ("guest_lines_dropped", "guest log lines over the bounds", lambda: invoker.guest_log.dropped),
         ):
             meters.counter(name, doc, read)
+
+
+def _uids(text: str) -> tuple[int, ...]:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not all(word.isascii() and word.isdigit() for word in words):
+        raise BadConfig(f"hose.peer_uids = {text!r} is not numbers of users, separated by commas")
+    return tuple(int(word) for word in words)
 
 
 def _empty_directory(path: Path) -> None:

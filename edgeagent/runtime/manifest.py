@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import tomllib
 from typing import Any
 
@@ -25,6 +26,7 @@ LIMIT_RANGES: dict[str, tuple[int, int]] = {
 }
 _TEXT_BYTES_MAX = 256 << 10
 _ITEMS_MAX = 1024
+_HOSE = re.compile(r"[a-z0-9._-]{1,63}")
 
 
 def default_manifest(name: str) -> Manifest:
@@ -67,6 +69,12 @@ def _unknown(what: str, key: str, valid: list[str], source: str) -> ManifestRefu
 
 def _check(manifest: Manifest, source: str) -> None:
     check_name(manifest.function.name)
+    for key in ("input", "output"):
+        name = getattr(manifest.hose, key)
+        if name and not _HOSE.fullmatch(name):
+            raise ManifestRefused(f"{source}: hose.{key} must be 1 to 63 of a-z, 0-9, '.', '_' and '-'")
+    if manifest.hose.input and manifest.hose.input == manifest.hose.output:
+        raise ManifestRefused(f"{source}: hose.input and hose.output are the same: it would feed itself")
     for key, (low, high) in LIMIT_RANGES.items():
         value = getattr(manifest.limits, key)
         if not low <= value <= high:

@@ -187,6 +187,9 @@ class NativeEngine:
     def hose_stats(self) -> HoseStats:
         return HoseStats(**dict(zip(HoseStats.__struct_fields__, self._core.hose_stats(), strict=True)))
 
+    def adopt(self, fd: int, offset: int, count: int) -> Payload:
+        return cast(Payload, self._core.adopt(fd, offset, count))
+
     def settle_hoses(self) -> None:
         """Wait until no hose is left to be cleared; for benchmarks and tests."""
         self._core.settle_hoses()

@@ -10,6 +10,7 @@ from typing import cast
 
 import msgspec
 
+from edgeagent.hose.sealed import sealed_memfd
 from edgeagent.model import errors
 from edgeagent.runtime.port import LoadSpec, Payload
 
@@ -46,6 +47,10 @@ class PurePayload:
         if self._data is None:
             raise ValueError("the payload is closed")
         return self._data
+
+    def export(self) -> tuple[int, int, int]:
+        data = self.read()
+        return sealed_memfd(data), 0, len(data)
 
     def close(self) -> None:
         self._data = None

@@ -6,6 +6,7 @@ Guests always run on worker threads or, for ``call``, on the caller's: there is 
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import threading
 import time
@@ -13,11 +14,12 @@ from collections.abc import Sequence
 
 import wasmtime
 
+from edgeagent.hose.sealed import check_sealed
 from edgeagent.hose.settings import HoseSettings
 from edgeagent.model import errors
 from edgeagent.runtime import engine_config as ec
 from edgeagent.runtime.port import Code, EngineStats, HoseStats, LoadSpec, Outcome, Payload
-from edgeagent.runtime.pure_call import PureCall, PureOutcome
+from edgeagent.runtime.pure_call import PureCall, PureOutcome, PurePayload
 from edgeagent.runtime.pure_host import define_host_functions
 from edgeagent.runtime.pure_run import Source, run_call
 
@@ -246,6 +248,10 @@ class PureEngine:
 
     def hose_stats(self) -> HoseStats:
         return HoseStats()
+
+    def adopt(self, fd: int, offset: int, count: int) -> Payload:
+        check_sealed(fd, offset, count)
+        return PurePayload(os.pread(fd, count, offset), {})
 
     def check_open(self) -> None:
         if self.closed:

@@ -47,6 +47,9 @@ class Small:
     def read(self) -> bytes:
         return self.data
 
+    def export(self) -> tuple[int, int, int]:
+        raise NotImplementedError
+
     def close(self) -> None:
         pass
 

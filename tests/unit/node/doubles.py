@@ -134,6 +134,9 @@ class FakeEngine:
     def use_hoses(self, settings: HoseSettings) -> None:
         pass
 
+    def adopt(self, fd: int, offset: int, count: int) -> Payload:
+        raise NotImplementedError
+
     def hose_stats(self) -> HoseStats:
         return HoseStats()
 
