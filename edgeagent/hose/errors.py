@@ -5,6 +5,7 @@
         ├── FrameRefused          malformed bytes, or a frame out of turn; the connection ends, transfers can resume
         ├── VersionRefused        the other side speaks another version
         ├── TicketRefused 403     forged, expired, used up or unknown: one wording for all
+        ├── PeerUntrusted         TLS: the other side's certificate is not one that we trust
         ├── LinkCut               the connection ended early; a transfer can resume
         ├── LinkStalled 504       no progress in time; a transfer can resume
         ├── ChecksumFailed        a frame came damaged twice, or the whole is not what was offered
@@ -35,6 +36,7 @@ __all__ = [
     "LinkCut",
     "LinkStalled",
     "NoRoom",
+    "PeerUntrusted",
     "PlainLinkRefused",
     "StaleGeneration",
     "TicketRefused",
@@ -89,6 +91,10 @@ class VersionRefused(HoseFault):
 class TicketRefused(HoseFault):
     slug, status = "hose-ticket-refused", 403
     code = AbortCode.TICKET
+
+
+class PeerUntrusted(HoseFault):
+    slug = "hose-peer-untrusted"
 
 
 class LinkCut(HoseFault):

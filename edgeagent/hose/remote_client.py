@@ -23,6 +23,7 @@ from edgeagent.hose.errors import (
     FrameRefused,
     HoseFault,
     LinkCut,
+    LinkStalled,
     TicketRefused,
     TransferTooLarge,
     fault_of,
@@ -35,6 +36,7 @@ from edgeagent.hose.frames import (
     ZSTD,
     Abort,
     Data,
+    Frame,
     Greeting,
     Hello,
     Offer,
@@ -111,8 +113,8 @@ class _Stream:
                 if sender.resumed > best:
                     idle_tries, best = 0, sender.resumed
                 idle_tries += 1
-                # After a cut the receiver may not have noticed yet, and takes us for a double.
-                again = fault.resumable or (idle_tries > 1 and isinstance(fault, DuplicateTransfer))
+                # A receiver that has not noticed yet that we were cut takes us for a double.
+                again = fault.resumable or isinstance(fault, DuplicateTransfer)
                 if not again or idle_tries > settings.retries:
                     raise
                 if job.cancelled.wait(settings.retry_wait_s):
@@ -204,8 +206,7 @@ class _Stream:
             effects = sender.pump(time.monotonic())
             answer = link.poll()
             if answer is None and not effects:
-                assert sender.deadline_s is not None
-                answer = link.read(sender.deadline_s - time.monotonic())
+                answer = _await(link, sender)
             if answer is not None:
                 if isinstance(answer, Window):
                     meter.on_window(answer.credit, job)
@@ -264,6 +265,16 @@ class _Meter:
             share = job.stored_bytes / max(job.sent_bytes, 1)
             self._gate.on_link((credit - self._last[1]) * share, now_s - self._last[0])
         self._last = (now_s, credit)
+
+
+def _await(link: Link, sender: Sender) -> Frame:
+    """Nothing can be sent: wait as long as the sender does."""
+    assert sender.deadline_s is not None
+    try:
+        return link.read(sender.deadline_s - time.monotonic())
+    except LinkStalled:
+        sender.on_timer(sender.deadline_s)  # which knows what it was that did not come
+        raise
 
 
 def _expect(link: Link, kind: type[T]) -> T:

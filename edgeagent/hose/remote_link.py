@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from edgeagent.hose import checksum
-from edgeagent.hose.errors import HoseFault, LinkCut, LinkStalled
+from edgeagent.hose.errors import HoseFault, LinkCut, LinkStalled, PeerUntrusted
 from edgeagent.hose.frames import FRAME_BYTES, NO_ID, Frame, abort, decode, encode
 
 __all__ = ["SOCKET_BUFFER_BYTES", "Link", "is_loopback", "tune", "worthwhile"]
@@ -100,7 +100,7 @@ class Link:
     def secure(
         self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None
     ) -> None:
-        """The TLS handshake. Raises LinkCut where it fails."""
+        """The TLS handshake. Raises LinkCut where it fails, PeerUntrusted for the certificate."""
         self._sock.settimeout(self._stall_s)
         try:
             self._sock = self._tls = context.wrap_socket(
@@ -111,6 +111,8 @@ class Link:
                 suppress_ragged_eofs=False,
             )
             self._tls.do_handshake()
+        except ssl.SSLCertVerificationError as error:
+            raise PeerUntrusted(f"the certificate is not trusted: {error.verify_message}") from None
         except (OSError, ValueError) as error:
             self._failed(error)
 
