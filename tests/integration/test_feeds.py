@@ -169,26 +169,13 @@ def test_manifests_that_are_refused(fed: Daemon, section: str, says: str) -> Non
 
 
 def test_users_that_are_no_numbers(fed: Daemon, tmp_path: Path) -> None:
+    settings = {"node.cache_dir": f"{tmp_path}/c", "hose.peer_uids": "1000,root"}
+    command = [sys.executable, "-m", "edgeagent", "run", "--listen", "127.0.0.1:0"]
+    command += ["--state-dir", str(tmp_path / "o")]
+    for key, value in settings.items():
+        command += ["--set", f"{key}={value}"]
     other = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "edgeagent",
-            "run",
-            "--listen",
-            "127.0.0.1:0",
-            "--state-dir",
-            str(tmp_path / "o"),
-            "--set",
-            f"node.cache_dir={tmp_path}/c",
-            "--set",
-            "hose.peer_uids=1000,root",
-        ],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        timeout=WAIT_S,
-        check=False,
+        command, capture_output=True, text=True, env=environment(), timeout=WAIT_S, check=False
     )
     assert other.returncode in {1, 2}
     assert "hose.peer_uids = '1000,root' is not numbers" in other.stderr
