@@ -43,7 +43,7 @@ wheel: ## a wheel for this Python and machine, under dist/
 .PHONY: clean
 clean: ## removes what the other commands made, the environment too
 	rm -rf $(VENV) build dist *.egg-info demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	rm -f edgeagent/native/_core.*.so
+	rm -f edgeagent/native/_core.*.so edgeagent/native/libedgehose.so
 	find edgeagent tests tools examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: guests
