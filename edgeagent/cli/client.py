@@ -32,22 +32,39 @@ def call(
     node: str, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
 ) -> Reply:
     """One request; raises PeerFailed when no daemon answers, BadRequest for a bad --node."""
-    parts = urlsplit(node if "://" in node else f"http://{node}")
-    if parts.scheme != "http" or not parts.hostname:
-        raise BadRequest(f"--node {node!r} is not an http:// URL")
-    connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=TIMEOUT_S)
+    host, port = _address(node)
+    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
     try:
         connection.request(method, path, body=body, headers=headers or {})
         reply = connection.getresponse()
         return Reply(reply.status, {k.lower(): v for k, v in reply.getheaders()}, reply.read())
     except ConnectionRefusedError:
         raise PeerFailed(f"no daemon at {node}", hint="start one with: edgeagent run") from None
+    except (http.client.InvalidURL, UnicodeError, ValueError) as error:
+        raise BadRequest(
+            f"{method} {path!r} to {node!r} is not a request that can be sent: {error}"
+        ) from None
     except (OSError, http.client.HTTPException) as error:
         raise PeerFailed(
             f"the daemon at {node} did not answer: {str(error) or type(error).__name__}"
         ) from None
     finally:
         connection.close()
+
+
+def _address(node: str) -> tuple[str, int]:
+    """Host and port of --node; raises BadRequest."""
+    try:
+        parts = urlsplit(node if "://" in node else f"http://{node}")
+        host, port = parts.hostname or "", parts.port or 80
+        host.encode("idna")
+    except ValueError as error:  # UnicodeError is one
+        raise BadRequest(f"--node {node!r} is not an http:// URL: {error}") from None
+    if parts.scheme != "http" or not host or not host.isprintable() or " " in host:
+        raise BadRequest(f"--node {node!r} is not an http:// URL")
+    if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username is not None:
+        raise BadRequest(f"--node {node!r} is more than http://HOST:PORT")
+    return host, port
 
 
 def expect(reply: Reply) -> Reply:

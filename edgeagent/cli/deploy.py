@@ -11,6 +11,7 @@ from edgeagent.cli.client import call, expect
 from edgeagent.cli.main import add_node_argument
 from edgeagent.cli.output import print_json
 from edgeagent.model.errors import BadRequest
+from edgeagent.model.function import check_name
 
 __all__ = ["add_arguments", "read_wasm", "run"]
 
@@ -44,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     wasm = read_wasm(args.file)
     manifest = _manifest(args)
     name = args.name or _named_in(manifest) or re.sub(r"[^a-z0-9-]+", "-", args.file.stem.lower()).strip("-")
+    check_name(name)
     if manifest is None:
         body, kind = wasm, "application/wasm"
     else:

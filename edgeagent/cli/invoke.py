@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from edgeagent.cli.client import Reply, call, expect
 from edgeagent.cli.main import add_node_argument
@@ -34,11 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--deadline-ms", type=float, help="for the whole call, waiting included")
     parser.add_argument("--idempotency-key", help="the same key and call run once")
     add_node_argument(parser)
+    parser.set_defaults(usage_error=parser.error)
 
 
 def run(args: argparse.Namespace) -> int:
     if args.is_async and args.then:
-        raise BadRequest("--async and --then do not go together")
+        args.usage_error("--async and --then do not go together")
     body = _input(args.data)
     if args.is_async:
         return _run_async(args, body)
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 def _run_chain(args: argparse.Namespace, body: bytes) -> int:
     """All steps in one request: what passes between them stays on the node."""
     for name in args.then:
-        check_name(name)
+        check_name(name)  # a comma would make two of one
     headers = _headers(args, with_key=False, arguments=args.guest_args)
     headers["Edgeagent-Then"] = ",".join(args.then)
     reply = expect(call(args.node, "POST", _path(args.name), body, headers))
@@ -71,14 +71,14 @@ def _run_chain(args: argparse.Namespace, body: bytes) -> int:
 
 
 def _path(name: str) -> str:
-    return f"/functions/{quote(name, safe='')}"
+    return f"/functions/{check_name(name)}"
 
 
 def _input(data: str) -> bytes:
-    if data == "-":
+    if data in ("-", "@-"):
         return sys.stdin.buffer.read()
     if not data.startswith("@"):
-        return data.encode()
+        return data.encode("utf-8", "surrogateescape")  # arguments are bytes, whatever they spell
     try:
         return Path(data[1:]).read_bytes()
     except OSError as error:

@@ -86,7 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if guest_args and verb != "invoke":
             parser.error("only invoke takes arguments after --")
         args.guest_args = guest_args
-        return int(args.run(args))
+        code = int(args.run(args))
+        sys.stdout.flush()
+        return code
     except BadConfig as error:
         return fail(error, as_json="--json" in words, code=2)
     except (EdgeError, Failed) as error:
@@ -94,6 +96,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of our output has gone (head, less): nothing is wrong, and nothing more can be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:  # of our own output: a full disk, a closed descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"edgeagent: cannot write the output: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -144,12 +144,12 @@ async def _drain(node: Node, stop: _Stop) -> None:
 
 
 class _Stop:
-    """SIGTERM and Ctrl-C: the first drains, the second ends at once."""
+    """SIGTERM, SIGHUP and Ctrl-C: the first drains, the second ends at once."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._first = asyncio.Event()
         self._second = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # the last: its terminal has gone
             loop.add_signal_handler(number, self._seen)
 
     def _seen(self) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from urllib.parse import quote
 
 from edgeagent.cli.client import call, expect
 from edgeagent.cli.main import add_node_argument
 from edgeagent.cli.output import print_json
+from edgeagent.model.function import check_name
 
 __all__ = ["add_arguments", "run"]
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    expect(call(args.node, "DELETE", f"/v1/functions/{quote(args.name, safe='')}"))
+    expect(call(args.node, "DELETE", f"/v1/functions/{check_name(args.name)}"))
     if args.json:
         print_json({"ok": True, "undeployed": args.name})
     else:

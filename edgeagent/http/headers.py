@@ -15,6 +15,7 @@ __all__ = ["InvokeHeaders", "new_traceparent", "next_traceparent", "read_invoke_
 DEADLINE_MS_MAX = 86_400_000.0
 _ARGS_MAX = 256
 _CHAIN_MAX = 32
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 # W3C Trace Context, version 00 (later versions may be longer, their first four fields are the same).
 _TRACEPARENT = re.compile(
@@ -80,10 +81,7 @@ def _key(value: str | None) -> str | None:
 def _deadline(value: str | None) -> float:
     if value is None:
         return 0.0
-    try:
-        ms = float(value)
-    except ValueError:
-        ms = 0.0
+    ms = float(value) if _NUMBER.fullmatch(value.strip()) else 0.0
     if not 0 < ms <= DEADLINE_MS_MAX:
         raise BadRequest(
             f"Edgeagent-Deadline-Ms {value[:40]!r} is not a number of milliseconds above 0, up to a day"

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from edgeagent.http.body import read_body
 from edgeagent.http.headers import InvokeHeaders, read_invoke_headers
@@ -161,8 +162,9 @@ async def _read_parts(request: web.BaseRequest, known: dict[str, int], timeout_s
             if name not in known or name in parts:
                 raise BadRequest(f"unexpected part {name!r}: the parts are {', '.join(known)}, once each")
             parts[name] = await read_body(part, known[name], timeout_s)
-    except (ValueError, AssertionError) as error:
-        raise BadRequest(f"the multipart body is malformed: {error}") from None
+    except (ValueError, AssertionError, HttpProcessingError) as error:
+        why = getattr(error, "message", "") or str(error)
+        raise BadRequest(f"the multipart body is malformed: {why[:200]}") from None
     return parts
 
 

@@ -176,7 +176,7 @@ def _from_file(path: Path) -> dict[str, Any]:
         raise BadConfig(f"{path}: cannot be read: {error}") from None
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise BadConfig(f"{path}: not TOML: {error}") from None
     values = {}
     for section, content in document.items():

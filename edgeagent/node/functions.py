@@ -181,6 +181,9 @@ class Functions:
         sha256 = await asyncio.to_thread(lambda: hashlib.sha256(wasm).hexdigest())
         before = self._deployed.get(name)
         if before is not None and before.sha256 == sha256 and before.manifest == manifest:
+            await self._artifacts.put(
+                wasm
+            )  # nothing, unless the stored one is missing or damaged: mended then
             return before, False
         if before is None and len(self._deployed) >= self._config.runtime.functions_max:
             raise StorageFull(

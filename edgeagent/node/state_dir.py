@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import re
+import stat
 import uuid
 from pathlib import Path
 
@@ -30,6 +31,7 @@ class StateDir:
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make_private()
             self._lock()
             try:
                 return self._node_id()
@@ -49,6 +51,17 @@ class StateDir:
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
+
+    def _make_private(self) -> None:
+        """What lies in it is for the node's user only, also where somebody made the directory beforehand."""
+        found = self.path.stat()
+        if found.st_uid != os.geteuid():
+            raise StoreFailed(
+                f"the state directory {self.path} belongs to user {found.st_uid}, not to us",
+                hint="name another one with node.state_dir (EDGEAGENT_NODE_STATE_DIR)",
+            )
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            self.path.chmod(0o700)
 
     def _lock(self) -> None:
         fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

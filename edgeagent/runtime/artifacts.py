@@ -104,14 +104,15 @@ class ArtifactStore:
         source = self.path(sha256)
         if not source.exists():
             raise NotFound(f"artifact {sha256} is not here", hint="deploy the function again")
+        if not await asyncio.to_thread(_is_stored, source, sha256):
+            raise StoreFailed(f"the stored module {sha256} is damaged", hint="deploy the function again")
+        await asyncio.to_thread(_own_directory, self._cache)  # a cache may be removed at any time
         key = f"{sha256}-{fingerprint(settings)}"
         temp = self._cache / f"{_TEMP}{uuid.uuid4().hex}"
         try:
             compiled = await self._compiler.compile(source, temp, settings)
             if compiled.info.sha256 != sha256:
-                raise StoreFailed(
-                    f"the stored module {sha256} is damaged", hint="undeploy the function and deploy it again"
-                )
+                raise StoreFailed(f"the stored module {sha256} is damaged", hint="deploy the function again")
             await asyncio.to_thread(_publish, temp, self._cache / f"{key}.cwasm")
         except OSError as error:
             raise _typed(error, self._cache) from None

@@ -1,0 +1,175 @@
+"""What people do by mistake: bad addresses and names, odd headers, open directories, damaged files, full outputs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.guests import wasm
+from tests.integration.daemon import WASM, Daemon, cli, environment
+
+NODE = "http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        "http://[::1",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1:abc",
+        "http://a b",
+        "ftp://a",
+        "http://a/b?c=1",
+    ],
+)
+def test_an_address_that_is_none(node: str) -> None:
+    done = cli("functions", "--node", node)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"edgeagent: --node")
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["é", "a?x=1", "a b", "a%2e", "../x", "A"])
+def test_a_name_that_is_none_never_reaches_the_node(name: str, tmp_path: Path) -> None:
+    module = tmp_path / "f.wasm"
+    module.write_bytes(wasm("add1"))
+    for words in (
+        ("deploy", str(module), "--name", name),
+        ("undeploy", name),
+        ("invoke", name),
+        ("invoke", "a", "--then", name),
+    ):
+        done = cli(*words, "--node", NODE)
+        assert done.returncode == 1
+        assert b"is not allowed" in done.stderr
+
+
+def test_arguments_that_are_no_text(daemon: Daemon) -> None:
+    daemon.deploy("cmd_echo")
+    command = [
+        sys.executable,
+        "-m",
+        "edgeagent",
+        "invoke",
+        "cmd-echo",
+        "--node",
+        daemon.url,
+        "--data",
+        b"\xff\xfe",
+    ]
+    done = subprocess.run(command, capture_output=True, env=environment(), check=False)
+    assert (done.returncode, done.stdout) == (0, b"\xff\xfe")
+    command[-1] = "@-"
+    done = subprocess.run(command, input=b"piped", capture_output=True, env=environment(), check=False)
+    assert (done.returncode, done.stdout) == (0, b"piped")
+
+
+def test_usage_that_is_wrong_exits_with_2() -> None:
+    done = cli("invoke", "a", "--async", "--then", "b", "--node", NODE)
+    assert done.returncode == 2
+    assert b"do not go together" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("functions",), ("functions", "--json")])
+def test_an_output_that_cannot_be_written(daemon: Daemon, words: tuple[str, ...]) -> None:
+    with open("/dev/full", "wb") as full:  # noqa: PTH123 - a device
+        done = subprocess.run(
+            [sys.executable, "-m", "edgeagent", *words, "--node", daemon.url],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"edgeagent: cannot write the output: No space left on device\n"
+
+
+@pytest.mark.parametrize("value", ["1e3", "0x10", "-1", "0", "١", "nan", "1_0", ""])
+def test_deadlines_that_are_no_numbers(daemon: Daemon, value: str) -> None:
+    daemon.deploy("add1")
+    raw = (
+        f"POST /functions/add1 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nEdgeagent-Deadline-Ms: {value}\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", daemon.port), timeout=20) as link:
+        link.sendall(raw.encode() + b"Connection: close\r\n\r\nx")
+        assert link.makefile("rb").readline().startswith(b"HTTP/1.1 400")
+
+
+def test_transfer_codings_other_than_chunked(daemon: Daemon) -> None:
+    daemon.deploy("add1")
+    raw = b"POST /functions/add1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\nConnection: close\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", daemon.port), timeout=20) as link:
+        link.sendall(raw + b"1\r\nx\r\n0\r\n\r\n")
+        assert link.makefile("rb").readline().split()[1] in (b"400", b"415")
+
+
+@pytest.mark.parametrize(
+    "headers", [b"X: " + b"a" * 100_000, b"\r\n".join(b"X%d: a" % i for i in range(5000))]
+)
+def test_parts_with_headers_over_the_limits(daemon: Daemon, headers: bytes) -> None:
+    body = b'--B\r\nContent-Disposition: form-data; name="wasm"\r\n' + headers + b"\r\n\r\nx\r\n--B--\r\n"
+    kind = {"Content-Type": "multipart/form-data; boundary=B"}
+    reply = daemon.request("PUT", "/v1/functions/parts", body, kind)
+    assert (reply.status, reply.slug) == (400, "bad-request")
+    assert "Traceback" not in daemon.log_text()
+
+
+def test_a_directory_that_was_open_to_others_is_closed(
+    start_daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    state.mkdir(mode=0o755)
+    state.chmod(0o755)
+    start_daemon()
+    assert state.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("damage", ["missing", "flipped"])
+def test_deploying_again_mends_what_was_damaged(start_daemon: Callable[..., Daemon], damage: str) -> None:
+    daemon = start_daemon()
+    assert daemon.deploy("add1").status == 201
+    assert daemon.stop() == 0
+    (stored,) = (daemon.state / "artifacts").glob("**/*.wasm")
+    if damage == "missing":
+        stored.unlink()
+    else:
+        data = bytearray(stored.read_bytes())
+        data[-1] ^= 1
+        stored.write_bytes(data)
+    shutil.rmtree(daemon.state / "cache")
+    daemon.start()
+    refused = daemon.invoke("add1", b"a")
+    assert refused.status == 503 or refused.slug in {"store-failed", "not-found"}
+    assert "deploy" in refused.body.decode()
+    assert daemon.request("PUT", "/v1/functions/add1", wasm("add1"), WASM).status == 200
+    assert daemon.invoke("add1", b"a").body == b"b"
+
+
+def test_a_cache_that_is_removed_is_made_again(start_daemon: Callable[..., Daemon]) -> None:
+    daemon = start_daemon()
+    assert daemon.deploy("add1").status == 201
+    shutil.rmtree(daemon.state / "cache")
+    assert daemon.deploy("echo").status == 201
+    assert daemon.invoke("echo", b"x").body == b"x"
+
+
+def test_toml_that_is_too_deep(tmp_path: Path) -> None:
+    config = tmp_path / "deep.toml"
+    config.write_text("x=" + "[" * 5000, encoding="utf-8")
+    done = cli("check-config", str(config))
+    assert done.returncode == 2
+    assert b"not TOML" in done.stderr
+
+
+def test_a_terminal_that_goes_away(start_daemon: Callable[..., Daemon]) -> None:
+    daemon = start_daemon()
+    os.kill(daemon.process.pid, signal.SIGHUP)
+    assert daemon.process.wait(30) == 0
