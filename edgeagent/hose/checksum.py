@@ -22,20 +22,21 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from edgeagent.hose.errors import FrameRefused
 from edgeagent.hose.frames import CHECK_BYTES
 
-__all__ = ["ALL", "Buffer", "Check", "Checksum", "check_of", "choose", "crc_function", "key_of"]
+__all__ = ["ALL", "Buffer", "Check", "Checksum", "check_of", "choose", "crc_function", "key_of", "nonce_of"]
 
 Buffer = bytes | bytearray | memoryview
-Check = Callable[[Buffer], bytes]
+Check = Callable[[Buffer, bytes], bytes]  # (payload, its nonce)
 _KEY_BYTES = 16
 _KEY_LABEL = b"edgeagent hose payloads 1\0"
 _PADDING = bytes(CHECK_BYTES - 4)
 
 
 class Checksum(IntFlag):
-    """The bits of HELLO and GREETING; WELCOME holds exactly one."""
+    """The bits of HELLO and GREETING; WELCOME holds CRC32 or GMAC."""
 
     CRC32 = 1
     GMAC = 2
+    CRC32_FIRST = 4  # not an algorithm: CRC32 is faster here than GMAC
 
 
 ALL = Checksum.CRC32 | Checksum.GMAC
@@ -62,20 +63,28 @@ def key_of(secret: bytes, client_nonce: bytes, listener_nonce: bytes) -> bytes:
     return hmac.new(secret, _KEY_LABEL + client_nonce + listener_nonce, hashlib.sha256).digest()[:_KEY_BYTES]
 
 
+def nonce_of(number: int, offset: int, *, resent: bool) -> bytes:
+    """The 12 bytes that distinguish a payload from all others of its connection, as GMAC demands.
+
+    ``number`` counts the connection's OFFERs from 1; within a transfer an offset is sent once, and again once.
+    """
+    return (number << 64 | resent << 63 | offset).to_bytes(12, "little")
+
+
 def choose(theirs: int, ours: Checksum) -> Checksum:
-    """The one that both sides offer, GMAC before CRC-32. Raises FrameRefused where there is none."""
+    """The one that both sides offer: GMAC, unless both prefer CRC-32. Raises FrameRefused where there is none."""
     common = theirs & ours
-    for candidate in (Checksum.GMAC, Checksum.CRC32):
+    order = (
+        (Checksum.CRC32, Checksum.GMAC) if common & Checksum.CRC32_FIRST else (Checksum.GMAC, Checksum.CRC32)
+    )
+    for candidate in order:
         if common & candidate:
             return candidate
     raise FrameRefused("no checksum in common")
 
 
 def check_of(agreed: int, key: bytes) -> Check:
-    """The function that one end of a connection calls for every payload, in the order of the DATA frames.
-
-    Raises FrameRefused where ``agreed`` is not one that is known here.
-    """
+    """The function that computes what DATA frames carry. Raises FrameRefused where ``agreed`` is not known here."""
     if agreed == Checksum.CRC32:
         return _crc32
     if agreed == Checksum.GMAC:
@@ -83,18 +92,14 @@ def check_of(agreed: int, key: bytes) -> Check:
     raise FrameRefused(f"checksum {agreed} is not known here")
 
 
-def _crc32(data: Buffer) -> bytes:
+def _crc32(data: Buffer, _: bytes) -> bytes:
     return crc_function(data).to_bytes(4, "little") + _PADDING
 
 
 def _gmac(key: bytes) -> Check:
     cipher = AESGCM(key)
-    count = 0
 
-    def check(data: Buffer) -> bytes:
-        # The number of the frame is the nonce, which GCM demands to be new for every message under a key.
-        nonlocal count
-        count += 1
-        return cipher.encrypt(count.to_bytes(12, "little"), b"", data)
+    def check(data: Buffer, nonce: bytes) -> bytes:
+        return cipher.encrypt(nonce, b"", data)
 
     return check

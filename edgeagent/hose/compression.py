@@ -35,7 +35,7 @@ class CompressionGate:
     """The measured rates of one connection. ``allowed`` is False on loopback and where the peer has no zstd."""
 
     def __init__(self, *, allowed: bool, always: bool = False) -> None:
-        self._allowed = allowed
+        self.allowed = allowed
         self._always = always
         self._link_rate: float | None = None
         self._rate: float | None = None
@@ -55,7 +55,7 @@ class CompressionGate:
 
     def wanted(self) -> bool:
         """True if the next chunk is to be compressed."""
-        if not self._allowed:
+        if not self.allowed:
             return False
         if self._always:
             return True

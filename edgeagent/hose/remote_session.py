@@ -22,6 +22,7 @@ from edgeagent.hose.errors import (
 from edgeagent.hose.frames import (
     NO_DIGEST,
     NONCE_BYTES,
+    RESENT,
     ZSTD,
     Abort,
     Data,
@@ -146,6 +147,7 @@ class Session:
         self._check = checksum.check_of(checksum.Checksum.CRC32, b"")
         self._last: tuple[Entry, int] | None = None
         self._scratch = bytearray()
+        self._number = 0  # of offers so far
 
     def handshake(self) -> None:
         """Greet, check the ticket, welcome."""
@@ -195,6 +197,7 @@ class Session:
 
     def _receive(self, offer: Offer) -> None:
         assert self._ticket is not None
+        self._number += 1
         shared, scope = self._shared, self._ticket.scope
         with shared.lock:
             if self._last is not None and self._last[0].offer.transfer != offer.transfer:
@@ -259,16 +262,17 @@ class Session:
         return receiver.on_payload(good=good)
 
     def _payload(self, frame: Data, place: memoryview) -> bool:
+        nonce = checksum.nonce_of(self._number, frame.offset, resent=bool(frame.flags & RESENT))
         if not frame.flags & ZSTD:
             self._link.read_payload(place)
-            return self._check(place) == frame.check
+            return self._check(place, nonce) == frame.check
         if not self._compress:
             raise FrameRefused("compression was not agreed")
         if len(self._scratch) < frame.stored:
             self._scratch = bytearray(self._settings.payload_bytes)
         stored = memoryview(self._scratch)[: frame.stored]
         self._link.read_payload(stored)
-        if self._check(stored) != frame.check:
+        if self._check(stored, nonce) != frame.check:
             return False
         from edgeagent.hose.compression import unpack
 

@@ -125,7 +125,7 @@ class Sender:
 
     def __init__(self, offer: Offer, *, chunk_bytes: int, stall_s: float, ack_s: float) -> None:
         self.offer = offer
-        self._chunk = self._chunk_wanted = chunk_bytes
+        self.chunk_bytes = self._chunk_wanted = chunk_bytes
         self._stall_s = stall_s
         self._ack_s = ack_s
         self.deadline_s: float | None = None
@@ -151,7 +151,7 @@ class Sender:
 
     def limit_chunk(self, payload_bytes_max: int) -> None:
         """The most bytes of a frame on the next connection, as its WELCOME says."""
-        self._chunk = min(self._chunk_wanted, payload_bytes_max)
+        self.chunk_bytes = min(self._chunk_wanted, payload_bytes_max)
 
     def start(self, now_s: float) -> list[Effect]:
         """A connection is there: offer, again if need be."""
@@ -186,7 +186,7 @@ class Sender:
             self._state = _State.WHOLE
             self.deadline_s = now_s + self._ack_s
             return [Send(Done(self.offer.transfer, self.offer.generation, end))]
-        length = min(self._chunk, end - self._next, self._credit - self._next)
+        length = min(self.chunk_bytes, end - self._next, self._credit - self._next)
         if length <= 0:
             return []
         offset, self._next = self._next, self._next + length
@@ -236,7 +236,7 @@ class Sender:
             raise ChecksumFailed("the same frame came damaged twice")
         if frame.offset < self.resumed or frame.offset + frame.length > self._next:
             raise FrameRefused("asked again for what was not sent")
-        if frame.length > self._chunk or len(self._again) >= HOLES_MAX:
+        if frame.length > self.chunk_bytes or len(self._again) >= HOLES_MAX:
             raise FrameRefused("asked again for too much")
         self._asked.add(frame.offset)
         self._again.append(frame)

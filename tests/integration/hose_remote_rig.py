@@ -21,8 +21,19 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from edgeagent.hose.checksum import Check, Checksum, check_of, key_of
-from edgeagent.hose.frames import FRAME_BYTES, Data, Frame, Greeting, Hello, Offer, Welcome, decode, encode
+from edgeagent.hose.checksum import Check, Checksum, check_of, key_of, nonce_of
+from edgeagent.hose.frames import (
+    FRAME_BYTES,
+    RESENT,
+    Data,
+    Frame,
+    Greeting,
+    Hello,
+    Offer,
+    Welcome,
+    decode,
+    encode,
+)
 from edgeagent.hose.remote import (
     Allocate,
     Delivery,
@@ -161,7 +172,7 @@ class RawPeer:
         self.sock.sendall(encode(frame) + more)
 
     def data(self, offer: Offer, offset: int, payload: bytes, *, flags: int = 0, good: bool = True) -> None:
-        check = self.check(payload)
+        check = self.check(payload, nonce_of(1, offset, resent=bool(flags & RESENT)))
         if not good:
             check = bytes((check[0] ^ 1,)) + check[1:]
         size = len(payload)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeagent.hose import checksum
-from edgeagent.hose.checksum import Checksum, check_of, choose, key_of
+from edgeagent.hose.checksum import Checksum, check_of, choose, key_of, nonce_of
 from edgeagent.hose.errors import FrameRefused, TicketRefused, TooManyPeers
 from edgeagent.hose.tickets import Scope, Ticket, TicketBook, client_proof, listener_proof, proofs_equal
 
@@ -113,33 +113,38 @@ def test_the_two_proofs_differ() -> None:
     assert proofs_equal(_proof(ticket), _proof(ticket))
 
 
+NONCE = nonce_of(1, 0, resent=False)
+
+
 @given(st.binary(min_size=1, max_size=5000), st.data())
-@pytest.mark.parametrize("kind", list(Checksum))
+@pytest.mark.parametrize("kind", [Checksum.CRC32, Checksum.GMAC])
 def test_a_check_finds_a_changed_byte(kind: Checksum, payload: bytes, data: st.DataObject) -> None:
-    key = key_of(b"s" * 32, CN, LN)
-    one, other = check_of(kind, key), check_of(kind, key)
-    assert one(payload) == other(memoryview(bytearray(payload)))
+    check = check_of(kind, key_of(b"s" * 32, CN, LN))
+    assert check(payload, NONCE) == check(memoryview(bytearray(payload)), NONCE)
     changed = bytearray(payload)
     changed[data.draw(st.integers(0, len(payload) - 1))] ^= 1
-    assert one(payload) != other(changed)
+    assert check(payload, NONCE) != check(changed, NONCE)
 
 
-def test_gmac_is_bound_to_connection_and_place() -> None:
-    one = check_of(Checksum.GMAC, key_of(b"s" * 32, CN, LN))
-    assert one(b"x") != one(b"x")
-    assert check_of(Checksum.GMAC, key_of(b"s" * 32, LN, CN))(b"x") != check_of(
-        Checksum.GMAC, key_of(b"s" * 32, CN, LN)
-    )(b"x")
+def test_gmac_is_bound_to_connection_transfer_and_place() -> None:
+    check, other = (check_of(Checksum.GMAC, key_of(b"s" * 32, *nonces)) for nonces in ((CN, LN), (LN, CN)))
+    nonces = {
+        nonce_of(n, at, resent=again) for n in (1, 2) for at in (0, 1, 1 << 48) for again in (False, True)
+    }
+    assert len(nonces) == 12
+    assert len({check(b"x", nonce) for nonce in nonces} | {other(b"x", NONCE)}) == 13
 
 
 def test_the_checksum_is_agreed_on() -> None:
+    first = Checksum.CRC32_FIRST
     assert choose(3, checksum.ALL) is Checksum.GMAC
     assert choose(0xFFFD, checksum.ALL) is Checksum.CRC32
     assert choose(3, Checksum.CRC32) is Checksum.CRC32
-    with pytest.raises(FrameRefused):
-        choose(0, checksum.ALL)
-    with pytest.raises(FrameRefused):
-        choose(4, checksum.ALL)
-    for unknown in (0, 3, 8):
+    assert choose(7, checksum.ALL) is Checksum.GMAC
+    assert choose(7, checksum.ALL | first) is Checksum.CRC32
+    for nothing in (0, 4, 8):
+        with pytest.raises(FrameRefused):
+            choose(nothing, checksum.ALL | first)
+    for unknown in (0, 3, 4, 8):
         with pytest.raises(FrameRefused):
             check_of(unknown, b"k" * 16)

@@ -1,0 +1,314 @@
+"""One connection of a client, with its thread: shows a ticket, sends, and repairs cuts.
+
+A cut is repaired in here: the stream asks for another ticket, connects again and goes on where the receiver says.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from edgeagent.hose import checksum
+from edgeagent.hose.checks_ahead import AHEAD_FRAMES_MIN, ChecksAhead
+from edgeagent.hose.checksum import nonce_of
+from edgeagent.hose.compression import CompressionGate
+from edgeagent.hose.errors import (
+    DuplicateTransfer,
+    FrameRefused,
+    HoseFault,
+    LinkCut,
+    LinkStalled,
+    TicketRefused,
+    TransferTooLarge,
+    fault_of,
+)
+from edgeagent.hose.frames import (
+    NONCE_BYTES,
+    RESENT,
+    ZSTD,
+    Abort,
+    Accept,
+    Data,
+    Frame,
+    Greeting,
+    Hello,
+    Offer,
+    Ping,
+    Pong,
+    Welcome,
+    Window,
+)
+from edgeagent.hose.remote_link import Link, is_loopback, worthwhile
+from edgeagent.hose.remote_settings import RemoteSettings, check_plain
+from edgeagent.hose.tickets import Ticket, client_proof, listener_proof, proofs_equal
+from edgeagent.hose.transfer import Effect, Released, Send, SendData, Sender
+
+__all__ = ["Job", "Stream"]
+
+T = TypeVar("T")
+
+
+class Cancelled(Exception):
+    """The transfer is no longer wanted."""
+
+
+class Job:
+    """One stripe on its way, with its counts."""
+
+    def __init__(self, offer: Offer, view: memoryview) -> None:
+        self.offer = offer
+        self.view = view
+        self.cancelled = threading.Event()
+        self.sent_bytes = 0
+        self.stored_bytes = 0
+        self.connections = 0
+
+
+class Stream:
+    """One connection and what was agreed on it. All methods on the stream's thread, except ``interrupt``."""
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        settings: RemoteSettings,
+        ticket: Callable[[], Ticket],
+        random_bytes: Callable[[int], bytes],
+        tls: ssl.SSLContext | None,
+        server_hostname: str | None,
+        helpers: ThreadPoolExecutor,
+    ) -> None:
+        self._helpers = helpers
+        self._address = address
+        self._settings = settings
+        self._ticket = ticket
+        self._random = random_bytes
+        self._tls = tls
+        self._hostname = server_hostname
+        self._link: Link | None = None
+        self._payload_max = settings.payload_bytes
+        self._bytes_max = 0
+        self._check = checksum.check_of(checksum.Checksum.CRC32, b"")
+        self._gate = CompressionGate(allowed=False)
+        self._number = 0  # of offers on this connection
+        self._ahead: ChecksAhead | None = None
+
+    def send(self, job: Job) -> None:
+        """Send one stripe, over as many connections as it takes. Raises the HoseFault that ended it."""
+        settings = self._settings
+        sender = Sender(
+            job.offer, chunk_bytes=settings.payload_bytes, stall_s=settings.stall_s, ack_s=settings.ack_s
+        )
+        idle_tries, best = 0, job.offer.base
+        while True:
+            try:
+                link = self._link or self._connect(job)
+                self._drive(link, sender, job)
+                return
+            except HoseFault as fault:
+                self._drop(fault, job.offer.transfer)
+                sender.on_cut()
+                if sender.resumed > best:
+                    idle_tries, best = 0, sender.resumed
+                idle_tries += 1
+                # A receiver that has not noticed yet that we were cut takes us for a double.
+                again = fault.resumable or isinstance(fault, DuplicateTransfer)
+                if not again or idle_tries > settings.retries:
+                    raise
+                if job.cancelled.wait(settings.retry_wait_s):
+                    raise
+            except BaseException:
+                self._drop(None, job.offer.transfer)
+                raise
+
+    def _drop(self, fault: HoseFault | None, transfer: bytes) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.end(fault, transfer)
+
+    def interrupt(self) -> None:
+        """From any thread: end what the stream waits for."""
+        link = self._link
+        if link is not None:
+            link.interrupt()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._drop(None, b"")
+
+    def _connect(self, job: Job | None) -> Link:
+        if job is not None:
+            if job.cancelled.is_set():
+                raise Cancelled
+            job.connections += 1
+        ticket = self._ticket()
+        try:
+            sock = socket.create_connection(self._address, timeout=self._settings.handshake_s)
+        except OSError as error:
+            raise LinkCut(f"no connection to {self._address[0]}: {error}") from None
+        try:
+            link = Link(sock, stall_s=self._settings.handshake_s)
+        except BaseException:
+            sock.close()
+            raise
+        self._number = 0
+        self._link = link  # from here an interrupt reaches it
+        if job is not None and job.cancelled.is_set():
+            raise Cancelled
+        if self._tls is None:
+            check_plain(link.remote_host)
+        else:
+            link.secure(self._tls, server_side=False, server_hostname=self._hostname)
+        self._greet(link, ticket)
+        link.set_stall(self._settings.stall_s)
+        return link
+
+    def _greet(self, link: Link, ticket: Ticket) -> None:
+        greeting = _expect(link, Greeting)
+        checksum.choose(greeting.checksums, worthwhile())
+        nonce = self._random(NONCE_BYTES)
+        wanted = self._settings.compression == "always" or (
+            self._settings.compression == "auto" and not is_loopback(link.remote_host)
+        )
+        proof = client_proof(ticket.id, ticket.secret, nonce, greeting.nonce)
+        link.write(Hello(ticket.id, nonce, proof, worthwhile(), ZSTD if wanted else 0))
+        welcome = _expect(link, Welcome)
+        if not proofs_equal(welcome.proof, listener_proof(ticket.id, ticket.secret, nonce, greeting.nonce)):
+            raise TicketRefused("the other side does not know the ticket that it is said to have issued")
+        self._check = checksum.check_of(
+            welcome.checksum, checksum.key_of(ticket.secret, nonce, greeting.nonce)
+        )
+        self._payload_max = welcome.payload_bytes_max
+        self._bytes_max = welcome.transfer_bytes_max
+        self._gate = CompressionGate(
+            allowed=wanted and bool(welcome.compressions & ZSTD),
+            always=self._settings.compression == "always",
+        )
+
+    def _drive(self, link: Link, sender: Sender, job: Job) -> None:
+        if job.offer.total > self._bytes_max:
+            raise TransferTooLarge(f"{job.offer.total} bytes, and the ticket is for {self._bytes_max}")
+        sender.limit_chunk(self._payload_max)
+        self._number += 1
+        try:
+            self._exchange(link, sender, job)
+        finally:
+            if self._ahead is not None:
+                self._ahead.close()
+                self._ahead = None
+
+    def _exchange(self, link: Link, sender: Sender, job: Job) -> None:
+        effects: list[Effect] = sender.start(time.monotonic())
+        meter = _Meter(self._gate)
+        while True:
+            for effect in effects:
+                match effect:
+                    case Send(frame):
+                        link.write(frame)
+                    case SendData():
+                        self._send_data(link, effect, job)
+                    case Released():
+                        return
+            if job.cancelled.is_set():
+                raise Cancelled
+            effects = sender.pump(time.monotonic())
+            answer = link.poll()
+            if answer is None and not effects:
+                answer = _await(link, sender)
+            if answer is not None:
+                if isinstance(answer, Window):
+                    meter.on_window(answer.credit, job)
+                effects += sender.on_message(answer, time.monotonic())
+                if isinstance(answer, Accept):
+                    self._ahead = self._checks_ahead(sender, job)
+
+    def _checks_ahead(self, sender: Sender, job: Job) -> ChecksAhead | None:
+        if self._gate.allowed or job.offer.end - sender.sent < AHEAD_FRAMES_MIN * sender.chunk_bytes:
+            return None
+        ahead = ChecksAhead(
+            self._check, self._number, job.view, sender.sent, job.offer.end, sender.chunk_bytes
+        )
+        self._helpers.submit(ahead.run)
+        return ahead
+
+    def _send_data(self, link: Link, order: SendData, job: Job) -> None:
+        # Views are released by hand: a traceback that somebody keeps would keep the caller's memory pinned.
+        with job.view[order.offset : order.offset + order.length] as raw:
+            packed = self._packed(raw)
+            if packed is None:
+                check = self._ahead.take(order) if self._ahead is not None else None
+                self._send_stored(link, order, job, raw, check)
+                return
+        self._send_stored(link, order, job, memoryview(packed), None)
+
+    def _packed(self, raw: memoryview) -> bytes | None:
+        if not self._gate.wanted():
+            return None
+        start_s = time.monotonic()
+        packed = self._gate.pack(raw)
+        size = len(raw) if packed is None else len(packed)
+        self._gate.on_compressed(len(raw), size, time.monotonic() - start_s)
+        return packed
+
+    def _send_stored(
+        self, link: Link, order: SendData, job: Job, stored: memoryview, check: bytes | None
+    ) -> None:
+        size, offer = len(stored), job.offer
+        flags = order.flags if size == order.length else order.flags | ZSTD
+        job.sent_bytes += order.length
+        job.stored_bytes += size
+        if check is None:
+            check = self._check(stored, nonce_of(self._number, order.offset, resent=bool(flags & RESENT)))
+        head = Data(offer.transfer, offer.generation, order.offset, order.length, size, flags, check)
+        link.write_data(head, stored)
+
+    def ping(self, token: int) -> float:
+        """Round trip in seconds, over a connection that is opened if need be."""
+        try:
+            link = self._link or self._connect(None)
+            start_s = time.monotonic()
+            link.write(Ping(token))
+            if _expect(link, Pong).token != token:
+                raise FrameRefused("the answer to another ping")
+        except HoseFault as fault:
+            self._drop(fault, b"")
+            raise
+        return time.monotonic() - start_s
+
+
+class _Meter:
+    """The rate of the link, from the credits that come back."""
+
+    def __init__(self, gate: CompressionGate) -> None:
+        self._gate = gate
+        self._last: tuple[float, int] | None = None
+
+    def on_window(self, credit: int, job: Job) -> None:
+        now_s = time.monotonic()
+        if self._last is not None:
+            share = job.stored_bytes / max(job.sent_bytes, 1)
+            self._gate.on_link((credit - self._last[1]) * share, now_s - self._last[0])
+        self._last = (now_s, credit)
+
+
+def _await(link: Link, sender: Sender) -> Frame:
+    """Nothing can be sent: wait as long as the sender does."""
+    assert sender.deadline_s is not None
+    try:
+        return link.read(sender.deadline_s - time.monotonic())
+    except LinkStalled:
+        sender.on_timer(sender.deadline_s)  # which knows what it was that did not come
+        raise
+
+
+def _expect(link: Link, kind: type[T]) -> T:
+    frame = link.read()
+    if isinstance(frame, Abort):
+        raise fault_of(frame.code, frame.text)
+    if not isinstance(frame, kind):
+        raise FrameRefused(f"{type(frame).__name__} where {kind.__name__} was to come")
+    return frame
