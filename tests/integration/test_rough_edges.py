@@ -54,22 +54,17 @@ def test_a_name_that_is_none_never_reaches_the_node(name: str, tmp_path: Path) -
 
 def test_arguments_that_are_no_text(daemon: Daemon) -> None:
     daemon.deploy("cmd_echo")
-    command = [
-        sys.executable,
-        "-m",
-        "edgeagent",
-        "invoke",
-        "cmd-echo",
-        "--node",
-        daemon.url,
-        "--data",
-        b"\xff\xfe",
-    ]
-    done = subprocess.run(command, capture_output=True, env=environment(), check=False)
-    assert (done.returncode, done.stdout) == (0, b"\xff\xfe")
-    command[-1] = "@-"
-    done = subprocess.run(command, input=b"piped", capture_output=True, env=environment(), check=False)
-    assert (done.returncode, done.stdout) == (0, b"piped")
+    words = ("invoke", "cmd-echo", "--node", daemon.url, "--data")
+    command: list[str | bytes] = [sys.executable, "-m", "edgeagent", *words]
+    given: tuple[tuple[str | bytes, bytes, bytes], ...] = (
+        (b"\xff\xfe", b"", b"\xff\xfe"),
+        ("@-", b"piped", b"piped"),
+    )
+    for data, stdin, said in given:
+        done = subprocess.run(
+            [*command, data], input=stdin, capture_output=True, env=environment(), check=False
+        )
+        assert (done.returncode, done.stdout) == (0, said)
 
 
 def test_usage_that_is_wrong_exits_with_2() -> None:
