@@ -56,8 +56,8 @@ class Inbox:
         *,
         transfers_max: int = 1024,
         held_bytes_max: int = 1 << 30,
-        window_bytes: int = 16 << 20,
-        payload_bytes_max: int = 1 << 20,
+        window_bytes: int = 32 << 20,
+        payload_bytes_max: int = 2 << 20,
         keep_s: float = 60.0,
     ) -> None:
         self._entries: dict[tuple[str, bytes], Entry] = {}

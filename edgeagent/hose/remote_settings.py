@@ -18,7 +18,7 @@ class RemoteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Bounds of a listener and of a client.
 
     ``payload_bytes``: of one frame; larger costs fewer calls, smaller makes a damaged frame cheaper and lets a slow
-    link keep ``stall_s``, within which one frame must pass (1 MiB in 30 s is 35 kB/s).
+    link keep ``stall_s``, within which one frame must pass (2 MiB in 30 s is 70 kB/s).
     ``window_bytes``: sent and not verified; at least the product of bandwidth and round trip.
     ``held_bytes_max``: buffers of all unfinished transfers. ``keep_s``: how long a cut transfer can be resumed.
     ``streams``: connections for one transfer of at least ``stripe_bytes_min``.
@@ -31,8 +31,8 @@ class RemoteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     tickets_max: int = 4096
     transfers_max: int = 1024
     held_bytes_max: int = 1024 * _MIB
-    payload_bytes: int = _MIB
-    window_bytes: int = 16 * _MIB
+    payload_bytes: int = 2 * _MIB
+    window_bytes: int = 32 * _MIB
     handshake_s: float = 5.0
     stall_s: float = 30.0
     idle_s: float = 300.0

@@ -77,7 +77,9 @@ class Rig:
         loop: asyncio.AbstractEventLoop | None = None,
         **settings: Any,
     ) -> None:
-        self.settings = RemoteSettings(**{"retry_wait_s": 0.01, "stall_s": 10.0, **settings})
+        self.settings = RemoteSettings(
+            **{"retry_wait_s": 0.01, "payload_bytes": MIB, "stall_s": 10.0, **settings}
+        )
         self.deliveries: queue.SimpleQueue[tuple[Delivery, bytes]] = queue.SimpleQueue()
         self.refuse: Exception | None = None
         self.now_s = 1000.0
