@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 import msgspec
@@ -20,7 +21,9 @@ class Buffer(Protocol):
         ...
 
     def publish(self, length: int) -> Any:
-        """No byte changes from now on: the payload object that the application is handed. Called once at most."""
+        """No byte changes from now on: the payload object that the application is handed. Called once at most, and
+        with no slice of ``view`` left.
+        """
         ...
 
     def close(self) -> None:
@@ -42,11 +45,17 @@ class Delivery(msgspec.Struct, frozen=True):
     payload: Any
 
 
+_HUGE_BYTES = 2 << 20
+
+
 class MemoryBuffer:
     """Anonymous memory; its payload is a read-only memoryview, and the pages go with its last user."""
 
     def __init__(self, length: int) -> None:
         self._memory = mmap.mmap(-1, max(length, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if length >= _HUGE_BYTES:
+            with suppress(OSError):  # a kernel without huge pages: small ones do
+                self._memory.madvise(mmap.MADV_HUGEPAGE)
         self._view: memoryview | None = memoryview(self._memory)[:length]
 
     @property

@@ -160,7 +160,7 @@ class Link:
 
     def _poll_tls(self, tls: ssl.SSLSocket) -> int:
         # Readable does not mean that there is a frame: it can be a session ticket of TLS itself.
-        if not tls.pending() and not select.select((tls,), (), (), 0)[0]:
+        if not tls.pending() and not self._readable(0):
             return -1
         tls.settimeout(0)
         try:
@@ -181,11 +181,14 @@ class Link:
             return
         if within_s == self._stall_s:
             return  # the socket's own timeout is the same, and costs no call
-        poller = select.poll()
+        if not self._readable(max(within_s, 0.0)):
+            raise LinkStalled("nothing came in time")
+
+    def _readable(self, within_s: float) -> bool:
+        poller = select.poll()  # not select, which ends at descriptor 1024
         try:
             poller.register(self._sock, select.POLLIN)
-            if not poller.poll(max(within_s, 0.0) * 1000):
-                raise LinkStalled("nothing came in time")
+            return bool(poller.poll(within_s * 1000))
         except (OSError, ValueError) as error:
             self._failed(error)
 

@@ -191,7 +191,8 @@ class RemoteListener:
             self.stats.tickets_refused += isinstance(fault, TicketRefused)
             self.stats.faults += 1
         if isinstance(fault, FrameRefused | TicketRefused):
-            log.info("hose connection refused", reason=fault.message)
+            # Anybody can cause these: the counters tell, and the log does not fill up.
+            log.debug("hose connection refused", reason=fault.message)
 
     def _handshake_over(self, host: str) -> None:
         with self._shared.lock:

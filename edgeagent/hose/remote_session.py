@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 
 from edgeagent.hose import checksum
+from edgeagent.hose.compression import unpack
 from edgeagent.hose.errors import (
     ChecksumFailed,
     FrameRefused,
@@ -55,6 +57,7 @@ class _Incoming:
         self.over = threading.Event()
         self.fault: HoseFault | None = None
         self.delivering = False
+        self.arrived: set[int] = set()  # stripes whose threads no longer touch the memory
 
     def memory(self, allocate: Allocate, total: int) -> memoryview:
         """The destination, allocated by the first stripe that comes. Raises NoRoom."""
@@ -212,8 +215,9 @@ class Session:
         shared.close(given_up)
         incoming: _Incoming = entry.attachment
         try:
-            view = memoryview(b"") if entry.delivered else incoming.memory(shared.allocate, offer.total)
-            self._drive(entry, incoming, receiver, view)
+            empty = entry.delivered
+            with memoryview(b"") if empty else incoming.memory(shared.allocate, offer.total) as view:
+                self._drive(entry, incoming, receiver, view)
         except BaseException as fault:
             self._end(entry, offer.stripe, fault)
             raise
@@ -242,7 +246,7 @@ class Session:
                     case Send(frame):
                         self._link.write(frame)
                     case Complete():
-                        self._finish(entry, incoming, view)
+                        self._finish(entry, incoming, receiver.offer.stripe, view)
                         for last in receiver.on_accepted():
                             assert isinstance(last, Send)
                             self._link.write(last.frame)
@@ -274,46 +278,57 @@ class Session:
         self._link.read_payload(stored)
         if self._check(stored, nonce) != frame.check:
             return False
-        from edgeagent.hose.compression import unpack
-
         place[:] = unpack(stored, frame.length)
         return True
 
-    def _finish(self, entry: Entry, incoming: _Incoming, view: memoryview) -> None:
-        """The stripe is whole: the last one delivers, the others wait for that."""
+    def _finish(self, entry: Entry, incoming: _Incoming, stripe: int, view: memoryview) -> None:
+        """The stripe is whole: the last one to come here delivers, the others wait for that."""
+        view.release()  # before the buffer is published: whoever publishes is the only one left
         with self._shared.lock:
             if entry.delivered:
                 return
-            mine = entry.whole and not incoming.delivering
+            incoming.arrived.add(stripe)
+            mine = len(incoming.arrived) == entry.offer.stripes and not incoming.delivering
             incoming.delivering |= mine
         if mine:
-            self._deliver(entry, incoming, view)
+            self._deliver(entry, incoming)
             return
-        if not incoming.over.wait(self._settings.ack_s) or self._shared.stopped:
-            raise LinkStalled("the other stripes did not come")
+        incoming.over.wait(self._settings.ack_s)
         if incoming.fault is not None:
             raise TransferRefused(incoming.fault.message)
+        if not entry.delivered:
+            raise LinkStalled("the other stripes did not come")
 
-    def _deliver(self, entry: Entry, incoming: _Incoming, view: memoryview) -> None:
-        offer, shared = entry.offer, self._shared
+    def _deliver(self, entry: Entry, incoming: _Incoming) -> None:
+        offer = entry.offer
         try:
-            if offer.sha256 != NO_DIGEST and hashlib.sha256(view).digest() != offer.sha256:
-                raise ChecksumFailed("the whole is not what was offered")
-            with incoming.lock:
-                assert incoming.buffer is not None
-                payload = incoming.buffer.publish(offer.total)
-            delivery = Delivery(entry.peer, offer.transfer, offer.generation, offer.total, payload)
-            self._hand_over(delivery)
+            payload = self._published(offer, incoming)
+            self._hand_over(Delivery(entry.peer, offer.transfer, offer.generation, offer.total, payload))
         except HoseFault as fault:
             incoming.fault = fault
             raise
         else:
-            with shared.lock:
-                shared.inbox.deliver(entry)
-                shared.stats.transfers += 1
+            with self._shared.lock:
+                self._shared.inbox.deliver(entry)
+                self._shared.stats.transfers += 1
         finally:
             incoming.over.set()
         incoming.close()
+
+    def _published(self, offer: Offer, incoming: _Incoming) -> Any:
+        with incoming.lock:
+            buffer = incoming.buffer
+            assert buffer is not None
+            if offer.sha256 != NO_DIGEST:
+                with buffer.view[: offer.total] as view:
+                    digest = hashlib.sha256(view).digest()
+                if digest != offer.sha256:
+                    raise ChecksumFailed("the whole is not what was offered")
+            try:
+                return buffer.publish(offer.total)
+            except Exception:
+                log.exception("hose buffer cannot be published", bytes=offer.total)
+                raise TransferRefused("the node cannot publish what it received") from None
 
     def _hand_over(self, delivery: Delivery) -> None:
         try:

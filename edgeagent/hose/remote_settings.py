@@ -22,7 +22,8 @@ class RemoteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ``window_bytes``: sent and not verified; at least the product of bandwidth and round trip.
     ``held_bytes_max``: buffers of all unfinished transfers. ``keep_s``: how long a cut transfer can be resumed.
     ``streams``: connections for one transfer of at least ``stripe_bytes_min``.
-    ``retries``: connections in a row that may bring no progress before a transfer fails.
+    ``retries``: connections in a row that may bring no progress before a transfer fails; the wait before each is
+    ``retry_wait_s``, doubled each time.
     """
 
     connections_max: int = 64

@@ -122,7 +122,7 @@ class Stream:
                 again = fault.resumable or isinstance(fault, DuplicateTransfer)
                 if not again or idle_tries > settings.retries:
                     raise
-                if job.cancelled.wait(settings.retry_wait_s):
+                if job.cancelled.wait(settings.retry_wait_s * 2 ** (idle_tries - 1)):
                     raise
             except BaseException:
                 self._drop(None, job.offer.transfer)

@@ -228,6 +228,43 @@ def test_what_the_application_refuses_is_told_to_the_sender() -> None:
         assert rig.delivered() == b"1"
 
 
+@pytest.mark.parametrize("streams", [1, 3])
+def test_a_buffer_that_cannot_be_published_is_never_acknowledged(streams: int) -> None:
+    class Unpublishable(MemoryBuffer):
+        def publish(self, length: int) -> memoryview:
+            raise OSError(16, f"{length} bytes are busy")
+
+    with Rig(allocate=Unpublishable, streams=streams, stripe_bytes_min=1) as rig:
+        with pytest.raises(TransferRefused, match="publish"):
+            rig.run(rig.client().send(_content(MIB)))
+        rig.wait_connections(0)
+        assert rig.deliveries.empty()
+        assert rig.listener._shared.inbox.held_bytes == 0
+
+
+def test_no_view_is_left_when_a_buffer_is_published() -> None:
+    class Exclusive:
+        def __init__(self, length: int) -> None:
+            self.memory = bytearray(length)
+
+        @property
+        def view(self) -> memoryview:
+            return memoryview(self.memory)
+
+        def publish(self, _: int) -> bytearray:
+            self.memory += b"!"  # a view would forbid this
+            return self.memory
+
+        def close(self) -> None:
+            pass
+
+    with Rig(allocate=Exclusive, streams=4, stripe_bytes_min=1) as rig:
+        client = rig.client()
+        for _ in range(10):
+            rig.run(client.send(_content(MIB), hashed=True))
+            assert rig.delivered() == _content(MIB) + b"!"
+
+
 def test_a_transfer_that_nobody_comes_back_for_is_given_up() -> None:
     closed = threading.Event()
 
