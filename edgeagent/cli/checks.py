@@ -46,7 +46,8 @@ def extension() -> Finding:
 
     if native.accelerated:
         return Finding("extension", "ok", "the C++ engine is loaded")
-    return Finding("extension", "warn", f"pure Python path in use: {native.why_not}", _BUILD)
+    fix = "unset EDGEAGENT_NATIVE" if "EDGEAGENT_NATIVE" in native.why_not else _BUILD
+    return Finding("extension", "warn", f"pure Python path in use: {native.why_not}", fix)
 
 
 def engine() -> Finding:

@@ -88,7 +88,7 @@ def _input(data: str) -> bytes:
 def _headers(args: argparse.Namespace, *, with_key: bool, arguments: list[str]) -> dict[str, str]:
     headers = {"Content-Type": "application/octet-stream"}
     if args.deadline_ms is not None:
-        headers["Edgeagent-Deadline-Ms"] = f"{args.deadline_ms:g}"
+        headers["Edgeagent-Deadline-Ms"] = f"{args.deadline_ms:.6f}"
     if args.idempotency_key and with_key:
         headers["Idempotency-Key"] = args.idempotency_key
     if arguments:

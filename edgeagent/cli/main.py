@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import json
 import os
 import sys
@@ -78,6 +79,33 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 ok, 1 failed, 2 usage, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
+    closed = _take_closed_streams()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be any bytes
+    try:
+        try:
+            code = _command(words)
+        finally:  # also when argparse ends it
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of our output has gone (head, less): nothing is wrong, and nothing more can be said.
+        _drop_output()
+        return 1
+    except OSError as error:
+        _drop_output()
+        about = f"{error.filename}: " if error.filename else "cannot write the output: "
+        print(f"edgeagent: {about}{error.strerror or error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    if closed and "run" not in words:
+        print("edgeagent: cannot write the output: standard output is closed", file=sys.stderr)
+        return code or 1
+    return code
+
+
+def _command(words: list[str]) -> int:
+    """The verb, its typed errors told; what its output meets is raised."""
     words, guest_args = _split(words)
     verb = next((word for word in words if word in VERBS), None)
     try:
@@ -86,20 +114,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         if guest_args and verb != "invoke":
             parser.error("only invoke takes arguments after --")
         args.guest_args = guest_args
-        code = int(args.run(args))
-        sys.stdout.flush()
-        return code
+        return int(args.run(args))
     except BadConfig as error:
         return fail(error, as_json="--json" in words, code=2)
     except (EdgeError, Failed) as error:
         return fail(error, as_json="--json" in words, code=1)
-    except BrokenPipeError:
-        # The reader of our output has gone (head, less): nothing is wrong, and nothing more can be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:  # of our own output: a full disk, a closed descriptor
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(f"edgeagent: cannot write the output: {error.strerror}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+
+
+def _take_closed_streams() -> bool:
+    """Whether standard output is closed. Its place is taken: the next file or socket would else be printed into."""
+    closed = sys.stdout is None
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - until the end
+    return closed
+
+
+def _drop_output() -> None:
+    """What is still buffered goes nowhere, so that the interpreter's end does not stumble over it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

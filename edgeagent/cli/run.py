@@ -149,7 +149,10 @@ class _Stop:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._first = asyncio.Event()
         self._second = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # the last: its terminal has gone
+        numbers = [signal.SIGTERM, signal.SIGINT]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup means: stay when the terminal goes
+            numbers.append(signal.SIGHUP)
+        for number in numbers:
             loop.add_signal_handler(number, self._seen)
 
     def _seen(self) -> None:

@@ -87,6 +87,38 @@ def test_an_output_that_cannot_be_written(daemon: Daemon, words: tuple[str, ...]
     assert done.stderr == b"edgeagent: cannot write the output: No space left on device\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "redirection"),
+    [
+        ("check-config", ">&-"),
+        ("functions --json --node http://127.0.0.1:1", ">/dev/full"),
+        ("invoke --json", ">/dev/full"),
+        ("check-config", ">/dev/full"),
+    ],
+)
+def test_outputs_that_are_closed_or_full(words: str, redirection: str) -> None:
+    line = f"{sys.executable} -m edgeagent {words} {redirection}"
+    done = subprocess.run(line, shell=True, capture_output=True, env=environment(), check=False)
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith("edgeagent: cannot write the output: ")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_a_file_whose_name_is_no_text(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "edgeagent", "check-config", os.fsencode(tmp_path) + b"/\xff.toml"]
+    done = subprocess.run(command, capture_output=True, env=environment(), check=False)
+    assert done.returncode == 2
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_deadline_of_many_digits(daemon: Daemon) -> None:
+    daemon.deploy("add1")
+    for milliseconds in ("1234567.25", "0.001", "86400000"):
+        done = cli("invoke", "add1", "--data", "a", "--deadline-ms", milliseconds, "--node", daemon.url)
+        assert done.returncode == (1 if milliseconds == "0.001" else 0), done.stderr
+        assert b"is not a number" not in done.stderr
+
+
 @pytest.mark.parametrize("value", ["1e3", "0x10", "-1", "0", "١", "nan", "1_0", ""])
 def test_deadlines_that_are_no_numbers(daemon: Daemon, value: str) -> None:
     daemon.deploy("add1")
@@ -168,3 +200,14 @@ def test_a_terminal_that_goes_away(start_daemon: Callable[..., Daemon]) -> None:
     daemon = start_daemon()
     os.kill(daemon.process.pid, signal.SIGHUP)
     assert daemon.process.wait(30) == 0
+
+
+def test_a_daemon_under_nohup_stays(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited, as nohup does it
+    try:
+        daemon = Daemon(tmp_path / "state")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    os.kill(daemon.process.pid, signal.SIGHUP)
+    assert daemon.request("GET", "/readyz").status == 200
+    assert daemon.stop() == 0

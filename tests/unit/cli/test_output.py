@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
+from edgeagent import native
+from edgeagent.__main__ import main as command
+from edgeagent.cli import checks
 from edgeagent.cli.main import VERBS, build_parser, main
 from edgeagent.cli.output import fail, table
 from edgeagent.model.errors import GuestExit, UnknownImports
@@ -44,3 +48,23 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_only_the_chosen_verb_is_loaded() -> None:
     assert build_parser(None).prog == "edgeagent"
+
+
+def test_ctrl_c_before_anything_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted:
+        @staticmethod
+        def find_spec(name: str, path: object = None, target: object = None) -> None:
+            if name == "edgeagent.cli.main":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "edgeagent.cli.main")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted, *sys.meta_path])
+    assert command() == 130
+
+
+def test_doctor_does_not_build_what_was_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "accelerated", False)
+    monkeypatch.setattr(native, "why_not", "EDGEAGENT_NATIVE=never")
+    assert checks.extension().fix == "unset EDGEAGENT_NATIVE"
+    monkeypatch.setattr(native, "why_not", "extension not built or not loadable (no)")
+    assert "make native" in checks.extension().fix
