@@ -125,6 +125,13 @@ def test_nothing_can_be_transferred_too() -> None:
     assert receiver.on_message(Done(ID, 3, 0)) == [Complete()]
 
 
+def test_the_last_byte_is_sent_before_the_end_is() -> None:
+    sender = _sender(_offer(CHUNK + 1))
+    sender.start(0.0)
+    sender.on_message(Accept(ID, 3, 0, CHUNK + 1), 0.0)
+    assert _pumped(sender) == [SendData(0, CHUNK), SendData(CHUNK, 1), Send(Done(ID, 3, CHUNK + 1))]
+
+
 def test_a_cut_transfer_goes_on_behind_what_was_verified() -> None:
     receiver = _receiving(300)
     assert receiver.on_message(_data(300)) == [Take(_data(300))]
@@ -189,8 +196,9 @@ def test_a_hole_holds_the_window_back() -> None:
     _feed(receiver, _data(0), good=False)
     for offset in range(100, WINDOW, CHUNK):
         assert _feed(receiver, _data(offset)) == [Progress(0)]
-    with pytest.raises(FrameRefused, match="credit"):
-        receiver.on_message(_data(WINDOW))
+    for length in (1, CHUNK):
+        with pytest.raises(FrameRefused, match="credit"):
+            receiver.on_message(_data(WINDOW, length))
 
 
 def test_a_slow_receiver_stops_the_sender() -> None:
