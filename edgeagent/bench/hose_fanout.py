@@ -14,7 +14,7 @@ from typing import Any
 
 from edgeagent.bench.harness import Bench, Case, Sample, Sampler
 from edgeagent.bench.hose_guests import request
-from edgeagent.bench.hose_rig import KIB, MIB, Side, checked, good, kept, opened_rig, size_name
+from edgeagent.bench.hose_rig import KIB, MIB, Rig, Side, checked, good, kept, opened_rig, size_name
 from edgeagent.runtime.port import Payload
 
 __all__ = ["fanout_cases"]
@@ -63,9 +63,15 @@ def _held(side: Side, consumers: int, given: Any, count: int) -> float:
     return pss
 
 
-def _pss_hosed(side: Side, consumers: int, count: int) -> Sample:
-    side.empty()
-    before = _pss_mib()
+def _emptied(rig: Rig) -> float:
+    """PSS with nothing of either side left."""
+    for side in (rig.ours, rig.copies):
+        side.empty()
+    return _pss_mib()
+
+
+def _pss_hosed(rig: Rig, consumers: int, count: int) -> Sample:
+    before, side = _emptied(rig), rig.ours
     payload = kept(side.produce, count)
     payload.share()
     pss = _held(side, consumers, payload, count)
@@ -73,9 +79,8 @@ def _pss_hosed(side: Side, consumers: int, count: int) -> Sample:
     return pss - before, {}
 
 
-def _pss_copied(side: Side, consumers: int, count: int) -> Sample:
-    side.empty()
-    before = _pss_mib()
+def _pss_copied(rig: Rig, consumers: int, count: int) -> Sample:
+    before, side = _emptied(rig), rig.copies
     output = good(side.plain_produce.call(request(count, lent=False))).output
     return _held(side, consumers, output, count) - before, {}
 
@@ -86,8 +91,8 @@ def _opener(consumers: int, count: int, *, memory: bool) -> Any:
         rig = bench.share("hose-rig", opened_rig)
         if memory:
             yield {
-                "ours": lambda: _pss_hosed(rig.ours, consumers, count),
-                "two-copies": lambda: _pss_copied(rig.copies, consumers, count),
+                "ours": lambda: _pss_hosed(rig, consumers, count),
+                "two-copies": lambda: _pss_copied(rig, consumers, count),
             }
             return
         yield {
