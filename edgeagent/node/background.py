@@ -67,6 +67,7 @@ class Background:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._watchers: dict[str, asyncio.Future[None]] = {}
         self._accepting = True
+        self._recovering: asyncio.Task[None] | None = None
 
     @property
     def waiting(self) -> int:
@@ -77,8 +78,21 @@ class Background:
         return len(self._tasks)
 
     async def start(self) -> None:
-        """Take up what the journal holds from before."""
-        ids = await self._journal.recover()
+        """Take up what the journal holds from before; on a full disk later, and nothing runs until then."""
+        try:
+            self._take_up(await self._journal.recover())
+        except StorageFull as error:
+            log.warning("the journal waits for space on the disk", error=str(error))
+            self._accepting = False
+            self._recovering = asyncio.ensure_future(self._recover())
+
+    async def _recover(self) -> None:
+        ids = await self._persist(self._journal.recover)
+        self._waiting.clear()  # what came meanwhile is among them
+        self._accepting = True
+        self._take_up(ids)
+
+    def _take_up(self, ids: list[str]) -> None:
         if ids:
             log.info("taking up invocations", count=len(ids))
         self._waiting.extend(ids)
@@ -116,16 +130,19 @@ class Background:
     async def drain(self) -> None:
         """Begin nothing more and wait for what runs."""
         self._accepting = False
+        self._stop_recovering()
         while self._tasks:
             await asyncio.wait(list(self._tasks.values()))
 
     async def stop(self) -> None:
         """Stop what runs and put it back into the journal's queue; idempotent."""
         self._accepting = False
+        self._stop_recovering()
         tasks = dict(self._tasks)
         for task in tasks.values():
             task.cancel()
-        await asyncio.gather(*tasks.values(), return_exceptions=True)
+        recovering = [self._recovering] if self._recovering else []
+        await asyncio.gather(*tasks.values(), *recovering, return_exceptions=True)
         try:
             await self._journal.put_back(list(tasks))
         except EdgeError as error:  # they count as one more attempt then, nothing is lost
@@ -135,6 +152,10 @@ class Background:
                 watcher.set_exception(Cancelled("the node stops"))
                 watcher.exception()
         self._watchers.clear()
+
+    def _stop_recovering(self) -> None:
+        if self._recovering is not None:
+            self._recovering.cancel()
 
     def _pump(self) -> None:
         while self._accepting and self._waiting and len(self._tasks) < self._at_once:

@@ -41,6 +41,7 @@ from edgeagent.runtime.port import Engine
 from edgeagent.state.code_index import CodeIndex
 from edgeagent.state.functions import FunctionRows
 from edgeagent.state.invocations import Invocations, JournalBounds, Totals
+from edgeagent.state.reserve import Reserve
 from edgeagent.state.store import Store
 
 __all__ = ["Node"]
@@ -115,7 +116,7 @@ class Node:
         state = Path(config.node.state_dir)
         # By node, so that two nodes with one cache directory cannot remove each other's files.
         cache = Path(config.node.cache_dir) / self.node_id
-        self.store = Store(state / "node.db")
+        self.store = Store(state / "node.db", reserve=Reserve(state / "reserve"))
         await self.store.open()
         ending.push_async_callback(self.store.close)
         self.target = self._choose_target()
@@ -215,6 +216,7 @@ class Node:
         """Drop old records, look at the load, write the status line: every ten seconds."""
         while True:
             self._cpu.look()
+            await self.store.look_for_room()
             try:
                 await self.journal.sweep()
                 self._totals = await self.journal.totals()
@@ -246,6 +248,8 @@ class Node:
             reasons.append("draining")
         if self._running and self.store.failed is not None:
             reasons.append(f"the state database is out of order: {self.store.failed}")
+        elif self._running and self.store.full:
+            reasons.append("the disk under the state directory is full: undeploy functions, or free space")
         return not reasons, reasons
 
     def view(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -74,9 +75,10 @@ class StateDir:
                 f"another edgeagent (process {holder}) uses the state directory {self.path}",
                 hint="stop it, or give this one its own node.state_dir",
             ) from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         self._lock_fd = fd
+        with contextlib.suppress(OSError):  # a full disk: the number is only what a second daemon says of us
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
 
     def _node_id(self) -> str:
         path = self.path / "node-id"

@@ -43,5 +43,6 @@ class CodeIndex:
                     "DELETE FROM code_index WHERE substr(key, 1, 64) NOT IN (SELECT value FROM json_each(?))",
                     (kept,),
                 ).rowcount
-            )
+            ),
+            essential=True,
         )

@@ -14,6 +14,8 @@ What a caller may rely on (``run_group``):
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +23,7 @@ from typing import Any
 
 from edgeagent.model.errors import EdgeError, StorageFull, StoreFailed
 
-__all__ = ["Failure", "SyncLost", "Work", "open_reader", "open_writer", "run_group", "typed"]
+__all__ = ["DiskFull", "Failure", "SyncLost", "Work", "open_reader", "open_writer", "run_group", "typed"]
 
 Work = Callable[[sqlite3.Connection], Any]
 
@@ -30,11 +32,17 @@ BUSY_TIMEOUT_S = 5.0
 # The log is cut back to this after a checkpoint; between two it may be as large as a group of writes.
 WAL_BYTES_KEPT = 16 << 20
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+# The second: the index of the write-ahead log, a file of its own, found no room.
+_FULL_CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 _SYNC_CODES = (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
 
 
 class SyncLost(StoreFailed):
     """An fsync failed: what the disk holds is unknown until the file has been opened and checked again."""
+
+
+class DiskFull(StorageFull):
+    """There is no space left where the file lies; nothing was written."""
 
 
 class Failure:
@@ -50,6 +58,7 @@ def open_writer(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
     """Open, check and migrate ``path``; raises StoreFailed for a file that is damaged, foreign or too new."""
     connection: sqlite3.Connection | None = None
     try:
+        _make_private(path)
         connection = _connect(path)
         # Only effective while the file is still empty; what eviction frees can then be given back.
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
@@ -99,10 +108,8 @@ def run_group(connection: sqlite3.Connection, group: Sequence[Work]) -> list[Any
 def typed(error: sqlite3.Error) -> EdgeError:
     """The typed error of one of SQLite's."""
     code = getattr(error, "sqlite_errorcode", 0)
-    if code & 0xFF == sqlite3.SQLITE_FULL:
-        return StorageFull(
-            "the disk under the state directory is full", hint="free space; nothing was written"
-        )
+    if code in _FULL_CODES:
+        return DiskFull("the disk under the state directory is full", hint="free space; nothing was written")
     if code in _SYNC_CODES:
         return SyncLost(
             f"the disk did not confirm a write ({error})", hint="check the disk, then restart the node"
@@ -142,6 +149,19 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _make_private(path: Path) -> None:
+    """The file is for its owner alone; SQLite gives the files beside it the same mode."""
+    if str(path) == ":memory:":  # SQLite's name for no file
+        return
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                path.with_name(name).chmod(0o600)
+    except OSError:
+        return  # SQLite says better what is wrong with it
+
+
 def _check(connection: sqlite3.Connection, path: Path) -> None:
     owner = connection.execute("PRAGMA application_id").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
@@ -179,10 +199,10 @@ def _damaged(path: Path, finding: str) -> StoreFailed:
 def _at_open(error: sqlite3.Error | EdgeError, path: Path) -> EdgeError:
     if isinstance(error, EdgeError):
         return error
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in _DAMAGED:
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code & 0xFF in _DAMAGED:
         return _damaged(path, str(error))
-    if code == sqlite3.SQLITE_FULL:
+    if code in _FULL_CODES:
         return typed(error)
     return StoreFailed(
         f"state database {path} cannot be opened: {error}", hint="check the directory's owner, mode and disk"

@@ -39,7 +39,7 @@ class FunctionRows:
     async def delete(self, name: str) -> bool:
         """Whether there was one; durable when it returns."""
         return await self._store.write(
-            lambda c: c.execute("DELETE FROM functions WHERE name = ?", (name,)).rowcount > 0
+            lambda c: c.execute("DELETE FROM functions WHERE name = ?", (name,)).rowcount > 0, essential=True
         )
 
 

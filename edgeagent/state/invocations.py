@@ -216,7 +216,7 @@ class Invocations:
             )
             return [row[0] for row in rows]
 
-        return await self._store.write(work)
+        return await self._store.write(work, essential=True)
 
     async def get(self, invocation_id: str) -> Record | None:
         """The row without its input."""
@@ -257,7 +257,7 @@ class Invocations:
                 connection.execute("PRAGMA incremental_vacuum")
             return gone
 
-        return await self._store.write(work)
+        return await self._store.write(work, essential=True)
 
     def _make_room(self, connection: sqlite3.Connection, size_bytes: int) -> None:
         bounds = self._bounds

@@ -17,7 +17,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgeagent.model.errors import EdgeError, StoreFailed
-from edgeagent.state.database import Failure, SyncLost, Work, open_reader, open_writer, run_group, typed
+from edgeagent.state.database import (
+    DiskFull,
+    Failure,
+    SyncLost,
+    Work,
+    open_reader,
+    open_writer,
+    run_group,
+    typed,
+)
+from edgeagent.state.reserve import Reserve
 from edgeagent.state.schema import MIGRATIONS
 
 __all__ = ["Store"]
@@ -35,6 +45,18 @@ class _Job:
     def __init__(self, work: Work, future: asyncio.Future[Any]) -> None:
         self.work = work
         self.future = future
+
+
+class _Essential:
+    """Work that may use the reserve when the disk is full."""
+
+    __slots__ = ("_work",)
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def __call__(self, connection: sqlite3.Connection) -> Any:
+        return self._work(connection)
 
 
 class _Worker:
@@ -130,15 +152,27 @@ def _again(error: EdgeError) -> EdgeError:
 
 
 class Store:
-    """See the module; ``max_pages`` > 0 bounds the file (pages of 4 KiB): beyond it, StorageFull."""
+    """See the module; ``max_pages`` > 0 bounds the file (pages of 4 KiB): beyond it, StorageFull.
 
-    def __init__(self, path: Path, *, migrations: Sequence[str] = MIGRATIONS, max_pages: int = 0) -> None:
+    ``reserve`` is what writes that make room may use when the disk is full.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        migrations: Sequence[str] = MIGRATIONS,
+        max_pages: int = 0,
+        reserve: Reserve | None = None,
+    ) -> None:
         self.path = path
         self._migrations = migrations
         self._max_pages = max_pages
         self._writer: _Worker | None = None
         self._reader: _Worker | None = None
         self._lost: EdgeError | None = None
+        self._reserve = reserve
+        self._full = False
 
     @property
     def commits(self) -> int:
@@ -155,9 +189,20 @@ class Store:
         """Why the store takes no more writes, None while it does."""
         return self._lost
 
+    @property
+    def full(self) -> bool:
+        """Whether the disk was full when last seen: what makes room is written still, the rest probably not."""
+        return self._full
+
+    async def look_for_room(self) -> None:
+        """See whether the disk is full."""
+        if self._reserve is not None:
+            look = self._reserve.could_write if self._full else self._reserve.has_room
+            self._full = not await asyncio.to_thread(look)
+
     async def open(self) -> None:
         """Open, check and migrate the file; raises StoreFailed or StorageFull."""
-        writer = await asyncio.to_thread(open_writer, self.path, self._migrations)
+        writer = await asyncio.to_thread(self._open_writer)
         if self._max_pages:
             writer.execute(f"PRAGMA max_page_count={self._max_pages}")
         try:
@@ -169,9 +214,12 @@ class Store:
         self._lost = None
         self._writer = _Worker("edgeagent-store-writer", writer, loop, self._write_group, group_max=GROUP_MAX)
         self._reader = _Worker("edgeagent-store-reader", reader, loop, _read_each, group_max=16)
+        await self.look_for_room()
 
-    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(self, work: Callable[[sqlite3.Connection], T], *, essential: bool = False) -> T:
         """Run ``work`` in a transaction that other callers may share; returns when it is on the disk.
+
+        ``essential`` work makes room or lets the node start: it may use the reserve of a full disk.
 
         ``work`` runs on another thread, may run twice, and must use nothing but its connection. What it
         raises is raised here and undoes its statements alone. Raises StorageFull or StoreFailed, and
@@ -181,7 +229,7 @@ class Store:
             raise StoreFailed(f"the state database {self.path} is closed")
         if self._lost is not None:
             raise _again(self._lost)
-        result: T = await self._writer.submit(work)
+        result: T = await self._writer.submit(_Essential(work) if essential else work)
         return result
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -209,4 +257,32 @@ class Store:
         )
         if lost is not None:
             self._lost = lost
+        elif any(_is_full(result) for result in results):
+            self._full = True
+            results = self._from_reserve(connection, group, results)
         return results
+
+    def _from_reserve(
+        self, connection: sqlite3.Connection, group: Sequence[Work], results: list[Any]
+    ) -> list[Any]:
+        """Essential work again, one by one, with the space that was kept back for it."""
+        for at, work in enumerate(group):
+            if self._reserve is not None and isinstance(work, _Essential) and _is_full(results[at]):
+                self._reserve.release()
+                (results[at],) = run_group(connection, [work])
+                self._reserve.fill()  # at once: others would take what is left of it
+        return results
+
+    def _open_writer(self) -> sqlite3.Connection:
+        try:
+            return open_writer(self.path, self._migrations)
+        except DiskFull:
+            self._full = True
+            if self._reserve is None:
+                raise
+            self._reserve.release()
+            return open_writer(self.path, self._migrations)
+
+
+def _is_full(result: Any) -> bool:
+    return isinstance(result, Failure) and isinstance(result.error, DiskFull)

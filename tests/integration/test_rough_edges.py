@@ -105,7 +105,8 @@ def test_outputs_that_are_closed_or_full(words: str, redirection: str) -> None:
 
 
 def test_a_file_whose_name_is_no_text(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "edgeagent", "check-config", os.fsencode(tmp_path) + b"/\xff.toml"]
+    command: list[str | bytes] = [sys.executable, "-m", "edgeagent", "check-config"]
+    command.append(os.fsencode(tmp_path) + b"/\xff.toml")
     done = subprocess.run(command, capture_output=True, env=environment(), check=False)
     assert done.returncode == 2
     assert b"Traceback" not in done.stderr

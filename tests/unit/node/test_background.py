@@ -194,6 +194,49 @@ def test_nothing_is_accepted_on_a_full_disk_and_results_wait_for_space(tmp_path:
     play(tmp_path, scenario)
 
 
+def test_a_start_on_a_full_disk_takes_the_journal_up_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = asyncio.Event()
+
+    async def scenario(parts: Rig) -> None:
+        journal = parts.invoker.background._journal
+        recover = journal.recover
+        tries = 0
+
+        async def recovered() -> list[str]:
+            nonlocal tries
+            tries += 1
+            if not full.is_set():
+                raise StorageFull("no space")
+            return await recover()
+
+        monkeypatch.setattr(journal, "recover", recovered)
+        await parts.invoker.background.start()
+        invocation = await parts.invoker.submit("f", b"x")
+        await until(lambda: tries > 2)
+        assert parts.engine.calls == []
+        assert await state_of(parts, invocation) == "queued"
+        full.set()
+        await ended(parts, invocation)
+        assert len(parts.engine.calls) == 1
+
+    play(tmp_path, scenario)
+
+
+def test_a_stop_while_the_journal_waits_for_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(parts: Rig) -> None:
+        async def refused() -> list[str]:
+            raise StorageFull("no space")
+
+        monkeypatch.setattr(parts.invoker.background._journal, "recover", refused)
+        await parts.invoker.background.start()
+        await parts.invoker.background.drain()
+        await parts.invoker.background.stop()
+
+    play(tmp_path, scenario)
+
+
 def test_a_stop_puts_running_ones_back_for_the_next_start(tmp_path: Path) -> None:
     ids: list[str] = []
 

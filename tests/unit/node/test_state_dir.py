@@ -55,3 +55,19 @@ def test_a_directory_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "open", full)
     with pytest.raises(StorageFull):
         StateDir(tmp_path).open()
+
+
+def test_a_disk_without_room_for_our_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = StateDir(tmp_path)
+    name = first.open()
+    first.close()
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    again = StateDir(tmp_path)
+    assert again.open() == name
+    with pytest.raises(Conflict):
+        StateDir(tmp_path).open()
+    again.close()

@@ -391,3 +391,17 @@ def test_a_store_that_lost_a_sync_takes_no_more_writes(
 
     with_store(tmp_path / "db", scenario)
     assert len(calls) == 1 or sum(calls) == 2
+
+
+def test_the_files_are_for_their_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "db"
+    sqlite3.connect(path).close()
+    path.touch()
+    path.chmod(0o644)
+
+    async def scenario(store: Store) -> None:
+        await store.write(put(1))
+        for name in ("db", "db-wal", "db-shm"):
+            assert (tmp_path / name).stat().st_mode & 0o777 == 0o600, name
+
+    with_store(path, scenario)
