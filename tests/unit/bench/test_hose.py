@@ -46,11 +46,20 @@ def test_case_names_are_the_contract() -> None:
     for size in ("1KiB", "64KiB", "1MiB", "16MiB", "64MiB", "256MiB", "512MiB"):
         assert {f"cycle-warm-{size}", f"cycle-oneshot-{size}", f"same-process-{size}"} <= names
     assert {"fanout16-64MiB", "fanout16-64MiB-pss", "publish-64MiB"} <= names
+    assert {"cross-process-64MiB", "cross-host-64MiB"} <= names
 
 
 @needs_native
 @pytest.mark.parametrize(
-    "pattern", ["cycle-*-64KiB", "cycle-oneshot-1MiB", "same-process-1MiB", "fanout16-1MiB*", "publish-1MiB"]
+    "pattern",
+    [
+        "cycle-*-64KiB",
+        "cycle-oneshot-1MiB",
+        "same-process-1MiB",
+        "fanout16-1MiB*",
+        "publish-1MiB",
+        "cross-*-1MiB",
+    ],
 )
 def test_cases_run(pattern: str) -> None:
     report = Report(benchmark="hose", machine={}, date="", seed=1, full=False)
@@ -60,7 +69,7 @@ def test_cases_run(pattern: str) -> None:
     for case in report.cases:
         assert case["ours"]["n"] >= 5
         if not case["name"].startswith("publish"):
-            assert "two-copies" in case["baselines"]
+            assert case["baselines"].keys() & {"two-copies", "plain-socket"}
 
 
 @needs_native
