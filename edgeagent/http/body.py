@@ -25,10 +25,6 @@ async def read_body(source: Any, bytes_max: int, timeout_s: float) -> bytes:
             raise UnsupportedType(
                 "encoded bodies are not accepted", hint="send the body without Content-Encoding"
             )
-        if source.headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
-            raise UnsupportedType(
-                "of transfer codings only chunked is accepted", hint="send the body as it is"
-            )
         if (source.content_length or 0) > bytes_max:
             raise TooLarge(f"the body of {source.content_length} bytes is over the limit of {bytes_max}")
         await _go_on(source)

@@ -82,7 +82,9 @@ class Connection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """What aiohttp itself refuses (malformed HTTP, over-long heads): a problem, then the connection closes."""
-        text = (message or "malformed request").splitlines()[0][:300]
+        # What the parser stumbled over stays out of it: it may be long, and is the client's own.
+        text = (message or "").strip().split("\n")[0].split(" when reading")[0].rstrip(": ")[:300]
+        text = text or "malformed request"
         if status >= 500:
             error: Any = Internal("the request failed inside the node")
         else:

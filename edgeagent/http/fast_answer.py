@@ -22,6 +22,8 @@ _SPECIAL = frozenset(
         b"idempotency-key",
         b"edgeagent-deadline-ms",
         b"edgeagent-args",
+        b"edgeagent-then",
+        b"transfer-encoding",
         b"content-encoding",
         b"expect",
     )

@@ -13,6 +13,9 @@ from edgeagent.model.errors import MethodNotAllowed, NotFound
 
 __all__ = ["Handler", "Route", "Router"]
 
+# What a client sends that takes us for a proxy (RFC 9112, 3.2.2).
+_ABSOLUTE = re.compile(r"\Ahttps?://[^/]+", re.IGNORECASE)
+
 Handler = Callable[[web.BaseRequest, dict[str, str]], Awaitable[web.StreamResponse]]
 
 
@@ -40,7 +43,7 @@ class Router:
 
     def find(self, method: str, raw_path: str) -> tuple[Handler, dict[str, str]]:
         """The handler and the decoded parts; raises NotFound or MethodNotAllowed (details: allow)."""
-        path = raw_path.split("?", 1)[0]
+        path = _ABSOLUTE.sub("", raw_path.split("?", 1)[0], count=1)
         for pattern, methods in self._patterns:
             found = pattern.fullmatch(path)
             if found is None:

@@ -11,6 +11,7 @@ import structlog
 from aiohttp import web
 
 from edgeagent.http.connection import BoundedServer
+from edgeagent.http.doubtful import refuse_doubtful
 from edgeagent.http.fast_answer import FastAnswer
 from edgeagent.http.lane import lane_fits
 from edgeagent.http.problems import problem_reply
@@ -91,6 +92,7 @@ class Server:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
+            refuse_doubtful(request.headers)
             handler, path = self._router.find(request.method, request.raw_path)
             reply = await handler(request, path)
         except EdgeError as error:
@@ -99,6 +101,8 @@ class Server:
             raise
         except Exception as error:  # noqa: BLE001 - the last door before the client
             reply = self._refuse(request, self._internal(error))
+        if "Upgrade" in request.headers:
+            reply.force_close()  # what was sent behind it may be of another protocol, and would wait for ever
         self._meter.replied(reply.status)
         return reply
 
@@ -117,4 +121,4 @@ class Server:
 
 def _connections_max(configured: int) -> int:
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return max(8, min(configured, soft - _RESERVED_FDS))
+    return min(configured, max(8, soft - _RESERVED_FDS))

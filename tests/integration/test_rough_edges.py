@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -129,6 +131,75 @@ def test_deadlines_that_are_no_numbers(daemon: Daemon, value: str) -> None:
     with socket.create_connection(("127.0.0.1", daemon.port), timeout=20) as link:
         link.sendall(raw.encode() + b"Connection: close\r\n\r\nx")
         assert link.makefile("rb").readline().startswith(b"HTTP/1.1 400")
+
+
+def talk(daemon: Daemon, *requests: bytes) -> list[bytes]:
+    """What comes back on one connection: the next request is sent when the reply to the one before has come."""
+    replies = []
+    with socket.create_connection(("127.0.0.1", daemon.port), timeout=20) as link:
+        stream = link.makefile("rb")
+        for request in requests:
+            link.sendall(request)
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                line = stream.readline()
+                assert line, head
+                head += line
+            length = re.search(rb"content-length: *([0-9]+)", head, re.IGNORECASE)
+            assert length, head
+            replies.append(head + stream.read(int(length[1])))
+    return replies
+
+
+def post(headers: bytes = b"", body: bytes = b"abc", end: bytes = b"Content-Length: 3\r\n\r\n") -> bytes:
+    return b"POST /functions/add1 HTTP/1.1\r\nHost: a\r\n" + headers + end + body
+
+
+def test_the_fast_lane_leaves_what_is_not_plain(daemon: Daemon) -> None:
+    daemon.deploy("add1")
+    talk(daemon, *[post()] * 300)  # until its history says that it is short, and the lane takes it
+    chain, coded, plain = talk(
+        daemon,
+        post(b"Edgeagent-Then: add1\r\n"),
+        post(b"Transfer-Encoding: gzip, chunked\r\n", b"3\r\nabc\r\n0\r\n\r\n", b"\r\n"),
+        post(),
+    )
+    assert chain.endswith(b"cde")
+    assert coded.split()[1] == b"415"
+    assert plain.endswith(b"bcd")
+
+
+@pytest.mark.parametrize(
+    "name", [b"Edgeagent-Deadline-Ms", b"Idempotency-Key", b"Edgeagent-Args", b"Edgeagent-Then"]
+)
+def test_headers_that_are_there_twice(daemon: Daemon, name: bytes) -> None:
+    daemon.deploy("add1")
+    (reply,) = talk(daemon, post(name + b": 5000\r\n" + name + b": 1\r\n"))
+    assert reply.split()[1] == b"400"
+    assert b"more than once" in reply
+
+
+def test_a_target_with_scheme_and_host(daemon: Daemon) -> None:
+    (reply,) = talk(daemon, b"GET http://node/livez HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert reply.split()[1] == b"200"
+
+
+def test_what_comes_behind_an_upgrade(daemon: Daemon) -> None:
+    daemon.deploy("add1")
+    with socket.create_connection(("127.0.0.1", daemon.port), timeout=20) as link:
+        link.sendall(post(b"Connection: Upgrade\r\nUpgrade: h2c\r\n") + post())
+        heard = link.makefile("rb").read()  # to its end: nobody waits for a reply that does not come
+    assert heard.count(b"200 OK") == 1
+    assert b"connection: close" in heard.lower()
+
+
+def test_malformed_heads_are_not_sent_back(daemon: Daemon) -> None:
+    for line in (b"X: " + b"y" * 20_000, b"Content-Length: 99999999999999999999999999", b"Ho st: a"):
+        (reply,) = talk(daemon, b"GET /livez HTTP/1.1\r\n" + line + b"\r\n\r\n")
+        assert reply.split()[1] == b"400"
+        detail = json.loads(reply.partition(b"\r\n\r\n")[2])["detail"]
+        assert "yyy" not in detail
+        assert not detail.endswith(":")
 
 
 def test_transfer_codings_other_than_chunked(daemon: Daemon) -> None:

@@ -30,6 +30,14 @@ def test_found_by_method_and_path() -> None:
     assert ROUTER.find("GET", "/things/%2e%2e%2fb")[1] == {"name": "../b"}, "decoded once, after matching"
 
 
+def test_a_target_with_scheme_and_host() -> None:
+    assert ROUTER.find("GET", "http://node:1/things/a?x") == (one, {"name": "a"})
+    assert ROUTER.find("GET", "HTTPS://node/things/a") == (one, {"name": "a"})
+    for path in ("http://things/a", "ftp://node/things/a", "/http://node/things/a", "http:///things/a"):
+        with pytest.raises(NotFound):
+            ROUTER.find("GET", path)
+
+
 def test_refusals() -> None:
     for path in ("/things", "/things/", "/things/a/b", "/Things/a", "//things/a", "/things/a/"):
         with pytest.raises(NotFound):
