@@ -224,6 +224,8 @@ def problem_bytes(error: EdgeError) -> bytes:
 
 
 def _view(record: Record) -> InvocationView:
+    problem = None if record.problem is None else msgspec.json.decode(record.problem)
+    succeeded = record.state == "succeeded"
     return InvocationView(
         id=record.id,
         function=record.function,
@@ -231,10 +233,10 @@ def _view(record: Record) -> InvocationView:
         created_at=_utc(record.created_ms),
         finished_at=_utc(record.finished_ms) if record.finished_ms else "",
         attempts=record.attempts,
-        duration_us=record.duration_us,
-        exit_code=record.exit_code,
+        duration_us=record.duration_us if succeeded else None,
+        exit_code=record.exit_code if succeeded else (problem or {}).get("exit_code"),
         output=record.output,
-        problem=None if record.problem is None else msgspec.json.decode(record.problem),
+        problem=problem,
     )
 
 

@@ -49,7 +49,8 @@ class Result(msgspec.Struct, kw_only=True):
 class InvocationView(msgspec.Struct, frozen=True, kw_only=True):
     """How an async invocation stands; ``problem`` is an RFC 9457 document when it has failed.
 
-    Times are UTC, ISO 8601, "" while unknown.
+    Times are UTC, ISO 8601, "" while unknown. ``duration_us`` and ``exit_code`` are None where there is none: before
+    the end, and of a run that failed otherwise than by exiting.
     """
 
     id: str
@@ -58,7 +59,7 @@ class InvocationView(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str
     finished_at: str = ""
     attempts: int = 0
-    duration_us: int = 0
-    exit_code: int = 0
+    duration_us: int | None = None
+    exit_code: int | None = None
     output: bytes = b""
     problem: dict[str, Any] | None = None

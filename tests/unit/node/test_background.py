@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 
-from edgeagent.model.errors import Busy, Cancelled, EdgeError, GuestTrap, NotFound, StorageFull, StoreFailed
+from edgeagent.model.errors import (
+    Busy,
+    Cancelled,
+    DeadlineExceeded,
+    EdgeError,
+    GuestExit,
+    GuestTrap,
+    NotFound,
+    StorageFull,
+    StoreFailed,
+)
 from edgeagent.node import background as background_module
 from edgeagent.node.background import Background, problem_bytes
 from edgeagent.node.result import Result
@@ -58,6 +68,26 @@ def test_a_life(tmp_path: Path) -> None:
         assert (view.function, view.problem) == ("f", None)
         assert view.created_at.endswith("Z")
         assert view.finished_at.endswith("Z")
+
+    play(tmp_path, scenario)
+
+
+def test_what_a_run_did_not_have_is_not_told(tmp_path: Path) -> None:
+    async def scenario(parts: Rig) -> None:
+        parts.engine.mode = "held"
+        invocation = await parts.invoker.submit("f", b"")
+        await until(lambda: parts.engine.calls)
+        view = await parts.invoker.status(invocation)
+        assert (view.duration_us, view.exit_code) == (None, None)
+        parts.engine.calls[0].end(error=DeadlineExceeded("too long"))
+        await ended(parts, invocation)
+        view = await parts.invoker.status(invocation)
+        assert (view.state, view.duration_us, view.exit_code) == ("failed", None, None)
+        invocation = await parts.invoker.submit("f", b"")
+        await until(lambda: len(parts.engine.calls) == 2)
+        parts.engine.calls[1].end(error=GuestExit("exit code 3", exit_code=3))
+        await ended(parts, invocation)
+        assert (await parts.invoker.status(invocation)).exit_code == 3
 
     play(tmp_path, scenario)
 
