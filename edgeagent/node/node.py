@@ -60,6 +60,7 @@ class Node:
     invoker: Invoker
     journal: Invocations
     feeds: Feeds | None = None
+    _scratch: Path
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -146,7 +147,7 @@ class Node:
             index,
             config.runtime.artifact_bytes_max,
         )
-        scratch = cache / "scratch"
+        scratch = self._scratch = cache / "scratch"
         await asyncio.to_thread(_empty_directory, scratch)
         self.functions = Functions(
             config,
@@ -217,6 +218,7 @@ class Node:
         while True:
             self._cpu.look()
             await self.store.look_for_room()
+            await asyncio.to_thread(_made_again, self._scratch)
             try:
                 await self.journal.sweep()
                 self._totals = await self.journal.totals()
@@ -374,3 +376,9 @@ def _empty_directory(path: Path) -> None:
     """A fresh private directory: what a killed process left in it is removed."""
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(mode=0o700, parents=True)
+
+
+def _made_again(path: Path) -> None:
+    """A cache may be removed at any time, what lies in it included."""
+    with contextlib.suppress(OSError):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -65,7 +65,8 @@ class ArtifactStore:
         path = self.path(digest)
         if await asyncio.to_thread(_is_stored, path, digest):
             return digest
-        if self._used_bytes + len(wasm) > self._quota_bytes:
+        damaged_bytes = path.stat().st_size if path.exists() else 0
+        if self._used_bytes - damaged_bytes + len(wasm) > self._quota_bytes:
             raise StorageFull(
                 f"artifacts hold {self._used_bytes} of {self._quota_bytes} bytes; {len(wasm)} more do not fit",
                 hint="undeploy functions, or raise runtime.artifact_bytes_max",
@@ -127,7 +128,7 @@ class ArtifactStore:
 
     def _collect(self, keep: set[str]) -> int:
         removed = 0
-        for path in [*self._root.glob("*/*"), *self._cache.iterdir()]:
+        for path in [*self._root.glob("*/*"), *self._cache.glob("*")]:
             digest, _, made_for = path.name.partition("-")
             current = path.suffix != ".cwasm" or made_for.removesuffix(".cwasm") in _fingerprints()
             if path.name.startswith(_TEMP) or digest.removesuffix(".wasm") not in keep or not current:

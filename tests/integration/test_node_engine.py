@@ -331,6 +331,19 @@ def test_upkeep_goes_on_when_the_journal_cannot_be_swept(
     play(tmp_path, scenario)
 
 
+def test_upkeep_makes_a_removed_scratch_directory_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeagent.node.node.UPKEEP_S", 0.01)
+
+    async def scenario(node: Node) -> None:
+        cache = Path(node.config.node.cache_dir)
+        cache.rename(tmp_path / "gone")
+        await until((cache / node.node_id / "scratch").is_dir)
+
+    play(tmp_path, scenario)
+
+
 def test_the_interpreter_can_be_asked_for_and_a_drain_needs_a_start(tmp_path: Path) -> None:
     async def scenario(node: Node) -> None:
         assert node.view()["target"] == "pulley64"

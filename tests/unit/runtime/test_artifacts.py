@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -123,6 +124,19 @@ def test_the_quota(tmp_path: Path) -> None:
         assert store.usage_bytes() == len(wasm("add1"))
 
     _with_store(tmp_path, work)
+
+
+def test_mending_needs_no_room_and_a_cache_that_is_gone_stops_no_collection(tmp_path: Path) -> None:
+    async def check(store: ArtifactStore, _: Index) -> None:
+        digest = await store.put(wasm("add1"))
+        store.path(digest).write_bytes(b"x" * len(wasm("add1")))
+        assert await store.put(wasm("add1")) == digest
+        assert store.path(digest).read_bytes() == wasm("add1")
+        shutil.rmtree(tmp_path / "code")
+        assert await store.collect(set()) == 1
+        assert store.usage_bytes() == 0
+
+    _with_store(tmp_path, check, quota_bytes=len(wasm("add1")))
 
 
 def test_collecting(tmp_path: Path) -> None:
