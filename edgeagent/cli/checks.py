@@ -44,6 +44,11 @@ def python() -> Finding:
 def extension() -> Finding:
     from edgeagent import native
 
+    wanted = os.environ.get("EDGEAGENT_NATIVE", "auto")
+    if wanted not in ("auto", "never"):
+        return Finding(
+            "extension", "warn", f"EDGEAGENT_NATIVE={wanted!r} is neither auto nor never", "unset it"
+        )
     if native.accelerated:
         return Finding("extension", "ok", "the C++ engine is loaded")
     fix = "unset EDGEAGENT_NATIVE" if "EDGEAGENT_NATIVE" in native.why_not else _BUILD

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import os
+import stat
 import sys
 import time
 from pathlib import Path
@@ -24,7 +26,9 @@ _POLL_S = 0.05
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Words after -- become the arguments of a command function."
     parser.add_argument("name")
-    parser.add_argument("--data", default="", help="input: TEXT, @FILE, or - for standard input")
+    parser.add_argument(
+        "--data", help="input: TEXT, @FILE, or - for standard input (the default where it is a pipe)"
+    )
     parser.add_argument(
         "--then", action="append", default=[], metavar="NAME", help="next function of the chain"
     )
@@ -74,15 +78,34 @@ def _path(name: str) -> str:
     return f"/functions/{check_name(name)}"
 
 
-def _input(data: str) -> bytes:
+def _input(data: str | None) -> bytes:
+    if data is None:
+        data = "-" if _is_piped() else ""
     if data in ("-", "@-"):
-        return sys.stdin.buffer.read()
+        return _standard_input()
     if not data.startswith("@"):
         return data.encode("utf-8", "surrogateescape")  # arguments are bytes, whatever they spell
     try:
         return Path(data[1:]).read_bytes()
     except OSError as error:
         raise BadRequest(f"cannot read {data[1:]}: {error.strerror}") from None
+
+
+def _is_piped() -> bool:
+    """``producer | edgeagent invoke NAME``; not a terminal, a file or /dev/null that was merely inherited."""
+    try:
+        return stat.S_ISFIFO(os.fstat(0).st_mode)
+    except OSError:  # closed
+        return False
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:
+        raise BadRequest("standard input is closed")
+    try:
+        return sys.stdin.buffer.read()
+    except OSError as error:
+        raise BadRequest(f"cannot read standard input: {error.strerror}") from None
 
 
 def _headers(args: argparse.Namespace, *, with_key: bool, arguments: list[str]) -> dict[str, str]:

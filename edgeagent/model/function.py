@@ -55,7 +55,10 @@ class FunctionSection(_Strict, frozen=True):
 
 
 class Limits(_Strict, frozen=True):
-    """``[limits]``: hard bounds of one invocation; 0 means unmetered for fuel, worker threads for concurrency."""
+    """``[limits]``: hard bounds of one invocation; fuel = 0 is unmetered.
+
+    concurrency = 0: as many calls as there are worker threads run, and as many again stand ready behind them.
+    """
 
     memory_bytes: int = 268_435_456
     output_bytes: int = 67_108_864

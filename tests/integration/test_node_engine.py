@@ -338,7 +338,7 @@ def test_upkeep_makes_a_removed_scratch_directory_again(
 
     async def scenario(node: Node) -> None:
         cache = Path(node.config.node.cache_dir)
-        cache.rename(tmp_path / "gone")
+        await asyncio.to_thread(cache.rename, tmp_path / "gone")
         await until((cache / node.node_id / "scratch").is_dir)
 
     play(tmp_path, scenario)

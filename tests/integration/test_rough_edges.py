@@ -69,6 +69,26 @@ def test_arguments_that_are_no_text(daemon: Daemon) -> None:
         assert (done.returncode, done.stdout) == (0, said)
 
 
+def test_standard_input(daemon: Daemon) -> None:
+    daemon.deploy("cmd_echo")
+    command = f"{sys.executable} -m edgeagent invoke cmd-echo --node {daemon.url}"
+    for line, code, out, err in (
+        (f"printf abc | {command}", 0, b"abc", b""),
+        (f"printf abc | {command} --data ''", 0, b"", b""),
+        (f"{command} < {Path(__file__)}", 0, b"", b""),
+        (f"{command} <&-", 0, b"", b""),
+        (f"{command} --data - <&-", 1, b"", b"edgeagent: standard input is closed\n"),
+        (
+            f"{command} --data - 0>/dev/null",
+            1,
+            b"",
+            b"edgeagent: cannot read standard input: Bad file descriptor\n",
+        ),
+    ):
+        done = subprocess.run(line, shell=True, capture_output=True, env=environment(), check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (code, out, err), line
+
+
 def test_usage_that_is_wrong_exits_with_2() -> None:
     done = cli("invoke", "a", "--async", "--then", "b", "--node", NODE)
     assert done.returncode == 2

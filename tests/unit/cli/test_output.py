@@ -63,6 +63,9 @@ def test_ctrl_c_before_anything_is_imported(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_doctor_does_not_build_what_was_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEAGENT_NATIVE", "maybe")
+    assert "neither auto nor never" in checks.extension().detail
+    monkeypatch.setenv("EDGEAGENT_NATIVE", "never")
     monkeypatch.setattr(native, "accelerated", False)
     monkeypatch.setattr(native, "why_not", "EDGEAGENT_NATIVE=never")
     assert checks.extension().fix == "unset EDGEAGENT_NATIVE"
