@@ -17,6 +17,15 @@ __all__ = ["Reply", "call", "expect"]
 TIMEOUT_S = 600.0
 
 
+class _Told(dict[str, Any]):
+    """What a daemon said; whoever answers without what is asked for is none."""
+
+    def __missing__(self, key: str) -> Any:
+        raise PeerFailed(
+            f"the answer has no {key!r}", hint="is it an edgeagent of this version that listens there?"
+        )
+
+
 class Reply(msgspec.Struct, frozen=True):
     """``headers`` have lower-case names."""
 
@@ -24,8 +33,15 @@ class Reply(msgspec.Struct, frozen=True):
     headers: dict[str, str]
     body: bytes
 
-    def json(self) -> Any:
-        return json.loads(self.body)
+    def json(self) -> dict[str, Any]:
+        """The document that came; raises PeerFailed when it is none."""
+        try:
+            return _Told(json.loads(self.body))
+        except (ValueError, TypeError, RecursionError):
+            raise PeerFailed(
+                f"the answer (HTTP {self.status}) is not a JSON object",
+                hint="is it an edgeagent that listens there?",
+            ) from None
 
 
 def call(
@@ -37,7 +53,7 @@ def call(
     try:
         connection.request(method, path, body=body, headers=headers or {})
         reply = connection.getresponse()
-        return Reply(reply.status, {k.lower(): v for k, v in reply.getheaders()}, reply.read())
+        return Reply(reply.status, _Told((k.lower(), v) for k, v in reply.getheaders()), reply.read())
     except ConnectionRefusedError:
         raise PeerFailed(f"no daemon at {node}", hint="start one with: edgeagent run") from None
     except (http.client.InvalidURL, UnicodeError, ValueError) as error:
@@ -56,7 +72,7 @@ def _address(node: str) -> tuple[str, int]:
     """Host and port of --node; raises BadRequest."""
     try:
         parts = urlsplit(node if "://" in node else f"http://{node}")
-        host, port = parts.hostname or "", parts.port or 80
+        host, port = parts.hostname or "", 80 if parts.port is None else parts.port
         host.encode("idna")
     except ValueError as error:  # UnicodeError is one
         raise BadRequest(f"--node {node!r} is not an http:// URL: {error}") from None
@@ -73,6 +89,6 @@ def expect(reply: Reply) -> Reply:
         return reply
     try:
         problem = reply.json()
-    except ValueError:
+    except PeerFailed:
         problem = {"title": "bad reply", "status": reply.status, "detail": f"HTTP {reply.status}"}
     raise Failed(problem)
