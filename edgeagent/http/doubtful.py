@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from multidict import CIMultiDict, CIMultiDictProxy
+from aiohttp import web
 
 from edgeagent.model.errors import BadRequest, UnsupportedType
 
@@ -11,8 +11,9 @@ __all__ = ["refuse_doubtful"]
 _ONCE = ("Edgeagent-Deadline-Ms", "Edgeagent-Args", "Edgeagent-Then", "Idempotency-Key", "traceparent")
 
 
-def refuse_doubtful(headers: CIMultiDict[str] | CIMultiDictProxy[str]) -> None:
+def refuse_doubtful(request: web.BaseRequest) -> None:
     """Raises UnsupportedType for a body that would need decoding, BadRequest for one of our headers given twice."""
+    headers = request.headers
     codings = ",".join(headers.getall("Transfer-Encoding", ("chunked",)))
     if codings.strip().lower() != "chunked":
         raise UnsupportedType("of transfer codings only chunked is accepted", hint="send the body as it is")

@@ -92,7 +92,7 @@ class Server:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
-            refuse_doubtful(request.headers)
+            refuse_doubtful(request)
             handler, path = self._router.find(request.method, request.raw_path)
             reply = await handler(request, path)
         except EdgeError as error:

@@ -11,11 +11,12 @@ import os
 import threading
 from pathlib import Path
 
-__all__ = ["Reserve"]
+__all__ = ["STEP_BYTES", "Reserve"]
 
 # Less than this beside the reserve counts as full: a module, a result and the log of both hardly fit.
 ROOM_BYTES = 256 << 10
-_PARTS = 16
+# Small, so that little is lost when the reserve was used and others have taken some of it.
+STEP_BYTES = 16 << 10
 
 
 class Reserve:
@@ -59,15 +60,13 @@ class Reserve:
 
     def _fill(self) -> bool:
         try:
-            if self.path.stat().st_size >= self.size_bytes:
-                return True
+            held = self.path.stat().st_size
         except OSError:
-            pass  # not there yet
-        part = self.size_bytes // _PARTS
+            held = 0  # not there yet
         size = self.size_bytes
-        while size >= part and not _allocated(self.path, size):
-            size //= 2
-        return size == self.size_bytes
+        while size > held and not _allocated(self.path, size):
+            size -= STEP_BYTES
+        return max(size, held) >= self.size_bytes
 
 
 def _allocated(path: Path, size_bytes: int) -> bool:

@@ -97,10 +97,11 @@ def _play(disk: Path) -> None:
     listed = daemon.request("GET", "/v1/functions").json()["functions"]
     assert [one["name"] for one in listed] == [f"f{number}" for number in range(8)]
     assert _undeploy(daemon, "f7") == 204
-    assert daemon.stop() == 0
-    _fill(ballast)
-    daemon.start()
-    assert _undeploy(daemon, "f6") == 204
+    for name in ("f6", "f5", "f4", "f3"):  # the reserve lasts
+        assert daemon.stop() == 0
+        _fill(ballast)
+        daemon.start()
+        assert _undeploy(daemon, name) == 204
     ballast.unlink()
     assert _readiness(daemon) == (200, "")
     assert daemon.invoke("f1", b"a", Idempotency_Key="last").status == 200
