@@ -90,7 +90,10 @@ class FunctionRoutes:
             "Edgeagent-Node": self._node.node_id,
             "traceparent": wanted.traceparent,
         }
-        return json_reply({"id": id_, "function": name, "state": "queued"}, status=202, headers=headers)
+        state = "queued"
+        if wanted.idempotency_key is not None:  # its invocation may be an earlier one
+            state = (await self._node.invoker.status(id_)).state
+        return json_reply({"id": id_, "function": name, "state": state}, status=202, headers=headers)
 
     def _headers(self, result: Result, wanted: InvokeHeaders) -> dict[str, str]:
         headers = {

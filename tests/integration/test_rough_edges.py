@@ -303,3 +303,10 @@ def test_a_daemon_under_nohup_stays(tmp_path: Path) -> None:
     os.kill(daemon.process.pid, signal.SIGHUP)
     assert daemon.request("GET", "/readyz").status == 200
     assert daemon.stop() == 0
+
+
+def test_an_accepted_repeat_tells_the_state_of_the_first(daemon: Daemon) -> None:
+    daemon.deploy("add1")
+    assert daemon.invoke("add1", b"a", Idempotency_Key="done").status == 200
+    reply = daemon.invoke("add1", b"a", Idempotency_Key="done", Prefer="respond-async")
+    assert (reply.status, reply.json()["state"]) == (202, "succeeded")
