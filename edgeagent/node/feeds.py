@@ -7,6 +7,7 @@ attached there as consumers; without any it is dropped. A producer is read from 
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Protocol
 
@@ -14,7 +15,7 @@ import structlog
 
 from edgeagent.hose.local_socket import Frame, LocalSocket, LocalSocketSettings
 from edgeagent.hose.sealed import sealed_memfd
-from edgeagent.hose.settings import Tier
+from edgeagent.hose.settings import TIERS
 from edgeagent.model.errors import EdgeError
 from edgeagent.model.function import Deployed
 from edgeagent.node.meters import Meters
@@ -68,20 +69,30 @@ class Feeds:
         return any(hose in (d.manifest.hose.input, d.manifest.hose.output) for d in self._functions.list())
 
     async def _on_frame(self, hose: str, frame: Frame) -> None:
+        takers = [d for d in self._functions.list() if d.manifest.hose.input == hose]
+        if not takers:  # undeployed since the producer attached, or a hose that only has an output
+            self._meters.count("hose_frames_failed")
+            log.warning("a frame was dropped: no function takes this hose", hose=hose)
+            frame.release()
+            return
         try:
-            payload = self._engine.adopt(frame.fd, frame.offset, frame.bytes)
+            payload = await self._adopted(frame)
         except ValueError as error:  # checked when it came; the kernel may be out of memory since
             self._meters.count("hose_frames_failed")
             log.warning("a frame could not be taken", hose=hose, why=str(error))
             frame.release()
             return
         try:
-            for deployed in self._functions.list():
-                if deployed.manifest.hose.input == hose:
-                    await self._run(deployed, payload)
+            for deployed in takers:
+                await self._run(deployed, payload)
         finally:
             payload.close()
             frame.release()
+
+    async def _adopted(self, frame: Frame) -> Payload:
+        if self._engine.accelerated:  # maps it
+            return self._engine.adopt(frame.fd, frame.offset, frame.bytes)
+        return await asyncio.to_thread(self._engine.adopt, frame.fd, frame.offset, frame.bytes)
 
     async def _run(self, deployed: Deployed, payload: Payload) -> None:
         output = deployed.manifest.hose.output
@@ -91,18 +102,18 @@ class Feeds:
             self._meters.count("hose_frames_failed")
             log.warning("a frame was not worked off", function=deployed.name, why=error.message)
             return
-        self._meters.handed_over(Tier[result.hose.tier], result.hose.copied_bytes, result.hose.mapped_bytes)
+        self._meters.handed_over(TIERS[result.hose.tier], result.hose.copied_bytes, result.hose.mapped_bytes)
         try:
             if output and self.socket.consumers(output):
-                self._publish(output, result)
+                await self._publish(output, result)
         finally:
             if result.payload is not None:
                 result.payload.close()
 
-    def _publish(self, hose: str, result: Result) -> None:
+    async def _publish(self, hose: str, result: Result) -> None:
         try:
             if result.payload is not None:
-                exported = result.payload.export()
+                exported = await asyncio.to_thread(result.payload.export)  # may copy all of it
             else:
                 exported = (sealed_memfd(result.output), 0, len(result.output))
         except RuntimeError as error:

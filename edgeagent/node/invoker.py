@@ -205,7 +205,12 @@ class Invoker:
             outcome = await self._start(entry, body, args, deadline, keep)
         finally:
             entry.leave((time.monotonic() - begun) * 1000)
-        return self._settled(entry, outcome, bytes_in, cold)
+        result = self._settled(entry, outcome, bytes_in, cold)
+        result.hose = port.Handover(*outcome.hose)
+        if outcome.payload is not None:
+            result.payload = outcome.payload
+            entry.meter.bytes_out += outcome.payload.size
+        return result
 
     async def _load(self, name: str, deadline: float) -> LoadedEntry:
         if not deadline:
@@ -291,8 +296,7 @@ class Invoker:
             meter.failed(error.slug)
             raise error
         output, duration_us, inline = outcome.output, outcome.duration_us, outcome.inline
-        kept = outcome.payload
-        meter.succeeded(duration_us, bytes_in, len(output) if kept is None else kept.size)
+        meter.succeeded(duration_us, bytes_in, len(output))
         if inline:
             meter.inline += 1
         if cold:
@@ -303,8 +307,6 @@ class Invoker:
             cold=cold,
             inline=inline,
             exit_code=outcome.exit_code,
-            payload=outcome.payload,
-            hose=port.Handover(*outcome.hose),
         )
 
     # -- coming and going ------------------------------------------------------------------------------------

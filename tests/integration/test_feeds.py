@@ -117,6 +117,14 @@ def test_what_fails_is_counted_and_the_next_frame_runs(fed: Daemon) -> None:
     assert "a frame was not worked off" in fed.log_text()
 
 
+def test_frames_that_no_function_takes_are_counted(fed: Daemon) -> None:
+    with Hose.attach(_socket(fed), "frames") as frames:
+        assert fed.request("DELETE", "/v1/functions/add1").status == 204
+        frames.loan(8).publish(8)
+        fed.wait_metric("edgeagent_hose_frames_failed_total", 1)
+    assert "no function takes this hose" in fed.log_text()
+
+
 def test_nobody_attaches_to_a_hose_that_no_function_names(fed: Daemon) -> None:
     with pytest.raises(OSError, match="no hose nobody"):
         Hose.attach(_socket(fed), "nobody")
