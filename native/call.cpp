@@ -28,9 +28,9 @@ constexpr std::int64_t kInlineSliceNs = kNsPerMs;
 } // namespace
 
 Call::Call(std::shared_ptr<Function> function, Ticker &ticker, const std::uint8_t *body, std::size_t body_bytes,
-           std::int64_t caller_deadline_ns, std::shared_ptr<HosePool> pool, const Crossovers &crossovers)
+           std::int64_t caller_deadline_ns, const std::shared_ptr<HosePool> &pool, const Crossovers &crossovers)
     : function_(std::move(function)), ticker_(ticker), body_(body), body_bytes_(body_bytes),
-      caller_deadline_ns_(caller_deadline_ns), pool_(std::move(pool)), crossovers_(crossovers) {}
+      caller_deadline_ns_(caller_deadline_ns), pool_(pool), crossovers_(crossovers) {}
 
 Call::~Call() { drop_store(); }
 

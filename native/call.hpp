@@ -39,7 +39,7 @@ enum class Stop : std::uint8_t { None, Deadline, Cancelled, Overrun };
 class Call {
 public:
   Call(std::shared_ptr<Function> function, Ticker &ticker, const std::uint8_t *body, std::size_t body_bytes,
-       std::int64_t caller_deadline_ns, std::shared_ptr<HosePool> pool, const Crossovers &crossovers);
+       std::int64_t caller_deadline_ns, const std::shared_ptr<HosePool> &pool, const Crossovers &crossovers);
   Call(const Call &) = delete;
   Call &operator=(const Call &) = delete;
   ~Call();
@@ -164,7 +164,7 @@ private:
   std::unique_ptr<Wasi> wasi_;
   Outcome out_;
 
-  std::shared_ptr<HosePool> pool_;
+  const std::shared_ptr<HosePool> &pool_; // the engine's, as the crossovers are
   const Crossovers &crossovers_;
   std::unique_ptr<CallHoses> hoses_;
   bool keeps_output_ = false;

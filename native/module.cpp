@@ -11,7 +11,6 @@
 #include <fcntl.h>
 
 #include <memory>
-#include <shared_mutex>
 #include <string>
 #include <utility>
 
@@ -95,12 +94,22 @@ public:
   std::string kind() const { return payload_ ? payload_->kind() : ""; }
   bool share() {
     const std::shared_ptr<Payload> payload = get();
+    HandOver over;
+    over.bytes = payload->size();
+    over.consumers = 2; // or more
+    if (payload->range() == nullptr && choose_tier(engine_->crossovers(), over) != Tier::Share) {
+      return false;
+    }
     const py::gil_scoped_release nogil;
     return payload->share(*engine_->hoses());
   }
   py::object read() {
     const std::shared_ptr<Payload> payload = get();
-    const std::shared_lock<std::shared_mutex> reading(payload->lock());
+    {
+      const py::gil_scoped_release nogil; // whoever has it may need the interpreter to let go
+      payload->gate().enter();
+    }
+    const std::shared_ptr<void> leaving(nullptr, [&payload](void *) { payload->gate().leave(); });
     if (payload->is_taken()) {
       throw py::value_error("the payload was taken by a function");
     }
@@ -300,7 +309,6 @@ public:
   void set_hoses(const py::dict &d) {
     Crossovers &at = engine_->crossovers();
     at.flip_bytes_min = d["flip_bytes_min"].cast<std::uint64_t>();
-    at.exchange_bytes_min = d["exchange_bytes_min"].cast<std::uint64_t>();
     at.window_bytes_min = d["window_bytes_min"].cast<std::uint64_t>();
     at.share_bytes_min = d["share_bytes_min"].cast<std::uint64_t>();
     at.loan_bytes_min = d["loan_bytes_min"].cast<std::uint64_t>();

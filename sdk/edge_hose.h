@@ -17,7 +17,7 @@
 
 /* What the raw functions return instead of a length, an id or a pointer. */
 enum edge_hose_error {
-  EDGE_HOSE_BAD = -1,     /* an argument names nothing that this guest may use */
+  EDGE_HOSE_BAD = -1,     /* an argument names nothing that this guest may use, or its allocator asks for a loan */
   EDGE_HOSE_RANGE = -2,   /* pointer and length are not inside the memory */
   EDGE_HOSE_SMALL = -3,   /* the buffer is smaller than the message */
   EDGE_HOSE_MEMORY = -4,  /* no memory for it */

@@ -27,7 +27,6 @@ _NOISE = 1.05
 _NEVER = 1 << 62
 _ALWAYS = Crossovers(
     flip_bytes_min=16 * KIB,
-    exchange_bytes_min=_NEVER,
     window_bytes_min=16 * KIB,
     share_bytes_min=16 * KIB,
     loan_bytes_min=16 * KIB,
@@ -118,7 +117,6 @@ def calibrate(state_dir: Path, progress: Progress) -> tuple[Path, Crossovers, di
             progress.say(f"{name}: from {_shown(crossover(points))}")
     found = Crossovers(
         flip_bytes_min=crossover(measured["flip"]),
-        exchange_bytes_min=crossover(measured["flip"]),
         window_bytes_min=crossover(measured["window"]),
         share_bytes_min=crossover(measured["share"]),
         loan_bytes_min=crossover(measured["loan"]),

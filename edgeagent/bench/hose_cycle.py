@@ -18,7 +18,7 @@ from typing import Any
 
 from edgeagent.bench.harness import Bench, Case, Rounds, Sampler
 from edgeagent.bench.hose_rig import KIB, MIB, Rig, Side, opened_rig, size_name, spent
-from edgeagent.hose.settings import Tier
+from edgeagent.hose.settings import TIERS
 from edgeagent.runtime.port import Outcome
 
 __all__ = ["SIZES", "cycle_cases"]
@@ -59,7 +59,7 @@ def _opener(count: int, *, warm: bool) -> Any:
 
 
 def _tier(rounds: Rounds, _bench: Bench) -> dict[str, Any]:
-    return {"tiers": {name: Tier[int(taken[-1][1]["tier"])] for name, taken in rounds.items()}}
+    return {"tiers": {name: TIERS[int(taken[-1][1]["tier"])] for name, taken in rounds.items()}}
 
 
 def cycle_cases() -> list[Case]:

@@ -15,7 +15,7 @@ import threading
 
 from edgeagent.hose.messages import MESSAGE_BYTES, BadMessage, Refusal
 
-__all__ = ["check_frame", "close_unchecked", "peer_of", "receive", "send"]
+__all__ = ["FRAME_SEALS", "check_frame", "close_unchecked", "peer_of", "receive", "send"]
 
 FRAME_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _INT_BYTES = array.array("i").itemsize

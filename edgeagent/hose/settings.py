@@ -11,27 +11,26 @@ from pathlib import Path
 
 import msgspec
 
-from edgeagent.model.errors import BadRequest
+from edgeagent.model.errors import BadConfig
 
-__all__ = ["CALIBRATION", "Crossovers", "HoseSettings", "Tier", "load_crossovers", "save_crossovers"]
+__all__ = ["CALIBRATION", "TIERS", "Crossovers", "HoseSettings", "load_crossovers", "save_crossovers"]
 
 CALIBRATION = "hose.json"
 _MIB = 1 << 20
 
 # In the order of ``Tier`` in native/hose/tier.hpp; these are also the values of the header Edgeagent-Hose.
-Tier = ("none", "copy", "flip", "exchange", "share")
+TIERS = ("none", "copy", "flip", "share")
 
 
 class Crossovers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Smallest sizes, in bytes, from which a tier is used.
 
-    ``flip``: pages of the producer move. ``exchange``: pages of two resident buffers swap. ``window``: bytes that
-    lie in a hose already are mapped. ``share``: bytes for several consumers are copied into a hose and mapped.
-    ``loan``: a lent buffer is a hose. ``huge``: 2 MiB pages are asked for where a buffer is about to be written.
+    ``flip``: pages of the producer move. ``window``: bytes that lie in a hose already are mapped. ``share``: bytes for
+    several consumers are copied into a hose and mapped. ``loan``: a lent buffer is a hose. ``huge``: 2 MiB pages are
+    asked for where a buffer is about to be written.
     """
 
     flip_bytes_min: int = 256 << 10
-    exchange_bytes_min: int = _MIB
     window_bytes_min: int = 512 << 10
     share_bytes_min: int = 512 << 10
     loan_bytes_min: int = 512 << 10
@@ -47,14 +46,14 @@ class HoseSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load_crossovers(state_dir: Path) -> Crossovers:
-    """The node's calibration, or the defaults where there is none; raises BadRequest where the file is damaged."""
+    """The node's calibration, or the defaults where there is none; raises BadConfig where the file is damaged."""
     path = state_dir / CALIBRATION
     try:
         return msgspec.json.decode(path.read_bytes(), type=Crossovers)
     except FileNotFoundError:
         return Crossovers()
     except (OSError, msgspec.MsgspecError) as error:
-        raise BadRequest(
+        raise BadConfig(
             f"{path} is not a calibration: {error}",
             hint="remove it, or write it anew with: edgeagent bench hose --calibrate",
         ) from None

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from edgeagent.hose.settings import Tier
+from edgeagent.hose.settings import TIERS
 from edgeagent.model.errors import DeadlineExceeded, EdgeError
 from edgeagent.node.meters import Meters
 from edgeagent.node.result import Result, Step
@@ -84,12 +84,12 @@ class Chains:
 
     def _note(self, name: str, result: Result, bytes_in: int, bytes_out: int) -> Step:
         tier, copied, mapped, _ = result.hose
-        self._meters.handed_over(Tier[tier], copied, mapped)
+        self._meters.handed_over(TIERS[tier], copied, mapped)
         return Step(
             function=name,
             duration_us=result.duration_us,
             cold=result.cold,
-            hose=Tier[tier],
+            hose=TIERS[tier],
             copied_bytes=copied,
             mapped_bytes=mapped,
             bytes_in=bytes_in,

@@ -23,7 +23,7 @@ import structlog
 from edgeagent import __version__, native
 from edgeagent.hose.local_socket import LocalSocketSettings
 from edgeagent.hose.settings import Crossovers, HoseSettings, load_crossovers
-from edgeagent.model.errors import BadConfig, BadRequest, EdgeError
+from edgeagent.model.errors import BadConfig, EdgeError
 from edgeagent.node import machine
 from edgeagent.node.config import Config
 from edgeagent.node.feeds import Feeds
@@ -321,7 +321,7 @@ class Node:
     def _hose_settings(self, state: Path) -> HoseSettings:
         try:
             crossovers = load_crossovers(state)
-        except BadRequest as error:  # the node runs without its calibration, only slower
+        except BadConfig as error:  # the node runs without its calibration, only slower
             log.warning("calibration ignored", why=error.message, hint=error.hint)
             crossovers = Crossovers()
         section = self.config.hose

@@ -37,7 +37,7 @@ __all__ = [
 
 
 class Handover(NamedTuple):
-    """How a call's input reached it: index into ``hose.settings.Tier``, bytes copied and mapped, time taken."""
+    """How a call's input reached it: index into ``hose.settings.TIERS``, bytes copied and mapped, time taken."""
 
     tier: int = 0
     copied_bytes: int = 0

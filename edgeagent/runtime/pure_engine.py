@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import wasmtime
 
-from edgeagent.hose.sealed import check_sealed
+from edgeagent.hose.descriptors import check_frame
 from edgeagent.hose.settings import HoseSettings
 from edgeagent.model import errors
 from edgeagent.runtime import engine_config as ec
@@ -250,7 +250,7 @@ class PureEngine:
         return HoseStats()
 
     def adopt(self, fd: int, offset: int, count: int) -> Payload:
-        check_sealed(fd, offset, count)
+        check_frame(fd, offset, count)
         return PurePayload(os.pread(fd, count, offset), {})
 
     def check_open(self) -> None:

@@ -65,10 +65,16 @@ def recv(host: Host, ptr: int, cap: int, flags: int) -> int:
 def loan(host: Host, count: int) -> int:
     if count == 0 or count > _I32_MAX:
         return BAD if count == 0 else MEMORY
+    if host.is_lending:  # its allocator must not ask for what it is being asked for
+        return BAD
     if len(host.held) >= _HELD_MAX:
         return FULL
     assert host.allocate is not None
-    ptr = host.allocate(count)
+    host.is_lending = True
+    try:
+        ptr = host.allocate(count)
+    finally:
+        host.is_lending = False
     host.refresh()
     if ptr < 0 or ptr + count > min(host.memory.size, _I32_MAX) or _overlaps(host, ptr, count):
         return MEMORY

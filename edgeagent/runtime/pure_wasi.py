@@ -39,6 +39,7 @@ class Host:
         self.allocate: Callable[[int], int] | None = None
         self.memory_of: Callable[[], GuestMemory] | None = None
         self.held: dict[int, int] = {}
+        self.is_lending = False
 
     def refresh(self) -> None:
         assert self.memory_of is not None

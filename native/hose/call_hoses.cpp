@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <mutex>
 #include <string>
 
 namespace edgeagent {
@@ -24,23 +23,22 @@ std::uint64_t address(const std::uint8_t *p) { return reinterpret_cast<std::uint
 } // namespace
 
 bool CallHoses::use_input(std::shared_ptr<Payload> input, bool may_move) {
-  std::shared_lock<std::shared_mutex> reading(input->lock());
+  input->gate().enter();
   if (input->is_taken()) {
+    input->gate().leave();
     return false;
   }
   input_ = std::move(input);
-  reading_ = std::move(reading);
   may_move_ = may_move;
   attachments_ = input_->attachments();
   return true;
 }
 
 void CallHoses::forget_input() {
-  if (reading_.owns_lock()) {
-    reading_.unlock();
+  if (input_) {
+    input_->gate().leave();
+    input_.reset();
   }
-  reading_.release();
-  input_.reset();
 }
 
 bool CallHoses::in_memory(std::uint64_t start, std::uint64_t bytes) const {
@@ -71,9 +69,6 @@ bool CallHoses::place_input(std::uint32_t &guest_ptr) {
                      (wanted == Tier::Flip && flip_in(guest_ptr));
   if (moved) {
     report_.tier = wanted;
-  } else if (input_->is_taken()) {
-    call_.fail_from_host(Failure::BadOutput, "the input was taken by another call");
-    return false;
   } else if (bytes > 0) {
     report_.tier = Tier::Copy;
     call_.expect_bulk(guest_ptr, bytes);
@@ -163,13 +158,11 @@ bool CallHoses::flip_in(std::uint32_t guest_ptr) {
       !may_give(guest_ptr + head, whole)) {
     return false;
   }
-  reading_.unlock(); // to be alone with it: a payload that others still read is copied
-  std::unique_lock<std::shared_mutex> alone(input_->lock(), std::try_to_lock);
-  if (!alone.owns_lock() || input_->is_taken() || !move_pages(from + head, to + head, whole)) {
-    if (alone.owns_lock()) {
-      alone.unlock();
-    }
-    reading_.lock();
+  if (!input_->gate().become_taker()) {
+    return false; // others still read it
+  }
+  if (!move_pages(from + head, to + head, whole)) {
+    input_->gate().become_reader();
     return false;
   }
   touched_pages_ = true;
@@ -178,6 +171,7 @@ bool CallHoses::flip_in(std::uint32_t guest_ptr) {
   copy_in(from + head + whole, tail, guest_ptr + static_cast<std::uint32_t>(head + whole));
   report_.mapped += whole;
   input_->set_taken();
+  input_->gate().become_reader();
   return true;
 }
 

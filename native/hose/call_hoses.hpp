@@ -12,7 +12,6 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <shared_mutex>
 
 namespace edgeagent {
 
@@ -30,9 +29,10 @@ enum HoseError : std::int32_t {
 
 class CallHoses {
 public:
-  CallHoses(Call &call, std::shared_ptr<HosePool> pool, const Crossovers &at) : call_(call), pool_(std::move(pool)), at_(at) {}
+  CallHoses(Call &call, const std::shared_ptr<HosePool> &pool, const Crossovers &at) : call_(call), pool_(pool), at_(at) {}
   CallHoses(const CallHoses &) = delete;
   CallHoses &operator=(const CallHoses &) = delete;
+  ~CallHoses() { forget_input(); }
 
   // The input is another function's output; `may_move` lets its pages be taken. False when somebody took them already.
   bool use_input(std::shared_ptr<Payload> input, bool may_move);
@@ -41,7 +41,7 @@ public:
   bool place_input(std::uint32_t &guest_ptr);
   // The range as one of a hose, if the guest wrote it into a loan. It may still be written by this guest, if that runs on.
   std::optional<HoseRange> in_loan(std::uint64_t start, std::uint64_t bytes) const;
-  // The output must stay where it is until the next function takes it: drops the input.
+  // The input is not needed any more.
   void forget_input();
 
   // edge_hose, as CONTRACTS says; `results` are lengths, pointers or ids, negative ones are HoseError.
@@ -77,9 +77,9 @@ private:
   std::shared_ptr<HosePool> pool_;
   Crossovers at_;
   std::shared_ptr<Payload> input_;
-  std::shared_lock<std::shared_mutex> reading_;
   bool may_move_ = false;
   bool touched_pages_ = false;
+  bool is_lending_ = false;
   Ledger ledger_;
   Attachments attachments_;
   HoseReport report_;

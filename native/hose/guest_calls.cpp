@@ -66,6 +66,9 @@ std::int32_t CallHoses::loan(std::uint32_t bytes) {
   if (bytes == 0 || whole > INT32_MAX) {
     return bytes == 0 ? kHoseBad : kHoseMemory;
   }
+  if (is_lending_) {
+    return kHoseBad; // its allocator must not ask for what it is being asked for
+  }
   if (ledger_.is_full()) {
     return kHoseFull;
   }
@@ -83,11 +86,17 @@ std::int32_t CallHoses::loan(std::uint32_t bytes) {
   const std::uint64_t shift = (0 - address_of_base()) % align;
   const bool aligned = call_.spec().has_aligned_alloc;
   const auto wanted = static_cast<std::uint32_t>(aligned ? whole + shift : bytes);
-  if (!call_.allocate(wanted, aligned ? static_cast<std::uint32_t>(align) : 0, at)) {
+  is_lending_ = true;
+  const bool allocated = call_.allocate(wanted, aligned ? static_cast<std::uint32_t>(align) : 0, at);
+  is_lending_ = false;
+  if (!allocated) {
     return kHoseMemory;
   }
   if (!in_memory(at, wanted) || at + wanted > INT32_MAX) {
     return kHoseMemory;
+  }
+  if (ledger_.is_full()) {
+    return kHoseFull; // the guest's allocator mapped messages meanwhile
   }
   const std::uint32_t ptr = aligned ? at + static_cast<std::uint32_t>(shift) : at;
   std::uint8_t *view = call_.guest_base() + ptr;

@@ -29,6 +29,8 @@ public:
   // More would let one guest use up the process's mappings (vm.max_map_count).
   static constexpr std::size_t kHeldMax = 64;
 
+  Ledger() { held_.reserve(kHeldMax); } // nothing may fail between a remap and its entry
+
   bool is_full() const { return held_.size() >= kHeldMax; }
   bool empty() const { return held_.empty(); }
   void add(Held held) { held_.push_back(std::move(held)); }

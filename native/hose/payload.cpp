@@ -3,9 +3,46 @@
 #include "../call.hpp"
 
 #include <cstring>
-#include <mutex>
 
 namespace edgeagent {
+
+void Gate::enter() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  changed_.wait(lock, [this] { return !is_being_taken_; });
+  ++readers_;
+}
+
+void Gate::leave() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  --readers_;
+  changed_.notify_all();
+}
+
+bool Gate::become_taker() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  is_being_taken_ = readers_ == 1;
+  readers_ -= is_being_taken_ ? 1 : 0;
+  return is_being_taken_;
+}
+
+void Gate::become_reader() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  is_being_taken_ = false;
+  ++readers_;
+  changed_.notify_all();
+}
+
+void Gate::enter_as_taker() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  changed_.wait(lock, [this] { return !is_being_taken_ && readers_ == 0; });
+  is_being_taken_ = true;
+}
+
+void Gate::leave_as_taker() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  is_being_taken_ = false;
+  changed_.notify_all();
+}
 
 Payload::Payload(std::shared_ptr<Call> producer, std::uint64_t start, std::uint64_t bytes, Attachments attachments)
     : producer_(std::move(producer)), start_(start), bytes_(bytes), attachments_(std::move(attachments)) {}
@@ -31,7 +68,13 @@ const std::uint8_t *Payload::data() const {
 }
 
 bool Payload::share(HosePool &pool) {
-  const std::unique_lock<std::shared_mutex> alone(lock_);
+  gate_.enter_as_taker();
+  const bool shared = share_alone(pool);
+  gate_.leave_as_taker();
+  return shared;
+}
+
+bool Payload::share_alone(HosePool &pool) {
   if (is_taken_ || range_.hose) {
     holder_.reset();
     return !is_taken_;

@@ -4,10 +4,11 @@
 #include "../outcome.hpp"
 #include "hose.hpp"
 
+#include <condition_variable>
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <shared_mutex>
+#include <mutex>
 #include <utility>
 
 namespace edgeagent {
@@ -26,6 +27,26 @@ struct HoseRange {
 // What a run has published, by the ids that its guests know. Whoever is not part of the run cannot name them.
 using Attachments = std::map<std::int32_t, HoseRange>;
 
+// Who uses a payload now: any number of readers, or one that takes it. Not a shared_mutex, for a call begins to read on
+// one thread and ends on another.
+class Gate {
+public:
+  void enter();
+  void leave();
+  // The only reader becomes the taker; false when there are others, and it stays a reader.
+  bool become_taker();
+  // ... and a reader again.
+  void become_reader();
+  void enter_as_taker(); // waits until nobody reads
+  void leave_as_taker();
+
+private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  int readers_ = 0;
+  bool is_being_taken_ = false;
+};
+
 class Payload {
 public:
   // The output of a finished call whose store is kept until the bytes have been taken.
@@ -41,7 +62,7 @@ public:
   // "guest", "hose", "host", or "" when the bytes have been moved away.
   const char *kind() const;
 
-  // Valid while the caller holds `lock()` shared (several may read) or alone (one may move the pages away).
+  // Valid inside `gate()`: for readers, and for the one that moves the pages away.
   const std::uint8_t *data() const;
   const HoseRange *range() const { return range_.hose ? &range_ : nullptr; }
   Call *producer() const { return producer_.get(); }
@@ -49,14 +70,16 @@ public:
   bool is_taken() const { return is_taken_; }
   // The producer's store goes with the payload, not here: to delete it takes longer than to hand over its pages.
   void set_taken() { is_taken_ = true; }
-  std::shared_mutex &lock() { return lock_; }
+  Gate &gate() { return gate_; }
 
   // Copies the bytes into a hose, once, so that any number of consumers can map them; whoever made them is let go. False
   // when there is no hose to be had, and nothing has changed.
   bool share(HosePool &pool);
 
 private:
-  std::shared_mutex lock_;
+  bool share_alone(HosePool &pool);
+
+  Gate gate_;
   std::shared_ptr<Call> producer_;
   std::shared_ptr<Call> holder_;
   std::uint64_t start_ = 0;

@@ -45,27 +45,6 @@ bool move_pages(std::uint8_t *from, std::uint8_t *to, std::size_t bytes) {
   return !is_broken(1) && ::mremap(from, bytes, bytes, flags, to) == to;
 }
 
-bool swap_pages(std::uint8_t *a, std::uint8_t *b, std::size_t bytes) {
-  void *scratch = ::mmap(nullptr, bytes, kReadWrite, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (scratch == MAP_FAILED) {
-    return false;
-  }
-  auto *aside = static_cast<std::uint8_t *>(scratch);
-  bool done = false;
-  if (move_pages(a, aside, bytes)) {
-    if (!move_pages(b, a, bytes)) {
-      move_pages(aside, a, bytes);
-    } else if (!move_pages(aside, b, bytes)) {
-      move_pages(a, b, bytes);
-      move_pages(aside, a, bytes);
-    } else {
-      done = true;
-    }
-  }
-  ::munmap(scratch, bytes);
-  return done;
-}
-
 void advise_huge(std::uint8_t *at, std::size_t bytes) {
   const auto address = reinterpret_cast<std::uintptr_t>(at);
   const std::uintptr_t start = round_up(address, kHugeBytes);

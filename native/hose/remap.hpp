@@ -29,8 +29,6 @@ bool map_shared(std::uint8_t *at, std::size_t bytes, int fd, off_t offset);
 bool map_zeros(std::uint8_t *at, std::size_t bytes);
 // The pages of `from` appear at `to`; `from` reads zeros. Both whole pages, not overlapping.
 bool move_pages(std::uint8_t *from, std::uint8_t *to, std::size_t bytes);
-// The pages of both change places, through a scratch range of our own. On failure both are as before.
-bool swap_pages(std::uint8_t *a, std::uint8_t *b, std::size_t bytes);
 
 // Asks for 2 MiB pages where the range holds some; a hint, and a page fault for 2 MiB instead of 512.
 void advise_huge(std::uint8_t *at, std::size_t bytes);

@@ -12,7 +12,6 @@ enum class Tier : std::uint8_t {
   None,     // nothing to hand over
   Copy,     // T0: one bounded memcpy, guest to guest
   Flip,     // T1: whole pages change owner, the producer is left with zeros
-  Exchange, // T1x: the pages of two resident buffers swap
   Share,    // T2: private windows of one memfd
 };
 
@@ -26,7 +25,6 @@ struct HoseReport {
 
 struct Crossovers {
   std::uint64_t flip_bytes_min = 256 << 10;
-  std::uint64_t exchange_bytes_min = 1 << 20;
   std::uint64_t window_bytes_min = 512 << 10; // of bytes that lie in a hose already
   std::uint64_t share_bytes_min = 512 << 10;  // of bytes that must be copied into a hose first, for several consumers
   std::uint64_t loan_bytes_min = 512 << 10;   // smaller loans are plain guest memory
@@ -36,10 +34,8 @@ struct Crossovers {
 struct HandOver {
   std::uint64_t bytes = 0;
   std::uint32_t consumers = 1;
-  bool in_hose = false;       // the producer filled a lent buffer
-  bool may_move = false;      // nobody needs the producer's bytes afterwards
-  bool target_filled = false; // the consumer's buffer is resident: it would be lost by a flip
-  bool same_tenant = true;
+  bool in_hose = false;  // the producer filled a lent buffer
+  bool may_move = false; // nobody needs the producer's bytes afterwards
 };
 
 inline Tier choose_tier(const Crossovers &at, const HandOver &over) {
@@ -54,9 +50,6 @@ inline Tier choose_tier(const Crossovers &at, const HandOver &over) {
   }
   if (!over.may_move) {
     return Tier::Copy;
-  }
-  if (over.target_filled && over.same_tenant) {
-    return over.bytes >= at.exchange_bytes_min ? Tier::Exchange : Tier::Copy;
   }
   return over.bytes >= at.flip_bytes_min ? Tier::Flip : Tier::Copy;
 }

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import wasmtime
 
-from edgeagent.hose.settings import Crossovers, HoseSettings, Tier
+from edgeagent.hose.settings import TIERS, Crossovers, HoseSettings
 from edgeagent.model.errors import BadGuestOutput, GuestTrap
 from edgeagent.runtime.open_engine import open_engine
 from edgeagent.runtime.port import Engine, Function, Outcome, Payload
@@ -104,9 +106,9 @@ def test_bytes_arrive_whole(make: Make, engine: Engine, count: int, lent: bool, 
     tier, copied, mapped, _ = outcome.hose
     assert copied + mapped == total
     if not engine.accelerated:
-        assert (Tier[tier], mapped) == ("copy", 0)
+        assert (TIERS[tier], mapped) == ("copy", 0)
     elif aligned and total >= 2 * MIB:
-        assert Tier[tier] == ("share" if lent else "flip")
+        assert TIERS[tier] == ("share" if lent else "flip")
         assert copied < 3 * 4096
     payload.close()
 
@@ -396,7 +398,7 @@ def test_without_a_kernel_feature_the_bytes_are_the_same(
     outcome, payload = hand_over(function, function, 3 * MIB, consumer, lent=lent)
     assert [results(outcome)[look.call] for look in looks] == [0x5A5A5A5A] * 3
     if what == 15:
-        assert Tier[outcome.hose[0]] == "copy"
+        assert TIERS[outcome.hose[0]] == "copy"
     payload.close()
     own.close()
 
@@ -410,7 +412,7 @@ def test_a_pool_at_its_bound_falls_back_to_guest_memory(compiled: Any) -> None:
     consumer, looks = reader(8 * MIB)
     outcome, payload = hand_over(function, function, 8 * MIB, consumer, lent=True)
     assert [results(outcome)[look.call] for look in looks] == [0x5A5A5A5A] * 3
-    assert Tier[outcome.hose[0]] == "flip"
+    assert TIERS[outcome.hose[0]] == "flip"
     assert own.hose_stats().refused == 1
     payload.close()
     own.close()
@@ -433,3 +435,49 @@ def test_nothing_stays_mapped(compiled: Any) -> None:
         counts.append(mappings())
     assert max(counts[100:]) <= max(counts[:100]) + 8
     own.close()
+
+
+def test_idle_hoses_are_freed(compiled: Any) -> None:
+    if "native" not in engine_names():
+        pytest.skip("the extension is not built")
+    own = open_engine("native", workers=1, small_slots=8, large_slots=4)
+    own.use_hoses(HoseSettings(idle_ms=100))
+    p = HoseProgram()
+    p.call("fill", p.call("loan", 4 * MIB), 1, 4 * MIB)
+    assert load(own, compiled, hose_guest(), memory_bytes=64 * MIB).call(p.encoded()).error is None
+    assert own.hose_stats().made == 1
+    begun = time.monotonic()
+    while own.hose_stats().bytes:
+        assert time.monotonic() < begun + 30
+    own.close()
+
+
+def test_sharing_begins_at_its_crossover(compiled: Any) -> None:
+    if "native" not in engine_names():
+        pytest.skip("the extension is not built")
+    own = open_engine("native", workers=1, small_slots=8, large_slots=4)
+    own.use_hoses(HoseSettings(crossovers=Crossovers(share_bytes_min=2 * MIB)))
+    function = load(own, compiled, hose_guest(), memory_bytes=64 * MIB)
+    for count, shared in ((MIB, False), (3 * MIB, True)):
+        p = HoseProgram()
+        p.call("reply", p.call("take", count, 16), count)
+        payload = function.call(p.encoded(), keep=True).payload
+        assert payload is not None
+        assert payload.share() is shared
+        assert payload.kind == ("hose" if shared else "guest")
+        payload.close()
+    own.close()
+
+
+def test_an_allocator_that_borrows_while_it_is_asked(engine: Engine, compiled: Any) -> None:
+    """edge_alloc_aligned asks for a loan, which asks edge_alloc_aligned: the inner one is refused."""
+    text = """(module
+      (import "edge_hose" "loan" (func $loan (param i32) (result i32)))
+      (memory (export "memory") 1)
+      (func (export "edge_alloc") (param i32) (result i32) (i32.const 4096))
+      (func (export "edge_alloc_aligned") (param $n i32) (param i32) (result i32) (call $loan (local.get $n)))
+      (func (export "edge_handle") (param i32 i32) (result i64)
+        (i32.store (i32.const 8) (call $loan (i32.const 2000000)))
+        (i64.const 0x800000004)))"""
+    function = load(engine, compiled, bytes(wasmtime.wat2wasm(text)), memory_bytes=64 * MIB)
+    assert results(function.call(b"x")) == [MEMORY]

@@ -26,7 +26,6 @@ MIB = 1 << 20
 # Low crossovers, so that every tier is used at sizes that are quick.
 LOW = Crossovers(
     flip_bytes_min=64 << 10,
-    exchange_bytes_min=64 << 10,
     window_bytes_min=4096,
     share_bytes_min=4096,
     loan_bytes_min=4096,

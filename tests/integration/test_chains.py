@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -117,3 +119,20 @@ def test_a_large_output_of_a_loan_comes_back_whole(chained: Daemon) -> None:
     assert reply.status == 200
     assert reply.body == b"\1" * (5 * MIB)
     assert base64.b64encode(reply.body[:3]) == b"AQEB"
+
+
+@pytest.mark.skipif(not native.accelerated, reason="without the extension everything is copied")
+@pytest.mark.parametrize(
+    ("text", "tier"), [('{"window_bytes_min": 1000000000}', "copy"), ("{}", "share"), ("not JSON", "share")]
+)
+def test_a_node_takes_up_its_calibration(
+    start_daemon: Callable[..., Daemon], tmp_path: Path, text: str, tier: str
+) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/hose.json").write_text(text, encoding="utf-8")
+    daemon = start_daemon()
+    for name, wasm in (("produce", producer()), ("consume", consumer())):
+        assert daemon.request("PUT", f"/v1/functions/{name}", wasm, WASM).status == 201
+    reply = daemon.invoke("produce", request(3 * MIB, lent=True), Edgeagent_Then="consume")
+    assert json.loads(reply.headers["edgeagent-steps"])[1]["hose"] == tier
+    assert ("calibration ignored" in daemon.log_text()) is (text == "not JSON")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgeagent.hose.settings import CALIBRATION, Crossovers, load_crossovers, save_crossovers
-from edgeagent.model.errors import BadRequest
+from edgeagent.model.errors import BadConfig
 
 
 def test_defaults_without_a_calibration(tmp_path: Path) -> None:
@@ -24,6 +24,6 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", '{"flip_bytes_min": "x"}', '{"unknown": 1}'])
 def test_a_damaged_calibration_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / CALIBRATION).write_text(text, encoding="utf-8")
-    with pytest.raises(BadRequest, match=r"hose\.json is not a calibration") as caught:
+    with pytest.raises(BadConfig, match=r"hose\.json is not a calibration") as caught:
         load_crossovers(tmp_path)
     assert "--calibrate" in caught.value.hint
