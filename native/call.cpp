@@ -65,24 +65,60 @@ bool Call::must_stop() {
   return true;
 }
 
-void Call::cancel() {
-  cancel_word_.store(1, std::memory_order_release);
-  syscall(SYS_futex, reinterpret_cast<std::uint32_t *>(&cancel_word_), FUTEX_WAKE | FUTEX_PRIVATE_FLAG, INT_MAX,
-          nullptr, nullptr, 0);
+void Call::wake(std::uint32_t why) {
+  wake_word_.fetch_or(why, std::memory_order_release);
+  syscall(SYS_futex, reinterpret_cast<std::uint32_t *>(&wake_word_), FUTEX_WAKE | FUTEX_PRIVATE_FLAG, INT_MAX, nullptr,
+          nullptr, 0);
+}
+
+void Call::cancel() { wake(kCancelled); }
+
+void Call::answer(Answer answer) {
+  answer_ = std::move(answer);
+  wake(kAnswered);
+}
+
+bool Call::ask(Ask ask, Answer &answer) {
+  if (asked_ == nullptr || !asked_->about_to_wait()) {
+    answer.status = asked_ == nullptr ? kHoseBad : kHoseFull;
+    return true;
+  }
+  ask.call_id = id;
+  ask.function = spec().name;
+  asked_->post(std::move(ask));
+  bool is_answered = false;
+  while (!is_answered && !must_stop()) {
+    wait_awake(deadline_ns_);
+    is_answered = (wake_word_.load(std::memory_order_acquire) & kAnswered) != 0;
+  }
+  asked_->done_waiting();
+  if (is_answered) {
+    answer = std::move(answer_);
+    wake_word_.fetch_and(~kAnswered, std::memory_order_relaxed);
+  }
+  return is_answered;
+}
+
+// Until there is a reason to wake, or `until_ns`.
+void Call::wait_awake(std::int64_t until_ns) {
+  const std::int64_t left = until_ns - now_ns();
+  if (left <= 0) {
+    return;
+  }
+  timespec wait{};
+  wait.tv_sec = static_cast<time_t>(left / 1'000'000'000);
+  wait.tv_nsec = static_cast<long>(left % 1'000'000'000);
+  syscall(SYS_futex, reinterpret_cast<std::uint32_t *>(&wake_word_), FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0U, &wait, nullptr,
+          nullptr, 0);
 }
 
 bool Call::sleep_until(std::int64_t until_ns) {
   const std::int64_t end = std::min(until_ns, deadline_ns_);
   while (!must_stop()) {
-    const std::int64_t left = end - now_ns();
-    if (left <= 0) {
+    if (end <= now_ns()) {
       return true;
     }
-    timespec wait{};
-    wait.tv_sec = static_cast<time_t>(left / 1'000'000'000);
-    wait.tv_nsec = static_cast<long>(left % 1'000'000'000);
-    syscall(SYS_futex, reinterpret_cast<std::uint32_t *>(&cancel_word_), FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0U, &wait,
-            nullptr, 0);
+    wait_awake(end);
   }
   return false;
 }

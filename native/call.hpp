@@ -15,6 +15,7 @@
 //   3. The store is deleted, and the pool's permit given back, in finish() or in the destructor, whatever happened.
 #pragma once
 
+#include "ask.hpp"
 #include "clock.hpp"
 #include "function.hpp"
 #include "hose/call_hoses.hpp"
@@ -62,9 +63,16 @@ public:
 
   // From any thread.
   void cancel();
-  bool cancelled() const { return cancel_word_.load(std::memory_order_acquire) != 0; }
+  bool cancelled() const { return (wake_word_.load(std::memory_order_acquire) & kCancelled) != 0; }
+  // Another thread's answer to what this call asks.
+  void answer(Answer answer);
   // Waits until `until_ns`, the deadline or cancellation, whichever is first; false when the call must stop.
   bool sleep_until(std::int64_t until_ns);
+  // Who is asked; null (a synchronous call): nobody, and every ask is refused.
+  void ask_of(Asked *asked) { asked_ = asked; }
+  // Asks the node and waits for its answer; false when the call must stop.
+  bool ask(Ask ask, Answer &answer);
+  bool is_stopping() const { return stop_ != Stop::None; }
   // Sets the reason to stop if there is one now.
   bool must_stop();
 
@@ -109,6 +117,8 @@ public:
 private:
   static wasmtime_error_t *on_epoch(wasmtime_context_t *context, void *env, std::uint64_t *delta, std::uint8_t *kind);
 
+  void wake(std::uint32_t why);
+  void wait_awake(std::int64_t until_ns);
   static long minor_faults();
   bool prepare();
   bool instantiate();
@@ -142,7 +152,12 @@ private:
   bool host_failed_ = false;
   Phase phase_ = Phase::Worker;
   Stop stop_ = Stop::None;
-  std::atomic<std::uint32_t> cancel_word_{0};
+  // What a thread that waits in here is woken for; a futex.
+  static constexpr std::uint32_t kCancelled = 1;
+  static constexpr std::uint32_t kAnswered = 2;
+  std::atomic<std::uint32_t> wake_word_{0};
+  Asked *asked_ = nullptr;
+  Answer answer_; // valid once kAnswered is set
 
   const Source *source_ = nullptr;
   wasmtime_store_t *store_ = nullptr;

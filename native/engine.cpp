@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <climits>
 #include <stdexcept>
 #include <utility>
@@ -31,7 +32,13 @@ Engine::Engine(int workers) : hoses_(std::make_shared<HosePool>(kHoseBytesMax)) 
     throw std::runtime_error("cannot make an eventfd");
   }
   ticker_.start();
-  start_workers(workers);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  while (workers_wanted_ < workers && start_worker()) {
+    ++workers_wanted_;
+  }
+  if (workers_.empty()) {
+    throw std::runtime_error("cannot start a worker thread");
+  }
 }
 
 Engine::~Engine() {
@@ -43,23 +50,76 @@ Engine::~Engine() {
   ::close(event_fd_);
 }
 
-void Engine::start_workers(int count) {
+bool Engine::start_worker() {
   pthread_attr_t attributes{};
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, kWorkerStackBytes);
-  for (int i = 0; i < count; ++i) {
-    pthread_t thread{};
-    const auto entry = [](void *self) -> void * {
-      static_cast<Engine *>(self)->worker();
-      return nullptr;
-    };
-    if (pthread_create(&thread, &attributes, entry, this) == 0) {
-      workers_.push_back(thread);
-    }
+  pthread_t thread{};
+  const auto entry = [](void *self) -> void * {
+    static_cast<Engine *>(self)->worker();
+    return nullptr;
+  };
+  const bool started = pthread_create(&thread, &attributes, entry, this) == 0;
+  if (started) {
+    workers_.push_back(thread);
   }
   pthread_attr_destroy(&attributes);
-  if (workers_.empty()) {
-    throw std::runtime_error("cannot start a worker thread");
+  return started;
+}
+
+void Engine::retire_worker() {
+  const auto self = std::find_if(workers_.begin(), workers_.end(),
+                                 [](pthread_t thread) { return pthread_equal(thread, pthread_self()) != 0; });
+  retired_.push_back(*self);
+  workers_.erase(self);
+}
+
+bool Engine::about_to_wait() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (waiting_ >= kWaitingMax || joined_) {
+    return false;
+  }
+  for (const pthread_t thread : retired_) {
+    pthread_join(thread, nullptr); // it has let go of the mutex, and does nothing more
+  }
+  retired_.clear();
+  ++waiting_;
+  if (static_cast<int>(workers_.size()) - waiting_ < workers_wanted_) {
+    start_worker(); // or else there is one less until this one is back
+  }
+  return true;
+}
+
+void Engine::done_waiting() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  --waiting_;
+}
+
+void Engine::post(Ask ask) {
+  bool was_empty = false;
+  {
+    const std::lock_guard<std::mutex> lock(done_mutex_);
+    was_empty = asks_.empty();
+    asks_.push_back(std::move(ask));
+  }
+  if (was_empty) {
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const ssize_t written = ::write(event_fd_, &one, sizeof(one));
+  }
+}
+
+std::vector<Ask> Engine::take_asks() {
+  std::vector<Ask> asks;
+  const std::lock_guard<std::mutex> lock(done_mutex_);
+  asks.swap(asks_);
+  return asks;
+}
+
+void Engine::answer(std::uint64_t id, Answer answer) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto found = in_flight_.find(id);
+  if (found != in_flight_.end()) {
+    found->second->answer(std::move(answer));
   }
 }
 
@@ -122,6 +182,7 @@ bool Engine::start(const std::shared_ptr<Call> &call, bool may_inline) {
     counters_.inline_overruns.fetch_add(1, std::memory_order_relaxed);
     call->function()->overran(call->body_bytes());
   }
+  call->ask_of(this);
   submit(call);
   return false;
 }
@@ -172,6 +233,11 @@ void Engine::worker() {
     std::vector<std::shared_ptr<Payload>> discarded;
     {
       std::unique_lock<std::mutex> lock(mutex_);
+      if (static_cast<int>(workers_.size()) - waiting_ > workers_wanted_ && !stopped()) {
+        retire_worker();
+        wake_.notify_one(); // what this one was woken for
+        return;
+      }
       wake_.wait(lock, [this] { return !queue_.empty() || !discarded_.empty() || stopped(); });
       discarded.swap(discarded_);
       if (queue_.empty() && discarded.empty()) {
@@ -238,8 +304,11 @@ void Engine::stop() {
   }
   ticker_.tick();
   wake_.notify_all();
-  for (const pthread_t thread : workers_) {
-    pthread_join(thread, nullptr);
+  // No thread starts or retires any more.
+  for (const std::vector<pthread_t> *threads : {&workers_, &retired_}) {
+    for (const pthread_t thread : *threads) {
+      pthread_join(thread, nullptr);
+    }
   }
   ticker_.stop();
   discarded_.clear();

@@ -29,12 +29,12 @@ struct EngineCounters {
   std::atomic<int> workers_busy{0};
 };
 
-class Engine {
+class Engine : private Asked {
 public:
   explicit Engine(int workers);
   Engine(const Engine &) = delete;
   Engine &operator=(const Engine &) = delete;
-  ~Engine();
+  ~Engine() override;
 
   // Clones the raw engine handle that Python made, and defines the host functions for it.
   std::size_t add_pool(wasm_engine_t *engine, int slots, bool is_large);
@@ -53,6 +53,9 @@ public:
   bool start(const std::shared_ptr<Call> &call, bool may_inline);
   void cancel(std::uint64_t id);
   std::vector<std::shared_ptr<Call>> take_done();
+  // What running calls ask, and the answer to one of them; of a call that has ended meanwhile it is dropped.
+  std::vector<Ask> take_asks();
+  void answer(std::uint64_t id, Answer answer);
   int event_fd() const { return event_fd_; }
 
   void stop(); // idempotent
@@ -60,7 +63,7 @@ public:
 
   int live_instances() const;
   std::size_t queued();
-  int workers() const { return static_cast<int>(workers_.size()); }
+  int workers() const { return workers_wanted_; }
   const EngineCounters &counters() const { return counters_; }
 
 private:
@@ -68,24 +71,33 @@ private:
   static constexpr std::size_t kCallerStackMax = 2 << 20;
   static constexpr std::size_t kWorkerStackBytes = 10 << 20;
   static constexpr int kWorkerNice = 10;
+  // Calls that wait for the node at once; each has a thread to itself meanwhile.
+  static constexpr int kWaitingMax = 256;
 
   void submit(const std::shared_ptr<Call> &call);
   void worker();
   void complete(std::shared_ptr<Call> call);
-  void start_workers(int count);
+  bool start_worker();
+  void retire_worker();
+  bool about_to_wait() override;
+  void done_waiting() override;
+  void post(Ask ask) override;
 
   Ticker ticker_;
   std::shared_ptr<HosePool> hoses_;
   Crossovers crossovers_; // set before the first call
   std::vector<std::unique_ptr<Pool>> pools_;
-  std::vector<pthread_t> workers_;
+  int workers_wanted_ = 0; // that do not wait
   std::atomic<bool> stopping_{false};
   bool joined_ = false;
   std::atomic<std::uint64_t> next_id_{1};
   int event_fd_ = -1;
   EngineCounters counters_;
 
-  std::mutex mutex_; // guards queue_ and in_flight_
+  std::mutex mutex_; // guards what follows
+  std::vector<pthread_t> workers_;
+  std::vector<pthread_t> retired_; // to be joined
+  int waiting_ = 0;
   std::condition_variable wake_;
   std::deque<std::shared_ptr<Call>> queue_;
   std::vector<std::shared_ptr<Payload>> discarded_;
@@ -93,6 +105,7 @@ private:
 
   std::mutex done_mutex_;
   std::vector<std::shared_ptr<Call>> done_;
+  std::vector<Ask> asks_;
 };
 
 } // namespace edgeagent

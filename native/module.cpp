@@ -306,6 +306,34 @@ public:
     engine_->stop();
   }
   void cancel(std::uint64_t id) { engine_->cancel(id); }
+  // (call id, function, kind, name, slot, may wait, payload or None) of each thing that running calls ask.
+  py::list take_asks() {
+    py::list asks;
+    for (Ask &ask : engine_->take_asks()) {
+      py::object payload = py::none();
+      if (ask.payload) {
+        payload = py::cast(std::make_unique<PyPayload>(engine_, std::move(ask.payload)));
+      }
+      asks.append(py::make_tuple(ask.call_id, ask.function, static_cast<int>(ask.kind), py::bytes(ask.name), ask.slot,
+                                 ask.may_wait, std::move(payload)));
+    }
+    return asks;
+  }
+  void answer(std::uint64_t id, std::int32_t status, const py::object &payload) {
+    Answer answer;
+    answer.status = status;
+    if (!payload.is_none()) {
+      answer.payload = payload.cast<PyPayload &>().get();
+    }
+    engine_->answer(id, std::move(answer));
+  }
+  // Bytes of the host as a message.
+  std::unique_ptr<PyPayload> payload_of(const py::buffer &bytes) {
+    const py::buffer_info info = bytes.request();
+    Buffer copy;
+    copy.append(static_cast<const std::uint8_t *>(info.ptr), static_cast<std::size_t>(info.size * info.itemsize));
+    return std::make_unique<PyPayload>(engine_, std::make_shared<Payload>(std::move(copy), Attachments()));
+  }
   void set_hoses(const py::dict &d) {
     Crossovers &at = engine_->crossovers();
     at.flip_bytes_min = d["flip_bytes_min"].cast<std::uint64_t>();
@@ -449,6 +477,9 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
            })
       .def("cancel", &PyEngine::cancel)
       .def("take_done", &PyEngine::take_done)
+      .def("take_asks", &PyEngine::take_asks)
+      .def("answer", &PyEngine::answer, py::arg("call_id"), py::arg("status"), py::arg("payload") = py::none())
+      .def("payload_of", &PyEngine::payload_of)
       .def("event_fd", &PyEngine::event_fd)
       .def("stats", &PyEngine::stats)
       .def("set_hoses", &PyEngine::set_hoses)

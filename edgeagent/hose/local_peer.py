@@ -39,7 +39,16 @@ from edgeagent.hose.messages import (
     refused,
 )
 
-__all__ = ["Frame", "LocalSocketSettings", "LocalSocketStats", "OnFrame", "Payload", "Peer", "Shared"]
+__all__ = [
+    "Frame",
+    "LocalSocketSettings",
+    "LocalSocketStats",
+    "OnFrame",
+    "OnProducer",
+    "Payload",
+    "Peer",
+    "Shared",
+]
 
 log = structlog.get_logger("hose")
 
@@ -98,15 +107,16 @@ class Frame:
     thread. What still maps the memfd keeps its memory.
     """
 
-    __slots__ = ("_done", "bytes", "fd", "hose", "offset", "seq", "uid")
+    __slots__ = ("_done", "bytes", "fd", "hose", "offset", "producer", "seq", "uid")
 
-    def __init__(self, hose: str, publish: Publish, fd: int, uid: int, done: Callable[[Frame], None]) -> None:
-        self.hose = hose
+    def __init__(self, producer: Peer, publish: Publish, fd: int, done: Callable[[Frame], None]) -> None:
+        self.producer = producer
+        self.hose = producer.name
         self.seq = publish.seq
         self.fd = fd
         self.offset = publish.offset
         self.bytes = publish.bytes
-        self.uid = uid
+        self.uid = producer.uid
         self._done: Callable[[Frame], None] | None = done
 
     def release(self) -> None:
@@ -118,6 +128,8 @@ class Frame:
 
 
 OnFrame = Callable[[str, Frame], Awaitable[None]]
+# Hose, producer (to be compared with Frame.producer), whether it came or has gone.
+OnProducer = Callable[[str, object, bool], None]
 
 
 class Shared:
@@ -142,6 +154,7 @@ class Node(Protocol):
     settings: LocalSocketSettings
     stats: LocalSocketStats
     on_frame: OnFrame
+    on_producer: OnProducer
 
     def greeted(self, peer: Peer) -> None:
         """The peer has said what it wants; raises BadMessage to refuse it."""
@@ -245,6 +258,8 @@ class Peer:
         self._node.greeted(self)
         self._hello_timer.cancel()
         self.role = hello.role
+        if self.role is Role.PRODUCER:
+            self._node.on_producer(self.name, self, True)
         self._tell(Welcome(self._credits, self._generation))
 
     def _no_hello(self) -> None:
@@ -263,7 +278,7 @@ class Peer:
                 Refusal.TOO_LARGE, f"a frame ends by byte {settings.frame_bytes_max} of its memfd"
             )
         check_frame(fd, publish.offset, publish.bytes)
-        frame = Frame(self.name, publish, fd, self.uid, self._done)
+        frame = Frame(self, publish, fd, self._done)
         self._last_seq = publish.seq
         self._held[publish.seq] = frame
         self._held_bytes += frame.bytes

@@ -21,6 +21,7 @@ from edgeagent.hose.local_peer import (
     LocalSocketSettings,
     LocalSocketStats,
     OnFrame,
+    OnProducer,
     Payload,
     Peer,
     Shared,
@@ -35,6 +36,7 @@ __all__ = [
     "LocalSocketSettings",
     "LocalSocketStats",
     "OnFrame",
+    "OnProducer",
     "Payload",
     "Role",
 ]
@@ -50,17 +52,23 @@ ACCEPT_RETRY_S = 0.1
 class LocalSocket:
     """``on_frame(hose name, frame)`` is awaited for each frame, one at a time and in order for each producer, and
     must see to it that the frame is released; where it raises, or is cancelled by ``close``, the frame is released for
-    it. ``accepts(hose name)`` tells whether there is such a hose.
+    it. ``accepts(hose name)`` tells whether there is such a hose; ``on_producer(hose name, producer, present)`` is
+    called when a producer has attached, and when it has gone and all of its frames are released.
 
     All methods on the loop's thread.
     """
 
     def __init__(
-        self, settings: LocalSocketSettings, on_frame: OnFrame, accepts: Accepts = lambda _: True
+        self,
+        settings: LocalSocketSettings,
+        on_frame: OnFrame,
+        accepts: Accepts = lambda _: True,
+        on_producer: OnProducer = lambda *_: None,
     ) -> None:
         self.settings = settings
         self.stats = LocalSocketStats()
         self.on_frame = on_frame
+        self.on_producer = on_producer
         self._accepts = accepts
         self._peers: set[Peer] = set()
         self._listener: socket.socket | None = None
@@ -124,6 +132,8 @@ class LocalSocket:
     def gone(self, peer: Peer) -> None:
         """A place is free again."""
         self._peers.discard(peer)
+        if peer.role is Role.PRODUCER:
+            self.on_producer(peer.name, peer, False)
         self.stats.peers = len(self._peers)
 
     # ---- the listener ----

@@ -154,6 +154,12 @@ class HoseSection(_Section, frozen=True):
         int, Meta(ge=4 * KIB, le=4 * GIB, description="largest frame that a process may publish")
     ] = 512 * MIB
 
+    messages_max: Annotated[
+        int, Meta(ge=1, le=100_000, description="messages that wait for one function; senders wait for room")
+    ] = 64
+    message_bytes_max: Annotated[
+        int, Meta(ge=0, le=64 * GIB, description="bytes of messages that wait for one function")
+    ] = 256 * MIB
     pool_bytes_max: Annotated[
         int,
         Meta(

@@ -30,6 +30,7 @@ from edgeagent.node.feeds import Feeds
 from edgeagent.node.functions import Functions
 from edgeagent.node.invoker import Invoker
 from edgeagent.node.loop_lag import LoopLag
+from edgeagent.node.mailboxes import Mailboxes
 from edgeagent.node.meters import Meters
 from edgeagent.node.state_dir import StateDir
 from edgeagent.node.systemd import Notifier
@@ -60,6 +61,7 @@ class Node:
     invoker: Invoker
     journal: Invocations
     feeds: Feeds | None = None
+    mailboxes: Mailboxes
     _scratch: Path
 
     def __init__(self, config: Config) -> None:
@@ -171,6 +173,15 @@ class Node:
         self.invoker = Invoker(config, self.functions, self.journal, self.meters, self._worker_count)
         ending.push_async_callback(self.invoker.stop)
         await self.invoker.background.start()
+        self.mailboxes = Mailboxes(
+            self.engine,
+            self.functions,
+            self.invoker,
+            self.meters,
+            messages_max=config.hose.messages_max,
+            bytes_max=config.hose.message_bytes_max,
+        )
+        ending.push_async_callback(self.mailboxes.stop)
         await self._open_feeds(state)
         self._gauges(artifacts)
         self.loop_lag.start(loop)
@@ -306,7 +317,7 @@ class Node:
         settings = LocalSocketSettings(
             path=path, allowed_uids=_uids(section.peer_uids), frame_bytes_max=section.frame_bytes_max
         )
-        feeds = Feeds(settings, self.engine, self.functions, self.invoker, self.meters)
+        feeds = Feeds(settings, self.engine, self.functions, self.mailboxes, self.meters)
         try:
             await feeds.start()
         except BadConfig as error:

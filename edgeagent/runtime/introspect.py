@@ -61,7 +61,18 @@ _WASI_NAMES = (
     "sock_send",
     "sock_shutdown",
 )
-_HOSE_NAMES = ("recv_info", "recv", "loan", "publish", "map", "release")
+_HOSE_NAMES = (
+    "recv_info",
+    "recv",
+    "loan",
+    "publish",
+    "map",
+    "release",
+    "open",
+    "close",
+    "accept",
+    "send",
+)
 OFFERED: frozenset[tuple[str, str]] = frozenset(
     {("edge_log", "log")}
     | {("edge_hose", name) for name in _HOSE_NAMES}

@@ -25,7 +25,17 @@ from edgeagent.model import errors
 from edgeagent.model.function import ModuleInfo
 from edgeagent.runtime import engine_config as ec
 from edgeagent.runtime.guest_text import clean
-from edgeagent.runtime.port import Code, EngineStats, Function, HoseStats, LoadSpec, Outcome, Payload
+from edgeagent.runtime.port import (
+    Ask,
+    AskKind,
+    Code,
+    EngineStats,
+    Function,
+    HoseStats,
+    LoadSpec,
+    Outcome,
+    Payload,
+)
 
 __all__ = ["NativeEngine"]
 
@@ -50,8 +60,12 @@ _FAILURES: dict[int, type[errors.EdgeError]] = {
 }
 _TRAPS = (1, 2, 3)
 _PLAIN_NOWHERE = 2**64 - 1
+_REFUSED = -1  # EDGE_HOSE_BAD
 # Imports that may wait inside the host: such a function never runs on the event loop.
-_MAY_BLOCK = {"poll_oneoff"}
+_MAY_BLOCK = {
+    ("wasi_snapshot_preview1", "poll_oneoff"),
+    *(("edge_hose", name) for name in ("recv_info", "recv", "open", "close", "accept", "send")),
+}
 
 
 def _make_error(
@@ -140,6 +154,9 @@ class NativeEngine:
         self._pools: dict[str, int] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._futures: dict[int, _CallFuture] = {}
+        self._asked: Callable[[Ask], None] | None = None
+        self._ended: Callable[[int], None] | None = None
+        self._have_asked: set[int] = set()
         self._closed = False
         self._inline_budget_us = INLINE_BUDGET_US if inline else 0
         self.inline_left_us = self._inline_budget_us
@@ -186,6 +203,15 @@ class NativeEngine:
 
     def hose_stats(self) -> HoseStats:
         return HoseStats(**dict(zip(HoseStats.__struct_fields__, self._core.hose_stats(), strict=True)))
+
+    def serve(self, asked: Callable[[Ask], None], ended: Callable[[int], None]) -> None:
+        self._asked, self._ended = asked, ended
+
+    def answer(self, call_id: int, status: int, payload: Payload | None = None) -> None:
+        self._core.answer(call_id, status, payload)
+
+    def payload_of(self, data: bytes | memoryview) -> Payload:
+        return cast(Payload, self._core.payload_of(data))
 
     def adopt(self, fd: int, offset: int, count: int) -> Payload:
         return cast(Payload, self._core.adopt(fd, offset, count))
@@ -236,6 +262,21 @@ class NativeEngine:
             future = self._futures.pop(call_id, None)
             if future is not None and not future.done():
                 future.set_result(outcome)
+            if call_id in self._have_asked:
+                self._have_asked.discard(call_id)
+                if self._ended is not None:
+                    self._ended(call_id)
+        for call_id, function, kind, name, slot, may_wait, payload in self._core.take_asks():
+            self._forward(Ask(call_id, function, AskKind(kind), name, slot, may_wait, payload))
+
+    def _forward(self, ask: Ask) -> None:
+        if self._asked is None:
+            self._core.answer(ask.call_id, _REFUSED)
+            return
+        if ask.call_id not in self._futures:
+            return  # it was over before the loop turned
+        self._have_asked.add(ask.call_id)
+        self._asked(ask)
 
     # -- engines ----------------------------------------------------------------------------------------------------
 
@@ -268,7 +309,7 @@ class NativeEngine:
 
 
 def _may_block(info: ModuleInfo) -> bool:
-    return any(item.name in _MAY_BLOCK for item in info.imports)
+    return any((item.module, item.name) in _MAY_BLOCK for item in info.imports)
 
 
 def _spec_dict(spec: LoadSpec) -> dict[str, Any]:

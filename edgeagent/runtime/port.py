@@ -14,7 +14,8 @@ Rules of the port, held by ``tests/contract/test_engine_*.py`` for each implemen
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from enum import IntEnum
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -24,6 +25,8 @@ from edgeagent.model.errors import EdgeError
 from edgeagent.model.function import Limits, ModuleInfo
 
 __all__ = [
+    "Ask",
+    "AskKind",
     "Code",
     "Engine",
     "EngineStats",
@@ -65,6 +68,30 @@ class Payload(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class AskKind(IntEnum):
+    """What a running guest wants of the node; as in native/ask.hpp."""
+
+    OPEN = 0
+    CLOSE = 1
+    ACCEPT = 2
+    SEND = 3
+    NEXT = 4
+
+
+class Ask(NamedTuple):
+    """A guest waits for the answer to this: ``edge_hose`` open, close, accept and send of ``name`` (as the guest gave
+    it), or the next message of ``slot``. ``call_id`` names the call for as long as it runs.
+    """
+
+    call_id: int
+    function: str
+    kind: AskKind
+    name: bytes
+    slot: int
+    may_wait: bool
+    payload: Payload | None
 
 
 class Outcome(Protocol):
@@ -188,6 +215,22 @@ class Engine(Protocol):
         ...
 
     def hose_stats(self) -> HoseStats: ...
+    def serve(self, asked: Callable[[Ask], None], ended: Callable[[int], None]) -> None:
+        """Who answers what guests ask: ``asked`` on the attached loop's thread, ``ended`` (call id) once when a call
+        that has asked something is over. Without it every ask is refused.
+        """
+        ...
+
+    def answer(self, call_id: int, status: int, payload: Payload | None = None) -> None:
+        """The answer to a call's ask: an edge_hose error, 0, a slot, or 0 with the next message. From the loop's
+        thread; of a call that is over it is dropped. The payload stays the caller's to close.
+        """
+        ...
+
+    def payload_of(self, data: bytes | memoryview) -> Payload:
+        """Bytes of the host as a payload (copied)."""
+        ...
+
     def adopt(self, fd: int, offset: int, count: int) -> Payload:
         """A range of another process's sealed memfd as a payload; ``fd`` stays the caller's. Raises ValueError."""
         ...

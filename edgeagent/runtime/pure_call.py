@@ -6,19 +6,28 @@ import asyncio
 import threading
 import time
 from collections.abc import Sequence
-from typing import cast
+from typing import Protocol, cast
 
 import msgspec
 
 from edgeagent.hose.sealed import sealed_memfd
 from edgeagent.model import errors
-from edgeagent.runtime.port import LoadSpec, Payload
+from edgeagent.runtime.port import Ask, AskKind, LoadSpec, Payload
 
-__all__ = ["LOG_LINE_BYTES_MAX", "STDERR_BYTES_MAX", "PureCall", "PureOutcome", "PurePayload", "StopGuest"]
+__all__ = [
+    "LOG_LINE_BYTES_MAX",
+    "STDERR_BYTES_MAX",
+    "Asked",
+    "PureCall",
+    "PureOutcome",
+    "PurePayload",
+    "StopGuest",
+]
 
 LOG_LINES_MAX = 256
 LOG_LINE_BYTES_MAX = 1024
 STDERR_BYTES_MAX = 64 << 10
+BAD, FULL = -1, -5  # errors of edge_hose, as in sdk/edge_hose.h
 
 
 class StopGuest(Exception):
@@ -71,6 +80,14 @@ class PureOutcome(msgspec.Struct, kw_only=True):
     hose: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
+class Asked(Protocol):
+    """Who answers what guests ask; the twin of Asked in native/ask.hpp."""
+
+    def about_to_wait(self) -> bool: ...
+    def done_waiting(self) -> None: ...
+    def post(self, ask: Ask) -> None: ...
+
+
 class PureCall:
     """``wall_ms`` > 0 is the caller's limit, counted from now; the manifest's counts from ``begin``."""
 
@@ -101,19 +118,58 @@ class PureCall:
         self.stdout = bytearray()
         self.stderr = bytearray()
         self.log: list[tuple[int, bytes]] = []
-        self._cancelled = threading.Event()
+        self.id = 0
+        self.asked: Asked | None = None  # None: a synchronous call, whose asks are refused
+        self.next: dict[int, bytes | memoryview] = {}  # messages told to the guest and not taken yet, by slot
+        self._wakes = threading.Condition()
+        self._is_cancelled = False
+        self._answer: tuple[int, bytes | memoryview | None] | None = None
 
     def begin(self) -> None:
         self.deadline = min(self.caller_deadline, time.monotonic() + self.spec.limits.wall_ms / 1000)
 
     def cancel(self) -> None:
-        self._cancelled.set()
+        with self._wakes:
+            self._is_cancelled = True
+            self._wakes.notify_all()
+
+    def answer(self, status: int, data: bytes | memoryview | None) -> None:
+        with self._wakes:
+            self._answer = (status, data)
+            self._wakes.notify_all()
+
+    def ask(
+        self,
+        kind: AskKind,
+        *,
+        name: bytes = b"",
+        slot: int = 0,
+        may_wait: bool = True,
+        data: bytes | None = None,
+    ) -> tuple[int, bytes | memoryview | None]:
+        """Ask the node and wait for its answer; raises StopGuest at the deadline or when cancelled."""
+        if self.asked is None:
+            return BAD, None
+        if not self.asked.about_to_wait():
+            return FULL, None
+        try:
+            payload = None if data is None else PurePayload(data, {})
+            self.asked.post(Ask(self.id, self.spec.name, kind, name, slot, may_wait, payload))
+            with self._wakes:
+                while self._answer is None and not self.must_stop():
+                    self._wakes.wait(max(0.0, self.deadline - time.monotonic()))
+                answer, self._answer = self._answer, None
+        finally:
+            self.asked.done_waiting()
+        if answer is None:
+            raise StopGuest
+        return answer
 
     def must_stop(self) -> bool:
         """Whether the guest must end now; sets why."""
         if self.failure is not None:
             return True
-        if self._cancelled.is_set():
+        if self._is_cancelled:
             self.failure = errors.Cancelled("the call was cancelled")
         elif time.monotonic() >= self.deadline:
             if self.deadline == self.caller_deadline:
@@ -129,7 +185,9 @@ class PureCall:
             left = min(moment, self.deadline) - time.monotonic()
             if left <= 0:
                 return
-            self._cancelled.wait(left)
+            with self._wakes:
+                if not self._is_cancelled:
+                    self._wakes.wait(left)
         raise StopGuest
 
     def reserve_output(self, count: int) -> None:

@@ -10,7 +10,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import wasmtime
 
@@ -18,7 +18,7 @@ from edgeagent.hose.descriptors import check_frame
 from edgeagent.hose.settings import HoseSettings
 from edgeagent.model import errors
 from edgeagent.runtime import engine_config as ec
-from edgeagent.runtime.port import Code, EngineStats, HoseStats, LoadSpec, Outcome, Payload
+from edgeagent.runtime.port import Ask, Code, EngineStats, HoseStats, LoadSpec, Outcome, Payload
 from edgeagent.runtime.pure_call import PureCall, PureOutcome, PurePayload
 from edgeagent.runtime.pure_host import define_host_functions
 from edgeagent.runtime.pure_run import Source, run_call
@@ -30,6 +30,9 @@ _TICK_S = 0.001
 _THREAD_STACK_BYTES = ec.STACK_BYTES_MAX + (4 << 20)
 _CALLER_STACK_MAX = 2 << 20
 _KEEP_BYTES = 256 << 10
+# Calls that wait for the node at once; each has a thread to itself meanwhile.
+_WAITING_MAX = 256
+_REFUSED = -1  # EDGE_HOSE_BAD
 
 
 class PureFunction:
@@ -97,12 +100,20 @@ class PureEngine:
         self._lock = threading.Lock()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._in_flight: set[PureCall] = set()
+        self._submitted: dict[int, PureCall] = {}
+        self._have_asked: set[int] = set()
+        self._asked: Callable[[Ask], None] | None = None
+        self._ended: Callable[[int], None] | None = None
+        self._next_id = 1
+        self._waiting = 0
         self._live = self._busy = self._worker_calls = self._queued = 0
         self._engines: dict[str, tuple[wasmtime.Engine, wasmtime.Linker]] = {}
         self._ticking = threading.Event()
         self._add_pooled(slots)
         self._ticker = threading.Thread(target=self._tick, name="edge-ticker", daemon=True)
-        self._workers = self._start_workers(workers)
+        self._workers_wanted = workers  # that do not wait
+        self._workers: list[threading.Thread] = []
+        self._start_threads([self._ticker, *(self._new_worker() for _ in range(workers))])
 
     # -- loading ----------------------------------------------------------------------------------------------------
 
@@ -175,6 +186,8 @@ class PureEngine:
     def submit(self, source: Source, call: PureCall) -> asyncio.Future[Outcome]:
         future = _CallFuture(loop=self._loop)
         future.call = call
+        call.asked, call.id = self, self._next_id
+        self._next_id += 1
         self._enqueue((source, call, future))
         return future
 
@@ -183,6 +196,8 @@ class PureEngine:
             self.check_open()
             self._queued += 1
             self._in_flight.add(job[1])
+            if job[1].id:
+                self._submitted[job[1].id] = job[1]
             self._jobs.put(job)
 
     def _work(self) -> None:
@@ -199,29 +214,78 @@ class PureEngine:
                 self._resolve(to, outcome)
             else:
                 to.put(outcome)
+            with self._lock:
+                if len(self._workers) - self._waiting > self._workers_wanted and not self.closed:
+                    self._workers.remove(threading.current_thread())
+                    return
 
     def _resolve(self, future: _CallFuture, outcome: PureOutcome) -> None:
         def resolve() -> None:
+            self._submitted.pop(future.call.id, None)
             if not future.done():
                 future.set_result(outcome)
+            if future.call.id in self._have_asked:
+                self._have_asked.discard(future.call.id)
+                if self._ended is not None:
+                    self._ended(future.call.id)
 
         try:
             future.get_loop().call_soon_threadsafe(resolve)
         except RuntimeError:
             return  # the loop has closed: nobody waits
 
-    def _start_workers(self, count: int) -> list[threading.Thread]:
+    def _new_worker(self) -> threading.Thread:
+        self._workers.append(threading.Thread(target=self._work, name="edge-worker", daemon=True))
+        return self._workers[-1]
+
+    def _start_threads(self, threads: Sequence[threading.Thread]) -> None:
         before = threading.stack_size(_THREAD_STACK_BYTES)
         try:
-            workers = [
-                threading.Thread(target=self._work, name=f"edge-worker-{i}", daemon=True)
-                for i in range(count)
-            ]
-            for thread in (*workers, self._ticker):
+            for thread in threads:
                 thread.start()
         finally:
             threading.stack_size(before)
-        return workers
+
+    # -- what guests ask ----------------------------------------------------------------------------------------------
+
+    def serve(self, asked: Callable[[Ask], None], ended: Callable[[int], None]) -> None:
+        self._asked, self._ended = asked, ended
+
+    def answer(self, call_id: int, status: int, payload: Payload | None = None) -> None:
+        if (call := self._submitted.get(call_id)) is not None:
+            call.answer(status, None if payload is None else payload.read())
+
+    def payload_of(self, data: bytes | memoryview) -> Payload:
+        return PurePayload(bytes(data), {})
+
+    def about_to_wait(self) -> bool:
+        with self._lock:
+            if self._waiting >= _WAITING_MAX or self.closed:
+                return False
+            self._waiting += 1
+            if len(self._workers) - self._waiting < self._workers_wanted:
+                self._start_threads([self._new_worker()])
+        return True
+
+    def done_waiting(self) -> None:
+        with self._lock:
+            self._waiting -= 1
+
+    def post(self, ask: Ask) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(self._forward, ask)
+        except RuntimeError:
+            return  # the loop has closed: the call ends by its deadline, or when the engine is closed
+
+    def _forward(self, ask: Ask) -> None:
+        if ask.call_id not in self._submitted:
+            return  # it was over before the loop turned
+        if self._asked is None:
+            self.answer(ask.call_id, _REFUSED)
+            return
+        self._have_asked.add(ask.call_id)
+        self._asked(ask)
 
     def _tick(self) -> None:
         while not self.closed:
@@ -235,7 +299,7 @@ class PureEngine:
     def stats(self) -> EngineStats:
         return EngineStats(
             live_instances=self._live,
-            workers=len(self._workers),
+            workers=self._workers_wanted,
             workers_busy=self._busy,
             queued=self._queued,
             inline_calls=0,
@@ -269,6 +333,6 @@ class PureEngine:
         self._ticking.set()
         for engine, _ in self._engines.values():
             engine.increment_epoch()
-        for thread in self._workers:
+        for thread in list(self._workers):
             thread.join()
         self._ticker.join()

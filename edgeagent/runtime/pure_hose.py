@@ -9,6 +9,7 @@ import ctypes
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from edgeagent.runtime.port import AskKind
 from edgeagent.runtime.pure_memory import Fault
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["HOSE_FUNCTIONS"]
 
 BAD, RANGE, SMALL, MEMORY, FULL, OVERLAP = -1, -2, -3, -4, -5, -6
+MOVE, NO_WAIT = 1, 256
+_SLOT_MAX = 2
+_NAME_MAX = 127
 _HELD_MAX = 64
 _ATTACHMENTS_MAX = 64
 _I32_MAX = (1 << 31) - 1
@@ -52,14 +56,60 @@ def _deliver(host: Host, data: bytes | memoryview, ptr: int, cap: int) -> int:
     return len(data)
 
 
-def recv_info(host: Host, slot: int) -> int:
-    if slot != 0:
+def _signed(value: int) -> int:
+    return value - (1 << 32) if value >> 31 else value
+
+
+def _next(host: Host, slot: int) -> int:
+    """The length of the next message of a stream, which then waits to be taken; or an error."""
+    stream = _signed(slot) & ~NO_WAIT
+    if not 0 < stream <= _SLOT_MAX:
         return BAD
+    if stream not in host.call.next:
+        status, data = host.call.ask(AskKind.NEXT, slot=stream, may_wait=not slot & NO_WAIT)
+        if status < 0 or data is None:
+            return status if status < 0 else BAD
+        host.call.next[stream] = data
+    return len(host.call.next[stream])
+
+
+def recv_info(host: Host, slot: int) -> int:
+    if slot & ~NO_WAIT:
+        return _next(host, slot)
     return len(host.call.body) if len(host.call.body) <= _I32_MAX else RANGE
 
 
 def recv(host: Host, ptr: int, cap: int, flags: int) -> int:
-    return BAD if flags else _deliver(host, host.call.body, ptr, cap)
+    if not flags & ~NO_WAIT:
+        return _deliver(host, host.call.body, ptr, cap)
+    if (count := _next(host, flags)) < 0:
+        return count
+    stream = flags & ~NO_WAIT
+    delivered = _deliver(host, host.call.next[stream], ptr, cap)
+    if delivered >= 0:
+        del host.call.next[stream]  # else it can still be had, with a larger buffer
+    return delivered
+
+
+def _about(kind: AskKind) -> Callable[[Host, int, int], int]:
+    def ask(host: Host, name: int, count: int) -> int:
+        if count > _NAME_MAX:
+            return RANGE
+        return host.call.ask(kind, name=host.memory.read(name, count))[0]
+
+    return ask
+
+
+def send(host: Host, name: int, name_count: int, ptr: int, count: int, flags: int) -> int:
+    if name_count > _NAME_MAX:
+        return RANGE
+    target = host.memory.read(name, name_count)
+    host.memory.check(ptr, count)
+    if flags & ~(MOVE | NO_WAIT):
+        return BAD
+    data = host.memory.read(ptr, count)
+    host.call.copied_bytes += count
+    return host.call.ask(AskKind.SEND, name=target, may_wait=not flags & NO_WAIT, data=data)[0]
 
 
 def loan(host: Host, count: int) -> int:
@@ -118,4 +168,8 @@ HOSE_FUNCTIONS: dict[str, tuple[str, Callable[..., int]]] = {
     "publish": ("ii", _ready(publish)),
     "map": ("iii", _ready(map_)),
     "release": ("i", _ready(release)),
+    "open": ("ii", _ready(_about(AskKind.OPEN))),
+    "close": ("ii", _ready(_about(AskKind.CLOSE))),
+    "accept": ("ii", _ready(_about(AskKind.ACCEPT))),
+    "send": ("iiiii", _ready(send)),
 }

@@ -35,6 +35,7 @@ bool CallHoses::use_input(std::shared_ptr<Payload> input, bool may_move) {
 }
 
 void CallHoses::forget_input() {
+  next_.clear();
   if (input_) {
     input_->gate().leave();
     input_.reset();

@@ -4,6 +4,7 @@
 // what makes remapping its memory safe. Made only for calls that need it.
 #pragma once
 
+#include "../ask.hpp"
 #include "../outcome.hpp"
 #include "ledger.hpp"
 #include "payload.hpp"
@@ -11,7 +12,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <map>
 #include <optional>
+#include <string>
 
 namespace edgeagent {
 
@@ -25,6 +28,15 @@ enum HoseError : std::int32_t {
   kHoseMemory = -4,  // no memory for it
   kHoseFull = -5,    // a bound is reached: loans and windows at once, ids of a run
   kHoseOverlap = -6, // the range overlaps a loan or window
+  kHoseEnd = -7,     // nobody who sends to this stream is left
+  kHoseAgain = -8,   // it would have to wait, and must not
+  kHosePeer = -9,    // another host could not be reached, or refused it
+};
+
+// Flags of send; kHoseNoWait is also added to a slot.
+enum HoseFlag : std::int32_t {
+  kHoseMove = 1,
+  kHoseNoWait = 256,
 };
 
 class CallHoses {
@@ -51,6 +63,9 @@ public:
   std::int32_t publish(std::uint32_t ptr, std::uint32_t bytes);
   std::int32_t map(std::int32_t id, std::uint32_t ptr, std::uint32_t cap);
   std::int32_t release(std::uint32_t ptr);
+  std::int32_t ask_about(AskKind kind, std::uint32_t name_ptr, std::uint32_t name_bytes);
+  std::int32_t send(std::uint32_t name_ptr, std::uint32_t name_bytes, std::uint32_t ptr, std::uint32_t bytes,
+                    std::int32_t flags);
 
   Attachments take_attachments() { return std::move(attachments_); }
   const HoseReport &report() const { return report_; }
@@ -62,6 +77,8 @@ public:
 
 private:
   static constexpr std::size_t kAttachmentsMax = 64;
+  static constexpr std::uint32_t kNameMax = 127; // NAME@PEER, each of at most 63 characters
+  static constexpr std::int32_t kSlotMax = 2;
 
   bool ask_for_room(Tier tier, std::uint64_t source_address, std::uint32_t &guest_ptr);
   bool share_in(const HoseRange &range, std::uint32_t guest_ptr, Held::Kind kind, std::uint64_t extent);
@@ -70,6 +87,11 @@ private:
   bool revoke_writing(std::uint64_t start, std::uint64_t bytes);
   bool in_memory(std::uint64_t start, std::uint64_t bytes) const;
   std::uint64_t address_of_base() const;
+  HoseRange published(std::uint32_t ptr, std::uint32_t bytes);
+  std::optional<std::string> name_at(std::uint32_t ptr, std::uint32_t bytes) const;
+  std::shared_ptr<Payload> message(std::uint32_t ptr, std::uint32_t bytes);
+  std::int32_t next(std::int32_t slot, bool may_wait);
+  std::int32_t recv_next(std::int32_t slot, bool may_wait, std::uint32_t ptr, std::uint32_t cap);
   std::int32_t deliver(const HoseRange *range, const std::uint8_t *from, std::uint64_t bytes, std::uint32_t ptr,
                        std::uint32_t cap);
 
@@ -82,6 +104,7 @@ private:
   bool is_lending_ = false;
   Ledger ledger_;
   Attachments attachments_;
+  std::map<std::int32_t, std::shared_ptr<Payload>> next_; // by slot: told to the guest, not taken yet
   HoseReport report_;
 };
 

@@ -10,8 +10,8 @@
 namespace edgeagent {
 
 std::int32_t CallHoses::recv_info(std::int32_t slot) {
-  if (slot != 0) {
-    return kHoseBad;
+  if (const std::int32_t stream = slot & ~kHoseNoWait; stream != 0) {
+    return stream < 0 || stream > kSlotMax ? kHoseBad : next(stream, (slot & kHoseNoWait) == 0);
   }
   const std::uint64_t bytes = input_ ? input_->size() : call_.body_bytes();
   return bytes > INT32_MAX ? kHoseRange : static_cast<std::int32_t>(bytes);
@@ -49,8 +49,8 @@ std::int32_t CallHoses::deliver(const HoseRange *range, const std::uint8_t *from
 }
 
 std::int32_t CallHoses::recv(std::uint32_t ptr, std::uint32_t cap, std::int32_t flags) {
-  if (flags != 0) {
-    return kHoseBad;
+  if (const std::int32_t stream = flags & ~kHoseNoWait; stream != 0) {
+    return stream < 0 || stream > kSlotMax ? kHoseBad : recv_next(stream, (flags & kHoseNoWait) == 0, ptr, cap);
   }
   if (input_) {
     return input_->is_taken() ? kHoseBad : deliver(input_->range(), input_->data(), input_->size(), ptr, cap);
@@ -122,22 +122,28 @@ std::int32_t CallHoses::publish(std::uint32_t ptr, std::uint32_t bytes) {
   if (attachments_.size() >= kAttachmentsMax) {
     return kHoseFull;
   }
-  HoseRange range;
-  if (std::optional<HoseRange> lent = in_loan(ptr, bytes); lent && revoke_writing(ptr, bytes)) {
-    range = std::move(*lent);
-  } else {
-    Lease hose = pool_->acquire(bytes);
-    if (!hose) {
-      return kHoseMemory;
-    }
-    std::memcpy(hose->data(), call_.guest_base() + ptr, bytes);
-    hose->dirty_bytes = bytes;
-    report_.copied += bytes;
-    range = {std::move(hose), 0, bytes};
+  HoseRange range = published(ptr, bytes);
+  if (!range.hose) {
+    return kHoseMemory;
   }
   const std::int32_t id = attachments_.empty() ? 1 : attachments_.rbegin()->first + 1;
   attachments_.emplace(id, std::move(range));
   return id;
+}
+
+// The bytes where nobody can write them any more: the lent buffer that holds them, or a copy. Empty: no memory.
+HoseRange CallHoses::published(std::uint32_t ptr, std::uint32_t bytes) {
+  if (std::optional<HoseRange> lent = in_loan(ptr, bytes); lent && revoke_writing(ptr, bytes)) {
+    return std::move(*lent);
+  }
+  Lease hose = pool_->acquire(bytes);
+  if (!hose) {
+    return {};
+  }
+  std::memcpy(hose->data(), call_.guest_base() + ptr, bytes);
+  hose->dirty_bytes = bytes;
+  report_.copied += bytes;
+  return {std::move(hose), 0, bytes};
 }
 
 bool CallHoses::revoke_writing(std::uint64_t start, std::uint64_t bytes) {
@@ -184,7 +190,7 @@ template <Body body> wasm_trap_t *call_body(void *, wasmtime_caller_t *caller, w
     }
   }
   values[0].i32 = result;
-  return call.host_failed() ? wt.wasmtime_trap_new("edge_hose", 9) : nullptr;
+  return call.host_failed() || call.is_stopping() ? wt.wasmtime_trap_new("edge_hose", 9) : nullptr;
 }
 
 std::int32_t recv_info(CallHoses &h, const wasmtime_val_raw_t *v) { return h.recv_info(v[0].i32); }
@@ -193,6 +199,12 @@ std::int32_t loan(CallHoses &h, const wasmtime_val_raw_t *v) { return h.loan(u32
 std::int32_t publish(CallHoses &h, const wasmtime_val_raw_t *v) { return h.publish(u32(v[0]), u32(v[1])); }
 std::int32_t map(CallHoses &h, const wasmtime_val_raw_t *v) { return h.map(v[0].i32, u32(v[1]), u32(v[2])); }
 std::int32_t release(CallHoses &h, const wasmtime_val_raw_t *v) { return h.release(u32(v[0])); }
+template <AskKind kind> std::int32_t about(CallHoses &h, const wasmtime_val_raw_t *v) {
+  return h.ask_about(kind, u32(v[0]), u32(v[1]));
+}
+std::int32_t send(CallHoses &h, const wasmtime_val_raw_t *v) {
+  return h.send(u32(v[0]), u32(v[1]), u32(v[2]), u32(v[3]), v[4].i32);
+}
 
 } // namespace
 
@@ -203,6 +215,10 @@ void define_edge_hose(wasmtime_linker_t *linker) {
   define_host_function(linker, "edge_hose", "publish", "ii", "i", &call_body<publish>, nullptr);
   define_host_function(linker, "edge_hose", "map", "iii", "i", &call_body<map>, nullptr);
   define_host_function(linker, "edge_hose", "release", "i", "i", &call_body<release>, nullptr);
+  define_host_function(linker, "edge_hose", "open", "ii", "i", &call_body<about<AskKind::Open>>, nullptr);
+  define_host_function(linker, "edge_hose", "close", "ii", "i", &call_body<about<AskKind::Close>>, nullptr);
+  define_host_function(linker, "edge_hose", "accept", "ii", "i", &call_body<about<AskKind::Accept>>, nullptr);
+  define_host_function(linker, "edge_hose", "send", "iiiii", "i", &call_body<send>, nullptr);
 }
 
 } // namespace edgeagent

@@ -114,7 +114,7 @@ def test_what_fails_is_counted_and_the_next_frame_runs(fed: Daemon) -> None:
             loan = frames.loan(8)
             loan.publish(8)
     fed.wait_metric("edgeagent_hose_frames_failed_total", 2)
-    assert "a frame was not worked off" in fed.log_text()
+    assert "a message was not worked off" in fed.log_text()
 
 
 def test_frames_that_no_function_takes_are_counted(fed: Daemon) -> None:

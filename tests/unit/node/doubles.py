@@ -19,7 +19,7 @@ from edgeagent.node.functions import Functions
 from edgeagent.node.invoker import Invoker
 from edgeagent.node.meters import Meters
 from edgeagent.runtime.engine_config import Settings
-from edgeagent.runtime.port import Code, EngineStats, HoseStats, LoadSpec, Payload
+from edgeagent.runtime.port import Ask, Code, EngineStats, HoseStats, LoadSpec, Payload
 from edgeagent.runtime.pure_call import PurePayload
 from edgeagent.state.code_index import CodeIndex
 from edgeagent.state.functions import FunctionRows
@@ -135,6 +135,15 @@ class FakeEngine:
         pass
 
     def adopt(self, fd: int, offset: int, count: int) -> Payload:
+        raise NotImplementedError
+
+    def serve(self, asked: Callable[[Ask], None], ended: Callable[[int], None]) -> None:
+        self.asked, self.ended = asked, ended
+
+    def answer(self, call_id: int, status: int, payload: Payload | None = None) -> None:
+        raise NotImplementedError
+
+    def payload_of(self, data: bytes | memoryview) -> Payload:
         raise NotImplementedError
 
     def hose_stats(self) -> HoseStats:
