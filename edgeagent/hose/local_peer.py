@@ -296,6 +296,7 @@ class Peer:
                 await self._deliver_one(self._arrived.popleft())
         finally:
             self._delivery = None
+            self._detach_when_done()
 
     async def _deliver_one(self, frame: Frame) -> None:
         try:
@@ -393,8 +394,14 @@ class Peer:
             shared.drop()
         self._sent.clear()
         self._queue.clear()
+        self._detach_when_done()
         if not self._held:
             self._node.gone(self)
+
+    def _detach_when_done(self) -> None:
+        """The producer has gone, and nothing more of it will be delivered."""
+        if self.role is Role.PRODUCER and not self._open and self._delivery is None:
+            self._node.on_producer(self.name, self, False)
 
     async def stop(self) -> None:
         """Close, and release what was not delivered yet; what ``on_frame`` has kept is its own to release."""

@@ -53,7 +53,7 @@ class LocalSocket:
     """``on_frame(hose name, frame)`` is awaited for each frame, one at a time and in order for each producer, and
     must see to it that the frame is released; where it raises, or is cancelled by ``close``, the frame is released for
     it. ``accepts(hose name)`` tells whether there is such a hose; ``on_producer(hose name, producer, present)`` is
-    called when a producer has attached, and when it has gone and all of its frames are released.
+    called when a producer has attached, and when it has gone and all of its frames are delivered.
 
     All methods on the loop's thread.
     """
@@ -132,8 +132,6 @@ class LocalSocket:
     def gone(self, peer: Peer) -> None:
         """A place is free again."""
         self._peers.discard(peer)
-        if peer.role is Role.PRODUCER:
-            self.on_producer(peer.name, peer, False)
         self.stats.peers = len(self._peers)
 
     # ---- the listener ----

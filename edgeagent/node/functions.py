@@ -20,7 +20,7 @@ import asyncio
 import builtins
 import datetime
 import hashlib
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -96,6 +96,7 @@ class Functions:
     ) -> None:
         self.queue = NodeQueue(config.queue.node_depth_max)
         self.entries: dict[str, LoadedEntry] = {}
+        self.on_undeploy: Callable[[str], None] = lambda _: None
         self._config = config
         self._engine = engine
         self._artifacts = artifacts
@@ -229,6 +230,7 @@ class Functions:
         del self._deployed[name]
         self._retire(self.entries.pop(name, None))
         self._meters.forget(name)
+        self.on_undeploy(name)
         self._collector.want()
         log.info("undeployed", function=name)
 

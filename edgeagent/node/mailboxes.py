@@ -147,6 +147,11 @@ class Mailboxes:
         for key in list(self._boxes):
             self._do(key, self._boxes[key].left(sender))
 
+    def forget(self, function: str) -> None:
+        """A function is gone: what waits for it is dropped."""
+        for key in [key for key in self._boxes if key[1] == function]:
+            self._do(key, self._boxes[key].clear())
+
     async def stop(self) -> None:
         """Drop what waits and stop what was started here."""
         for key in list(self._boxes):
@@ -267,7 +272,7 @@ class Mailboxes:
 
     def _takers(self, name: str) -> list[tuple[Key, Mailbox[Message]]]:
         keys: list[Key] = []
-        for deployed in self._functions.list():
+        for deployed in () if not name else self._functions.list():
             if deployed.name == name:
                 keys.append(("", name))
             if deployed.manifest.hose.input == name:

@@ -181,6 +181,7 @@ class Node:
             messages_max=config.hose.messages_max,
             bytes_max=config.hose.message_bytes_max,
         )
+        self.functions.on_undeploy = self.mailboxes.forget
         ending.push_async_callback(self.mailboxes.stop)
         await self._open_feeds(state)
         self._gauges(artifacts)

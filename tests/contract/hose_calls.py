@@ -20,7 +20,17 @@ __all__ = ["CALLS_MAX", "HoseProgram", "Ref", "hose_guest", "results"]
 CALLS_MAX = 96
 _RECORD_BYTES = 28
 _RESULTS_AT = 1024
-_HOSE = {"recv_info": 1, "recv": 3, "loan": 1, "publish": 2, "map": 3, "release": 1}
+_HOSE = {
+    "recv_info": 1,
+    "recv": 3,
+    "loan": 1,
+    "publish": 2,
+    "map": 3,
+    "release": 1,
+    "open": 2,
+    "close": 2,
+    "accept": 2,
+}
 _OPERATIONS = (
     *_HOSE,
     "fill",  # memory.fill(ptr, value, count)
@@ -32,6 +42,9 @@ _OPERATIONS = (
     "input",  # where the input lies
     "any",  # bitwise or of the 64-bit words from ptr on, count a multiple of 8, folded to 0 or 1
     "reply",  # the output is (ptr, count)
+    "to",  # whom the next send goes to (ptr, count)
+    "send",  # edge_hose.send of (ptr, count, flags)
+    "again",  # back to the record a, until the result of the call before is negative or all were done b times
 )
 
 
@@ -50,7 +63,12 @@ def hose_guest(*, aligned: bool = True) -> bytes:
         for name, count in _HOSE.items()
     )
     bodies = {name: f"(call ${name} {_args(count)})" for name, count in _HOSE.items()}
+    imports += f' (import "edge_hose" "send" (func $send (param {" i32" * 5}) (result i32)))'
     bodies |= {
+        "to": "(global.set $to (call $arg (i32.const 0)))"
+        " (global.set $to_len (call $arg (i32.const 1))) (i32.const 0)",
+        "send": f"(call $send (global.get $to) (global.get $to_len) {_args(3)})",
+        "again": _AGAIN,
         "fill": f"(memory.fill {_args(3)}) (i32.const 0)",
         "copy": f"(memory.copy {_args(3)}) (i32.const 0)",
         "load": f"(i32.load {_args(1)})",
@@ -72,6 +90,12 @@ def _args(count: int) -> str:
     return " ".join(f"(call $arg (i32.const {i}))" for i in range(count))
 
 
+_AGAIN = """(global.set $rounds (i32.add (global.get $rounds) (i32.const 1)))
+  (if (i32.and (i32.ge_s (i32.load offset=1020 (i32.shl (global.get $i) (i32.const 2))) (i32.const 0))
+               (i32.lt_u (global.get $rounds) (call $arg (i32.const 1))))
+    (then (global.set $jump (call $arg (i32.const 0)))))
+  (global.get $rounds)"""
+
 _MODULE = """(module
   %s
   (type $do (func (result i32)))
@@ -80,6 +104,11 @@ _MODULE = """(module
   (global $next (mut i32) (i32.const 4096))
   (global $at (mut i32) (i32.const 0))
   (global $input (mut i32) (i32.const 0))
+  (global $to (mut i32) (i32.const 0))
+  (global $to_len (mut i32) (i32.const 0))
+  (global $i (mut i32) (i32.const 0))
+  (global $rounds (mut i32) (i32.const 0))
+  (global $jump (mut i32) (i32.const -1))
   (global $reply (mut i32) (i32.const -1))
   (global $reply_len (mut i32) (i32.const 0))
   (func $take %s (param $len i32) (param $align i32) (result i32)
@@ -117,18 +146,20 @@ _MODULE = """(module
         (else (i32.const 0)))))
   %s
   (func (export "edge_handle") (param $ptr i32) (param $len i32) (result i64)
-    (local $i i32) (local $n i32)
+    (local $n i32)
     (global.set $input (local.get $ptr))
     (if (i32.ge_u (local.get $len) (i32.const 4)) (then (local.set $n (i32.load (local.get $ptr)))))
     ;; the program is copied away: an operation may change the input it came with
     (memory.copy (i32.const 1408) (i32.add (local.get $ptr) (i32.const 4)) (i32.mul (local.get $n) (i32.const 28)))
     (global.set $at (i32.const 1408))
     (block $done (loop $next
-      (br_if $done (i32.ge_u (local.get $i) (local.get $n)))
-      (i32.store offset=1024 (i32.shl (local.get $i) (i32.const 2))
+      (br_if $done (i32.ge_u (global.get $i) (local.get $n)))
+      (i32.store offset=1024 (i32.shl (global.get $i) (i32.const 2))
                  (call_indirect (type $do) (i32.load (global.get $at))))
-      (local.set $i (i32.add (local.get $i) (i32.const 1)))
-      (global.set $at (i32.add (global.get $at) (i32.const 28)))
+      (global.set $i (i32.add (global.get $i) (i32.const 1)))
+      (if (i32.ge_s (global.get $jump) (i32.const 0))
+        (then (global.set $i (global.get $jump)) (global.set $jump (i32.const -1))))
+      (global.set $at (i32.add (i32.const 1408) (i32.mul (global.get $i) (i32.const 28))))
       (br $next)))
     (if (i32.eq (global.get $reply) (i32.const -1))
       (then (global.set $reply (i32.const 1024)) (global.set $reply_len (i32.shl (local.get $n) (i32.const 2)))))
