@@ -173,17 +173,7 @@ class Node:
         self.invoker = Invoker(config, self.functions, self.journal, self.meters, self._worker_count)
         ending.push_async_callback(self.invoker.stop)
         await self.invoker.background.start()
-        self.mailboxes = Mailboxes(
-            self.engine,
-            self.functions,
-            self.invoker,
-            self.meters,
-            messages_max=config.hose.messages_max,
-            bytes_max=config.hose.message_bytes_max,
-        )
-        self.functions.on_undeploy = self.mailboxes.forget
-        ending.push_async_callback(self.mailboxes.stop)
-        await self._open_feeds(state)
+        await self._open_streams(state)
         self._gauges(artifacts)
         self.loop_lag.start(loop)
         ending.callback(self.loop_lag.stop)
@@ -309,6 +299,19 @@ class Node:
                 name: getattr(self.config.limits, name) for name in self.config.limits.__struct_fields__
             },
         }
+
+    async def _open_streams(self, state: Path) -> None:
+        self.mailboxes = Mailboxes(
+            self.engine,
+            self.functions,
+            self.invoker,
+            self.meters,
+            messages_max=self.config.hose.messages_max,
+            bytes_max=self.config.hose.message_bytes_max,
+        )
+        self.functions.on_undeploy = self.mailboxes.forget
+        self._ending.push_async_callback(self.mailboxes.stop)
+        await self._open_feeds(state)
 
     async def _open_feeds(self, state: Path) -> None:
         section = self.config.hose
