@@ -21,7 +21,8 @@ enum edge_hose_error {
   EDGE_HOSE_RANGE = -2,   /* pointer and length are not inside the memory */
   EDGE_HOSE_SMALL = -3,   /* the buffer is smaller than the message */
   EDGE_HOSE_MEMORY = -4,  /* no memory for it */
-  EDGE_HOSE_FULL = -5,    /* 64 loans and mapped messages at once, 64 messages of a run; too many guests wait */
+  EDGE_HOSE_FULL = -5,    /* 64 loans and mapped messages at once, 64 messages of a run; too many guests wait, or 32 runs
+                             started each other by messages */
   EDGE_HOSE_OVERLAP = -6, /* the range overlaps a loan or a message */
   EDGE_HOSE_END = -7,     /* nobody who sends to this stream is left */
   EDGE_HOSE_AGAIN = -8,   /* it would have to wait, and EDGE_HOSE_NOWAIT forbids it */

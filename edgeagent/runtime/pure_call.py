@@ -37,8 +37,9 @@ class StopGuest(Exception):
 class PurePayload:
     """The port's Payload: bytes of the host, which every consumer copies."""
 
-    def __init__(self, data: bytes, attachments: dict[int, bytes]) -> None:
+    def __init__(self, data: bytes, attachments: dict[int, bytes], hops: int = 0) -> None:
         self.attachments = attachments
+        self.hops = hops  # how many runs were started by messages of each other before this
         self._data: bytes | None = data
 
     @property
@@ -103,6 +104,7 @@ class PureCall:
         self.keep = keep
         self.attachments: dict[int, bytes] = {}
         self.copied_bytes = 0
+        self.hops = body.hops if isinstance(body, PurePayload) else 0
         if isinstance(body, PurePayload):
             self.attachments = dict(body.attachments)
             self.body: bytes | memoryview = body.read()
@@ -153,7 +155,7 @@ class PureCall:
         if not self.asked.about_to_wait():
             return FULL, None
         try:
-            payload = None if data is None else PurePayload(data, {})
+            payload = None if data is None else PurePayload(data, {}, self.hops + 1)
             self.asked.post(Ask(self.id, self.spec.name, kind, name, slot, may_wait, payload))
             with self._wakes:
                 while self._answer is None and not self.must_stop():

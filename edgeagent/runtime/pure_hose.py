@@ -20,6 +20,7 @@ __all__ = ["HOSE_FUNCTIONS"]
 BAD, RANGE, SMALL, MEMORY, FULL, OVERLAP = -1, -2, -3, -4, -5, -6
 MOVE, NO_WAIT = 1, 256
 _SLOT_MAX = 2
+_HOPS_MAX = 32
 _NAME_MAX = 127
 _HELD_MAX = 64
 _ATTACHMENTS_MAX = 64
@@ -107,6 +108,8 @@ def send(host: Host, name: int, name_count: int, ptr: int, count: int, flags: in
     host.memory.check(ptr, count)
     if flags & ~(MOVE | NO_WAIT):
         return BAD
+    if host.call.hops >= _HOPS_MAX:
+        return FULL
     data = host.memory.read(ptr, count)
     host.call.copied_bytes += count
     return host.call.ask(AskKind.SEND, name=target, may_wait=not flags & NO_WAIT, data=data)[0]

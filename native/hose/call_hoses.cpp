@@ -29,6 +29,7 @@ bool CallHoses::use_input(std::shared_ptr<Payload> input, bool may_move) {
     return false;
   }
   input_ = std::move(input);
+  input_hops_ = input_->hops;
   may_move_ = may_move;
   attachments_ = input_->attachments();
   return true;

@@ -79,6 +79,7 @@ private:
   static constexpr std::size_t kAttachmentsMax = 64;
   static constexpr std::uint32_t kNameMax = 127; // NAME@PEER, each of at most 63 characters
   static constexpr std::int32_t kSlotMax = 2;
+  static constexpr int kHopsMax = 32; // functions whose messages start each other for ever must come to an end
 
   bool ask_for_room(Tier tier, std::uint64_t source_address, std::uint32_t &guest_ptr);
   bool share_in(const HoseRange &range, std::uint32_t guest_ptr, Held::Kind kind, std::uint64_t extent);
@@ -99,6 +100,7 @@ private:
   std::shared_ptr<HosePool> pool_;
   Crossovers at_;
   std::shared_ptr<Payload> input_;
+  int input_hops_ = 0;
   bool may_move_ = false;
   bool touched_pages_ = false;
   bool is_lending_ = false;

@@ -71,6 +71,8 @@ public:
   // The producer's store goes with the payload, not here: to delete it takes longer than to hand over its pages.
   void set_taken() { is_taken_ = true; }
   Gate &gate() { return gate_; }
+  // How many runs were started by messages of each other before the one that made this; set before anybody else has it.
+  int hops = 0;
 
   // Copies the bytes into a hose, once, so that any number of consumers can map them; whoever made them is let go. False
   // when there is no hose to be had, and nothing has changed.

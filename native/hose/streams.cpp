@@ -59,10 +59,15 @@ std::int32_t CallHoses::send(std::uint32_t name_ptr, std::uint32_t name_bytes, s
   ask.kind = AskKind::Send;
   ask.may_wait = (flags & kHoseNoWait) == 0;
   ask.name = std::move(*name);
+  const int hops = input_hops_ + 1;
+  if (hops > kHopsMax) {
+    return kHoseFull;
+  }
   ask.payload = message(ptr, bytes);
   if (!ask.payload) {
     return kHoseMemory;
   }
+  ask.payload->hops = hops;
   Answer answer;
   return call_.ask(std::move(ask), answer) ? answer.status : kHoseBad;
 }

@@ -147,6 +147,24 @@ def test_a_message_to_a_hose_reaches_every_function_that_takes_it(node: Daemon) 
             raise AssertionError(f"{name} did not run")
 
 
+def test_functions_that_start_each_other_for_ever_come_to_an_end(node: Daemon) -> None:
+    """`echoing` sends its input, a program that does just this, to itself."""
+    deploy(node, "echoing")
+    p = Talk(3, b"echoing")
+    size = p.call("recv_info", 0)
+    p.call("to", *p.texts[0])
+    p.call("send", Ref(0), Ref(size.call), 0)
+    reply = node.invoke("echoing", p.encoded())
+    assert ints(reply.body)[-1] == 0
+    done = b'edgeagent_invocations_total{function="echoing",outcome="success"} 33.0'
+    for _ in range(2000):
+        if done in node.request("GET", "/metrics").body:
+            break
+    else:
+        raise AssertionError("it did not end after 32 messages")
+    node.wait_metric("edgeagent_hose_messages_waiting", 0)
+
+
 def test_names_that_nobody_has(node: Daemon) -> None:
     for name in (b"nobody", b"A b", b"one@nowhere", b""):
         p = Talk(4, name, b"m")
