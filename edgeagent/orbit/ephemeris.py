@@ -1,10 +1,10 @@
 """Positions of some nodes on a common grid of times, and between its points by Hermite's cubics.
 
-SGP4 runs once for each grid point; everything finer is interpolated. On the grid of 60 s the cubic is within h^4 / 384
-times the fourth derivative of the position, 1 m in a low orbit. To that comes that SGP4's velocity is not quite the
-derivative of its position. Measured over the SGP4 verification set: below 10 m in near-circular orbits and at Molniya's,
-below 35 m for eccentricities up to 0.8; at the speeds there that is 16 ms. Grid points are whole multiples of the step
-since 1970, so that plans made at different moments agree to the bit.
+SGP4 runs once for each grid point; everything finer is interpolated. On the grid of 60 s the cubic is within h^4 /
+384 times the fourth derivative of the position, 1 m in a low orbit. To that comes that SGP4's velocity is not quite
+the derivative of its position. Measured over the SGP4 verification set: below 10 m in near-circular orbits and at
+Molniya's, below 35 m for eccentricities up to 0.8; at the speeds there that is 16 ms. Grid points are whole multiples
+of the step since 1970, so that plans made at different moments agree to the bit.
 """
 
 from __future__ import annotations

@@ -46,12 +46,16 @@ def parse_omm_csv(
     lines are appended to it and the others are returned.
     """
     found = Collector(FORM, refused)
-    rows: csv.DictReader[str] = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    body = text.lstrip()
+    before = text[: len(text) - len(body)].count("\n")
+    rows: csv.DictReader[str] = csv.DictReader(io.StringIO(body, newline=""), strict=True)
     try:
         rows.fieldnames = _header(rows)
         for record in rows:
-            line = rows.line_num
+            line = before + rows.line_num
             found.add(f"line {line}", partial(_build, dict(record), source or FORM), line=line)
     except csv.Error as error:
-        raise _refuse(f"line {rows.reader.line_num}: {error}", "check quotes and line ends") from None
+        raise _refuse(
+            f"line {before + rows.reader.line_num}: {error}", "check quotes and line ends"
+        ) from None
     return found.elements

@@ -22,7 +22,7 @@ _ALPHA5 = "ABCDEFGHJKLMNPQRSTUVWXYZ"  # without I and O
 _BLANKS = {1: (2, 9, 18, 33, 44, 53, 62, 64), 2: (2, 8, 17, 26, 34, 43, 52)}
 _DECIMAL = re.compile(r" *[+-]? *\d*\.\d* *", re.ASCII)
 _POWER = re.compile(r"([ +-])([\d ]\d{4})([ +-])(\d)", re.ASCII)
-_EPOCH = re.compile(r"(\d\d)([ \d][ \d]\d)(?:\.(\d*))? *", re.ASCII)
+_EPOCH = re.compile(r"(\d\d)(\d{3}| \d\d|  \d)(?:\.(\d*))? *", re.ASCII)
 _DESIGNATOR = re.compile(r"(\d\d)(\d{3})([A-Z]{0,3})", re.ASCII)
 _CHECKSUM_HINT = "the line is damaged: fetch it again"
 
@@ -208,7 +208,8 @@ def parse_tle(
     while at < len(lines.rows):
         number, line = lines.rows[at]
         # A name may begin with "1 " or "2 ", too: it is one if a pair follows and it is no line of a set itself.
-        named = lines.pair_at(at + 1) and not lines.pair_at(at) and len(line) < _LINE_CHARS - 1
+        named = lines.pair_at(at + 1) and not lines.pair_at(at)
+        named = named and (not line.startswith(("1 ", "2 ")) or len(line) < _LINE_CHARS - 1)
         if lines.pair_at(at + named):
             name = _name_of(line) if named else ""
             one, two = lines.line(at + named), lines.line(at + named + 1)
