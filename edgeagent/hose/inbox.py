@@ -126,6 +126,17 @@ class Inbox:
         self.held_bytes += offer.total
         return entry
 
+    def carrying(self, peer: str, offer: Offer) -> Entry | None:
+        """The entry of this very transfer whose stripe another connection still carries: the sender has noticed a cut
+        that we have not, or offers it twice.
+        """
+        known = self._entries.get((peer, offer.transfer))
+        if known is None or offer.stripe not in known.active:
+            return None
+        was = known.offer
+        same = (was.generation, was.total, was.stripes, was.sha256)
+        return known if same == (offer.generation, offer.total, offer.stripes, offer.sha256) else None
+
     def suspend(self, entry: Entry, stripe: int, now_s: float) -> None:
         """The stripe's connection has ended."""
         entry.receivers[stripe].on_cut()

@@ -57,6 +57,8 @@ class _Incoming:
         self.over = threading.Event()
         self.fault: HoseFault | None = None
         self.delivering = False
+        self.links: dict[int, Link] = {}  # by stripe: who carries it
+        self.let_go = threading.Condition()  # a link has let go of its stripe
         self.arrived: set[int] = set()  # stripes whose threads no longer touch the memory
 
     def memory(self, allocate: Allocate, total: int) -> memoryview:
@@ -72,6 +74,12 @@ class _Incoming:
                 log.warning("hose buffer refused", bytes=total, error=str(error) or type(error).__name__)
                 raise NoRoom(f"no memory for {total} bytes", retry_after_s=1.0) from None
         return view
+
+    def free(self, stripe: int) -> None:
+        """The connection that carried the stripe has let go of it."""
+        with self.let_go:
+            self.links.pop(stripe, None)
+            self.let_go.notify_all()
 
     def close(self) -> None:
         with self.lock:
@@ -202,6 +210,7 @@ class Session:
         assert self._ticket is not None
         self._number += 1
         shared, scope = self._shared, self._ticket.scope
+        self._take_over(scope.peer, offer)
         with shared.lock:
             if self._last is not None and self._last[0].offer.transfer != offer.transfer:
                 shared.inbox.confirm(*self._last)
@@ -212,8 +221,9 @@ class Session:
             if entry.attachment is None:
                 entry.attachment = _Incoming()
             shared.stats.resumes += receiver.verified > offer.base
+            incoming: _Incoming = entry.attachment
+            incoming.links[offer.stripe] = self._link
         shared.close(given_up)
-        incoming: _Incoming = entry.attachment
         try:
             empty = entry.delivered
             with memoryview(b"") if empty else incoming.memory(shared.allocate, offer.total) as view:
@@ -223,7 +233,22 @@ class Session:
             raise
         with shared.lock:
             shared.inbox.suspend(entry, offer.stripe, shared.clock())
+        incoming.free(offer.stripe)
         self._last = (entry, offer.stripe)
+
+    def _take_over(self, peer: str, offer: Offer) -> None:
+        """End the connection that still carries what is offered here: its sender has come back, so it is dead."""
+        with self._shared.lock:
+            entry = self._shared.inbox.carrying(peer, offer)
+            incoming: _Incoming | None = entry.attachment if entry is not None else None
+            link = incoming.links.get(offer.stripe) if incoming is not None else None
+        if incoming is None or link is None:
+            return
+        link.interrupt()
+        with incoming.let_go:
+            incoming.let_go.wait_for(
+                lambda: incoming.links.get(offer.stripe) is not link, self._settings.handshake_s
+            )
 
     def _end(self, entry: Entry, stripe: int, fault: BaseException) -> None:
         """The stripe's connection ends by a fault: keep what is verified, or give the transfer up."""
@@ -235,6 +260,7 @@ class Session:
             give_up = hopeless and not entry.active and not entry.delivered
             if give_up:
                 self._shared.inbox.forget(entry)
+        entry.attachment.free(stripe)
         if give_up:
             self._shared.close([entry])
 

@@ -12,7 +12,6 @@ import pytest
 from edgeagent.hose.checksum import nonce_of
 from edgeagent.hose.errors import (
     AbortCode,
-    DuplicateTransfer,
     LinkCut,
     NoRoom,
     PeerUntrusted,
@@ -194,18 +193,25 @@ def test_lies_end_the_connection(wrong: Frame, code: AbortCode) -> None:
         assert rig.delivered() == b"others go on"
 
 
-def test_a_double_is_refused_and_so_is_a_stale_generation() -> None:
-    with Rig() as rig, rig.raw() as first, rig.raw() as second, rig.raw() as third:
+def test_who_comes_back_takes_over_and_a_stale_generation_is_refused() -> None:
+    """The listener has not seen the cut: the first connection is still open to it."""
+    with Rig() as rig, rig.raw() as first, rig.raw() as second, rig.raw() as third, rig.raw() as fourth:
         first.write(_offer(20, generation=5))
         first.read()
         second.write(_offer(20, generation=5))
-        third.write(_offer(20, generation=4))
-        for peer, code in ((second, AbortCode.DUPLICATE), (third, AbortCode.STALE)):
+        assert isinstance(second.read(), Accept)
+        assert first.at_end()
+        for peer, total, generation, code in (
+            (third, 20, 4, AbortCode.STALE),
+            (fourth, 21, 5, AbortCode.DUPLICATE),  # not what was offered before
+        ):
+            peer.write(_offer(total, generation=generation))
             answer = peer.read()
             assert isinstance(answer, Abort)
             assert answer.code == code
-        with pytest.raises(DuplicateTransfer):
-            rig.run(rig.client().send(b"x" * 20, transfer=ID, generation=5))
+        rig.run(rig.client().send(b"x" * 20, transfer=ID, generation=5))
+        assert second.at_end()
+        assert rig.delivered() == b"x" * 20
 
 
 def test_bounds_of_node_and_ticket_hold_before_memory_is_taken() -> None:
