@@ -92,6 +92,8 @@ public:
   }
   std::uint64_t size() const { return payload_ ? payload_->size() : 0; }
   std::string kind() const { return payload_ ? payload_->kind() : ""; }
+  int hops() const { return payload_ ? payload_->hops : 0; }
+  void set_hops(int hops) { get()->hops = hops; }
   bool share() {
     const std::shared_ptr<Payload> payload = get();
     HandOver over;
@@ -442,6 +444,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   py::class_<PyPayload>(m, "Payload")
       .def_property_readonly("size", &PyPayload::size)
       .def_property_readonly("kind", &PyPayload::kind)
+      .def_property("hops", &PyPayload::hops, &PyPayload::set_hops)
       .def("share", &PyPayload::share)
       .def("read", &PyPayload::read)
       .def("export", &PyPayload::export_fd)

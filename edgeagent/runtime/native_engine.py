@@ -32,6 +32,7 @@ from edgeagent.runtime.port import (
     EngineStats,
     Function,
     HoseStats,
+    Lease,
     LoadSpec,
     Outcome,
     Payload,
@@ -135,6 +136,25 @@ class _NativeFunction:
         return self._handle
 
 
+class _NativeLease:
+    def __init__(self, core: Any, count: int) -> None:
+        self._core = core
+        self._lease: Any = core.lease(count)
+        if self._lease is None:
+            raise MemoryError(f"no hose of {count} bytes is to be had (hose.pool_bytes_max)")
+
+    @property
+    def view(self) -> memoryview:
+        return memoryview(self._lease)
+
+    def publish(self, length: int) -> Payload:
+        lease, self._lease = self._lease, None
+        return cast(Payload, self._core.publish(lease, length))
+
+    def close(self) -> None:
+        self._lease = None
+
+
 class NativeEngine:
     """See :mod:`edgeagent.runtime.port`; construct through ``open_engine``."""
 
@@ -209,6 +229,9 @@ class NativeEngine:
 
     def answer(self, call_id: int, status: int, payload: Payload | None = None) -> None:
         self._core.answer(call_id, status, payload)
+
+    def lease(self, count: int) -> Lease:
+        return _NativeLease(self._core, count)
 
     def payload_of(self, data: bytes | memoryview) -> Payload:
         return cast(Payload, self._core.payload_of(data))

@@ -33,6 +33,7 @@ __all__ = [
     "Function",
     "Handover",
     "HoseStats",
+    "Lease",
     "LoadSpec",
     "Outcome",
     "Payload",
@@ -61,6 +62,13 @@ class Payload(Protocol):
     def size(self) -> int: ...
     @property
     def kind(self) -> str: ...
+    @property
+    def hops(self) -> int:
+        """How many runs started each other by messages before the one that made it; it can be set."""
+        ...
+
+    @hops.setter
+    def hops(self, hops: int) -> None: ...
     def share(self) -> bool: ...
     def read(self) -> bytes | memoryview: ...
     def export(self) -> tuple[int, int, int]:
@@ -68,6 +76,23 @@ class Payload(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class Lease(Protocol):
+    """Memory that the host fills and then publishes as a payload; any thread, one at a time."""
+
+    @property
+    def view(self) -> memoryview:
+        """Writable bytes. No slice of it may be left when it is published."""
+        ...
+
+    def publish(self, length: int) -> Payload:
+        """The first ``length`` bytes, which nobody may change from now on. Once, and not after ``close``."""
+        ...
+
+    def close(self) -> None:
+        """Give the memory back, unless it was published; idempotent."""
+        ...
 
 
 class AskKind(IntEnum):
@@ -225,6 +250,10 @@ class Engine(Protocol):
         """The answer to a call's ask: an edge_hose error, 0, a slot, or 0 with the next message. From the loop's
         thread; of a call that is over it is dropped. The payload stays the caller's to close.
         """
+        ...
+
+    def lease(self, count: int) -> Lease:
+        """Memory for ``count`` bytes from elsewhere. Raises MemoryError. From any thread."""
         ...
 
     def payload_of(self, data: bytes | memoryview) -> Payload:

@@ -19,6 +19,7 @@ __all__ = [
     "STDERR_BYTES_MAX",
     "Asked",
     "PureCall",
+    "PureLease",
     "PureOutcome",
     "PurePayload",
     "StopGuest",
@@ -65,6 +66,26 @@ class PurePayload:
     def close(self) -> None:
         self._data = None
         self.attachments = {}
+
+
+class PureLease:
+    """The port's Lease: plain memory, copied once more when it is published."""
+
+    def __init__(self, count: int) -> None:
+        self._bytes: bytearray | None = bytearray(count)
+
+    @property
+    def view(self) -> memoryview:
+        if self._bytes is None:
+            raise ValueError("the lease is closed")
+        return memoryview(self._bytes)
+
+    def publish(self, length: int) -> PurePayload:
+        with self.view as view:
+            return PurePayload(bytes(view[:length]), {})
+
+    def close(self) -> None:
+        self._bytes = None
 
 
 class PureOutcome(msgspec.Struct, kw_only=True):

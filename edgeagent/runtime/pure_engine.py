@@ -18,8 +18,8 @@ from edgeagent.hose.descriptors import check_frame
 from edgeagent.hose.settings import HoseSettings
 from edgeagent.model import errors
 from edgeagent.runtime import engine_config as ec
-from edgeagent.runtime.port import Ask, Code, EngineStats, HoseStats, LoadSpec, Outcome, Payload
-from edgeagent.runtime.pure_call import PureCall, PureOutcome, PurePayload
+from edgeagent.runtime.port import Ask, Code, EngineStats, HoseStats, Lease, LoadSpec, Outcome, Payload
+from edgeagent.runtime.pure_call import PureCall, PureLease, PureOutcome, PurePayload
 from edgeagent.runtime.pure_host import define_host_functions
 from edgeagent.runtime.pure_run import Source, run_call
 
@@ -254,6 +254,9 @@ class PureEngine:
     def answer(self, call_id: int, status: int, payload: Payload | None = None) -> None:
         if (call := self._submitted.get(call_id)) is not None:
             call.answer(status, None if payload is None else payload.read())
+
+    def lease(self, count: int) -> Lease:
+        return PureLease(count)
 
     def payload_of(self, data: bytes | memoryview) -> Payload:
         return PurePayload(bytes(data), {})

@@ -38,6 +38,7 @@ class Small:
     """An output that was too small to be kept."""
 
     kind = "host"
+    hops = 0
 
     def __init__(self, data: bytes) -> None:
         self.data = data

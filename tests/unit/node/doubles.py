@@ -19,7 +19,7 @@ from edgeagent.node.functions import Functions
 from edgeagent.node.invoker import Invoker
 from edgeagent.node.meters import Meters
 from edgeagent.runtime.engine_config import Settings
-from edgeagent.runtime.port import Ask, Code, EngineStats, HoseStats, LoadSpec, Payload
+from edgeagent.runtime.port import Ask, Code, EngineStats, HoseStats, Lease, LoadSpec, Payload
 from edgeagent.runtime.pure_call import PurePayload
 from edgeagent.state.code_index import CodeIndex
 from edgeagent.state.functions import FunctionRows
@@ -141,6 +141,9 @@ class FakeEngine:
         self.asked, self.ended = asked, ended
 
     def answer(self, call_id: int, status: int, payload: Payload | None = None) -> None:
+        raise NotImplementedError
+
+    def lease(self, count: int) -> Lease:
         raise NotImplementedError
 
     def payload_of(self, data: bytes | memoryview) -> Payload:
