@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeagent.orbit.nodes import GroundNode, Satellite
+from edgeagent.orbit.nodes import GroundNode, Node, Satellite
 from edgeagent.orbit.propagation import Ensemble
 
 __all__ = ["GRID_S", "Ephemeris"]
@@ -31,9 +31,7 @@ class Ephemeris:
     ``good`` ``(N, T)`` is False where a satellite has no position; times are seconds since grid point ``first``.
     """
 
-    def __init__(
-        self, nodes: Sequence[GroundNode | Satellite], ensemble: Ensemble, first: int, last: int
-    ) -> None:
+    def __init__(self, nodes: Sequence[Node], ensemble: Ensemble, first: int, last: int) -> None:
         """``ensemble`` holds the element sets of those of ``nodes`` that are satellites, in their order."""
         self.start_s = first * GRID_S
         self.count = last - first + 1
@@ -55,11 +53,11 @@ class Ephemeris:
 
         NaN next to grid points where there is no position.
         """
-        scaled = seconds / GRID_S
-        left = scaled.astype(np.intp)
+        left = (seconds / GRID_S).astype(np.intp)
+        past = seconds - left * GRID_S  # exact, so that nothing depends on where the span begins
         # At a grid point its own values count alone: the next point may have none.
-        right = np.where(scaled > left, np.minimum(left + 1, self.count - 1), left)
-        x = (scaled - left)[:, np.newaxis]
+        right = np.where(past > 0.0, np.minimum(left + 1, self.count - 1), left)
+        x = (past / GRID_S)[:, np.newaxis]
         p0, p1 = self._position[rows, left], self._position[rows, right]
         m0, m1 = self._velocity[rows, left] * GRID_S, self._velocity[rows, right] * GRID_S
         chord = p1 - p0

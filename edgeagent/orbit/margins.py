@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from edgeagent.orbit.ephemeris import Ephemeris
 from edgeagent.orbit.geodetic import EQUATOR_KM, up_of
-from edgeagent.orbit.nodes import GroundNode, Satellite
+from edgeagent.orbit.nodes import GroundNode, Node
 from edgeagent.orbit.sight import AIR_KM, clearance_km
 
 __all__ = ["ACCELERATION_KM_S2", "GroundMargins", "Margins", "Sample", "SpaceMargins"]
@@ -72,7 +72,7 @@ def _norm(vectors: Floats) -> Floats:
 class GroundMargins:
     """Pairs of a station and a satellite, given as rows of ``nodes``."""
 
-    def __init__(self, nodes: Sequence[GroundNode | Satellite], pairs: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, nodes: Sequence[Node], pairs: Sequence[tuple[int, int]]) -> None:
         stations = [node for station, _ in pairs if isinstance(node := nodes[station], GroundNode)]
         self._stations = np.array([station for station, _ in pairs], dtype=np.intp)
         self._satellites = np.array([satellite for _, satellite in pairs], dtype=np.intp)
@@ -119,7 +119,7 @@ class GroundMargins:
 class SpaceMargins:
     """Pairs of satellites, given as rows of ``nodes``; both must reach, so the shorter range counts."""
 
-    def __init__(self, nodes: Sequence[GroundNode | Satellite], pairs: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, nodes: Sequence[Node], pairs: Sequence[tuple[int, int]]) -> None:
         self._a = np.array([a for a, _ in pairs], dtype=np.intp)
         self._b = np.array([b for _, b in pairs], dtype=np.intp)
         self._range = np.array([min(nodes[a].range_km_max, nodes[b].range_km_max) for a, b in pairs])

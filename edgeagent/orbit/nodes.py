@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -22,7 +22,7 @@ from edgeagent.orbit.look import Look, look_at
 from edgeagent.orbit.propagation import Ensemble
 from edgeagent.orbit.sidereal import as_times
 
-__all__ = ["GroundNode", "Located", "Satellite"]
+__all__ = ["GroundNode", "Located", "Node", "Satellite"]
 
 Floats = NDArray[np.float64]
 
@@ -134,3 +134,6 @@ class GroundNode(msgspec.Struct, frozen=True, kw_only=True):
             [elevations[-1], *elevations, elevations[0]],
         )
         return np.maximum(around, self.mask_deg)
+
+
+Node: TypeAlias = GroundNode | Satellite

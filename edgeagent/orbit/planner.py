@@ -19,7 +19,7 @@ from edgeagent.orbit.age import DEFAULT_POLICY, AgePolicy
 from edgeagent.orbit.ephemeris import GRID_S, Ephemeris
 from edgeagent.orbit.errors import GeometryRefused, NodeUnknown
 from edgeagent.orbit.margins import GroundMargins, Margins, SpaceMargins
-from edgeagent.orbit.nodes import GroundNode, Satellite
+from edgeagent.orbit.nodes import GroundNode, Node, Satellite
 from edgeagent.orbit.plan import ContactPlan, Pair, Window, pair_of
 from edgeagent.orbit.propagation import Ensemble
 from edgeagent.orbit.sidereal import as_times
@@ -38,7 +38,7 @@ class Planner:
 
     def __init__(
         self,
-        nodes: Iterable[GroundNode | Satellite] = (),
+        nodes: Iterable[Node] = (),
         *,
         pairs: Iterable[tuple[str, str]] | None = None,
         horizon_s: float = 3 * 3600.0,
@@ -51,7 +51,7 @@ class Planner:
             )
         self.horizon_s = horizon_s
         self._policy = policy
-        self._nodes: dict[str, GroundNode | Satellite] = {}
+        self._nodes: dict[str, Node] = {}
         self._all = pairs is None
         self._wanted: dict[Pair, None] = {}
         self._known: dict[Pair, _Spans] = {}
@@ -62,7 +62,7 @@ class Planner:
         for a, b in pairs or ():
             self.watch(a, b)
 
-    def put(self, node: GroundNode | Satellite) -> None:
+    def put(self, node: Node) -> None:
         """Add a node, or replace the one of its id; its contacts are computed anew at the next advance."""
         if self._all and node.id not in self._nodes:
             count = len(self._nodes) + 1
