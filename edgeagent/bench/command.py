@@ -34,8 +34,14 @@ def _hose() -> Sequence[Case]:
     return cases()
 
 
+def _orbit() -> Sequence[Case]:
+    from edgeagent.bench.orbit import cases
+
+    return cases()
+
+
 # One entry a benchmark; the modules are imported only when asked for.
-BENCHMARKS: dict[str, Callable[[], Sequence[Case]]] = {"hose": _hose, "invoke": _invoke}
+BENCHMARKS: dict[str, Callable[[], Sequence[Case]]] = {"hose": _hose, "invoke": _invoke, "orbit": _orbit}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
