@@ -17,6 +17,7 @@ from edgeagent.cli.main import add_node_argument
 from edgeagent.cli.output import Failed, print_json
 from edgeagent.model.errors import BadRequest
 from edgeagent.model.function import check_name
+from edgeagent.node.steps import parse_step
 
 __all__ = ["add_arguments", "run"]
 
@@ -30,7 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", help="input: TEXT, @FILE, or - for standard input (the default where it is a pipe)"
     )
     parser.add_argument(
-        "--then", action="append", default=[], metavar="NAME", help="next function of the chain"
+        "--then",
+        action="append",
+        default=[],
+        metavar="STEP",
+        help="next step of the chain: NAME, NAME@PEER, or several joined by + that get the same input",
     )
     parser.add_argument("--async", dest="is_async", action="store_true", help="return at once with an id")
     parser.add_argument("--wait", action="store_true", help="with --async: wait for the result")
@@ -46,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     body = _input(args.data)
     if args.is_async:
         return _run_async(args, body)
-    if args.then and not args.idempotency_key:
+    if (args.then or _is_chain(args.name)) and not args.idempotency_key:
         return _run_chain(args, body)
     steps = []
     for position, name in enumerate([args.name, *args.then]):
@@ -60,22 +65,30 @@ def run(args: argparse.Namespace) -> int:
 
 def _run_chain(args: argparse.Namespace, body: bytes) -> int:
     """All steps in one request: what passes between them stays on the node."""
-    for name in args.then:
-        check_name(name)  # a comma would make two of one
+    for step in args.then:
+        if not _is_chain(step):
+            check_name(step)  # a comma would make two of one
     headers = _headers(args, with_key=False, arguments=args.guest_args)
-    headers["Edgeagent-Then"] = ",".join(args.then)
+    if args.then:
+        headers["Edgeagent-Then"] = ",".join(args.then)
     reply = expect(call(args.node, "POST", _path(args.name), body, headers))
     everywhere = {
         "node": reply.headers.get("edgeagent-node", ""),
         "backend": reply.headers.get("edgeagent-backend", ""),
     }
-    steps = [{**step, **everywhere} for step in json.loads(reply.headers["edgeagent-steps"])]
+    steps = [{**everywhere, **step} for step in json.loads(reply.headers["edgeagent-steps"])]
     _show(args, steps, reply.body)
     return 0
 
 
 def _path(name: str) -> str:
-    return f"/functions/{check_name(name)}"
+    return f"/functions/{name if _is_chain(name) else check_name(name)}"
+
+
+def _is_chain(name: str) -> bool:
+    """NAME@PEER, or several functions at once. Raises BadRequest."""
+    step = parse_step(name) if "@" in name or "+" in name else ()
+    return bool(step)
 
 
 def _input(data: str | None) -> bytes:

@@ -8,7 +8,18 @@ from edgeagent.model.errors import BadRequest, UnsupportedType
 
 __all__ = ["refuse_doubtful"]
 
-_ONCE = ("Edgeagent-Deadline-Ms", "Edgeagent-Args", "Edgeagent-Then", "Idempotency-Key", "traceparent")
+_ONCE = (
+    "Edgeagent-Deadline-Ms",
+    "Edgeagent-Args",
+    "Edgeagent-Then",
+    "Edgeagent-Peer",
+    "Edgeagent-Hops",
+    "Edgeagent-Hose-Input",
+    "Edgeagent-Hose-Return",
+    "Edgeagent-Hose-Sender",
+    "Idempotency-Key",
+    "traceparent",
+)
 
 
 def refuse_doubtful(request: web.BaseRequest) -> None:

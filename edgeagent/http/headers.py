@@ -9,14 +9,24 @@ from collections.abc import Mapping
 import msgspec
 
 from edgeagent.model.errors import BadRequest
+from edgeagent.node.hose_inbox import Invitation
+from edgeagent.node.steps import FUNCTIONS_MAX, Step, parse_step
 
-__all__ = ["InvokeHeaders", "new_traceparent", "next_traceparent", "read_invoke_headers"]
+__all__ = [
+    "InvokeHeaders",
+    "new_traceparent",
+    "next_traceparent",
+    "read_hops",
+    "read_invoke_headers",
+    "read_peer",
+]
 
 DEADLINE_MS_MAX = 86_400_000.0
 _ARGS_MAX = 256
-_CHAIN_MAX = 32
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_PEER = re.compile(r"[\x21-\x7e]{1,64}")
+_HOPS_MAX = 1000
 # W3C Trace Context, version 00 (later versions may be longer, their first four fields are the same).
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(-.*)?"
@@ -28,8 +38,8 @@ _IDS = random.Random()  # seeded by the system
 
 
 class InvokeHeaders(msgspec.Struct, frozen=True):
-    """``deadline_ms`` = 0 means none; ``args`` is None when the header is absent; ``then`` are the functions that
-    run on the output, in this order.
+    """``deadline_ms`` = 0 means none; ``args`` is None when the header is absent; ``then`` are the steps that
+    run on the output, in this order. ``peer`` is the node that asks, "" for a client: what follows only peers send.
     """
 
     is_async: bool
@@ -37,7 +47,11 @@ class InvokeHeaders(msgspec.Struct, frozen=True):
     deadline_ms: float
     args: tuple[str, ...] | None
     traceparent: str
-    then: tuple[str, ...] = ()
+    then: tuple[Step, ...] = ()
+    peer: str = ""
+    hops: int = 0
+    hose_input: str = ""
+    hose_return: Invitation | None = None
 
 
 def read_invoke_headers(headers: Mapping[str, str]) -> InvokeHeaders:
@@ -49,6 +63,10 @@ def read_invoke_headers(headers: Mapping[str, str]) -> InvokeHeaders:
         args=_args(headers.get("Edgeagent-Args")),
         traceparent=next_traceparent(headers.get("traceparent", "")),
         then=_then(headers.get("Edgeagent-Then")),
+        peer=read_peer(headers),
+        hops=read_hops(headers),
+        hose_input=headers.get("Edgeagent-Hose-Input", ""),
+        hose_return=_return(headers.get("Edgeagent-Hose-Return")),
     )
 
 
@@ -89,13 +107,46 @@ def _deadline(value: str | None) -> float:
     return ms
 
 
-def _then(value: str | None) -> tuple[str, ...]:
+def _then(value: str | None) -> tuple[Step, ...]:
     if value is None:
         return ()
     names = tuple(name.strip() for name in value.split(","))
-    if not all(names) or len(names) > _CHAIN_MAX:
-        raise BadRequest(f"Edgeagent-Then must be 1 to {_CHAIN_MAX} names of functions, separated by commas")
-    return names
+    if not all(names) or len(names) > FUNCTIONS_MAX:
+        raise BadRequest(
+            f"Edgeagent-Then must be 1 to {FUNCTIONS_MAX} names of functions, separated by commas"
+        )
+    return tuple(map(parse_step, names))
+
+
+def read_peer(headers: Mapping[str, str]) -> str:
+    """Which node asks, or ""; raises BadRequest."""
+    peer = headers.get("Edgeagent-Peer", "")
+    if peer and not _PEER.fullmatch(peer):
+        raise BadRequest("Edgeagent-Peer must be 1 to 64 visible ASCII characters")
+    return peer
+
+
+def read_hops(headers: Mapping[str, str]) -> int:
+    """How many hosts passed it on; raises BadRequest."""
+    value = headers.get("Edgeagent-Hops", "0").strip()
+    if not (value.isascii() and value.isdigit()) or int(value[:9]) > _HOPS_MAX:
+        raise BadRequest(f"Edgeagent-Hops {value[:40]!r} is not a small number")
+    return int(value)
+
+
+def _return(value: str | None) -> Invitation | None:
+    if value is None:
+        return None
+    try:
+        invitation = msgspec.json.decode(value, type=Invitation)
+        bytes.fromhex(invitation.ticket + invitation.secret)
+    except (msgspec.DecodeError, UnicodeEncodeError, ValueError):
+        raise BadRequest(
+            "Edgeagent-Hose-Return must be a ticket in JSON, as POST /v1/hoses/tickets gives it"
+        ) from None
+    if not 0 < invitation.port < 1 << 16:
+        raise BadRequest(f"Edgeagent-Hose-Return: {invitation.port} is no port")
+    return invitation
 
 
 def _args(value: str | None) -> tuple[str, ...] | None:

@@ -20,7 +20,12 @@ _INVOKE_HEADERS = {
     "Idempotency-Key": "the same key and request run once; repeats get the recorded result",
     "Edgeagent-Deadline-Ms": "milliseconds for the whole request, queueing included",
     "Edgeagent-Args": "JSON array of strings: arguments of a command function",
-    "Edgeagent-Then": "functions that run next, each on the output before it, separated by commas",
+    "Edgeagent-Then": "steps that run next, each on the output before it, separated by commas: NAME, NAME@PEER, or "
+    "several joined by + that get the same input",
+    "Edgeagent-Peer": "from another node: its id",
+    "Edgeagent-Hops": "from another node: how many hosts passed the request on",
+    "Edgeagent-Hose-Input": "from another node: the hose transfer that is the input, instead of a body",
+    "Edgeagent-Hose-Return": "from another node: a ticket (JSON) for a large output to come back by hose",
     "traceparent": "W3C trace context",
 }
 

@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from edgeagent.http.body import read_body
+from edgeagent.http.chains import ChainReplies, result_headers
 from edgeagent.http.headers import InvokeHeaders, read_invoke_headers
 from edgeagent.http.router import Route
 from edgeagent.model.errors import BadRequest, Refused, UnsupportedType
@@ -29,6 +30,7 @@ class FunctionRoutes:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._body_s = node.config.http.body_timeout_ms / 1000
+        self._chains = ChainReplies(node)
 
     def routes(self) -> list[Route]:
         one = "/v1/functions/{name}"
@@ -46,16 +48,19 @@ class FunctionRoutes:
     async def invoke(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
         wanted = read_invoke_headers(request.headers)
         name = path["name"]
-        for one in (name, *wanted.then):  # unknown functions are refused before the body is read
-            self._node.functions.get(one)
+        is_chain = bool(wanted.then or wanted.peer) or "@" in name or "+" in name
+        if is_chain:
+            self._chains.check(name, wanted)
+        else:  # unknown functions are refused before the body is read
+            self._node.functions.get(name)
         body = await read_body(request, self._node.config.http.body_bytes_max, self._body_s)
         with structlog.contextvars.bound_contextvars(trace=wanted.traceparent[3:35]):
-            if wanted.then:
-                return await self._chain(name, body, wanted)
+            if is_chain:
+                return await self._chains.run(name, body, wanted, request.remote or "")
             if wanted.is_async:
                 return await self._submit(name, body, wanted)
             result = await self._run(name, body, wanted)
-        return web.Response(body=result.output, headers=self._headers(result, wanted))
+        return web.Response(body=result.output, headers=result_headers(self._node, result, wanted))
 
     async def _run(self, name: str, body: bytes, wanted: InvokeHeaders) -> Result:
         invoker = self._node.invoker
@@ -64,21 +69,6 @@ class FunctionRoutes:
             if result is not None:
                 return result
         return await invoker.invoke(name, body, wanted.args, wanted.deadline_ms, wanted.idempotency_key)
-
-    async def _chain(self, name: str, body: bytes, wanted: InvokeHeaders) -> web.Response:
-        if wanted.is_async or wanted.idempotency_key is not None:
-            raise BadRequest(
-                "Edgeagent-Then goes with neither Prefer: respond-async nor Idempotency-Key",
-                hint="call the functions one by one, each with its own key",
-            )
-        names = (name, *wanted.then)
-        result = await self._node.invoker.invoke_chain(names, body, wanted.args, wanted.deadline_ms)
-        last = result.steps[-1]
-        headers = self._headers(result, wanted)
-        headers["Edgeagent-Hose"] = f"{last.hose};copied={last.copied_bytes};mapped={last.mapped_bytes}"
-        headers["Edgeagent-Duration-Us"] = str(sum(step.duration_us for step in result.steps))
-        headers["Edgeagent-Steps"] = msgspec.json.encode(result.steps).decode()
-        return web.Response(body=result.output, headers=headers)
 
     async def _submit(self, name: str, body: bytes, wanted: InvokeHeaders) -> web.Response:
         id_ = await self._node.invoker.submit(
@@ -94,21 +84,6 @@ class FunctionRoutes:
         if wanted.idempotency_key is not None:  # its invocation may be an earlier one
             state = (await self._node.invoker.status(id_)).state
         return json_reply({"id": id_, "function": name, "state": state}, status=202, headers=headers)
-
-    def _headers(self, result: Result, wanted: InvokeHeaders) -> dict[str, str]:
-        headers = {
-            "Content-Type": "application/octet-stream",
-            "Edgeagent-Node": self._node.node_id,
-            "Edgeagent-Backend": "cpu",
-            "Edgeagent-Duration-Us": str(result.duration_us),
-            "Edgeagent-Hops": "0",
-            "Edgeagent-Hose": "copy",
-            "Edgeagent-Cold": "1" if result.cold else "0",
-            "traceparent": wanted.traceparent,
-        }
-        if result.replayed:
-            headers["Idempotency-Replayed"] = "true"
-        return headers
 
     async def list(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
         return json_reply({"functions": [deployed_json(d) for d in self._node.functions.list()]})

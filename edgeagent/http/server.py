@@ -18,6 +18,7 @@ from edgeagent.http.problems import problem_reply
 from edgeagent.http.reply_meter import ReplyMeter
 from edgeagent.http.router import Router
 from edgeagent.http.routes_functions import FunctionRoutes
+from edgeagent.http.routes_hoses import HoseRoutes
 from edgeagent.http.routes_node import NodeRoutes
 from edgeagent.model.errors import BadConfig, EdgeError, Internal, Unavailable
 from edgeagent.node.config import listen_address
@@ -42,7 +43,9 @@ class Server:
         self._log = structlog.get_logger("http")
         self._meter = ReplyMeter()
         node_routes = NodeRoutes(node)
-        self._router = Router([*FunctionRoutes(node).routes(), *node_routes.routes()])
+        self._router = Router(
+            [*FunctionRoutes(node).routes(), *HoseRoutes(node).routes(), *node_routes.routes()]
+        )
         node_routes.all_routes = self._router.routes
         self._runner: web.ServerRunner | None = None
         self.host = ""

@@ -1,91 +1,178 @@
-"""Chains: functions that run one after the other on this node, each on the output of the one before.
+"""Chains: functions that run one after the other, each on the output of the one before.
 
-The output is not copied out between two of them: it waits where its producer left it and reaches the consumer by the
-best tier (docs/hoses.md). Each step takes its permit like any other call, so that chains and calls are bounded alike.
+On this node the output is not copied out between two of them: it waits where its producer left it and reaches the
+consumer by the best tier (docs/hoses.md). Steps with several functions give each of them the same input and join what
+they return. Steps at a peer go there together. Each run takes its permit like any other call, so that chains and calls
+are bounded alike.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from edgeagent.hose.settings import TIERS
-from edgeagent.model.errors import DeadlineExceeded, EdgeError
+from edgeagent.model.errors import DeadlineExceeded, EdgeError, NotFound, StorageFull
+from edgeagent.node.items import items_bytes, write_items
 from edgeagent.node.meters import Meters
-from edgeagent.node.result import Result, Step
-from edgeagent.runtime.port import Payload
+from edgeagent.node.result import Result
+from edgeagent.node.result import Step as Ran
+from edgeagent.node.steps import Leg, Step, Target, legs_of
+from edgeagent.runtime.port import Lease, Payload
 
-__all__ = ["Chains"]
+__all__ = ["Chain", "Chains", "RemoteCalls"]
+
+Given = bytes | memoryview | Payload
+# A smaller join is not worth pages of its own.
+_LEASE_BYTES_MIN = 32 << 10
+
+
+class Chain(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to run: ``args`` are the first function's, ``wall_ms`` > 0 bounds all of them together, ``hops`` hosts
+    passed it on before. With ``keep`` the last output stays where it is, as the result's ``payload``.
+    """
+
+    steps: tuple[Step, ...]
+    args: Sequence[str] | None = None
+    wall_ms: float = 0
+    hops: int = 0
+    traceparent: str = ""
+    keep: bool = False
+
+
+class RemoteCalls(Protocol):
+    """Chains at peers; see ``remote_hoses``."""
+
+    async def call(
+        self, peer: str, steps: Sequence[str], given: Given, *, wall_ms: float, hops: int, traceparent: str
+    ) -> Result: ...
 
 
 class _Run(Protocol):
     async def __call__(
         self,
         name: str,
-        body: bytes | memoryview | Payload,
+        body: Given,
         args: Sequence[str] | None = None,
         wall_ms: float = 0,
         exempt: bool = False,
         keep: bool = False,
+        move: bool = True,
     ) -> Result: ...
 
 
+class _Leases(Protocol):
+    def lease(self, count: int) -> Lease: ...
+    def payload_of(self, data: bytes | memoryview) -> Payload: ...
+
+
 class Chains:
+    """``engine`` and ``remote`` are set by the node; without ``remote`` there are no peers."""
+
     def __init__(self, run: _Run, meters: Meters) -> None:
+        self.engine: _Leases | None = None
+        self.remote: RemoteCalls | None = None
         self._run = run
         self._meters = meters
 
-    async def run(
-        self, names: Sequence[str], body: bytes | memoryview, args: Sequence[str] | None, wall_ms: float
-    ) -> Result:
+    async def run(self, chain: Chain, given: Given) -> Result:
         """See ``Invoker.invoke_chain``."""
-        deadline = time.monotonic() + wall_ms / 1000 if wall_ms > 0 else 0.0
-        steps: list[Step] = []
-        given: bytes | memoryview | Payload = body
+        legs = legs_of(chain.steps)
+        deadline = time.monotonic() + chain.wall_ms / 1000 if chain.wall_ms > 0 else 0.0
         held: Payload | None = None
-        bytes_in = len(body)
+        ran: list[Ran] = []
         try:
-            for i, name in enumerate(names):
-                last = i + 1 == len(names)
-                result = await self._step(name, given, args if i == 0 else None, deadline, keep=not last)
+            for i, leg in enumerate(legs):
+                job = _Job(
+                    chain,
+                    given,
+                    deadline,
+                    args=chain.args if i == 0 else None,
+                    keep=chain.keep or i + 1 < len(legs),
+                    move=held is not None,  # what came with the request is the caller's
+                )
+                result = await self._leg(leg, job)
                 if held is not None:
                     held.close()
                 held = result.payload
-                bytes_out = len(result.output) if held is None else held.size
-                steps.append(self._note(name, result, bytes_in, bytes_out))
+                ran += result.steps
                 given = held if held is not None else result.output
-                bytes_in = bytes_out
+            held = None  # the caller's, if there is one
         finally:
             if held is not None:
                 held.close()
-        result.steps = tuple(steps)
+        result.steps = tuple(ran)
+        result.duration_us = sum(step.duration_us for step in ran)
         return result
 
-    async def _step(
-        self,
-        name: str,
-        given: bytes | memoryview | Payload,
-        args: Sequence[str] | None,
-        deadline: float,
-        *,
-        keep: bool,
-    ) -> Result:
-        left_ms = 0.0
-        if deadline:
-            left_ms = (deadline - time.monotonic()) * 1000
-            if left_ms <= 0:
-                raise DeadlineExceeded(f"the deadline of the chain passed before {name} ran", function=name)
-        try:
-            return await self._run(name, given, args, left_ms, keep=keep)
-        except EdgeError as error:
-            error.details.setdefault("function", name)
-            raise
+    async def _leg(self, leg: Leg, job: _Job) -> Result:
+        if len(leg.steps) > 1:
+            return await self._away(leg.peer, [str(step[0].function) for step in leg.steps], job)
+        targets = leg.steps[0]
+        if len(targets) == 1:
+            return await self._one(targets[0], job)
+        return await self._together(targets, job)
 
-    def _note(self, name: str, result: Result, bytes_in: int, bytes_out: int) -> Step:
+    async def _one(self, target: Target, job: _Job) -> Result:
+        if target.peer:
+            return await self._away(target.peer, [target.function], job)
+        try:
+            result = await self._run(
+                target.function, job.given, job.args, job.left_ms(target), keep=job.keep, move=job.move
+            )
+        except EdgeError as error:
+            error.details.setdefault("function", target.function)
+            raise
+        result.steps = (self._note(target.function, result, _size(job.given)),)
+        return result
+
+    async def _away(self, peer: str, names: list[str], job: _Job) -> Result:
+        if self.remote is None:
+            raise NotFound(
+                f"this node knows no peer {peer}", hint="hose.peers of its configuration names them"
+            )
+        chain, first = job.chain, Target(names[0], peer)
+        result = await self.remote.call(
+            peer, names, job.given, wall_ms=job.left_ms(first), hops=chain.hops, traceparent=chain.traceparent
+        )
+        for step in result.steps:
+            self._meters.handed_over(step.hose, step.copied_bytes, step.mapped_bytes)
+        return result if job.keep else await _as_bytes(result)
+
+    # -- several at once -----------------------------------------------------------------------------------------------
+
+    async def _together(self, targets: Step, job: _Job) -> Result:
+        """Each gets the same input; the first that fails ends the others."""
+        if not isinstance(job.given, bytes | memoryview):
+            await asyncio.to_thread(job.given.share)  # once, so that each can map it
+        alone = msgspec.structs.replace(job, keep=True, move=False)
+        tasks = [asyncio.create_task(self._one(target, alone)) for target in targets]
+        try:
+            results = await asyncio.gather(*tasks)
+            return await self._joined(results, job)
+        finally:
+            for task in tasks:
+                task.cancel()
+            for ended in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(ended, Result) and ended.payload is not None:
+                    ended.payload.close()
+
+    async def _joined(self, results: Sequence[Result], job: _Job) -> Result:
+        assert self.engine is not None
+        sizes = [len(r.output) if r.payload is None else r.payload.size for r in results]
+        total = items_bytes(sizes)
+        payload = await asyncio.to_thread(_join, self.engine, results, total)
+        joined = Result(output=b"", payload=payload, steps=tuple(step for r in results for step in r.steps))
+        return joined if job.keep else await _as_bytes(joined)
+
+    def _note(self, name: str, result: Result, bytes_in: int) -> Ran:
         tier, copied, mapped, _ = result.hose
         self._meters.handed_over(TIERS[tier], copied, mapped)
-        return Step(
+        return Ran(
             function=name,
             duration_us=result.duration_us,
             cold=result.cold,
@@ -93,5 +180,58 @@ class Chains:
             copied_bytes=copied,
             mapped_bytes=mapped,
             bytes_in=bytes_in,
-            bytes_out=bytes_out,
+            bytes_out=len(result.output) if result.payload is None else result.payload.size,
         )
+
+
+class _Job(msgspec.Struct):
+    """One leg's work."""
+
+    chain: Chain
+    given: Any  # Given; a payload is no type that msgspec knows
+    deadline: float
+    args: Sequence[str] | None
+    keep: bool
+    move: bool
+
+    def left_ms(self, target: Target) -> float:
+        """Until the deadline, 0 without one. Raises DeadlineExceeded."""
+        if not self.deadline:
+            return 0.0
+        left_ms = (self.deadline - time.monotonic()) * 1000
+        if left_ms <= 0:
+            raise DeadlineExceeded(
+                f"the deadline of the chain passed before {target} ran", function=target.function
+            )
+        return left_ms
+
+
+def _size(given: Given) -> int:
+    return len(given) if isinstance(given, bytes | memoryview) else given.size
+
+
+async def _as_bytes(result: Result) -> Result:
+    """With the output as bytes, wherever it lies."""
+    if result.payload is not None:
+        payload, result.payload = result.payload, None
+        try:
+            result.output = await asyncio.to_thread(payload.read)
+        finally:
+            payload.close()
+    return result
+
+
+def _join(engine: _Leases, results: Sequence[Result], total: int) -> Payload:
+    """The outputs as framed items, copied once. Raises StorageFull where there is no memory for them."""
+    items = [r.output if r.payload is None else r.payload.read() for r in results]
+    if total < _LEASE_BYTES_MIN:
+        small = bytearray(total)
+        write_items(memoryview(small), items)
+        return engine.payload_of(bytes(small))
+    try:
+        lease = engine.lease(total)
+    except MemoryError as error:
+        raise StorageFull(f"no memory to join {len(items)} outputs of {total} bytes: {error}") from None
+    with lease.view as view:
+        write_items(view, items)
+    return lease.publish(total)

@@ -154,6 +154,23 @@ class HoseSection(_Section, frozen=True):
         int, Meta(ge=4 * KIB, le=4 * GIB, description="largest frame that a process may publish")
     ] = 512 * MIB
 
+    listen: Annotated[
+        str,
+        Meta(
+            description="host:port for hoses of other hosts; port 0: any free, peers are told; empty: none; "
+            "beyond loopback only with tls_cert, tls_key and tls_ca"
+        ),
+    ] = "127.0.0.1:0"
+    peers: Annotated[
+        str,
+        Meta(description="nodes that chains and guests may name: NAME=http://HOST:PORT, separated by commas"),
+    ] = ""
+    remote_bytes_min: Annotated[
+        int, Meta(ge=1, le=GIB, description="smaller payloads go to peers in the body of the HTTP request")
+    ] = 64 * KIB
+    tls_cert: Annotated[str, Meta(description="this node's certificate (PEM), for hoses between hosts")] = ""
+    tls_key: Annotated[str, Meta(description="its private key (PEM)")] = ""
+    tls_ca: Annotated[str, Meta(description="the authority (PEM) that signs the peers' certificates")] = ""
     messages_max: Annotated[
         int, Meta(ge=1, le=100_000, description="messages that wait for one function; senders wait for room")
     ] = 64

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from edgeagent.model.errors import Busy, Cancelled, DeadlineExceeded, EdgeError, Unavailable
 from edgeagent.node.background import Background
-from edgeagent.node.chain import Chains
+from edgeagent.node.chain import Chain, Chains
 from edgeagent.node.config_schema import Config
 from edgeagent.node.functions import Functions
 from edgeagent.node.guest_log import GuestLog
@@ -125,21 +125,15 @@ class Invoker:
         finally:
             self._depart()
 
-    async def invoke_chain(
-        self,
-        names: Sequence[str],
-        body: bytes | memoryview,
-        args: Sequence[str] | None = None,
-        wall_ms: float = 0,
-    ) -> Result:
+    async def invoke_chain(self, chain: Chain, given: bytes | memoryview | port.Payload) -> Result:
         """Run functions one after the other, each on the output of the one before, which is handed over by a hose.
 
-        ``args`` are the first one's; ``wall_ms`` > 0 bounds all of them together. The result is the last one's, with
-        ``steps``. Raises what ``invoke`` raises; the error names the function that failed.
+        The result is the last one's, with ``steps``; ``given`` stays the caller's. Raises what ``invoke`` raises, and
+        PeerFailed; the error names the function that failed.
         """
         self._arrive()
         try:
-            return await self.chains.run(names, body, args, wall_ms)
+            return await self.chains.run(chain, given)
         finally:
             self._depart()
 
@@ -186,9 +180,10 @@ class Invoker:
         wall_ms: float = 0,
         exempt: bool = False,
         keep: bool = False,
+        move: bool = True,
     ) -> Result:
         """One run; ``exempt`` ones are the node's own and pass the bounds of the queue; ``keep`` leaves the output
-        where it is, as the result's ``payload``.
+        where it is, as the result's ``payload``; without ``move`` others need the input too.
         """
         bytes_in = _size(body)
         deadline = time.monotonic() + wall_ms / 1000 if wall_ms > 0 else 0.0
@@ -202,7 +197,7 @@ class Invoker:
             await self._wait(entry, deadline, exempt)
         begun = time.monotonic()
         try:
-            outcome = await self._start(entry, body, args, deadline, keep)
+            outcome = await self._start(entry, body, args, deadline, keep, move)
         finally:
             entry.leave((time.monotonic() - begun) * 1000)
         result = self._settled(entry, outcome, bytes_in, cold)
@@ -260,6 +255,7 @@ class Invoker:
         args: Sequence[str] | None,
         deadline: float,
         keep: bool = False,
+        move: bool = True,
     ) -> port.Outcome:
         left_ms = 0.0
         if deadline:
@@ -267,7 +263,10 @@ class Invoker:
             if left_ms <= 0:
                 entry.meter.failed(DeadlineExceeded.slug)
                 raise DeadlineExceeded(f"the deadline passed before {entry.name} ran")
-        started = entry.start(body, args, left_ms, keep) if keep else entry.start(body, args, left_ms)
+        special = keep or not move
+        started = (
+            entry.start(body, args, left_ms, keep, move) if special else entry.start(body, args, left_ms)
+        )
         entry.short[_size(body).bit_length()] = not isinstance(started, asyncio.Future)
         if isinstance(started, asyncio.Future):
             self._running.add(started)

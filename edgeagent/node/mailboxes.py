@@ -36,14 +36,17 @@ Key = tuple[str, str]
 
 
 class Message:
-    """A payload on its way to one or more takers; let go by the last."""
+    """A payload on its way to one or more takers; let go by the last, which closes it where it is ``owned``."""
 
-    __slots__ = ("_done", "_holders", "payload")
+    __slots__ = ("_done", "_holders", "_owned", "payload")
 
-    def __init__(self, payload: Payload, done: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, payload: Payload, done: Callable[[], None] | None = None, *, owned: bool = True
+    ) -> None:
         self.payload = payload
         self._holders = 1
         self._done = done
+        self._owned = owned
 
     def hold(self) -> None:
         """One more has it."""
@@ -53,7 +56,8 @@ class Message:
         """One less."""
         self._holders -= 1
         if self._holders == 0:
-            self.payload.close()
+            if self._owned:
+                self.payload.close()
             if self._done is not None:
                 self._done()
 
@@ -68,7 +72,10 @@ class Outlet(Protocol):
 class Remote(Protocol):
     """Where messages leave for other hosts; raises EdgeError."""
 
-    async def send(self, peer: str, name: str, payload: Payload) -> None: ...
+    def check(self, peer: str) -> None: ...
+    async def send(self, peer: str, name: str, payload: Payload, sender: str) -> None: ...
+    async def open(self, peer: str, name: str, sender: str) -> None: ...
+    async def close_stream(self, peer: str, name: str, sender: str) -> None: ...
 
 
 class _Runs(Protocol):
@@ -108,6 +115,7 @@ class Mailboxes:
         self._futures: dict[Hashable, asyncio.Future[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._puts = 0
+        self._away: dict[int, set[str]] = {}  # by call: NAME@PEER that it has sent to
         engine.serve(self.asked, self.ended)
         meters.gauge("hose_messages_waiting", "messages that no run has taken yet", self._waiting)
         meters.gauge("hose_waiting_bytes", "their bytes", self._waiting_bytes)
@@ -141,6 +149,11 @@ class Mailboxes:
         """The stream lasts until ``close``."""
         for key, box in self._takers(name):
             self._do(key, box.open(sender))
+
+    def close(self, name: str, sender: Hashable) -> None:
+        """``sender`` sends no more to this name."""
+        for key, box in self._takers(name):
+            self._do(key, box.close(sender))
 
     def close_sender(self, sender: Hashable) -> None:
         """``sender`` sends no more, to anybody."""
@@ -178,6 +191,8 @@ class Mailboxes:
         """A run that has asked something is over."""
         self._putting.pop(call_id, None)
         self.close_sender(call_id)
+        for target in self._away.pop(call_id, ()):
+            self._spawn(self._close_away(call_id, target))
 
     def _next(self, ask: Ask) -> None:
         key = self._key_of(ask.function, ask.slot)
@@ -198,7 +213,10 @@ class Mailboxes:
 
     def _open_or_close(self, ask: Ask) -> None:
         name = _text(ask.name)
-        local = self._takers(name) if name and "@" not in name else []
+        if "@" in name:
+            self._spawn(self._open_or_close_away(ask.kind, ask.call_id, name))
+            return
+        local = self._takers(name)
         if not local and not self._leads_out(name):
             self._engine.answer(ask.call_id, BAD)
             return
@@ -233,7 +251,9 @@ class Mailboxes:
         try:
             if self.remote is None:
                 raise NotFound(f"this node has no peer {peer}")
-            await self.remote.send(peer, name, message.payload)
+            self.remote.check(peer)
+            self._away.setdefault(call_id, set()).add(target)
+            await self.remote.send(peer, name, message.payload, str(call_id))
         except EdgeError as error:
             self._meters.count("hose_messages_failed")
             log.warning("a message was not sent", to=target, why=error.message)
@@ -243,6 +263,29 @@ class Mailboxes:
             self._engine.answer(call_id, 0)
         finally:
             message.drop()
+
+    async def _open_or_close_away(self, kind: AskKind, call_id: int, target: str) -> None:
+        self._engine.answer(call_id, await self._tell_away(kind, call_id, target))
+
+    async def _close_away(self, call_id: int, target: str) -> None:
+        await self._tell_away(AskKind.CLOSE, call_id, target)
+
+    async def _tell_away(self, kind: AskKind, call_id: int, target: str) -> int:
+        name, _, peer = target.partition("@")
+        try:
+            if self.remote is None:
+                raise NotFound(f"this node has no peer {peer}")
+            self.remote.check(peer)
+            if kind is AskKind.OPEN:
+                self._away.setdefault(call_id, set()).add(target)
+                await self.remote.open(peer, name, str(call_id))
+            else:
+                self._away.get(call_id, set()).discard(target)
+                await self.remote.close_stream(peer, name, str(call_id))
+        except EdgeError as error:  # it is closed there when it has been silent for long
+            log.warning("a peer was not told of a stream", to=target, why=error.message)
+            return BAD if isinstance(error, NotFound) else PEER
+        return 0
 
     async def _publish(self, name: str, message: Message) -> None:
         assert self.outlet is not None
@@ -280,8 +323,6 @@ class Mailboxes:
         return [(key, self._box(key)) for key in keys]
 
     def _leads_out(self, name: str) -> bool:
-        if "@" in name:
-            return self.remote is not None
         return bool(name) and self.outlet is not None and self.outlet.consumers(name) > 0
 
     def _put(

@@ -28,10 +28,13 @@ from edgeagent.node import machine
 from edgeagent.node.config import Config
 from edgeagent.node.feeds import Feeds
 from edgeagent.node.functions import Functions
+from edgeagent.node.hose_inbox import HoseInbox
+from edgeagent.node.hosts import Hosts, StreamsIn
 from edgeagent.node.invoker import Invoker
 from edgeagent.node.loop_lag import LoopLag
 from edgeagent.node.mailboxes import Mailboxes
 from edgeagent.node.meters import Meters
+from edgeagent.node.remote_hoses import RemoteHoses
 from edgeagent.node.state_dir import StateDir
 from edgeagent.node.systemd import Notifier
 from edgeagent.runtime.artifacts import ArtifactStore
@@ -62,6 +65,9 @@ class Node:
     journal: Invocations
     feeds: Feeds | None = None
     mailboxes: Mailboxes
+    hose_inbox: HoseInbox
+    remote: RemoteHoses
+    streams_in: StreamsIn
     _scratch: Path
 
     def __init__(self, config: Config) -> None:
@@ -219,6 +225,7 @@ class Node:
         """Drop old records, look at the load, write the status line: every ten seconds."""
         while True:
             self._cpu.look()
+            self.hose_inbox.expire()
             await self.store.look_for_room()
             await asyncio.to_thread(_made_again, self._scratch)
             try:
@@ -276,6 +283,7 @@ class Node:
             "workers": stats.workers,
             "functions": len(self.functions.list()),
             "functions_loaded": len(self.functions.entries),
+            "hose_port": self.hose_inbox.port,
             "hose_socket": self.feeds.socket.settings.path if self.feeds else "",
             "draining": self.draining,
             "clock": machine.clock_state(),
@@ -311,6 +319,20 @@ class Node:
         )
         self.functions.on_undeploy = self.mailboxes.forget
         self._ending.push_async_callback(self.mailboxes.stop)
+        hosts = Hosts(
+            self.config.hose,
+            self.engine,
+            self.mailboxes,
+            self.meters,
+            self.node_id,
+            self.config.limits.output_bytes_max,
+        )
+        self._ending.push_async_callback(hosts.close)
+        await hosts.start()
+        self.hose_inbox, self.remote, self.streams_in = hosts.inbox, hosts.remote, hosts.streams_in
+        self.mailboxes.remote = self.remote
+        self.invoker.chains.remote = self.remote
+        self.invoker.chains.engine = self.engine
         await self._open_feeds(state)
 
     async def _open_feeds(self, state: Path) -> None:

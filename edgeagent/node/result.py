@@ -13,8 +13,10 @@ __all__ = ["InvocationState", "InvocationView", "Result", "Step"]
 InvocationState = Literal["queued", "running", "succeeded", "failed"]
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One function of a chain: how its input reached it, and what it took."""
+class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One function of a chain: how its input reached it, and what it took. ``node``: which ran it, "" for this
+    one; ``wire_bytes`` came from another host for it.
+    """
 
     function: str
     duration_us: int
@@ -24,6 +26,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     mapped_bytes: int
     bytes_in: int
     bytes_out: int
+    node: str = ""
+    wire_bytes: int = 0
 
 
 class Result(msgspec.Struct, kw_only=True):

@@ -1,0 +1,122 @@
+"""HTTP to the peers that the configuration names: bounded, without redirects, every failure a typed error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from edgeagent.model import errors
+from edgeagent.node.peers import peer_url
+
+__all__ = ["PeerHttp", "PeerReply", "error_of"]
+
+CONNECT_S = 5.0
+REPLY_S = 900.0  # longest wait without a deadline: more than any function may run
+_PROBLEM_BYTES_MAX = 256 << 10
+_PIECE_BYTES = 1 << 20
+
+
+class PeerReply(msgspec.Struct, frozen=True):
+    """A success; header names are lower-case."""
+
+    headers: dict[str, str]
+    body: bytes
+
+
+def _by_slug(kind: type[errors.EdgeError]) -> dict[str, type[errors.EdgeError]]:
+    found = {kind.slug: kind}
+    for below in kind.__subclasses__():
+        found |= _by_slug(below)
+    return found
+
+
+def error_of(peer: str, status: int, body: bytes) -> errors.EdgeError:
+    """A peer's problem document as the error that it stands for; PeerFailed where it is none."""
+    try:
+        problem = msgspec.json.decode(body, type=dict[str, Any])
+        slug = str(problem.pop("type")).removeprefix("urn:edgeagent:problem:")
+        kind = _by_slug(errors.EdgeError)[slug]
+        message = str(problem.pop("detail"))
+    except (msgspec.DecodeError, KeyError):
+        return errors.PeerFailed(f"the peer {peer} answered {status} without saying why", peer=peer)
+    hint = str(problem.pop("hint", ""))
+    details = {key: value for key, value in problem.items() if key not in {"title", "status", "message"}}
+    error = kind(f"{peer}: {message}", hint=hint)
+    error.details.update(details)
+    error.details.setdefault("peer", peer)
+    return error
+
+
+class PeerHttp:
+    """On the event loop's thread."""
+
+    def __init__(self, peers: Mapping[str, str], node_id: str, *, reply_bytes_max: int) -> None:
+        self._peers = dict(peers)
+        self._node_id = node_id
+        self._reply_bytes_max = reply_bytes_max
+        self._session: aiohttp.ClientSession | None = None
+
+    def url(self, peer: str) -> str:
+        """Raises NotFound naming the peers that there are."""
+        return peer_url(self._peers, peer)
+
+    async def request(
+        self,
+        peer: str,
+        method: str,
+        path: str,
+        body: bytes | memoryview = b"",
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 0.0,
+    ) -> PeerReply:
+        """The reply, with a status below 300. Raises NotFound for a peer that is not configured, PeerFailed when it
+        does not answer, DeadlineExceeded, and what the peer's problem says.
+        """
+        url = self.url(peer)
+        if self._session is None:
+            self._session = aiohttp.ClientSession(auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
+        timeout = aiohttp.ClientTimeout(total=timeout_s or REPLY_S, sock_connect=CONNECT_S)
+        try:
+            async with self._session.request(
+                method,
+                url + path,
+                data=bytes(body) if isinstance(body, memoryview) else body,
+                headers={"Edgeagent-Peer": self._node_id, **(headers or {})},
+                timeout=timeout,
+                allow_redirects=False,
+            ) as reply:
+                content = await self._read(peer, reply)
+        except TimeoutError:
+            if timeout_s:
+                raise errors.DeadlineExceeded(f"the peer {peer} did not answer in time", peer=peer) from None
+            raise errors.PeerFailed(
+                f"the peer {peer} at {url} did not answer in {REPLY_S:g} s", peer=peer
+            ) from None
+        except aiohttp.ClientError as error:
+            why = str(error) or type(error).__name__
+            raise errors.PeerFailed(
+                f"the peer {peer} at {url} did not answer: {why[:200]}", peer=peer
+            ) from None
+        if reply.status >= 300:
+            raise error_of(peer, reply.status, content)
+        return PeerReply({key.lower(): value for key, value in reply.headers.items()}, content)
+
+    async def _read(self, peer: str, reply: aiohttp.ClientResponse) -> bytes:
+        limit = self._reply_bytes_max if reply.status < 300 else _PROBLEM_BYTES_MAX
+        pieces: list[bytes] = []
+        total = 0
+        async for piece in reply.content.iter_chunked(_PIECE_BYTES):
+            total += len(piece)
+            if total > limit:
+                raise errors.PeerFailed(f"the peer {peer} answered with more than {limit} bytes", peer=peer)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    async def close(self) -> None:
+        """Idempotent."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
