@@ -15,6 +15,8 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from edgeagent.orbit.age import DEFAULT_POLICY, AgePolicy
 from edgeagent.orbit.ephemeris import GRID_S, Ephemeris
 from edgeagent.orbit.errors import GeometryRefused, NodeUnknown
@@ -25,7 +27,7 @@ from edgeagent.orbit.propagation import Ensemble
 from edgeagent.orbit.sidereal import as_times
 from edgeagent.orbit.windows import find_windows
 
-__all__ = ["HORIZON_S_MAX", "PAIRS_MAX", "Planner"]
+__all__ = ["HORIZON_S_MAX", "PAIRS_MAX", "Planner", "contact_windows"]
 
 HORIZON_S_MAX = 7 * 86_400.0
 PAIRS_MAX = 250_000
@@ -56,6 +58,9 @@ class Planner:
         self._wanted: dict[Pair, None] = {}
         self._known: dict[Pair, _Spans] = {}
         self._since: dict[Pair, float] = {}  # where a pair's knowledge begins
+        self._prepared: tuple[list[str], Ensemble] | None = (
+            None  # of the last extension: making records takes time
+        )
         self._first = self._last = 0  # grid points between which every pair in _known is known
         for node in nodes:
             self.put(node)
@@ -92,6 +97,7 @@ class Planner:
         self._wanted[pair_of(a, b)] = None
 
     def _forget(self, node_id: str) -> None:
+        self._prepared = None
         for pair in [pair for pair in self._known if node_id in pair]:
             del self._known[pair], self._since[pair]
 
@@ -125,8 +131,10 @@ class Planner:
         names = sorted({name for pair in pairs for name in pair})
         rows = {name: row for row, name in enumerate(names)}
         nodes = [self._nodes[name] for name in names]
-        flying = [node.elements for node in nodes if isinstance(node, Satellite)]
-        ephemeris = Ephemeris(nodes, Ensemble(flying, policy=self._policy), first, last)
+        if self._prepared is None or self._prepared[0] != names:
+            flying = [node.elements for node in nodes if isinstance(node, Satellite)]
+            self._prepared = names, Ensemble(flying, policy=self._policy)
+        ephemeris = Ephemeris(nodes, self._prepared[1], first, last)
         ground: list[Pair] = []
         space: list[Pair] = []
         for pair in pairs:
@@ -164,3 +172,26 @@ class Planner:
         return ContactPlan(
             start_s=start_s, end_s=end_s, nodes=frozenset(self._nodes), ground=ground, contacts=contacts
         )
+
+
+def contact_windows(
+    a: Node, b: Node, start_s: float, end_s: float, *, policy: AgePolicy | None = DEFAULT_POLICY
+) -> tuple[Window, ...]:
+    """The contacts of two nodes within a span of at most ``HORIZON_S_MAX``, cut at its ends.
+
+    Raises TimeRefused for times that are none, GeometryRefused for a span that is empty or too long, NodeUnknown for
+    two nodes of one id. Two ground nodes have no contacts.
+    """
+    planner = Planner([a, b], horizon_s=end_s - start_s, policy=policy)
+    windows = planner.advance(start_s).windows_of(a.id, b.id)
+    return tuple(
+        msgspec.structs.replace(
+            window,
+            start_s=max(window.start_s, start_s),
+            end_s=min(window.end_s, end_s),
+            cut_start=window.cut_start or window.start_s < start_s,
+            cut_end=window.cut_end or window.end_s > end_s,
+        )
+        for window in windows
+        if window.end_s > start_s and window.start_s < end_s
+    )

@@ -53,7 +53,7 @@ def julian(times: Floats) -> tuple[Floats, Floats]:
 @functools.cache
 def _tables() -> tuple[Floats, Floats, Floats, Floats]:
     """(times, UT1 - TAI) and (times, TAI - UTC), seconds."""
-    dates = [us_of_date(year, month, 1) / 1e6 for year in UT1_MINUS_TAI_MS for month in (1, 3, 5, 7, 9, 11)]
+    dates = [us_of_date(year, month, 1) / 1e6 for year in UT1_MINUS_TAI_MS for month in range(1, 13)]
     values = [ms / 1e3 for row in UT1_MINUS_TAI_MS.values() for ms in row]
     leaps = [us_of_date(year, month, 1) / 1e6 for year, month, _ in LEAP_SECONDS]
     return (

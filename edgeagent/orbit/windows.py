@@ -119,7 +119,7 @@ def _edges(margins: Margins, ephemeris: Ephemeris, intervals: _Intervals) -> tup
     pair, before = intervals.pair[changes], before[changes]
     low = intervals.left_s[changes]
     high = low + intervals.length_s
-    for _ in range(_BISECTIONS):
+    for _ in range(_BISECTIONS if len(pair) else 0):
         middle = (low + high) / 2
         still = (_sampled(margins, ephemeris, pair, middle).value >= 0.0) == before
         low, high = np.where(still, middle, low), np.where(still, high, middle)

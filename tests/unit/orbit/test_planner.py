@@ -17,7 +17,7 @@ from edgeagent.orbit.errors import GeometryRefused, NodeUnknown, OutsidePlan, Ti
 from edgeagent.orbit.importer import read_elements
 from edgeagent.orbit.nodes import GroundNode, Node, Satellite
 from edgeagent.orbit.plan import ContactPlan, Window
-from edgeagent.orbit.planner import Planner
+from edgeagent.orbit.planner import Planner, contact_windows
 from edgeagent.orbit.propagation import Ensemble
 from edgeagent.orbit.walker import walker
 from tests.unit.orbit.samples import shared_data, utc
@@ -282,3 +282,23 @@ def test_a_hundred_neighbours_for_three_hours_take_less_than_a_second() -> None:
     assert len(plan.pairs) == 100
     assert len(plan.windows) > 100
     assert spent < 1.0
+
+
+def test_contacts_of_two_nodes_in_a_span() -> None:
+    satellite = shell()[0]
+    whole = Planner([VIENNA, satellite], horizon_s=86_400).advance(START).windows
+    first = next(window for window in whole if not window.cut_start)
+    begin, until = first.start_s + 10.5, first.end_s - 10.5
+    (inner,) = contact_windows(satellite, VIENNA, begin, until)
+    assert (inner.start_s, inner.end_s, inner.cut_start, inner.cut_end) == (begin, until, True, True)
+    (same,) = contact_windows(VIENNA, satellite, first.start_s - 70, first.end_s + 70)
+    assert same == first
+    assert contact_windows(VIENNA, satellite, first.start_s - 70, first.start_s - 1) == ()
+    assert contact_windows(VIENNA, LIMA, START, START + 60) == ()
+    for one, two, end in ((VIENNA, satellite, START), (VIENNA, satellite, START + 1e7)):
+        with pytest.raises(GeometryRefused):
+            contact_windows(one, two, START, end)
+    with pytest.raises(NodeUnknown):
+        contact_windows(VIENNA, VIENNA, START, START + 60)
+    with pytest.raises(TimeRefused):
+        contact_windows(VIENNA, satellite, 5e9, 5e9 + 60)

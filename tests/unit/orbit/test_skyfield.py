@@ -82,7 +82,7 @@ def test_the_sidereal_angle() -> None:
         [sidereal_angle(np.array([t]), dut1_s=float(d))[0] for t, d in zip(times, exact, strict=True)]
     )
     apart_s = np.abs(np.angle(np.exp(1j * (with_table - with_theirs)))) / 7.292e-5
-    assert apart_s[known].max() < 0.016
+    assert apart_s[known].max() < 0.007
     assert ((ours >= 0) & (ours < 2 * np.pi)).all()
 
 
