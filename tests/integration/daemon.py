@@ -49,11 +49,12 @@ class Daemon:
     def __init__(self, state: Path, *settings: str, start: bool = True) -> None:
         self.state = state
         self.settings = settings
+        self.listen = "127.0.0.1:0"
         if start:
             self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "edgeagent", "run", "--json", "--listen", "127.0.0.1:0"]
+        command = [sys.executable, "-m", "edgeagent", "run", "--json", "--listen", self.listen]
         command += ["--state-dir", str(self.state), "--exit-with-parent"]
         for item in (f"node.cache_dir={self.state}/cache", *self.settings):
             command += ["--set", item]
