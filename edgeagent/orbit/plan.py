@@ -121,5 +121,13 @@ class ContactPlan:
         """The ids of those that a node is in contact with, sorted."""
         if node not in self.nodes:
             raise NodeUnknown(f"the contact plan has no node {node!r:.80}", hint="add it to the planner")
-        others = [b if a == node else a for a, b in self._contacts if node in {a, b}]
-        return tuple(sorted(other for other in others if self.in_contact(node, other, utc_s)))
+        return tuple(other for other in self._fellows.get(node, ()) if self.in_contact(node, other, utc_s))
+
+    @functools.cached_property
+    def _fellows(self) -> dict[str, list[str]]:
+        """For each node the others that it is watched with, sorted."""
+        fellows: dict[str, list[str]] = {}
+        for a, b in self._contacts:
+            fellows.setdefault(a, []).append(b)
+            fellows.setdefault(b, []).append(a)
+        return {node: sorted(others) for node, others in fellows.items()}

@@ -32,9 +32,13 @@ def as_times(utc_s: ArrayLike) -> Floats:
     Raises TimeRefused for what is not finite, outside 1957 to 2099, or not one-dimensional.
     """
     try:
-        times = np.atleast_1d(np.asarray(utc_s, dtype=np.float64))
-    except (TypeError, ValueError):
-        raise TimeRefused("times must be numbers", hint="give UTC seconds since 1970") from None
+        given = np.atleast_1d(np.asarray(utc_s))
+    except ValueError:  # a ragged list
+        given = np.array([None])
+    # Not by a cast: it would take days of datetime64 for seconds, and read numbers out of text.
+    if given.dtype.kind not in "iuf":
+        raise TimeRefused("times must be numbers", hint="give UTC seconds since 1970")
+    times = given.astype(np.float64)
     if times.ndim != 1:
         raise TimeRefused(f"times have {times.ndim} dimensions, not one", hint="flatten them")
     bad = ~((times >= _EARLIEST_S) & (times < _LATEST_S))

@@ -175,7 +175,8 @@ class _Lines:
 
     def __init__(self, text: str) -> None:
         rows = enumerate(re.split(r"\r\n|\n|\r", text), 1)
-        self.rows = [(n, row.rstrip()) for n, row in rows if row.strip() and not row.startswith("#")]
+        bare = [(number, row.strip()) for number, row in rows]
+        self.rows = [(number, row) for number, row in bare if row and not row.startswith("#")]
 
     def line(self, at: int) -> str:
         return self.rows[at][1] if at < len(self.rows) else ""

@@ -36,7 +36,7 @@ _HALVINGS = 6
 RESOLUTION_S = GRID_S / 2**_HALVINGS
 EDGE_S = 1e-4
 _BISECTIONS = 14  # RESOLUTION_S / 2**14 < EDGE_S
-_SAMPLES_MAX = 100_000  # at once: bounds memory to some 50 MB, and stays in the caches
+_SAMPLES_MAX = 100_000  # at once: bounds memory to some 100 MB
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class _Intervals:
         changes = (self.at_left.value >= 0.0) != (self.at_right.value >= 0.0)
         return np.asarray(changes | ~(out | inside))
 
-    def take(self, which: NDArray[np.bool_]) -> _Intervals:
+    def take(self, which: NDArray[np.bool_] | slice) -> _Intervals:
         left, right = _pick(self.at_left, which), _pick(self.at_right, which)
         return _Intervals(self.pair[which], self.left_s[which], self.length_s, left, right)
 
@@ -86,7 +86,7 @@ class _Intervals:
         )
 
 
-def _pick(sample: Sample, which: NDArray[np.bool_] | Rows) -> Sample:
+def _pick(sample: Sample, which: NDArray[np.bool_] | Rows | slice) -> Sample:
     return Sample(sample.value[which], sample.sure[which], sample.maybe[which], sample.rate[which])
 
 
@@ -119,7 +119,7 @@ def _edges(margins: Margins, ephemeris: Ephemeris, intervals: _Intervals) -> tup
     pair, before = intervals.pair[changes], before[changes]
     low = intervals.left_s[changes]
     high = low + intervals.length_s
-    for _ in range(_BISECTIONS if len(pair) else 0):
+    for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         still = (_sampled(margins, ephemeris, pair, middle).value >= 0.0) == before
         low, high = np.where(still, middle, low), np.where(still, high, middle)
@@ -140,12 +140,29 @@ def _find(margins: Margins, ephemeris: Ephemeris, first: int, last: int) -> tupl
     cut = ((beside[:, :-1] != beside[:, 1:]).ravel()) & (coarse.value >= 0.0)
     lefts = np.flatnonzero(np.pad(valid, ((0, 0), (0, 1))).ravel())
     todo = _Intervals(pairs[lefts], seconds[lefts], GRID_S, _pick(coarse, lefts), _pick(coarse, lefts + 1))
-    todo = todo.take(todo.undecided(margins.gain))
-    for _ in range(_HALVINGS):
-        todo = todo.halves(margins, ephemeris)
-        todo = todo.take(todo.undecided(margins.gain))
-    pair, moment = _edges(margins, ephemeris, todo)
-    return np.concatenate([pairs[cut], pair]), np.concatenate([seconds[cut], moment])
+    found = _refined(margins, ephemeris, todo.take(todo.undecided(margins.gain)))
+    found.append((pairs[cut], seconds[cut]))
+    return np.concatenate([pair for pair, _ in found]), np.concatenate([moment for _, moment in found])
+
+
+def _refined(margins: Margins, ephemeris: Ephemeris, todo: _Intervals) -> list[tuple[Rows, Floats]]:
+    """The edges in undecided grid intervals; depth first, so that memory is bounded even where nothing gets settled."""
+    edges = []
+    stack = [(todo, _HALVINGS)]
+    while stack:
+        part, halvings = stack.pop()
+        count = len(part.pair)
+        if count > _SAMPLES_MAX:
+            stack += [
+                (part.take(slice(count // 2)), halvings),
+                (part.take(slice(count // 2, None)), halvings),
+            ]
+        elif count and not halvings:
+            edges.append(_edges(margins, ephemeris, part))
+        elif count:
+            halves = part.halves(margins, ephemeris)
+            stack.append((halves.take(halves.undecided(margins.gain)), halvings - 1))
+    return edges
 
 
 def find_windows(margins: Margins, ephemeris: Ephemeris) -> Spans:

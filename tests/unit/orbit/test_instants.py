@@ -70,7 +70,24 @@ def test_a_known_julian_date() -> None:
 
 
 @pytest.mark.parametrize(
-    "times", [float("nan"), float("inf"), -1e12, 4.2e9, [0.0, float("nan")], "now", None, [[1.0, 2.0]], ["a"]]
+    "times",
+    [
+        float("nan"),
+        float("inf"),
+        -1e12,
+        4.2e9,
+        [0.0, float("nan")],
+        "now",
+        None,
+        [[1.0, 2.0]],
+        ["a"],
+        "5",
+        [[1.0], [1.0, 2.0]],
+        True,
+        np.datetime64("2024-01-01"),
+        datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC),
+        1j,
+    ],
 )
 def test_times_that_are_none(times: object) -> None:
     with pytest.raises(TimeRefused):

@@ -17,7 +17,8 @@ from edgeagent.orbit.nodes import GroundNode, Satellite
 from edgeagent.orbit.planner import Planner
 from edgeagent.orbit.propagation import Ensemble
 from edgeagent.orbit.sidereal import sidereal_angle
-from tests.unit.orbit.samples import elements, lines
+from edgeagent.orbit.tle import elements_of_lines
+from tests.unit.orbit.samples import elements, lines, shared_data, utc
 
 SCALE = load.timescale(builtin=True)
 DAY_S = 86400.0
@@ -175,3 +176,25 @@ def test_between_grid_points_positions_are_those_of_sgp4(name: str) -> None:
     exact = ensemble.propagate(first * 60.0 + seconds).in_ecef()
     assert np.linalg.norm(between - exact.position_km[0], axis=1).max() < 0.01
     assert np.linalg.norm(speed - exact.velocity_km_s[0], axis=1).max() < 5e-3
+
+
+def test_fifty_real_satellites_seen_from_one_station() -> None:
+    path = shared_data("starlink-2024-10-21.tle")
+    rows = path.read_text(encoding="ascii").splitlines()
+    triples = [rows[at : at + 3] for at in range(0, len(rows), 3)][:: len(rows) // 150]
+    times = utc(2024, 10, 21, 8) + np.linspace(0.0, 5400.0, 20)
+    moments, place = _moments(times), wgs84.latlon(47.0, 15.4, elevation_m=353)
+    station = GroundNode(id="g", latitude_deg=47.0, longitude_deg=15.4, height_m=353)
+    positions, error = Ensemble([elements_of_lines(a, b, name=n) for n, a, b in triples]).positions_ecef_km(
+        times
+    )
+    assert not error.any()
+    for row, (name, one, two) in enumerate(triples):
+        theirs = EarthSatellite(one, two, name, SCALE)
+        apart = np.linalg.norm(positions[row] - theirs.at(moments).frame_xyz(itrs).km.T, axis=1)
+        altitude, _, distance = (theirs - place).at(moments).altaz()
+        look = station.look(positions[row])
+        assert apart.max() < 0.030
+        assert np.abs(look.elevation_deg - altitude.degrees).max() < 1e-3
+        assert np.abs(look.range_km - distance.km).max() < 0.030
+    assert len(triples) >= 50

@@ -54,6 +54,11 @@ def test_every_field() -> None:
         "ISS                     \n" + "  \n\n".join(ISS) + "\n\n",
         "# a comment\nISS\n" + "\n".join(ISS) + "\n# the end",
         "\ufeffISS\n" + "\n".join(ISS),
+        f"""
+            ISS
+            {ISS[0]}
+            {ISS[1]}
+        """,
     ],
 )
 def test_two_and_three_lines(text: str) -> None:
