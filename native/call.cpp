@@ -186,7 +186,10 @@ bool Call::instantiate() {
   }
   if (trap == nullptr && stop_ == Stop::None && !host_failed_ && !(wasi_ && wasi_->exited())) {
     describe_failure(out_, nullptr, error);
-    out_.fail(Failure::Instantiation, out_.message);
+    // The kernel's refusals (no memory, no mappings left) pass, the module's do not.
+    const bool is_systems = out_.message.find("os error") != std::string::npos;
+    out_.fail(is_systems ? Failure::NoSlot : Failure::Instantiation,
+              is_systems ? "the system has no memory or no mappings left: " + out_.message : out_.message);
   } else {
     settle_failure(trap, error);
   }

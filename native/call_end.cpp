@@ -110,6 +110,7 @@ void Call::drop_store() {
   if (hoses_ && has_memory_ && !hoses_->restore()) {
     // The kernel would not take a window away (no mappings left): the store and its slot stay, rather than show the
     // hose to their next tenant.
+    pool_->count_quarantined();
     store_ = nullptr;
     source_ = nullptr;
     static_cast<void>(hoses_.release());

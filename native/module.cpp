@@ -377,10 +377,11 @@ public:
     return std::make_unique<PyPayload>(
         engine_, std::make_shared<Payload>(HoseRange{Lease(std::move(hose)), offset, bytes}, nullptr, Attachments()));
   }
-  // bytes, idle bytes, hoses, of 2 MiB pages, made, refused, scrubbed in line
+  // bytes, idle bytes, hoses, of 2 MiB pages, made, refused, scrubbed in line, stores in quarantine
   py::tuple hose_stats() {
     const HosePoolStats s = engine_->hoses()->stats();
-    return py::make_tuple(s.bytes, s.idle_bytes, s.hoses, s.huge, s.made, s.refused, s.scrubbed_in_line);
+    return py::make_tuple(s.bytes, s.idle_bytes, s.hoses, s.huge, s.made, s.refused, s.scrubbed_in_line,
+                          s.quarantined);
   }
   void trim_hoses() { engine_->hoses()->trim(); }
   void settle_hoses() {
@@ -453,6 +454,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     return py::buffer_info(lease.data(), 1, py::format_descriptor<std::uint8_t>::format(), 1,
                            {static_cast<py::ssize_t>(lease.size())}, {1}, false);
   });
+  m.def("missing_features", &missing_features);
   m.def("break_for_tests", &break_for_tests);
   py::class_<PyOutcome>(m, "Outcome")
       .def_property_readonly("output", &PyOutcome::output)

@@ -86,6 +86,7 @@ class Node:
         self._upkeep: asyncio.Task[None] | None = None
         self._cpu = machine.CpuMeter()
         self._totals = Totals(0, 0, 0)
+        self._quarantined = 0
         self._worker_count = 0
 
     # -- life ------------------------------------------------------------------------------------------------
@@ -139,6 +140,8 @@ class Node:
         )
         ending.callback(self.engine.close)
         self.engine.use_hoses(await asyncio.to_thread(self._hose_settings, state))
+        if missing := self.engine.hose_missing():
+            log.warning("hoses copy: the kernel lacks what they need", missing=list(missing))
         self.engine.attach(loop)
         self._worker_count = self.engine.stats().workers
         compiler = Compiler(
@@ -216,6 +219,16 @@ class Node:
         # A store that lost a sync takes writes again only after a restart: let the watchdog bring it about.
         return not self._running or self.store.failed is None
 
+    def _look_at_hoses(self) -> None:
+        count = self.engine.hose_stats().quarantined
+        if count > self._quarantined:
+            log.error(
+                "instances are set aside: the kernel would not take a window away",
+                count=count,
+                hint="no mappings are left? raise vm.max_map_count, and restart the node to have their slots back",
+            )
+        self._quarantined = count
+
     async def _stop_upkeep(self) -> None:
         if self._upkeep is not None:
             self._upkeep.cancel()
@@ -226,6 +239,7 @@ class Node:
         while True:
             self._cpu.look()
             self.hose_inbox.expire()
+            self._look_at_hoses()
             await self.store.look_for_room()
             await asyncio.to_thread(_made_again, self._scratch)
             try:
@@ -392,6 +406,11 @@ class Node:
                 "engine_inline_overruns",
                 "inline runs that were handed over",
                 lambda: engine.stats().inline_overruns,
+            ),
+            (
+                "hose_quarantined",
+                "instances set aside, for the kernel would not take their windows away",
+                lambda: engine.hose_stats().quarantined,
             ),
             ("hose_loans_refused", "loans that could not be had", lambda: engine.hose_stats().refused),
             ("queue_refused", "calls refused because a queue was full", lambda: functions.queue.refused),

@@ -224,6 +224,9 @@ class NativeEngine:
     def hose_stats(self) -> HoseStats:
         return HoseStats(**dict(zip(HoseStats.__struct_fields__, self._core.hose_stats(), strict=True)))
 
+    def hose_missing(self) -> Sequence[str]:
+        return cast("list[str]", native.core.missing_features()) if native.core is not None else ()
+
     def serve(self, asked: Callable[[Ask], None], ended: Callable[[int], None]) -> None:
         self._asked, self._ended = asked, ended
 

@@ -214,7 +214,8 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
 
 class HoseStats(msgspec.Struct, frozen=True, kw_only=True):
     """The hose pool: bytes of all hoses and of idle ones, how many there are, with 2 MiB pages, made in all; loans
-    that could not be had; hoses that had to be cleared while a guest waited.
+    that could not be had; hoses that had to be cleared while a guest waited; instances that are set aside, for the
+    kernel would not take their windows away.
     """
 
     bytes: int = 0
@@ -224,6 +225,7 @@ class HoseStats(msgspec.Struct, frozen=True, kw_only=True):
     made: int = 0
     refused: int = 0
     cleared_in_line: int = 0
+    quarantined: int = 0
 
 
 class Engine(Protocol):
@@ -240,6 +242,10 @@ class Engine(Protocol):
         ...
 
     def hose_stats(self) -> HoseStats: ...
+    def hose_missing(self) -> Sequence[str]:
+        """What hoses lack on this kernel, by names of system calls: bytes are copied where they would need it."""
+        ...
+
     def serve(self, asked: Callable[[Ask], None], ended: Callable[[int], None]) -> None:
         """Who answers what guests ask: ``asked`` on the attached loop's thread, ``ended`` (call id) once when a call
         that has asked something is over. Without it every ask is refused.

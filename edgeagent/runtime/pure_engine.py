@@ -316,6 +316,9 @@ class PureEngine:
     def hose_stats(self) -> HoseStats:
         return HoseStats()
 
+    def hose_missing(self) -> Sequence[str]:
+        return ()
+
     def adopt(self, fd: int, offset: int, count: int) -> Payload:
         check_frame(fd, offset, count)
         return PurePayload(os.pread(fd, count, offset), {})

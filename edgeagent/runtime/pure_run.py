@@ -171,6 +171,8 @@ def _instantiate(source: Source, store: wasmtime.Store, call: PureCall) -> wasmt
             raise
         if "maximum concurrent" in str(error):
             raise _Bad(errors.Unavailable("every instance slot is in use")) from None
+        if "os error" in str(error):  # the kernel's refusals pass, the module's do not
+            raise _Bad(errors.Unavailable(f"the system has no memory or no mappings left: {error}")) from None
         raise _Bad(errors.WasmRefused(str(error).split("\n")[0])) from None
 
 

@@ -269,6 +269,11 @@ HosePoolStats HosePool::stats() {
   return stats_;
 }
 
+void HosePool::count_quarantined() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ++stats_.quarantined;
+}
+
 void HosePool::set_limits(std::size_t bytes_max, std::chrono::milliseconds idle) {
   const std::lock_guard<std::mutex> lock(mutex_);
   bytes_max_ = bytes_max;

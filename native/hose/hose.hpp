@@ -60,6 +60,7 @@ struct HosePoolStats {
   std::uint64_t made = 0;
   std::uint64_t refused = 0; // loans that could not be had
   std::uint64_t scrubbed_in_line = 0;
+  std::uint64_t quarantined = 0; // stores that are set aside, for their windows could not be taken away
 };
 
 class HosePool : public std::enable_shared_from_this<HosePool> {
@@ -72,6 +73,7 @@ public:
   // A hose of at least `bytes` zeros, or null when the pool is at its bound or the kernel refuses.
   Lease acquire(std::size_t bytes);
   HosePoolStats stats();
+  void count_quarantined();
   // What was not lent for `idle` is freed.
   void set_limits(std::size_t bytes_max, std::chrono::milliseconds idle);
   // Frees what is idle; hoses that are still lent are freed when they come back.

@@ -1,5 +1,6 @@
 #include "remap.hpp"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -43,6 +44,33 @@ bool map_zeros(std::uint8_t *at, std::size_t bytes) {
 bool move_pages(std::uint8_t *from, std::uint8_t *to, std::size_t bytes) {
   const int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
   return !is_broken(1) && ::mremap(from, bytes, bytes, flags, to) == to;
+}
+
+std::vector<std::string> missing_features() {
+  std::vector<std::string> missing;
+  const std::size_t page = page_bytes();
+  void *room = ::mmap(nullptr, 2 * page, kReadWrite, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (room == MAP_FAILED) {
+    return {"mmap"};
+  }
+  auto *at = static_cast<std::uint8_t *>(room);
+  at[0] = 1;
+  if (!move_pages(at, at + page, page) || at[page] != 1) {
+    missing.emplace_back("mremap (MREMAP_DONTUNMAP, Linux 5.7)");
+  }
+  const int fd = is_broken(4) ? -1 : ::memfd_create("probe", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (fd < 0 || ::ftruncate(fd, static_cast<off_t>(page)) != 0) {
+    missing.emplace_back("memfd_create");
+  } else if (!map_private(at, page, fd, 0)) {
+    missing.emplace_back("mmap of a memfd");
+  } else if (::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
+    missing.emplace_back("seals of a memfd");
+  }
+  if (fd >= 0) {
+    ::close(fd);
+  }
+  ::munmap(room, 2 * page);
+  return missing;
 }
 
 void advise_huge(std::uint8_t *at, std::size_t bytes) {

@@ -10,7 +10,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <sys/types.h>
+#include <vector>
 
 namespace edgeagent {
 
@@ -32,6 +34,9 @@ bool move_pages(std::uint8_t *from, std::uint8_t *to, std::size_t bytes);
 
 // Asks for 2 MiB pages where the range holds some; a hint, and a page fault for 2 MiB instead of 512.
 void advise_huge(std::uint8_t *at, std::size_t bytes);
+
+// What the kernel does not offer here, by names of system calls; empty where there is everything. Tries it out.
+std::vector<std::string> missing_features();
 
 // For tests: the named system call fails from now on as if the kernel lacked it. 0 none, 1 mremap, 2 mmap of a memfd,
 // 4 memfd_create, 8 MADV_COLLAPSE; a bit set.

@@ -404,6 +404,18 @@ def test_without_a_kernel_feature_the_bytes_are_the_same(
     own.close()
 
 
+@pytest.mark.parametrize(
+    ("what", "lacks"), [(0, ""), (1, "mremap"), (2, "mmap of a memfd"), (4, "memfd_create")]
+)
+def test_the_engine_says_what_the_kernel_lacks(
+    engine: Engine, broken: Callable[[int], None], what: int, lacks: str
+) -> None:
+    broken(what)
+    missing = engine.hose_missing()
+    assert len(missing) == (what > 0)
+    assert all(name.startswith(lacks) for name in missing)
+
+
 def test_a_pool_at_its_bound_falls_back_to_guest_memory(compiled: Any) -> None:
     if "native" not in engine_names():
         pytest.skip("the extension is not built")

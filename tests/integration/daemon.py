@@ -50,11 +50,12 @@ class Daemon:
         self.state = state
         self.settings = settings
         self.listen = "127.0.0.1:0"
+        self.program = ("-m", "edgeagent")
         if start:
             self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "edgeagent", "run", "--json", "--listen", self.listen]
+        command = [sys.executable, *self.program, "run", "--json", "--listen", self.listen]
         command += ["--state-dir", str(self.state), "--exit-with-parent"]
         for item in (f"node.cache_dir={self.state}/cache", *self.settings):
             command += ["--set", item]

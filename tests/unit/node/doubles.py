@@ -152,6 +152,9 @@ class FakeEngine:
     def hose_stats(self) -> HoseStats:
         return HoseStats()
 
+    def hose_missing(self) -> Sequence[str]:
+        return ()
+
     def stats(self) -> EngineStats:
         return EngineStats(
             live_instances=0,

@@ -1,0 +1,62 @@
+"""Systems that run out of memory, mappings, descriptors or features: the bytes arrive, or an error says why not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgeagent.bench.hose_guests import consumer, expected_sum, producer, request
+from tests.conftest import engine_names
+from tests.integration.daemon import WASM, Daemon, environment
+
+MIB = 1 << 20
+CHILD = Path(__file__).with_name("hose_faults_child.py")
+
+pytestmark = pytest.mark.skipif("native" not in engine_names(), reason="the extension is not built")
+
+
+@pytest.mark.parametrize(
+    ("fault", "allowed"),
+    [
+        # A guest whose memory cannot grow gives up by a trap.
+        ("maps", {"copy", "flip", "unavailable", "guest-trap"}),
+        ("memory", {"copy", "flip", "unavailable", "guest-trap"}),
+        ("files", {"copy", "flip"}),
+        ("file-size", {"copy", "flip"}),
+        ("no-thp", {"copy", "flip", "share"}),
+    ],
+)
+def test_the_process_lives_and_the_bytes_are_right(fault: str, allowed: set[str]) -> None:
+    """The child checks every byte that arrives; afterwards all is as it was."""
+    done = subprocess.run(
+        [sys.executable, str(CHILD), fault], capture_output=True, text=True, env=environment(), check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert set(found["during"]) <= allowed
+    assert found["after"] == found["before"]
+    assert {"copy", "flip", "share"} == set(found["before"])
+
+
+def test_a_kernel_that_lacks_features_is_named_once_and_bytes_are_copied(tmp_path: Path) -> None:
+    broken = (
+        "from edgeagent import native; native.core.break_for_tests(15);"
+        "from edgeagent.__main__ import main; raise SystemExit(main())"
+    )
+    daemon = Daemon(tmp_path / "state", start=False)
+    daemon.program = ("-c", broken)
+    daemon.start()
+    for name, wasm in (("produce", producer()), ("consume", consumer())):
+        assert daemon.request("PUT", f"/v1/functions/{name}", wasm, WASM).status == 201
+    for lent in (True, False):
+        reply = daemon.invoke("produce", request(3 * MIB, lent=lent), Edgeagent_Then="consume")
+        assert reply.body == expected_sum(3 * MIB)
+        assert reply.headers["edgeagent-hose"].startswith("copy;")
+    assert daemon.metric("edgeagent_hose_quarantined_total") == 0
+    assert daemon.stop() == 0
+    assert daemon.log_text().count("the kernel lacks") == 1
+    assert "MREMAP_DONTUNMAP" in daemon.log_text()
