@@ -90,7 +90,7 @@ def _whole(fields: Fields, field: str, most: int) -> int | None:
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
-        value = int(value)
+        value = int(value.strip())
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:

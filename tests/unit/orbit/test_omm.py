@@ -205,6 +205,12 @@ def test_other_ways_to_say_the_same() -> None:
     assert (one.object_id, one.element_set) == ("", 999)
 
 
+@pytest.mark.parametrize("blank", [" ", "\t", "\x1e", "\x85", "\u2003"])
+def test_numbers_may_have_any_blanks_around_them(blank: str) -> None:
+    numbers = {k: f"{blank}{v}{blank}" for k, v in RECORD.items() if isinstance(v, int | float)}
+    assert read_elements(as_json({**RECORD, **numbers})) == read_elements(as_json(RECORD))
+
+
 def test_a_semi_major_axis_is_no_mean_motion() -> None:
     record = {k: v for k, v in RECORD.items() if k != "MEAN_MOTION"} | {"SEMI_MAJOR_AXIS": 6793.0}
     with pytest.raises(ElementsRefused, match="SEMI_MAJOR_AXIS in place of MEAN_MOTION"):
