@@ -7,6 +7,7 @@ every hose cleared and nothing else in flight, warm ones follow each other witho
 - ours: the guest fills a lent buffer (from 1 MiB up), or its own memory below that.
 - ``without-loan``: the same through our tiers, for guests that know no loans but align; ``unaligned``: that do neither.
 - ``one-copy``: one memcpy from guest to guest. ``two-copies``: through a buffer of the host, as Roadrunner's user mode.
+- ``http-raw``, ``http-json``: a POST between the two (hose_http).
 - ``floor``: one guest produces and reads, nothing is handed over.
 """
 
@@ -17,32 +18,38 @@ from contextlib import contextmanager
 from typing import Any
 
 from edgeagent.bench.harness import Bench, Case, Rounds, Sampler
+from edgeagent.bench.hose_http import JSON_BYTES_MAX, HttpHop, opened_hop
 from edgeagent.bench.hose_rig import KIB, MIB, Rig, Side, opened_rig, size_name, spent
 from edgeagent.hose.settings import TIERS
 from edgeagent.runtime.port import Outcome
 
-__all__ = ["SIZES", "cycle_cases"]
+__all__ = ["SIZES", "cycle_cases", "tiers_of"]
 
 SIZES = (KIB, 64 * KIB, MIB, 16 * MIB, 64 * MIB, 256 * MIB, 512 * MIB)
 _BATCH_BYTES = 32 * MIB  # a warm sample runs about so many bytes
 
 
-def _works(rig: Rig, count: int) -> dict[str, tuple[Side, Callable[[], Outcome]]]:
+def _works(rig: Rig, hop: HttpHop, count: int) -> dict[str, tuple[Side, Callable[[], Outcome]]]:
     ours, copies = rig.ours, rig.copies
-    return {
+    works: dict[str, tuple[Side, Callable[[], Outcome]]] = {
         "ours": (ours, lambda: ours.chain(count, lent=True)),
         "without-loan": (ours, lambda: ours.chain(count, lent=False)),
         "unaligned": (ours, lambda: ours.chain(count, lent=False, plain=True)),
         "one-copy": (copies, lambda: copies.chain(count, lent=False, plain=True)),
         "two-copies": (copies, lambda: copies.through_the_host(count)),
         "floor": (ours, lambda: ours.alone(count)),
+        "http-raw": (copies, lambda: hop.raw(count)),
     }
+    if count <= JSON_BYTES_MAX:
+        works["http-json"] = (copies, lambda: hop.json(count))
+    return works
 
 
 def _opener(count: int, *, warm: bool) -> Any:
     @contextmanager
     def opened(bench: Bench) -> Iterator[dict[str, Sampler]]:
         rig = bench.share("hose-rig", opened_rig)
+        hop = bench.share("hose-http", lambda: opened_hop(rig))
         times = max(1, min(64, _BATCH_BYTES // count)) if warm else 1
 
         def sampler(side: Side, work: Callable[[], Outcome]) -> Sampler:
@@ -53,13 +60,15 @@ def _opener(count: int, *, warm: bool) -> Any:
 
             return sample
 
-        yield {name: sampler(side, work) for name, (side, work) in _works(rig, count).items()}
+        yield {name: sampler(side, work) for name, (side, work) in _works(rig, hop, count).items()}
 
     return opened
 
 
-def _tier(rounds: Rounds, _bench: Bench) -> dict[str, Any]:
-    return {"tiers": {name: TIERS[int(taken[-1][1]["tier"])] for name, taken in rounds.items()}}
+def tiers_of(rounds: Rounds, _bench: Bench) -> dict[str, Any]:
+    """The field that names how the input came, by sampler."""
+    told = {name: taken[-1][1] for name, taken in rounds.items() if "tier" in taken[-1][1]}
+    return {"tiers": {name: TIERS[int(more["tier"])] for name, more in told.items()}}
 
 
 def cycle_cases() -> list[Case]:
@@ -77,7 +86,7 @@ def cycle_cases() -> list[Case]:
                     rounds=_rounds(count),
                     memory_bytes=6 * count + 64 * MIB,
                     group="hose",
-                    fields=_tier,
+                    fields=tiers_of,
                 )
             )
     return cases

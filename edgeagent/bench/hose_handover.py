@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from edgeagent.bench.harness import Bench, Case, Sample, Sampler
-from edgeagent.bench.hose_cycle import SIZES
+from edgeagent.bench.hose_cycle import SIZES, tiers_of
 from edgeagent.bench.hose_guests import request
+from edgeagent.bench.hose_http import JSON_BYTES_MAX, opened_hop
 from edgeagent.bench.hose_rig import MIB, Side, checked, good, kept, opened_rig, size_name
 from edgeagent.runtime.port import Outcome
 
@@ -49,12 +50,17 @@ def _handover(count: int) -> Any:
     @contextmanager
     def opened(bench: Bench) -> Iterator[dict[str, Sampler]]:
         rig = bench.share("hose-rig", opened_rig)
-        yield {
+        hop = bench.share("hose-http", lambda: opened_hop(rig))
+        samplers: dict[str, Sampler] = {
             "ours": lambda: _chain(rig.ours, count, lent=True),
             "flip": lambda: _chain(rig.ours, count, lent=False),
             "one-copy": lambda: _chain(rig.copies, count, lent=False, plain=True),
             "two-copies": lambda: _two_copies(rig.copies, count),
+            "http-raw": lambda: hop.raw_handover(count),
         }
+        if count <= JSON_BYTES_MAX:
+            samplers["http-json"] = lambda: hop.json_handover(count)
+        yield samplers
 
     return opened
 
@@ -70,6 +76,7 @@ def handover_cases() -> list[Case]:
             rounds=21 if count <= 64 * MIB else 5,
             memory_bytes=6 * count + 64 * MIB,
             group="hose",
+            fields=tiers_of,
         )
         for count in SIZES
     ]

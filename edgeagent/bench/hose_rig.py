@@ -20,7 +20,16 @@ import wasmtime
 
 from edgeagent import native
 from edgeagent.bench.harness import CaseSkipped, Sample
-from edgeagent.bench.hose_guests import both, consumer, expected_sum, holder, producer, request
+from edgeagent.bench.hose_guests import (
+    both,
+    consumer,
+    expected_sum,
+    holder,
+    json_consumer,
+    json_producer,
+    producer,
+    request,
+)
 from edgeagent.hose.settings import Crossovers, HoseSettings
 from edgeagent.model.function import Limits
 from edgeagent.runtime.engine_config import Settings, compile_config
@@ -59,6 +68,8 @@ class Side:
             "both": both(),
             "plain_produce": producer(aligned=False),
             "plain_consume": consumer(aligned=False),
+            "json_produce": json_producer(),
+            "json_consume": json_consumer(),
         }
         loaded = {
             guest: _load(self.engine, wasm, folder, f"{name}-{guest}") for guest, wasm in modules.items()
@@ -66,6 +77,7 @@ class Side:
         self.produce, self.consume = loaded["produce"], loaded["consume"]
         self.hold, self.both = loaded["hold"], loaded["both"]
         self.plain_produce, self.plain_consume = loaded["plain_produce"], loaded["plain_consume"]
+        self.json_produce, self.json_consume = loaded["json_produce"], loaded["json_consume"]
 
     def settle(self) -> None:
         """Nothing is left to be cleared."""
