@@ -12,13 +12,11 @@ from hypothesis import strategies as st
 
 from edgeagent.bench.hose_guests import expected_sum, json_consumer, json_producer, request
 
-_ENGINE = wasmtime.Engine()
-_DECODE = wasmtime.Module(_ENGINE, json_consumer(adds_up=False))
 
-
-def run(module: wasmtime.Module, data: bytes) -> bytes:
-    store = wasmtime.Store(_ENGINE)
-    exports = wasmtime.Linker(_ENGINE).instantiate(store, module).exports(store)
+def run(wasm: bytes, data: bytes) -> bytes:
+    engine = wasmtime.Engine()
+    store = wasmtime.Store(engine)
+    exports = wasmtime.Linker(engine).instantiate(store, wasmtime.Module(engine, wasm)).exports(store)
     alloc, handle, memory = exports["edge_alloc"], exports["edge_handle"], exports["memory"]
     assert isinstance(alloc, wasmtime.Func)
     assert isinstance(handle, wasmtime.Func)
@@ -31,15 +29,15 @@ def run(module: wasmtime.Module, data: bytes) -> bytes:
 
 @pytest.mark.parametrize("count", [16, 32, 48, 4096])
 def test_what_is_produced_is_json(count: int) -> None:
-    made = run(wasmtime.Module(_ENGINE, json_producer()), request(count, lent=False))
+    made = run(json_producer(), request(count, lent=False))
     assert base64.b64decode(json.loads(made)["data"], validate=True) == b"\1" * count
-    assert run(wasmtime.Module(_ENGINE, json_consumer()), made) == expected_sum(count)
+    assert run(json_consumer(), made) == expected_sum(count)
 
 
 @given(st.binary(max_size=100))
 def test_any_bytes_are_decoded(raw: bytes) -> None:
     document = json.dumps({"data": base64.b64encode(raw).decode()}, indent=1).encode()
-    assert run(_DECODE, document) == raw
+    assert run(json_consumer(adds_up=False), document) == raw
 
 
 @pytest.mark.parametrize(
@@ -47,4 +45,4 @@ def test_any_bytes_are_decoded(raw: bytes) -> None:
 )
 def test_anything_else_is_a_trap(document: bytes) -> None:
     with pytest.raises(wasmtime.Trap):
-        run(_DECODE, document)
+        run(json_consumer(adds_up=False), document)
