@@ -17,8 +17,6 @@ from collections.abc import Callable
 from enum import IntFlag
 from typing import Any
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from edgeagent.hose.errors import FrameRefused
 from edgeagent.hose.frames import CHECK_BYTES
 
@@ -97,6 +95,9 @@ def _crc32(data: Buffer, _: bytes) -> bytes:
 
 
 def _gmac(key: bytes) -> Check:
+    # Here, because it takes 8 MiB: a node that no other host talks to need not have it.
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     cipher = AESGCM(key)
 
     def check(data: Buffer, nonce: bytes) -> bytes:
