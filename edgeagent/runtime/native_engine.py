@@ -255,6 +255,7 @@ class NativeEngine:
             return
         self._closed = True
         self._core.stop()
+        self._core.trim_hoses()  # else they stay until they were idle for long enough
         if self._loop is not None and not self._loop.is_closed():
             self._loop.remove_reader(self._core.event_fd())
             self._resolve_done()

@@ -11,6 +11,7 @@ import pytest
 from edgeagent.runtime.port import Engine, Function
 from tests.contract.calls import load
 from tests.contract.wasi_calls import Program, guest
+from tests.descriptors import left_open, open_descriptors
 
 BADF, EXIST, INVAL, ISDIR, LOOP, MFILE, NOENT, NOSPC, NOTDIR, NOTEMPTY, PERM, SPIPE, NOTCAPABLE = (
     8, 20, 28, 31, 32, 33, 44, 51, 54, 55, 63, 70, 76,
@@ -329,10 +330,6 @@ def test_names_are_charged(scratch: Load) -> None:
 # -- leaving nothing behind ---------------------------------------------------------------------------------------
 
 
-def _descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 @pytest.mark.parametrize(
     "what", ["close the root", "renumber the root", "leave files open", "truncate a directory"]
 )
@@ -350,10 +347,10 @@ def test_no_descriptor_stays_open(scratch: Load, tmp_path: Path, what: str) -> N
         p.call("path_open", 3, 0, *p.text("."), DIRECTORY | TRUNC, 66, 0, 0, 0)
     function = scratch()
     p.run(function)
-    before = _descriptors()
+    before = open_descriptors()
     for _ in range(5):
         p.run(function)
-    assert _descriptors() == before
+    assert left_open(before) == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -363,9 +360,9 @@ def test_a_file_where_a_stream_was_is_closed_too(scratch: Load) -> None:
     p.call("fd_renumber", 4, 2)
     function = scratch()
     p.run(function)
-    before = _descriptors()
+    before = open_descriptors()
     p.run(function)
-    assert _descriptors() == before
+    assert left_open(before) == []
 
 
 def test_a_tree_deeper_than_any_recursion_is_wiped(scratch: Load, tmp_path: Path) -> None:

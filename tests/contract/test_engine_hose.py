@@ -18,6 +18,7 @@ from edgeagent.runtime.port import Engine, Function, Outcome, Payload
 from tests.conftest import engine_names
 from tests.contract.calls import load
 from tests.contract.hose_calls import CALLS_MAX, HoseProgram, Ref, hose_guest, results
+from tests.descriptors import left_open, open_descriptors
 
 MIB = 1 << 20
 BAD, RANGE, SMALL, MEMORY, FULL, OVERLAP = -1, -2, -3, -4, -5, -6
@@ -463,6 +464,21 @@ def test_idle_hoses_are_freed(compiled: Any) -> None:
     while own.hose_stats().bytes:
         assert time.monotonic() < begun + 30
     own.close()
+
+
+def test_a_closed_engine_keeps_no_idle_hose(compiled: Any) -> None:
+    if "native" not in engine_names():
+        pytest.skip("the extension is not built")
+    before = open_descriptors()
+    own = open_engine("native", workers=1, small_slots=8, large_slots=4)
+    p = HoseProgram()
+    p.call("fill", p.call("loan", 4 * MIB), 1, 4 * MIB)
+    assert load(own, compiled, hose_guest(), memory_bytes=64 * MIB).call(p.encoded()).error is None
+    own.settle_hoses()  # type: ignore[attr-defined]
+    assert any("edge-hose" in name for name in left_open(before))
+    own.close()
+    assert own.hose_stats().bytes == 0
+    assert not any("edge-hose" in name for name in left_open(before))
 
 
 def test_sharing_begins_at_its_crossover(compiled: Any) -> None:

@@ -19,6 +19,7 @@ from edgeagent.runtime.port import Engine, Function
 from tests.conftest import engine_names
 from tests.contract.calls import load
 from tests.contract.wasi_calls import Program, WasiCall, encode, guest, parse
+from tests.descriptors import left_open, open_descriptors
 
 # What is compared: below this, results go whose value does not depend on time, chance or inode numbers.
 COMPARED_BYTES = 4096
@@ -129,11 +130,11 @@ def test_engines_agree(guests: dict[str, tuple[Function, Path]], calls: list[Was
     program = struct.pack("<Q", len(IMAGE)) + IMAGE + encode(calls)
     answers = {}
     for name, (function, scratch) in guests.items():
-        before = len(list(Path("/proc/self/fd").iterdir()))
+        before = open_descriptors()
         outcome = function.call(program)
         assert outcome.error is None, (name, outcome.error)
         found = parse(outcome, len(calls))
         answers[name] = (found.errnos, found.memory[:COMPARED_BYTES])
         assert list(scratch.iterdir()) == []
-        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        assert left_open(before) == []
     assert all(answer == answers["pure"] for answer in answers.values())

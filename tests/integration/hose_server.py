@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import queue
 import threading
@@ -13,20 +14,20 @@ from typing import Any, TypeVar
 
 from edgeagent.hose.local_peer import Peer
 from edgeagent.hose.local_socket import Frame, LocalSocket, LocalSocketSettings
+from tests.descriptors import left_open, open_descriptors
 
-__all__ = ["WAIT_S", "HoseServer", "SealedPayload", "Serve", "open_fds", "servers"]
+__all__ = ["WAIT_S", "HoseServer", "SealedPayload", "Serve", "servers"]
 
 WAIT_S = 20.0  # only reached by a test that fails
 
 T = TypeVar("T")
 
 
-def open_fds() -> int:
-    """How many descriptors this process has, once the threads that close strange ones are done."""
+def _let_threads_close() -> None:
+    """Wait for the threads that close strange descriptors."""
     for thread in threading.enumerate():
         if thread.name == "hose-close":
             thread.join(WAIT_S)
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 class _Watched(LocalSocket):
@@ -141,13 +142,16 @@ Serve = Callable[..., HoseServer]
 @contextlib.contextmanager
 def servers(place: Path) -> Iterator[Serve]:
     """``serve(**settings)`` starts one; in the end all are stopped, and no descriptor may be left over."""
-    fds = open_fds()
+    before = open_descriptors()
+    numbers = itertools.count()
     with contextlib.ExitStack() as stack:
 
         def serve(**settings: Any) -> HoseServer:
-            server = HoseServer(place / f"{open_fds()}.sock", **settings)
+            server = HoseServer(place / f"{next(numbers)}.sock", **settings)
             stack.callback(server.stop)
             return server
 
         yield serve
-    assert open_fds() == fds
+    _let_threads_close()
+    left = left_open(before)
+    assert not left, f"left open: {left}"

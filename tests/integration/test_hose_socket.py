@@ -304,3 +304,24 @@ def test_a_path_that_cannot_be_used_is_a_config_error(tmp_path: Path, name: str)
 def test_the_socket_is_for_this_user_alone(serve: Serve) -> None:
     assert Path(serve().path).stat().st_mode & 0o777 == 0o600
     assert Path(serve(allowed_uids=(1234,)).path).stat().st_mode & 0o777 == 0o666
+
+
+def test_descriptors_that_others_close_are_no_leak(tmp_path: Path) -> None:
+    """As an engine of an earlier test does with hoses that were idle for long enough."""
+    others = memfd()
+    with servers(tmp_path) as serve:
+        serve()
+        os.close(others)
+
+
+def test_a_descriptor_left_open_is_named_though_another_was_closed(tmp_path: Path) -> None:
+    others = memfd()
+
+    def leak() -> None:
+        with servers(tmp_path):
+            os.close(others)
+            assert memfd() == others, "the number is used again"
+
+    with pytest.raises(AssertionError, match="memfd:test"):
+        leak()
+    os.close(others)
