@@ -1,0 +1,53 @@
+"""What a shell can ask of the core."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["Command", "Join", "Leave", "Publish", "ReportLag", "Restore", "SetNeighbours", "SetUtc"]
+
+
+class Join(msgspec.Struct, frozen=True):
+    """Exchange with the nodes at these addresses, now, and again while we are alone or nobody from there is known."""
+
+    addresses: tuple[str, ...]
+
+
+class Leave(msgspec.Struct, frozen=True):
+    """Say farewell. The shell goes on driving the core for a second or two, so that it is heard, then stops."""
+
+
+class Publish(msgspec.Struct, frozen=True):
+    """Our record of a section (not the identity) is now ``payload`` (:func:`records.write_payload`)."""
+
+    section: int
+    payload: bytes
+
+
+class SetNeighbours(msgspec.Struct, frozen=True):
+    """The nodes that the link graph has next to us, for load; None where nobody knows."""
+
+    names: tuple[str, ...] | None
+
+
+class SetUtc(msgspec.Struct, frozen=True):
+    """UTC now is monotonic now plus this, seconds; None while the clock is not synchronised (no predictions then).
+    Repeated when the clock is set.
+    """
+
+    utc_minus_monotonic_s: float | None
+
+
+class ReportLag(msgspec.Struct, frozen=True):
+    """The event loop was late by this, seconds: our own slowness, not others' deaths."""
+
+    lag_s: float
+
+
+class Restore(msgspec.Struct, frozen=True):
+    """Records that were known before a restart, as their ``blob``: they need no exchange."""
+
+    blobs: tuple[bytes, ...]
+
+
+Command = Join | Leave | Publish | SetNeighbours | SetUtc | ReportLag | Restore
