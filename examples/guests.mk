@@ -6,6 +6,7 @@ GUEST_FLAGS = -O2 -std=c11 -Wall -Wextra -Werror -Isdk -fno-ident -ffile-prefix-
 GUEST_LINK = -Wl,--strip-all -Wl,--stack-first -Wl,-z,stack-size=16384 -nostartfiles -Wl,--no-entry
 GUEST_WASI = --target=wasm32-wasi --sysroot=/usr
 GUESTS_BARE = $(addprefix examples/,wildfire/calibrate wildfire/index wildfire/detect wildfire/cluster hello-c/hello streams/rows streams/sum)
+GUESTS_BARE += $(basename $(wildcard edgeagent/bench/wasm/*.c))
 
 .PHONY: guests
 guests:
@@ -20,4 +21,4 @@ guests:
 	$(GUEST_CC) $(GUEST_WASI) $(GUEST_LINK) -o examples/wildfire/alert.wasm "$$object"; \
 	$(GUEST_CC) $(GUEST_WASI) $(GUEST_FLAGS) -c -o "$$object" examples/command-c/count.c; \
 	$(GUEST_CC) $(GUEST_WASI) -Wl,--strip-all -o examples/command-c/count.wasm "$$object"
-	@ls -l examples/*/*.wasm
+	@ls -l $(addsuffix .wasm,$(GUESTS_BARE)) examples/wildfire/alert.wasm examples/command-c/count.wasm

@@ -47,7 +47,7 @@ T = TypeVar("T")
 BUDGET_S = 285.0  # of the contract's 300 s: the servers' shutdown comes on top
 START_S = 25.0  # what a case needs to open its servers and to measure its first round
 
-Sample = tuple[float, Mapping[str, float]]
+Sample = tuple[float, Mapping[str, Any]]  # the value of a round, then further figures and names
 Sampler = Callable[[], Sample]
 Rounds = dict[str, list[Sample]]
 

@@ -7,90 +7,81 @@ every hose cleared and nothing else in flight, warm ones follow each other witho
 - ours: the guest fills a lent buffer (from 1 MiB up), or its own memory below that.
 - ``without-loan``: the same through our tiers, for guests that know no loans but align; ``unaligned``: that do neither.
 - ``one-copy``: one memcpy from guest to guest. ``two-copies``: through a buffer of the host, as Roadrunner's user mode.
-- ``http-raw``, ``http-json``: a POST between the two (hose_http).
+- ``http-json``, ``http-raw``: POSTed to another node (hose_http).
 - ``floor``: one guest produces and reads, nothing is handed over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
-from edgeagent.bench.harness import Bench, Case, Rounds, Sampler
-from edgeagent.bench.hose_http import JSON_BYTES_MAX, HttpHop, opened_hop
-from edgeagent.bench.hose_rig import KIB, MIB, Rig, Side, opened_rig, size_name, spent
-from edgeagent.hose.settings import TIERS
+from edgeagent.bench.harness import Bench, Case, Rounds, Sample, Sampler
+from edgeagent.bench.hose_cases import TOO_LONG, Shape, is_thorough, sized_cases
+from edgeagent.bench.hose_http import HttpHop, with_http
+from edgeagent.bench.hose_rig import MIB, Rig, Side, opened_rig, size_name, spent
 from edgeagent.runtime.port import Outcome
 
-__all__ = ["SIZES", "cycle_cases", "tiers_of"]
+__all__ = ["cycle_cases"]
 
-SIZES = (KIB, 64 * KIB, MIB, 16 * MIB, 64 * MIB, 256 * MIB, 512 * MIB)
 _BATCH_BYTES = 32 * MIB  # a warm sample runs about so many bytes
+_OTHER_GUESTS = ("without-loan", "unaligned")
+_OTHER_GUESTS_BYTES_MAX = 64 * MIB  # they are no baselines; beyond, they would take a third of a run
 
 
-def _works(rig: Rig, hop: HttpHop, count: int) -> dict[str, tuple[Side, Callable[[], Outcome]]]:
+def _works(rig: Rig, count: int) -> dict[str, tuple[Side, Callable[[], Outcome]]]:
     ours, copies = rig.ours, rig.copies
-    works: dict[str, tuple[Side, Callable[[], Outcome]]] = {
+    return {
         "ours": (ours, lambda: ours.chain(count, lent=True)),
         "without-loan": (ours, lambda: ours.chain(count, lent=False)),
         "unaligned": (ours, lambda: ours.chain(count, lent=False, plain=True)),
         "one-copy": (copies, lambda: copies.chain(count, lent=False, plain=True)),
         "two-copies": (copies, lambda: copies.through_the_host(count)),
         "floor": (ours, lambda: ours.alone(count)),
-        "http-raw": (copies, lambda: hop.raw(count)),
     }
-    if count <= JSON_BYTES_MAX:
-        works["http-json"] = (copies, lambda: hop.json(count))
-    return works
 
 
-def _opener(count: int, *, warm: bool) -> Any:
-    @contextmanager
-    def opened(bench: Bench) -> Iterator[dict[str, Sampler]]:
-        rig = bench.share("hose-rig", opened_rig)
-        hop = bench.share("hose-http", lambda: opened_hop(rig))
-        times = max(1, min(64, _BATCH_BYTES // count)) if warm else 1
+def _sampler(side: Side, work: Callable[[], Outcome | None], times: int, *pids: int) -> Sampler:
+    def sample() -> Sample:
+        side.settle()
+        return spent(work, times, pids)
 
-        def sampler(side: Side, work: Callable[[], Outcome]) -> Sampler:
-            def sample() -> tuple[float, dict[str, float]]:
-                side.settle()
-                value, more = spent(work, times)
-                return value, dict(more)
-
-            return sample
-
-        yield {name: sampler(side, work) for name, (side, work) in _works(rig, hop, count).items()}
-
-    return opened
+    return sample
 
 
-def tiers_of(rounds: Rounds, _bench: Bench) -> dict[str, Any]:
-    """The field that names how the input came, by sampler."""
-    told = {name: taken[-1][1] for name, taken in rounds.items() if "tier" in taken[-1][1]}
-    return {"tiers": {name: TIERS[int(more["tier"])] for name, more in told.items()}}
+def _contestants(bench: Bench, count: int, *, warm: bool) -> dict[str, Sampler]:
+    rig = bench.share("hose-rig", opened_rig)
+    times = max(1, min(64, _BATCH_BYTES // count)) if warm else 1
+
+    def over_http(hop: HttpHop, name: str) -> Sampler:
+        post = hop.json if name == "http-json" else hop.raw
+        return _sampler(rig.copies, lambda: post(count), min(times, 4), hop.pid)
+
+    local = {name: _sampler(side, work, times) for name, (side, work) in _works(rig, count).items()}
+    if count > _OTHER_GUESTS_BYTES_MAX and not is_thorough(bench):
+        for name in _OTHER_GUESTS:
+            del local[name]
+            bench.skip(f"{name} beyond {size_name(_OTHER_GUESTS_BYTES_MAX)}", TOO_LONG)
+    return with_http(bench, rig.copies, count, local, over_http)
+
+
+def _oneshot(bench: Bench, count: int, _: ExitStack) -> dict[str, Sampler]:
+    return _contestants(bench, count, warm=False)
+
+
+def _warm(bench: Bench, count: int, _: ExitStack) -> dict[str, Sampler]:
+    return _contestants(bench, count, warm=True)
+
+
+def _tiers(_count: int, rounds: Rounds, _bench: Bench) -> dict[str, Any]:
+    return {"tiers": {name: taken[-1][1]["tier"] for name, taken in rounds.items() if "tier" in taken[-1][1]}}
 
 
 def cycle_cases() -> list[Case]:
     """In the order of their size, one-shot before warm."""
-    cases = []
-    for warm in (False, True):
-        for count in SIZES:
-            cases.append(  # noqa: PERF401 - a generator of this depth is harder to read
-                Case(
-                    name=f"cycle-{'warm' if warm else 'oneshot'}-{size_name(count)}",
-                    unit="ms",
-                    better="lower",
-                    open=_opener(count, warm=warm),
-                    params={"bytes": count},
-                    rounds=_rounds(count),
-                    memory_bytes=6 * count + 64 * MIB,
-                    group="hose",
-                    fields=tiers_of,
-                )
-            )
-    return cases
-
-
-def _rounds(count: int) -> int:
-    return 21 if count <= 16 * MIB else 11 if count <= 64 * MIB else 5
+    shape = Shape(unit="ms", is_rate=True, fields=_tiers)
+    return [
+        *sized_cases("cycle-oneshot-{}", _oneshot, shape),
+        *sized_cases("cycle-warm-{}", _warm, shape),
+    ]

@@ -6,20 +6,22 @@ still mapped; PSS is that of the whole process (smaps_rollup) at that moment, le
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgeagent.bench.harness import Bench, Case, Sample, Sampler
+from edgeagent.bench.hose_cases import FROM_1MIB, Shape, sized_cases
+from edgeagent.bench.hose_cost import Cost
 from edgeagent.bench.hose_guests import request
-from edgeagent.bench.hose_rig import KIB, MIB, Rig, Side, checked, good, kept, opened_rig, size_name
+from edgeagent.bench.hose_rig import KIB, MIB, Rig, Side, checked, good, kept, made, opened_rig
 from edgeagent.runtime.port import Payload
 
 __all__ = ["fanout_cases"]
 
-_SHAPES = ((1, 1 * MIB), (16, 1 * MIB), (64, 1 * MIB), (1, 64 * MIB), (4, 64 * MIB), (16, 64 * MIB))
+_CONSUMERS = (1, 4, 16, 64)
 
 
 def _pss_mib() -> float:
@@ -28,11 +30,13 @@ def _pss_mib() -> float:
 
 
 def _hosed(side: Side, consumers: int, count: int) -> None:
-    payload = kept(side.produce, count)
-    payload.share()
+    given = made(side.produce, count, lent=True)
+    if not isinstance(given, bytes | memoryview):
+        given.share()
     for _ in range(consumers):
-        checked(side.consume.call(payload, move=False), count)
-    payload.close()
+        checked(side.consume.call(given, move=False), count)
+    if not isinstance(given, bytes | memoryview):
+        given.close()
 
 
 def _copied(side: Side, consumers: int, count: int) -> None:
@@ -43,10 +47,11 @@ def _copied(side: Side, consumers: int, count: int) -> None:
 
 def _cpu(side: Side, work: Callable[[Side, int, int], None], consumers: int, count: int) -> Sample:
     side.settle()
-    cpu, wall = time.process_time(), time.perf_counter()
+    cost = Cost()
     work(side, consumers, count)
     side.settle()  # clearing the hose is part of the price
-    return (time.process_time() - cpu) * 1000, {"wall_ms": (time.perf_counter() - wall) * 1000}
+    wall_ms, more = cost.spent()
+    return more.pop("cpu_ms"), {"wall_ms": wall_ms, **more}
 
 
 def _held(side: Side, consumers: int, given: Any, count: int) -> float:
@@ -85,38 +90,42 @@ def _pss_copied(rig: Rig, consumers: int, count: int) -> Sample:
     return _held(side, consumers, output, count) - before, {}
 
 
-def _opener(consumers: int, count: int, *, memory: bool) -> Any:
-    @contextmanager
-    def opened(bench: Bench) -> Iterator[dict[str, Sampler]]:
-        rig = bench.share("hose-rig", opened_rig)
-        if memory:
-            yield {
-                "ours": lambda: _pss_hosed(rig, consumers, count),
-                "two-copies": lambda: _pss_copied(rig, consumers, count),
-            }
-            return
-        yield {
-            "ours": lambda: _cpu(rig.ours, _hosed, consumers, count),
-            "two-copies": lambda: _cpu(rig.copies, _copied, consumers, count),
-        }
+def _cpu_of(bench: Bench, count: int, _: ExitStack, *, consumers: int) -> dict[str, Sampler]:
+    rig = bench.share("hose-rig", opened_rig)
+    return {
+        "ours": lambda: _cpu(rig.ours, _hosed, consumers, count),
+        "two-copies": lambda: _cpu(rig.copies, _copied, consumers, count),
+    }
 
-    return opened
+
+def _pss_of(bench: Bench, count: int, _: ExitStack, *, consumers: int) -> dict[str, Sampler]:
+    rig = bench.share("hose-rig", opened_rig)
+    return {
+        "ours": lambda: _pss_hosed(rig, consumers, count),
+        "two-copies": lambda: _pss_copied(rig, consumers, count),
+    }
+
+
+def _is_long(count: int, *, consumers: int) -> bool:
+    return count > 64 * MIB or count * consumers > 1024 * MIB
 
 
 def fanout_cases() -> list[Case]:
+    """Memory from 1 MiB: below, instances weigh more than what they read."""
     cases = []
-    for memory in (False, True):
-        for consumers, count in _SHAPES:
-            cases.append(
-                Case(
-                    name=f"fanout{consumers}-{size_name(count)}{'-pss' if memory else ''}",
-                    unit="MiB" if memory else "CPU ms",
-                    better="lower",
-                    open=_opener(consumers, count, memory=memory),
-                    params={"consumers": consumers, "bytes": count},
-                    rounds=7 if count >= 64 * MIB else 11,
-                    memory_bytes=(consumers + 4) * count + 64 * MIB,
-                    group="hose",
-                )
-            )
+    for n in _CONSUMERS:
+        shape = Shape(
+            unit="CPU ms", params={"consumers": n}, times=n, only_full=partial(_is_long, consumers=n)
+        )
+        cases += sized_cases(f"fanout{n}-{{}}", partial(_cpu_of, consumers=n), shape)
+    for n in _CONSUMERS:
+        shape = Shape(
+            unit="MiB",
+            params={"consumers": n},
+            sizes=FROM_1MIB,
+            times=n,
+            held=n + 4,
+            only_full=partial(_is_long, consumers=n),
+        )
+        cases += sized_cases(f"fanout{n}-{{}}-pss", partial(_pss_of, consumers=n), shape)
     return cases

@@ -1,121 +1,183 @@
-"""``http-raw`` and ``http-json``: the baselines that send a function's output to the next one over HTTP.
+"""The baselines ``http-json`` and ``http-raw``: the producer's output is POSTed to the node of the consumer.
 
-Both functions run in this process, on the engine that only copies, so that one clock sees both ends; between them is
-an aiohttp server on the loopback and a kept connection. ``http-json`` makes a JSON document with base64 of the bytes in
-the producing guest, and reads and decodes it in the consuming one.
+The producer runs here, on the engine that may only copy; the consumer in a daemon of ours (``hose_daemon``), a process
+of its own, over a kept connection on loopback: one hop, as between two nodes, and nobody in between.
+
+- ``http-raw``: the bytes are the body. The hand-over: from the producer's return to the consumer's entry.
+- ``http-json``: base64 in a JSON document, made and read by the guests (wasm/json_base64.h). The hand-over: from when
+  the bytes lie in the encoding guest's memory to when they lie decoded in the other guest's.
+
+What comes before and after is no part of it: encoding is a guest that gets the bytes as its input, and the times are
+those of the guests' runs, so that the reply is not waited for.
 """
 
 from __future__ import annotations
 
-import asyncio
 import http.client
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import mmap
+import struct
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
 
-from aiohttp import web
+from edgeagent.bench.daemon import daemon_command, daemon_env
+from edgeagent.bench.harness import Bench, Sample, Sampler
+from edgeagent.bench.hose_cases import TOO_LONG, is_thorough
+from edgeagent.bench.hose_cost import Cost
+from edgeagent.bench.hose_daemon import STAMPS
+from edgeagent.bench.hose_guests import consumer, expected_sum, request
+from edgeagent.bench.hose_rig import MIB, Side, good, load_guest, size_name
+from edgeagent.bench.machine import available_memory_bytes
+from edgeagent.bench.processes import ServerFailed, free_port, server
+from edgeagent.runtime.port import Outcome
 
-from edgeagent.bench.harness import Sample
-from edgeagent.bench.hose_guests import request
-from edgeagent.bench.hose_rig import MIB, Rig, Side, checked, good
-from edgeagent.runtime.port import Function, Outcome
+__all__ = ["HttpHop", "json_guest", "linked", "with_http"]
 
-__all__ = ["JSON_BYTES_MAX", "HttpHop", "opened_hop"]
+# Beyond, a run would not end within 5 minutes.
+JSON_BYTES_MAX = 16 * MIB
+RAW_BYTES_MAX = 64 * MIB
+_HELD = {"http-json": 10, "http-raw": 7}  # payloads in memory at once, in both processes
+_BODY_BYTES_MAX = 1 << 30
+_SENDER_BYTES = 2 << 30  # 512 MiB and the document that is made of them
+_MANIFEST = """[function]
+name = "{}"
+[limits]
+memory_bytes = 1073741824
+wall_ms = 120000
+"""
+_WASM = Path(__file__).parent / "wasm"
 
-# Above, the document and what is decoded of it do not fit the guests' gibibyte.
-JSON_BYTES_MAX = 256 * MIB
+
+def json_guest(name: str) -> bytes:
+    """``produce``, ``encode`` or ``consume``; see the sources beside them."""
+    return (_WASM / f"json_{name}.wasm").read_bytes()
 
 
 class HttpHop:
-    """A server in a thread that runs whatever function is asked for next, and a client for it."""
+    """Both functions of each baseline, and the connection between them; used from one thread."""
 
-    def __init__(self, side: Side) -> None:
+    def __init__(self, stack: ExitStack, side: Side) -> None:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeagent-bench-")))
+        stamps = folder / "stamps"
+        stamps.write_bytes(bytes(STAMPS.size))
+        port = free_port()
+        argv = daemon_command("edgeagent.bench.hose_daemon", str(stamps), "run", "--exit-with-parent")
+        env = {
+            **daemon_env(folder, port),
+            "EDGEAGENT_RUNTIME_INLINE": "false",
+            "EDGEAGENT_HTTP_BODY_BYTES_MAX": str(_BODY_BYTES_MAX),
+            "EDGEAGENT_HTTP_KEEPALIVE_MS": "3600000",
+        }
+        self.pid = stack.enter_context(server(argv, port=port, folder=folder, env=env, check=False)).pid
+        with stamps.open("rb") as file:
+            self._stamps = stack.enter_context(
+                closing(mmap.mmap(file.fileno(), STAMPS.size, access=mmap.ACCESS_READ))
+            )
+        self._link = stack.enter_context(closing(http.client.HTTPConnection("127.0.0.1", port, timeout=300)))
+        self._deploy("raw", consumer())
+        self._deploy("json", json_guest("consume"))
         self._side = side
-        self._consumer: Function = side.plain_consume
-        self._outcome: Outcome | None = None
-        self._loop = asyncio.new_event_loop()
-        self._port = 0
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="bench-http", daemon=True)
-        self._thread.start()
-        self._ready.wait()
-        self._client = http.client.HTTPConnection("127.0.0.1", self._port, timeout=600)
-
-    def close(self) -> None:
-        self._client.close()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-
-    def raw(self, count: int) -> Outcome:
-        """Produce, POST the bytes, consume."""
-        return self._post(
-            good(self._side.plain_produce.call(request(count, lent=False))), self._side.plain_consume, count
+        self._produce, self._encode = (
+            load_guest(side.engine, json_guest(name), folder, f"json-{name}", memory_bytes=_SENDER_BYTES)
+            for name in ("produce", "encode")
         )
 
-    def json(self, count: int) -> Outcome:
-        """Produce, encode, POST the document, decode, consume."""
-        return self._post(
-            good(self._side.json_produce.call(request(count, lent=False))), self._side.json_consume, count
-        )
+    def raw(self, count: int) -> None:
+        """A whole cycle."""
+        output = good(self._side.plain_produce.call(request(count, lent=False))).output
+        self._sent_raw(output, count)
+
+    def json(self, count: int) -> None:
+        """A whole cycle."""
+        document = good(self._produce.call(request(count, lent=False))).output
+        self._sent_json(document, count, expected_sum(count))
 
     def raw_handover(self, count: int) -> Sample:
-        """From the producer's return to the consumer's entry, in us."""
+        """In us."""
+        cost = Cost(self.pid)
         made = good(self._side.plain_produce.call(request(count, lent=False)))
-        return (_times(self._post(made, self._side.plain_consume, count))[0] - _times(made)[1]) / 1000, {}
+        entered_ns, _ = self._sent_raw(made.output, count)
+        _, more = cost.spent()
+        return (entered_ns - _times_ns(made)[1]) / 1000, more
 
     def json_handover(self, count: int) -> Sample:
-        """From the bytes in the producer to the bytes in the consumer, in us: the run of both guests and what lies
-        between, without what plain guests take to produce and to consume the same bytes.
-        """
-        made = good(self._side.json_produce.call(request(count, lent=False)))
-        taken = self._post(made, self._side.json_consume, count)
-        plain = good(self._side.plain_produce.call(request(count, lent=False)))
-        read = checked(self._side.plain_consume.call(plain.output), count)
-        whole_ns = _times(taken)[1] - _times(made)[0]
-        return max(0.0, whole_ns - _spent_ns(plain) - _spent_ns(read)) / 1000, {}
+        """In us; the cost is that of the hand-over and the reply alone."""
+        payload = good(self._side.plain_produce.call(request(count, lent=False))).output
+        cost = Cost(self.pid)
+        made = good(self._encode.call(payload))
+        _, decoded_ns = self._sent_json(made.output, count, bytes(payload[-8:]))
+        _, more = cost.spent()
+        encoding_ns, encoded_ns = _times_ns(made)
+        return (decoded_ns - encoding_ns) / 1000, {"encode_us": (encoded_ns - encoding_ns) / 1000, **more}
 
-    def _post(self, made: Outcome, consumer: Function, count: int) -> Outcome:
-        self._consumer = consumer
-        self._client.request("POST", "/", body=made.output)
-        self._client.getresponse().read()
-        assert self._outcome is not None
-        return checked(self._outcome, count)
+    def _sent_raw(self, body: bytes | memoryview, count: int) -> tuple[int, int]:
+        if self._post("/functions/raw", body) != expected_sum(count):
+            raise AssertionError("the consumer read something else than was produced")
+        return self._times_there_ns()
 
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._listen())
-        self._ready.set()
-        self._loop.run_forever()
-        self._loop.run_until_complete(self._runner.cleanup())
-        self._loop.close()
+    def _sent_json(self, body: bytes | memoryview, count: int, proof: bytes) -> tuple[int, int]:
+        if self._post("/functions/json", body)[:16] != struct.pack("<Q", count) + proof:
+            raise AssertionError("the consumer read something else than was produced")
+        return self._times_there_ns()
 
-    async def _listen(self) -> None:
-        self._runner = web.ServerRunner(web.Server(self._handle))
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self._port = int(self._runner.addresses[0][1])
+    def _times_there_ns(self) -> tuple[int, int]:
+        entered_ns, returned_ns = STAMPS.unpack(self._stamps[:])
+        return entered_ns, returned_ns
 
-    async def _handle(self, received: web.BaseRequest) -> web.Response:
-        body = await received.content.read()
-        self._outcome = self._consumer.call(body)  # nobody else waits for this loop
-        return web.Response(body=bytes(self._outcome.output))
+    def _deploy(self, name: str, wasm: bytes) -> None:
+        parts = {"wasm": wasm, "manifest": _MANIFEST.format(name).encode()}
+        body = b"".join(
+            b'--part\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (part.encode(), data)
+            for part, data in parts.items()
+        )
+        self._ask(
+            "PUT", f"/v1/functions/{name}", body + b"--part--\r\n", "multipart/form-data; boundary=part"
+        )
+
+    def _post(self, path: str, body: bytes | memoryview) -> bytes:
+        return self._ask("POST", path, body, "application/octet-stream")
+
+    def _ask(self, method: str, path: str, body: bytes | memoryview, content_type: str) -> bytes:
+        self._link.request(method, path, body, {"Content-Type": content_type})
+        reply = self._link.getresponse()
+        answer = reply.read()
+        if reply.status not in (200, 201):
+            raise ServerFailed(f"{method} {path}: status {reply.status}: {answer[:300]!r}")
+        return answer
 
 
-def _times(outcome: Outcome) -> tuple[int, int]:
-    entered, returned = outcome.times_ns  # type: ignore[attr-defined]
-    return int(entered), int(returned)
-
-
-def _spent_ns(outcome: Outcome) -> int:
-    entered, returned = _times(outcome)
-    return returned - entered
+def _times_ns(outcome: Outcome) -> tuple[int, int]:
+    of_the_engine: Any = outcome
+    entered_ns, returned_ns = of_the_engine.times_ns
+    return entered_ns, returned_ns
 
 
 @contextmanager
-def opened_hop(rig: Rig) -> Iterator[HttpHop]:
-    hop = HttpHop(rig.copies)
-    try:
-        yield hop
-    finally:
-        hop.close()
+def linked(side: Side) -> Iterator[HttpHop]:
+    with ExitStack() as stack:
+        yield HttpHop(stack, side)
+
+
+def with_http(
+    bench: Bench,
+    side: Side,
+    count: int,
+    samplers: dict[str, Sampler],
+    sampler: Callable[[HttpHop, str], Sampler],
+) -> dict[str, Sampler]:
+    """``samplers`` and those of both baselines, where time and memory allow; else they are listed under ``skipped``."""
+    for name, bytes_max in (("http-json", JSON_BYTES_MAX), ("http-raw", RAW_BYTES_MAX)):
+        needed, quarter = _HELD[name] * count, available_memory_bytes() // 4
+        if count > bytes_max and not is_thorough(bench):
+            bench.skip(f"{name} beyond {size_name(bytes_max)}", TOO_LONG)
+        elif needed > quarter:
+            bench.skip(
+                f"{name} from {size_name(count)}",
+                f"needs {needed >> 20} MiB, more than a quarter of the available memory ({quarter >> 20} MiB)",
+            )
+        else:
+            hop = bench.share("hose-http", lambda: linked(side))
+            samplers[name] = sampler(hop, name)
+    return samplers

@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeagent.bench.harness import Bench, Case, CaseSkipped, Sample, Sampler
-from edgeagent.bench.hose_cycle import SIZES
-from edgeagent.bench.hose_rig import MIB, Side, kept, opened_rig, size_name
+from edgeagent.bench.hose_cases import FROM_1MIB, Shape, sized_cases
+from edgeagent.bench.hose_cost import Cost
+from edgeagent.bench.hose_rig import Side, kept, opened_rig
 from edgeagent.hose.client import Hose, library_path
 from edgeagent.hose.local_socket import LocalSocket, LocalSocketSettings
 
@@ -85,7 +86,7 @@ class _Link:
             raise RuntimeError("the other process has ended")
         return int(line)
 
-    def by_hose(self, sent: _Sent) -> Sample:
+    def by_hose(self, sent: _Sent) -> float:
         self._ask("hose")
         self._answer_ns()  # it is waiting now
 
@@ -99,14 +100,14 @@ class _Link:
         took_us = (self._answer_ns() - begun) / 1000
         self._answer_ns()  # released
         self.loop.run_until_complete(asyncio.sleep(0))
-        return took_us, {}
+        return took_us
 
-    def by_socket(self, data: memoryview) -> Sample:
+    def by_socket(self, data: memoryview) -> float:
         self._ask(f"plain {len(data)}")
         self._answer_ns()
         begun = time.monotonic_ns()
         self.plain.sendall(data)
-        return (self._answer_ns() - begun) / 1000, {}
+        return (self._answer_ns() - begun) / 1000
 
 
 async def _refuse(_name: str, frame: Any) -> None:
@@ -119,23 +120,23 @@ def _linked() -> Iterator[_Link]:
         yield _Link(stack)
 
 
-def _opener(count: int) -> Any:
-    @contextmanager
-    def opened(bench: Bench) -> Iterator[dict[str, Sampler]]:
-        rig = bench.share("hose-rig", opened_rig)
-        link = bench.share("hose-link", _linked)
-        with _exported(rig.ours, count) as sent:
-            data = memoryview(os.pread(sent.fd, count, sent.offset))
-            yield {
-                "ours": lambda: _in_a_row(lambda: link.by_hose(sent)),
-                "plain-socket": lambda: _in_a_row(lambda: link.by_socket(data)),
-            }
-
-    return opened
+def _contestants(bench: Bench, count: int, stack: ExitStack) -> dict[str, Sampler]:
+    rig = bench.share("hose-rig", opened_rig)
+    link = bench.share("hose-link", _linked)
+    sent = stack.enter_context(_exported(rig.ours, count))
+    data = memoryview(os.pread(sent.fd, count, sent.offset))
+    pid = link.child.pid
+    return {
+        "ours": lambda: _in_a_row(lambda: link.by_hose(sent), pid),
+        "plain-socket": lambda: _in_a_row(lambda: link.by_socket(data), pid),
+    }
 
 
-def _in_a_row(sample: Callable[[], Sample]) -> Sample:
-    return statistics.median(sample()[0] for _ in range(_IN_A_ROW)), {}
+def _in_a_row(sample: Callable[[], float], pid: int) -> Sample:
+    """The median, and the cost of one in both processes."""
+    cost = Cost(pid)
+    median_us = statistics.median(sample() for _ in range(_IN_A_ROW))
+    return median_us, cost.spent(_IN_A_ROW)[1]
 
 
 @contextmanager
@@ -150,20 +151,9 @@ def _exported(side: Side, count: int) -> Iterator[_Sent]:
 
 
 def process_cases() -> list[Case]:
-    return [
-        Case(
-            name=f"cross-process-{size_name(count)}",
-            unit="us",
-            better="lower",
-            open=_opener(count),
-            params={"bytes": count},
-            rounds=21 if count <= 64 * MIB else 5,
-            memory_bytes=4 * count + 64 * MIB,
-            group="hose",
-        )
-        for count in SIZES
-        if count >= MIB
-    ]
+    """From 1 MiB: smaller outputs do not lie in a hose of their own."""
+    shape = Shape(unit="us", sizes=FROM_1MIB, held=4, is_rate=True)
+    return sized_cases("cross-process-{}", _contestants, shape)
 
 
 def _say(moment_ns: int) -> None:

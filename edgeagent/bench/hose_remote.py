@@ -20,13 +20,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 
 from edgeagent.bench.harness import Bench, Case, Sample, Sampler
-from edgeagent.bench.hose_cycle import SIZES
-from edgeagent.bench.hose_rig import KIB, MIB, size_name
+from edgeagent.bench.hose_cases import FROM_1MIB, Shape, sized_cases
+from edgeagent.bench.hose_cost import Cost
+from edgeagent.bench.hose_rig import KIB, MIB
 from edgeagent.hose.remote import (
     Buffer,
     Delivery,
@@ -57,6 +58,7 @@ class _Link:
         command = [sys.executable, "-c", _LISTEN]
         child = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         stack.callback(child.terminate)
+        self.pid = child.pid
         assert child.stdout is not None
         ports = json.loads(child.stdout.readline())
         self.loop = asyncio.new_event_loop()
@@ -78,19 +80,15 @@ class _Link:
         self._plain = stack.enter_context(socket.create_connection(("127.0.0.1", ports["plain"])))
         self._libc = ctypes.CDLL(None, use_errno=True)
 
-    def by_hose(self, data: memoryview) -> Sample:
-        begun = time.perf_counter()
+    def by_hose(self, data: memoryview) -> None:
         self.loop.run_until_complete(self._client.send(data))
-        return _rate(data, begun)
 
-    def by_socket(self, data: memoryview) -> Sample:
-        begun = time.perf_counter()
+    def by_socket(self, data: memoryview) -> None:
         self._plain.sendall(b"p" + len(data).to_bytes(8, "little"))
         self._plain.sendall(data)
-        return self._done(data, begun)
+        self._await_all()
 
-    def by_splice(self, data: memoryview) -> Sample:
-        begun = time.perf_counter()
+    def by_splice(self, data: memoryview) -> None:
         self._plain.sendall(b"s" + len(data).to_bytes(8, "little"))
         base = ctypes.addressof(ctypes.c_char.from_buffer(data))
         read, write = os.pipe()
@@ -107,17 +105,11 @@ class _Link:
         finally:
             os.close(read)
             os.close(write)
-        return self._done(data, begun)
+        self._await_all()
 
-    def _done(self, data: memoryview, begun: float) -> Sample:
+    def _await_all(self) -> None:
         if self._plain.recv(1) != b"k":
             raise RuntimeError("the other process has ended")
-        return _rate(data, begun)
-
-
-def _rate(data: memoryview, begun: float) -> Sample:
-    spent_s = time.perf_counter() - begun
-    return len(data) / spent_s / 1e9, {"ms": spent_s * 1000}
 
 
 @contextmanager
@@ -126,37 +118,31 @@ def _linked() -> Iterator[_Link]:
         yield _Link(stack)
 
 
-def _opener(count: int) -> Any:
-    @contextmanager
-    def opened(bench: Bench) -> Iterator[dict[str, Sampler]]:
-        link = bench.share("hose-remote", _linked)
-        memory = mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        memory.write(b"\1" * count)
-        data = memoryview(memory)
-        yield {
-            "ours": lambda: link.by_hose(data),
-            "plain-socket": lambda: link.by_socket(data),
-            "roadrunner-network": lambda: link.by_splice(data),
-        }
+def _contestants(bench: Bench, count: int, stack: ExitStack) -> dict[str, Sampler]:
+    link = bench.share("hose-remote", _linked)
+    memory = stack.enter_context(closing(mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)))
+    memory.write(b"\1" * count)
+    data = stack.enter_context(memoryview(memory))
+    ways = {
+        "ours": link.by_hose,
+        "plain-socket": link.by_socket,
+        "roadrunner-network": link.by_splice,
+    }
+    return {name: partial(_timed, way, data, link.pid) for name, way in ways.items()}
 
-    return opened
+
+def _timed(way: Callable[[memoryview], None], data: memoryview, pid: int) -> Sample:
+    """In GB/s, with the time and the cost in both processes."""
+    cost = Cost(pid)
+    way(data)
+    ms, more = cost.spent()
+    return len(data) / ms / 1e6, {"ms": ms, **more}
 
 
 def remote_cases() -> list[Case]:
-    return [
-        Case(
-            name=f"cross-host-{size_name(count)}",
-            unit="GB/s",
-            better="higher",
-            open=_opener(count),
-            params={"bytes": count},
-            rounds=21 if count <= 64 * MIB else 5,
-            memory_bytes=6 * count + 64 * MIB,
-            group="hose-remote",
-        )
-        for count in SIZES
-        if count >= MIB
-    ]
+    """From 1 MiB: below, round trips are all that could be seen."""
+    shape = Shape(unit="GB/s", better="higher", sizes=FROM_1MIB, group="hose-remote")
+    return sized_cases("cross-host-{}", _contestants, shape)
 
 
 class _Resident(Buffer):

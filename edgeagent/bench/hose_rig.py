@@ -7,10 +7,9 @@ flips, lends or maps, and asks for no large pages.
 from __future__ import annotations
 
 import hashlib
-import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,17 +19,9 @@ import wasmtime
 
 from edgeagent import native
 from edgeagent.bench.harness import CaseSkipped, Sample
-from edgeagent.bench.hose_guests import (
-    both,
-    consumer,
-    expected_sum,
-    holder,
-    json_consumer,
-    json_producer,
-    producer,
-    request,
-)
-from edgeagent.hose.settings import Crossovers, HoseSettings
+from edgeagent.bench.hose_cost import Cost
+from edgeagent.bench.hose_guests import both, consumer, expected_sum, holder, producer, request
+from edgeagent.hose.settings import TIERS, Crossovers, HoseSettings
 from edgeagent.model.function import Limits
 from edgeagent.runtime.engine_config import Settings, compile_config
 from edgeagent.runtime.introspect import module_info
@@ -40,7 +31,21 @@ from edgeagent.runtime.port import Code as MachineCode
 from edgeagent.runtime.port import Function, LoadSpec, Outcome, Payload
 from edgeagent.runtime.wasm_sections import scan
 
-__all__ = ["KIB", "MIB", "Rig", "Side", "checked", "good", "kept", "made", "opened_rig", "size_name", "spent"]
+__all__ = [
+    "KIB",
+    "MIB",
+    "Rig",
+    "Side",
+    "checked",
+    "good",
+    "handed_over",
+    "kept",
+    "load_guest",
+    "made",
+    "opened_rig",
+    "size_name",
+    "spent",
+]
 
 KIB, MIB = 1 << 10, 1 << 20
 _GIB = 1 << 30
@@ -68,16 +73,13 @@ class Side:
             "both": both(),
             "plain_produce": producer(aligned=False),
             "plain_consume": consumer(aligned=False),
-            "json_produce": json_producer(),
-            "json_consume": json_consumer(),
         }
         loaded = {
-            guest: _load(self.engine, wasm, folder, f"{name}-{guest}") for guest, wasm in modules.items()
+            guest: load_guest(self.engine, wasm, folder, f"{name}-{guest}") for guest, wasm in modules.items()
         }
         self.produce, self.consume = loaded["produce"], loaded["consume"]
         self.hold, self.both = loaded["hold"], loaded["both"]
         self.plain_produce, self.plain_consume = loaded["plain_produce"], loaded["plain_consume"]
-        self.json_produce, self.json_consume = loaded["json_produce"], loaded["json_consume"]
 
     def settle(self) -> None:
         """Nothing is left to be cleared."""
@@ -117,7 +119,8 @@ class Rig(msgspec.Struct, frozen=True):
     copies: Side
 
 
-def _load(engine: Any, wasm: bytes, folder: Path, name: str) -> Function:
+def load_guest(engine: Any, wasm: bytes, folder: Path, name: str, *, memory_bytes: int = _GIB) -> Function:
+    """Compile a guest as the daemon does, and load it with limits that the largest case keeps."""
     module = wasmtime.Module(wasmtime.Engine(compile_config(Settings())), wasm)
     code = bytes(module.serialize())
     path = folder / f"{name}.cwasm"
@@ -126,7 +129,7 @@ def _load(engine: Any, wasm: bytes, folder: Path, name: str) -> Function:
         module, sha256=hashlib.sha256(wasm).hexdigest(), size_bytes=len(wasm), sections=scan(wasm)
     )
     machine_code = MachineCode(path=str(path), sha256=hashlib.sha256(code).hexdigest(), size_bytes=len(code))
-    limits = Limits(memory_bytes=_GIB, output_bytes=_GIB, wall_ms=120_000)
+    limits = Limits(memory_bytes=memory_bytes, output_bytes=_GIB, wall_ms=120_000)
     loaded: Function = engine.load(machine_code, LoadSpec(name=name, info=info, limits=limits))
     return loaded
 
@@ -175,21 +178,16 @@ def size_name(count: int) -> str:
     return f"{count // MIB}MiB" if count >= MIB else f"{count // KIB}KiB"
 
 
-def spent(work: Callable[[], Outcome], times: int = 1) -> Sample:
-    """Wall time of one run in ms, with its CPU time (of all threads) and minor faults, and how the input came."""
-    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    cpu, begun = time.process_time(), time.perf_counter()
+def handed_over(outcome: Outcome) -> dict[str, Any]:
+    """How the input came: the tier's name, and the bytes that were copied and mapped."""
+    tier, copied, mapped, _ = outcome.hose
+    return {"tier": TIERS[tier], "copied_bytes": copied, "mapped_bytes": mapped}
+
+
+def spent(work: Callable[[], Outcome | None], times: int = 1, pids: Sequence[int] = ()) -> Sample:
+    """Wall time of one run in ms, with its cost (``hose_cost``), and how the input came where a hose brought it."""
+    cost = Cost(*pids)
     for _ in range(times):
         outcome = work()
-    wall_ms = (time.perf_counter() - begun) * 1000 / times
-    cpu_ms = (time.process_time() - cpu) * 1000 / times
-    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
-    tier, copied, mapped, _ = outcome.hose
-    more: Mapping[str, float] = {
-        "cpu_ms": cpu_ms,
-        "minor_faults": faults / times,
-        "tier": tier,
-        "copied_bytes": copied,
-        "mapped_bytes": mapped,
-    }
-    return wall_ms, more
+    wall_ms, more = cost.spent(times)
+    return wall_ms, more if outcome is None else {**more, **handed_over(outcome)}

@@ -101,7 +101,7 @@ def _opener(connections: int) -> Callable[[Bench], AbstractContextManager[dict[s
 
 
 def _median(rounds: Rounds, name: str, key: str) -> float:
-    return statistics.median(more[key] for _, more in rounds[name])
+    return float(statistics.median(more[key] for _, more in rounds[name]))
 
 
 def _parts(rounds: Rounds, bench: Bench) -> dict[str, Any]:

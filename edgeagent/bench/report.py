@@ -14,7 +14,7 @@ from edgeagent.bench.stats import median_ci95, ratio, ratio_ci95, significant
 __all__ = ["Better", "Report", "Skipped", "case_document", "table"]
 
 Better = Literal["lower", "higher"]
-Samples = Sequence[tuple[float, Mapping[str, float]]]
+Samples = Sequence[tuple[float, Mapping[str, Any]]]
 
 
 class Skipped(msgspec.Struct, frozen=True):
@@ -44,7 +44,9 @@ def _summary(samples: Samples) -> dict[str, Any]:
     low, high = median_ci95(values)
     more: dict[str, Any] = {}
     for key in samples[0][1]:
-        more[key] = significant(statistics.median(extra[key] for _, extra in samples if key in extra))
+        seen = [extra[key] for _, extra in samples if key in extra]
+        is_name = isinstance(seen[0], str)
+        more[key] = statistics.mode(seen) if is_name else significant(statistics.median(seen))
     return {
         "median": significant(statistics.median(values)),
         "ci95": [significant(low), significant(high)],
@@ -64,7 +66,8 @@ def case_document(
     """One entry of ``cases``; ``samples`` maps ``ours`` and each baseline to its rounds, in order.
 
     A round is (value, further figures of that round): further figures are published as their medians beside
-    ``median``. ``ratio`` is made of the two medians and > 1 always means that ours is better.
+    ``median``, names as the one that most rounds gave. ``ratio`` is made of the two medians and > 1 always
+    means that ours is better.
     """
     ours = [value for value, _ in samples["ours"]]
     baselines = {key: rounds for key, rounds in samples.items() if key != "ours" and rounds}
@@ -87,7 +90,9 @@ def case_document(
     }
 
 
-def _number(value: float) -> str:
+def _number(value: float | str) -> str:
+    if isinstance(value, str):
+        return value
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 

@@ -64,3 +64,11 @@ def test_the_table_names_everyone_and_what_was_skipped() -> None:
     assert "ours 20x" in lines[2]
     assert lines[3] == "one, where the time goes: guest_us 1,234"
     assert lines[4] == "skipped workerd: not here"
+
+
+def test_names_beside_a_figure_are_what_most_rounds_gave() -> None:
+    taken = [(1.0, {"tier": "copy"}), (2.0, {"tier": "share"}), (3.0, {"tier": "share"})]
+    document = case_document("one", {}, "ms", "lower", {"ours": taken}, 1)
+    assert document["ours"]["tier"] == "share"
+    report = Report(benchmark="hose", machine={}, date="", seed=1, full=False, cases=[document])
+    assert "tier=share" in table(report)
