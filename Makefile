@@ -20,6 +20,14 @@ test: ## set-up, then the whole test suite; ARGS go to pytest
 	@tools/setup-venv cli demo test
 	@tools/run-tests $(ARGS)
 
+SEEDS ?= 1000
+MINUTES ?= 0
+
+.PHONY: sim
+sim: ## every simulated scenario with SEEDS=1000 seeds; summary in benchmarks/results/sim.json; MINUTES=N stops it early
+	@tools/setup-venv cli demo
+	@$(PY) -m edgeagent.simulator.many_seeds --seeds $(SEEDS) --minutes $(MINUTES) --out benchmarks/results/sim.json
+
 .PHONY: check
 check: ## ruff, mypy --strict, import-linter, architecture rules, native warnings as errors, clang-tidy
 	@tools/setup-venv cli demo test check
