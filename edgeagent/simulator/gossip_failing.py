@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from edgeagent.gossip.commands import Leave
 from edgeagent.gossip.records import Section
 from edgeagent.gossip.states import State
 from edgeagent.simulator.gossip_checks import converges, finds_the_dead, nobody_alive_is_dead, requires
 from edgeagent.simulator.gossip_faulty import publish_something, settle
-from edgeagent.simulator.gossip_node import SimNode
 from edgeagent.simulator.gossip_world import GossipWorld
 from edgeagent.simulator.wire import Faults
 
@@ -93,24 +94,30 @@ def pause(world: GossipWorld) -> None:
     converges(world, 120.0)
 
 
-def starve(
-    world: GossipWorld, node: SimNode, *, blocked_s: tuple[float, float], open_s: tuple[float, float]
-) -> None:
-    """From now on the node's process runs only in short bursts (the Lifeguard paper's anomalies)."""
+def starve(world: GossipWorld, name: str, *, blocked_s: tuple[float, float], events: tuple[int, int]) -> None:
+    """From now on, and while it is among the excused, a node gets little CPU: it stands still, handles a few of the
+    datagrams that wait and the timers that are due, and stands still again. Both bounds are drawn between, each order
+    of magnitude alike, as in the intermittent anomalies of the Lifeguard paper (section 5).
+    """
+    node = world.nodes[name]
+
+    def burst() -> None:
+        if name not in world.excused:
+            node.resume()
+            return
+        if node.is_running:
+            node.run_slice(max(1, round(_log_uniform(world, events))))
+            node.pause()
+        world.clock.after(_log_uniform(world, blocked_s), burst)
+
     if node.is_running:
         node.pause()
-    world.clock.after(world.chance.uniform(*blocked_s), _burst, world, node, blocked_s, open_s)
+    world.clock.after(_log_uniform(world, blocked_s), burst)
 
 
-def _burst(
-    world: GossipWorld, node: SimNode, blocked_s: tuple[float, float], open_s: tuple[float, float]
-) -> None:
-    if node.name not in world.excused:
-        return
-    node.resume()
-    world.clock.after(
-        world.chance.uniform(*open_s), lambda: starve(world, node, blocked_s=blocked_s, open_s=open_s)
-    )
+def _log_uniform(world: GossipWorld, bounds: tuple[float, float]) -> float:
+    low, high = bounds
+    return low * math.exp(world.chance.random() * math.log(high / low))
 
 
 def starved(world: GossipWorld) -> None:
@@ -120,7 +127,7 @@ def starved(world: GossipWorld) -> None:
     world.excused.update(chosen)
     for name in chosen:
         world.say(f"starve {name}")
-        starve(world, world.nodes[name], blocked_s=(0.5, 8.0), open_s=(0.001, 0.5))
+        starve(world, name, blocked_s=(0.2, 16.0), events=(1, 64))
     world.run(world.chance.uniform(60.0, 120.0))
     nobody_alive_is_dead(world)
     world.excused.clear()

@@ -122,16 +122,23 @@ class SimNode:
 
     def resume(self) -> None:
         """It goes on: as in an event loop, one waiting datagram, then the timers that are due, then the rest."""
-        if not self._paused:
-            return
+        if self._paused:
+            self.run_slice(len(self._inbox))
+
+    def run_slice(self, datagrams: int) -> None:
+        """Go on for a moment: so many of the waiting datagrams, as one timer comes up after the first. Where more wait
+        than that, the process stands still again.
+        """
         self._paused = False
         if self._inbox:
             self._take_waiting()
         if self._timer is not None:
             token, self._timer = self._timer, None
             self._fire(self.lives, token)
-        while self._inbox and self.mesh is not None:
-            self._take_waiting()
+        for _ in range(datagrams - 1):
+            if self._inbox and self.mesh is not None:
+                self._take_waiting()
+        self._paused = bool(self._inbox)
 
     # the wire's side
 
@@ -166,7 +173,7 @@ class SimNode:
         if self.mesh is None or life != self.lives:
             return
         if self._paused:
-            self._timer = token
+            self._timer = max(token, self._timer or 0)  # a newer one has replaced it
             return
         self._carry_out(self.mesh.on_timer(self._clock.now_s, token))
 
