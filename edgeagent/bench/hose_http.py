@@ -156,8 +156,22 @@ def _times_ns(outcome: Outcome) -> tuple[int, int]:
 
 @contextmanager
 def linked(side: Side) -> Iterator[HttpHop]:
+    """Raises ServerFailed when the daemon does not start."""
     with ExitStack() as stack:
         yield HttpHop(stack, side)
+
+
+@contextmanager
+def _linked_if_it_starts(bench: Bench, side: Side) -> Iterator[HttpHop | None]:
+    """None, once for all cases, and both baselines named under ``skipped``, when the daemon does not start."""
+    with ExitStack() as stack:
+        hop = None
+        try:
+            hop = stack.enter_context(linked(side))
+        except (ServerFailed, OSError) as error:
+            for name in _HELD:
+                bench.skip(name, f"its daemon does not start: {error}")
+        yield hop
 
 
 def with_http(
@@ -178,6 +192,7 @@ def with_http(
                 f"needs {needed >> 20} MiB, more than a quarter of the available memory ({quarter >> 20} MiB)",
             )
         else:
-            hop = bench.share("hose-http", lambda: linked(side))
-            samplers[name] = sampler(hop, name)
+            hop = bench.share("hose-http", lambda: _linked_if_it_starts(bench, side))
+            if hop is not None:
+                samplers[name] = sampler(hop, name)
     return samplers

@@ -140,12 +140,29 @@ def test_http_where_time_and_memory_allow(
 ) -> None:
     monkeypatch.setattr(hose_http, "available_memory_bytes", lambda: available)
     bench = Bench(options=options, progress=Progress(io.StringIO()))
-    bench._shared["hose-http"] = None  # no daemon is needed to be left out
+    bench._shared["hose-http"] = object()  # no daemon is needed to be left out
     side: Any = None
     samplers = hose_http.with_http(bench, side, 256 << 20, {}, lambda _hop, _name: lambda: (0.0, {}))
     assert samplers.keys() == present
     assert all(reason in skipped.reason for skipped in bench.skipped)
     assert len(bench.skipped) == 2 - len(present)
+
+
+@needs_native
+def test_a_daemon_that_does_not_start_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def fails(_: object) -> Any:
+        tried.append(1)
+        raise ServerFailed("exited with 1")
+
+    monkeypatch.setattr(hose_http, "linked", fails)
+    report = run_some("cycle-*-1KiB")
+    assert [case["name"] for case in report.cases] == ["cycle-oneshot-1KiB", "cycle-warm-1KiB"]
+    assert all("two-copies" in case["baselines"] for case in report.cases)
+    assert [skipped.name for skipped in report.skipped] == ["http-json", "http-raw"]
+    assert all("exited with 1" in skipped.reason for skipped in report.skipped)
+    assert len(tried) == 1
 
 
 @needs_native
