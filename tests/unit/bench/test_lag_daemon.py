@@ -33,4 +33,4 @@ def test_it_serves_and_measures_on_either_loop(
             os.write(fifo, STAMP.pack(time.monotonic_ns()))
         figures = lag_case._result(fifo, results)
     assert figures.n == 5
-    assert 0 < figures.p50_ms <= figures.max_ms
+    assert -0.1 < figures.p50_ms <= figures.max_ms  # timers may fire a clock's tick early
