@@ -3,6 +3,7 @@
 // GIL: released while a guest runs, also inline. A call's body is kept alive by a Py_buffer that is released under the
 // GIL, in BodyOwner's destructor or when the outcome is taken.
 #include "engine.hpp"
+#include "graph/bindings.hpp"
 #include "hose/remap.hpp"
 
 #include <pybind11/pybind11.h>
@@ -429,6 +430,7 @@ FunctionSpec make_spec(const py::dict &d) {
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   using namespace edgeagent;
   m.doc() = "edgeagent's native engine over the wasmtime wheel's own library";
+  bind_graph(m);
   m.def("open_library", [](const std::string &path, const std::string &version) { wt.load(path, version); });
   m.def("set_error_factory", [](py::object factory) { error_factory() = std::move(factory); });
 
