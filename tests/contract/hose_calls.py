@@ -9,13 +9,23 @@ from __future__ import annotations
 
 import functools
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import wasmtime
 
-from edgeagent.runtime.port import Outcome
+from edgeagent.runtime.port import Function, Outcome, Payload
 
-__all__ = ["CALLS_MAX", "HoseProgram", "Ref", "hose_guest", "results"]
+__all__ = [
+    "CALLS_MAX",
+    "HoseProgram",
+    "Ref",
+    "Small",
+    "hand_over",
+    "hose_guest",
+    "produce",
+    "reader",
+    "results",
+]
 
 CALLS_MAX = 96
 _RECORD_BYTES = 28
@@ -195,3 +205,60 @@ def results(outcome: Outcome) -> list[int]:
     assert outcome.error is None, outcome.error
     raw = bytes(outcome.output)
     return list(struct.unpack(f"<{len(raw) // 4}i", raw))
+
+
+class Small:
+    """An output that was too small to be kept."""
+
+    kind = "host"
+    hops = 0
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.size = len(data)
+
+    def share(self) -> bool:
+        return False
+
+    def read(self) -> bytes:
+        return self.data
+
+    def export(self) -> tuple[int, int, int]:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        pass
+
+
+def produce(count: int, consumer: HoseProgram, *, lent: bool) -> HoseProgram:
+    """Output: ``count`` bytes of 0x5a behind the consumer's program, which comes with the input."""
+    size = consumer.size()
+    p = HoseProgram()
+    at = p.call("loan", size + count) if lent else p.call("take", size + count, 16)
+    source = p.call("input")
+    p.call("fill", Ref(at.call, size), 0x5A, count)
+    # This program is 28 bytes longer for each of the two calls that follow.
+    p.call("copy", at, Ref(source.call, p.size() + 2 * 28), size)
+    p.call("reply", at, size + count)
+    return p
+
+
+def hand_over(
+    first: Function, second: Function, count: int, consumer: HoseProgram, *, lent: bool, **more: Any
+) -> tuple[Outcome, Payload]:
+    program = produce(count, consumer, lent=lent)
+    made = first.call(program.encoded() + consumer.encoded(), keep=True)
+    assert made.error is None, made.error
+    given = made.payload or Small(bytes(made.output))
+    return second.call(made.payload or made.output, **more), given
+
+
+def reader(count: int) -> tuple[HoseProgram, list[Ref]]:
+    """Looks at the first, a middle and the last byte behind its program, and at what lies behind the input."""
+    p = HoseProgram()
+    at = p.call("input")
+    size = 4 + 28 * 6
+    looks = [p.call("load", Ref(at.call, size + max(0, offset))) for offset in (0, count // 2 - 4, count - 4)]
+    p.call("recv_info", 0)
+    p.call("recv_info", 1)
+    return p, looks
