@@ -89,21 +89,23 @@ class Members:
         """How many are alive or suspect, ourselves included: the n of the formulas."""
         return len(self.ring) + 1
 
-    def admit(self, name: str, trust: Trust, now_s: float) -> tuple[Member | None, Member | None]:
-        """(a new entry, or None where there is no room; the one that was forgotten for it)."""
-        gone: Member | None = None
+    def admit(
+        self, name: str, trust: Trust, now_s: float
+    ) -> tuple[Member | None, tuple[Member, State] | None]:
+        """(a new entry, or None where there is no room; the one that was forgotten for it, with its state)."""
+        forgotten: tuple[Member, State] | None = None
         if trust is not Trust.VERIFIED and len(self._unverified) >= max(1, self._max // 4):
             return None, None
         if len(self.by_name) >= self._max:
             gone = self._dispensable() if trust is Trust.VERIFIED else None
             if gone is None:
                 return None, None
-            self.forget(gone)
+            forgotten = gone, self.forget(gone)
         member = Member(name, now_s)
         self.by_name[name] = member
         self.set_trust(member, trust)
         self.ring.add(member)
-        return member, gone
+        return member, forgotten
 
     def set_trust(self, member: Member, trust: Trust) -> None:
         member.trust = trust
@@ -112,12 +114,16 @@ class Members:
         else:
             self._unverified[member.name] = None
 
-    def forget(self, member: Member) -> None:
-        """Remove an entry and all that it adds to the sums."""
+    def forget(self, member: Member) -> State:
+        """Remove an entry and all that it adds to the sums; returns the state it was in. What still refers to it finds
+        it departed.
+        """
+        state = member.state
         self.move(member, State.LEFT)
         self.graves.remove(member)
         del self.by_name[member.name]
         self._unverified.pop(member.name, None)
+        return state
 
     def put(self, member: Member, record: Record) -> None:
         """Hold a record in place of the section's former one."""

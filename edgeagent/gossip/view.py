@@ -67,7 +67,7 @@ class View:
     def _admit(self, record: Record, trust: Trust) -> Member | None:
         member, gone = self._members.admit(record.name, trust, self._context.now_s)
         if gone is not None:
-            self._forgotten(gone)
+            self._forgotten(*gone)
         if member is None:
             self._context.counters.table_full += 1
             return None
@@ -90,9 +90,9 @@ class View:
         if accuser.address:
             context.send_to(accuser.address, Kind.GOSSIP, 0, "", identity.blob)
 
-    def _forgotten(self, member: Member) -> None:
+    def _forgotten(self, member: Member, state: State) -> None:
         self._context.rumours.drop((member.name, 0))
-        self._context.notify(MemberChanged(member.name, member.state, None, member.incarnation))
+        self._context.notify(MemberChanged(member.name, state, None, member.incarnation))
 
     def sweep(self) -> None:
         """Forget tombstones past their age."""
@@ -102,8 +102,7 @@ class View:
         graves = self._members.graves
         for member in [graves[place] for place in range(len(graves))]:
             if context.now_s - member.since_s >= knobs.tombstone_s:
-                self._members.forget(member)
-                self._forgotten(member)
+                self._forgotten(member, self._members.forget(member))
 
     # transitions
 

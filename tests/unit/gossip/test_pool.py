@@ -49,7 +49,9 @@ def test_nobody_is_in_twice() -> None:
 
 
 @given(st.lists(st.sampled_from(["add", "remove", "next"]), max_size=200), st.integers(0, 1000))
-def test_nobody_is_skipped_or_visited_twice_in_a_round_by_comings_and_goings(steps: list[str], seed: int) -> None:
+def test_nobody_is_skipped_or_visited_twice_in_a_round_by_comings_and_goings(
+    steps: list[str], seed: int
+) -> None:
     pool, everybody = _pool(5, seed)
     chance = random.Random(seed)
     inside = list(everybody)

@@ -20,9 +20,18 @@ KNOBS = msgspec.structs.replace(
 
 @pytest.mark.parametrize(
     ("members", "shortest", "longest"),
-    [(0, 4.0, 24.0), (1, 4.0, 24.0), (10, 4.0, 24.0), (100, 8.0, 48.0), (1000, 12.0, 72.0), (10_000, 16.0, 96.0)],
+    [
+        (0, 4.0, 24.0),
+        (1, 4.0, 24.0),
+        (10, 4.0, 24.0),
+        (100, 8.0, 48.0),
+        (1000, 12.0, 72.0),
+        (10_000, 16.0, 96.0),
+    ],
 )
-def test_the_bounds_grow_with_the_logarithm_of_the_group(members: int, shortest: float, longest: float) -> None:
+def test_the_bounds_grow_with_the_logarithm_of_the_group(
+    members: int, shortest: float, longest: float
+) -> None:
     assert suspicion_bounds_s(KNOBS, members) == pytest.approx((shortest, longest))
 
 
