@@ -15,7 +15,7 @@ import threading
 
 from edgeagent.hose.messages import MESSAGE_BYTES, BadMessage, Refusal
 
-__all__ = ["FRAME_SEALS", "check_frame", "close_unchecked", "peer_of", "receive", "send"]
+__all__ = ["FRAME_SEALS", "check_frame", "check_pages", "close_unchecked", "peer_of", "receive", "send"]
 
 FRAME_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _INT_BYTES = array.array("i").itemsize
@@ -58,7 +58,10 @@ def receive(sock: socket.socket) -> tuple[bytes, int | None]:
 
 
 def check_frame(fd: int, offset: int, size: int) -> None:
-    """Raise BadMessage unless ``fd`` is a memfd that nobody can change and that holds the range; sizes in bytes."""
+    """Raise BadMessage unless ``fd`` is a memfd that nobody can change and that holds the range; sizes in bytes.
+
+    Quick whatever the size; ``check_pages`` is the rest of it.
+    """
     # Seals first. They are asked of no file system; fstat on a file of a hostile one (FUSE) could hang.
     try:
         seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
@@ -66,6 +69,8 @@ def check_frame(fd: int, offset: int, size: int) -> None:
         raise BadMessage(Refusal.DESCRIPTOR, "the descriptor is not of a memfd") from None
     if seals & FRAME_SEALS != FRAME_SEALS:
         raise BadMessage(Refusal.NOT_SEALED, "the memfd is not sealed against write, shrink, grow and seal")
+    if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
+        raise BadMessage(Refusal.DESCRIPTOR, "the descriptor cannot be read from")
     inode = os.fstat(fd)
     if size < 1:
         raise BadMessage(Refusal.TOO_SMALL, "a frame has at least 1 byte")
@@ -76,6 +81,15 @@ def check_frame(fd: int, offset: int, size: int) -> None:
     # Sealed as it is, a hole would be filled at the reader's first touch, from the reader's memory.
     if inode.st_blocks * _BLOCK_BYTES < inode.st_size:
         raise BadMessage(Refusal.SPARSE, "the memfd has holes")
+
+
+def check_pages(fd: int, offset: int, size: int) -> None:
+    """Raise BadMessage unless the range of a checked memfd has no holes; takes up to 35 us for each MiB of small pages.
+
+    The number of blocks does not tell: a memfd may have some behind its end (fallocate with FALLOC_FL_KEEP_SIZE).
+    """
+    if os.lseek(fd, offset, os.SEEK_HOLE) < offset + size:
+        raise BadMessage(Refusal.SPARSE, "the frame has holes")
 
 
 def close_unchecked(fd: int) -> None:

@@ -3,7 +3,7 @@
 Rules:
 
 1. Anything that the protocol does not allow ends the session, with a typed refusal; other sessions do not notice.
-2. A producer's frame is checked before anybody hears of it (``descriptors.check_frame``).
+2. A producer's frame is checked before anybody hears of it (``descriptors.check_frame`` and ``check_pages``).
 3. Frames that have arrived are delivered in order even when their sender has died: they are immutable and complete.
 4. A producer is not read from while its frames hold ``peer_bytes_max`` or more; it then runs out of credits.
 5. A consumer that is slow loses the oldest frames of its queue, and only its own.
@@ -23,7 +23,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from edgeagent.hose.descriptors import check_frame, close_unchecked, peer_of, receive, send
+from edgeagent.hose.descriptors import check_frame, check_pages, close_unchecked, peer_of, receive, send
 from edgeagent.hose.messages import (
     BadMessage,
     Bye,
@@ -54,6 +54,8 @@ log = structlog.get_logger("hose")
 
 # So many messages of one peer are read before others have their turn.
 BURST = 16
+# The pages of a larger frame are looked at on another thread, before it is delivered.
+LOOK_HERE_BYTES = 2 << 20
 
 
 class LocalSocketSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -278,6 +280,8 @@ class Peer:
                 Refusal.TOO_LARGE, f"a frame ends by byte {settings.frame_bytes_max} of its memfd"
             )
         check_frame(fd, publish.offset, publish.bytes)
+        if publish.bytes <= LOOK_HERE_BYTES:
+            check_pages(fd, publish.offset, publish.bytes)
         frame = Frame(self, publish, fd, self._done)
         self._last_seq = publish.seq
         self._held[publish.seq] = frame
@@ -300,13 +304,26 @@ class Peer:
 
     async def _deliver_one(self, frame: Frame) -> None:
         try:
+            if frame.bytes > LOOK_HERE_BYTES:
+                await self._look_at_pages(frame)
             await self._node.on_frame(self.name, frame)
         except asyncio.CancelledError:
             frame.release()
             raise
+        except BadMessage as error:
+            self.refuse(error.code, str(error))
+            frame.release()
         except Exception:
             log.exception("hose_frame_failed", hose=self.name, seq=frame.seq)
             frame.release()
+
+    async def _look_at_pages(self, frame: Frame) -> None:
+        looking = self._loop.run_in_executor(None, check_pages, frame.fd, frame.offset, frame.bytes)
+        try:
+            await asyncio.shield(looking)
+        except asyncio.CancelledError:
+            await asyncio.gather(looking, return_exceptions=True)  # until then it uses the descriptor
+            raise
 
     def _done(self, frame: Frame) -> None:
         del self._held[frame.seq]

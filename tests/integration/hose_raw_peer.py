@@ -71,8 +71,10 @@ class RawPeer:
     def publish(self, fd: int, size: int = 5, offset: int = 0) -> None:
         """The next frame; the descriptor is closed here."""
         self.seq += 1
-        self.send(Publish(self.seq, self.generation, offset, size), [fd])
-        os.close(fd)
+        try:
+            self.send(Publish(self.seq, self.generation, offset, size), [fd])
+        finally:
+            os.close(fd)
 
     def receive(self) -> tuple[Message | None, int | None]:
         """The next message, and its descriptor; None at the end."""
