@@ -36,4 +36,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={one}" for key, one in value.items()) or "none"
     return '""' if value == "" else str(value)

@@ -51,6 +51,7 @@ class RemoteClient:
         self._tickets = tickets
         self._random = random_bytes
         self._lock = asyncio.Lock()
+        self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         count = max(1, min(settings.streams, STRIPES_MAX))
         self._pool = ThreadPoolExecutor(count, "hose-send")
@@ -122,6 +123,7 @@ class RemoteClient:
             sum(job.sent_bytes for job in jobs),
             sum(job.stored_bytes for job in jobs),
             sum(job.connections for job in jobs),
+            sum(job.resumes for job in jobs),
         )
 
     async def _run(self, jobs: list[Job]) -> None:
@@ -131,6 +133,8 @@ class RemoteClient:
     async def _on_threads(self, calls: list[tuple[Callable[[T], R], T]], jobs: Sequence[Job] = ()) -> list[R]:
         """The results; a failure or a cancellation ends all of them, and is raised when the last has ended."""
         loop = asyncio.get_running_loop()
+        if self._closed:
+            raise LinkCut("the connection was closed")
         futures = [loop.run_in_executor(self._pool, call, argument) for call, argument in calls]
         try:
             # Shielded: cancelling the future of a running thread would end the future and not the thread.
@@ -154,6 +158,7 @@ class RemoteClient:
     async def close(self) -> None:
         """Close the connections, after the transfer that is running. Idempotent."""
         async with self._lock:
+            self._closed = True
             for stream in self._streams:
                 await asyncio.to_thread(stream.close)
             self._pool.shutdown(wait=False)

@@ -92,6 +92,11 @@ class RemoteListener:
         return self.port
 
     @property
+    def host(self) -> str:
+        """The address that is listened on."""
+        return str(self._sockets[0].getsockname()[0])
+
+    @property
     def port(self) -> int:
         """The port that is listened on."""
         return int(self._sockets[0].getsockname()[1])

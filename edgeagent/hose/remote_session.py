@@ -359,6 +359,8 @@ class Session:
     def _hand_over(self, delivery: Delivery) -> None:
         try:
             self._shared.deliver(delivery, self._settings.ack_s)
+        except HoseFault:
+            raise
         except EdgeError as error:
             raise TransferRefused(error.message) from None
         except TimeoutError:

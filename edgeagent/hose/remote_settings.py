@@ -68,6 +68,7 @@ class SendReport(msgspec.Struct, frozen=True):
     sent_bytes: int
     stored_bytes: int
     connections: int  # opened for it; 0 where all were there already
+    resumes: int = 0  # times that it went on after a cut
 
 
 def check_plain(host: str) -> None:

@@ -70,6 +70,7 @@ class Job:
         self.sent_bytes = 0
         self.stored_bytes = 0
         self.connections = 0
+        self.resumes = 0
 
 
 class Stream:
@@ -124,6 +125,7 @@ class Stream:
                     raise
                 if job.cancelled.wait(settings.retry_wait_s * 2 ** (idle_tries - 1)):
                     raise
+                job.resumes += job.sent_bytes > 0
             except BaseException:
                 self._drop(None, job.offer.transfer)
                 raise
@@ -151,7 +153,7 @@ class Stream:
         ticket = self._ticket()
         try:
             sock = socket.create_connection(self._address, timeout=self._settings.handshake_s)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name that is none
             raise LinkCut(f"no connection to {self._address[0]}: {error}") from None
         try:
             link = Link(sock, stall_s=self._settings.handshake_s)

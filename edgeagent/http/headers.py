@@ -8,12 +8,14 @@ from collections.abc import Mapping
 
 import msgspec
 
+from edgeagent.hose.errors import HoseFault
 from edgeagent.model.errors import BadRequest
-from edgeagent.node.hose_inbox import Invitation
+from edgeagent.node.hose_lines import Invitation
 from edgeagent.node.steps import FUNCTIONS_MAX, Step, parse_step
 
 __all__ = [
     "InvokeHeaders",
+    "check_peer",
     "new_traceparent",
     "next_traceparent",
     "read_hops",
@@ -52,6 +54,11 @@ class InvokeHeaders(msgspec.Struct, frozen=True):
     hops: int = 0
     hose_input: str = ""
     hose_return: Invitation | None = None
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether it takes more than running one function on a body."""
+        return bool(self.then or self.peer or self.hose_input or self.hose_return)
 
 
 def read_invoke_headers(headers: Mapping[str, str]) -> InvokeHeaders:
@@ -121,8 +128,13 @@ def _then(value: str | None) -> tuple[Step, ...]:
 def read_peer(headers: Mapping[str, str]) -> str:
     """Which node asks, or ""; raises BadRequest."""
     peer = headers.get("Edgeagent-Peer", "")
-    if peer and not _PEER.fullmatch(peer):
-        raise BadRequest("Edgeagent-Peer must be 1 to 64 visible ASCII characters")
+    return check_peer(peer, "Edgeagent-Peer") if peer else ""
+
+
+def check_peer(peer: str, where: str) -> str:
+    """The id of another node as it says it. Raises BadRequest."""
+    if not _PEER.fullmatch(peer):
+        raise BadRequest(f"{where} must be 1 to 64 visible ASCII characters")
     return peer
 
 
@@ -139,13 +151,11 @@ def _return(value: str | None) -> Invitation | None:
         return None
     try:
         invitation = msgspec.json.decode(value, type=Invitation)
-        bytes.fromhex(invitation.ticket + invitation.secret)
-    except (msgspec.DecodeError, UnicodeEncodeError, ValueError):
+        invitation.as_ticket("")
+    except (msgspec.DecodeError, UnicodeEncodeError, HoseFault):
         raise BadRequest(
             "Edgeagent-Hose-Return must be a ticket in JSON, as POST /v1/hoses/tickets gives it"
         ) from None
-    if not 0 < invitation.port < 1 << 16:
-        raise BadRequest(f"Edgeagent-Hose-Return: {invitation.port} is no port")
     return invitation
 
 

@@ -10,6 +10,7 @@ import msgspec
 from edgeagent import __version__
 from edgeagent.http.router import Route
 from edgeagent.model.function import Deployed, Manifest
+from edgeagent.node.hose_lines import Invitation, TicketRequest
 
 __all__ = ["openapi"]
 
@@ -30,10 +31,21 @@ _INVOKE_HEADERS = {
 }
 
 
+_REPLY_HEADERS = {
+    "Edgeagent-Node": "who ran it",
+    "Edgeagent-Duration-Us": "how long the functions ran",
+    "Edgeagent-Hops": "1 where the last function ran at a peer",
+    "Edgeagent-Hose": "how the last function got its input: copy, flip, share, or wire for what came from another node",
+    "Edgeagent-Steps": "of a chain: JSON, one object for each function that ran",
+    "Edgeagent-Hose-Output": "to another node: the hose transfer that is the output, instead of a body",
+}
+_TICKETS = "/v1/hoses/tickets"
+
+
 def openapi(routes: list[Route]) -> dict[str, Any]:
     """The document for ``routes``."""
-    (_, _), components = msgspec.json.schema_components(
-        [Deployed, Manifest], ref_template="#/components/schemas/{name}"
+    _, components = msgspec.json.schema_components(
+        [Deployed, Manifest, TicketRequest, Invitation], ref_template="#/components/schemas/{name}"
     )
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
@@ -58,7 +70,7 @@ def openapi(routes: list[Route]) -> dict[str, Any]:
 
 
 def _operation(route: Route) -> dict[str, Any]:
-    invokes = route.method == "POST"
+    invokes = route.method == "POST" and route.path.startswith("/function")
     names = re.findall(r"\{(\w+)\}", route.path)
     operation: dict[str, Any] = {
         "operationId": f"{route.method.lower()}{re.sub(r'[^a-z0-9]+', '_', route.path)}".rstrip("_"),
@@ -81,7 +93,12 @@ def _operation(route: Route) -> dict[str, Any]:
             {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
             for name, text in _INVOKE_HEADERS.items()
         ]
-    if route.method == "PUT":
+        operation["responses"]["200"]["headers"] = {
+            name: {"description": text, "schema": {"type": "string"}} for name, text in _REPLY_HEADERS.items()
+        }
+    elif route.path.startswith("/v1/hoses/"):
+        _between_nodes(route, operation)
+    elif route.method == "PUT":
         operation["requestBody"] = {
             "required": True,
             "content": {
@@ -93,3 +110,24 @@ def _operation(route: Route) -> dict[str, Any]:
     if route.method == "DELETE":
         operation["responses"]["204"] = {"description": "gone"}
     return operation
+
+
+def _between_nodes(route: Route, operation: dict[str, Any]) -> None:
+    responses = operation["responses"]
+    del responses["200"]
+    if route.path == _TICKETS:
+        refs = {
+            kind: {"application/json": {"schema": {"$ref": f"#/components/schemas/{kind}"}}}
+            for kind in ("TicketRequest", "Invitation")
+        }
+        operation["requestBody"] = {"required": True, "content": refs["TicketRequest"]}
+        responses["201"] = {"description": "a ticket", "content": refs["Invitation"]}
+        return
+    if route.method == "POST":
+        operation["requestBody"] = {"content": _BYTES}
+    responses["204"] = {"description": "done"}
+    if "streams" in route.path:
+        operation["parameters"] += [
+            {"name": name, "in": "header", "required": True, "schema": {"type": "string"}}
+            for name in ("Edgeagent-Peer", "Edgeagent-Hose-Sender")
+        ]

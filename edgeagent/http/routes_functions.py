@@ -48,7 +48,7 @@ class FunctionRoutes:
     async def invoke(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
         wanted = read_invoke_headers(request.headers)
         name = path["name"]
-        is_chain = bool(wanted.then or wanted.peer) or "@" in name or "+" in name
+        is_chain = wanted.is_chain or "@" in name or "+" in name
         if is_chain:
             self._chains.check(name, wanted)
         else:  # unknown functions are refused before the body is read

@@ -9,15 +9,17 @@ import msgspec
 from aiohttp import web
 
 from edgeagent.http.body import read_body
-from edgeagent.http.headers import read_hops, read_peer
+from edgeagent.http.headers import check_peer, read_hops, read_peer
 from edgeagent.http.router import Route
 from edgeagent.http.routes_functions import json_reply
 from edgeagent.model.errors import BadRequest
+from edgeagent.node.hose_lines import TicketRequest
 from edgeagent.node.mailboxes import Message
 from edgeagent.node.node import Node
 
 __all__ = ["HoseRoutes"]
 
+_TICKET_BYTES_MAX = 4096
 _SENDER = re.compile(r"[\x21-\x7e]{1,64}")
 
 
@@ -42,7 +44,18 @@ class HoseRoutes:
         ]
 
     async def ticket(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
-        return json_reply(msgspec.to_builtins(self._node.hose_inbox.invite(_peer(request))), status=201)
+        try:
+            wanted = msgspec.json.decode(
+                await read_body(request, _TICKET_BYTES_MAX, self._body_s), type=TicketRequest
+            )
+        except msgspec.DecodeError as error:
+            raise BadRequest(
+                f"a ticket is asked for by JSON: {error}",
+                hint='{"peer": NODE ID, "bytes": SIZE OF THE PAYLOAD}',
+            ) from None
+        check_peer(wanted.peer, "peer")
+        invitation = self._node.hose_inbox.invite(wanted.peer, count=wanted.bytes)
+        return json_reply(msgspec.to_builtins(invitation), status=201)
 
     async def release(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
         self._node.hose_inbox.parcels.release(path["id"])

@@ -16,9 +16,10 @@ from typing import Any, Protocol
 import msgspec
 
 from edgeagent.hose.settings import TIERS
-from edgeagent.model.errors import DeadlineExceeded, EdgeError, NotFound, StorageFull
+from edgeagent.model.errors import DeadlineExceeded, EdgeError, StorageFull
 from edgeagent.node.items import items_bytes, write_items
 from edgeagent.node.meters import Meters
+from edgeagent.node.peers import UnknownPeer
 from edgeagent.node.result import Result
 from edgeagent.node.result import Step as Ran
 from edgeagent.node.steps import Leg, Step, Target, legs_of
@@ -50,6 +51,7 @@ class RemoteCalls(Protocol):
     async def call(
         self, peer: str, steps: Sequence[str], given: Given, *, wall_ms: float, hops: int, traceparent: str
     ) -> Result: ...
+    def drop(self, payload: Payload) -> None: ...
 
 
 class _Run(Protocol):
@@ -97,17 +99,22 @@ class Chains:
                 )
                 result = await self._leg(leg, job)
                 if held is not None:
-                    held.close()
+                    self._close(held)
                 held = result.payload
                 ran += result.steps
                 given = held if held is not None else result.output
             held = None  # the caller's, if there is one
         finally:
             if held is not None:
-                held.close()
+                self._close(held)
         result.steps = tuple(ran)
         result.duration_us = sum(step.duration_us for step in ran)
         return result
+
+    def _close(self, payload: Payload) -> None:
+        payload.close()
+        if self.remote is not None:
+            self.remote.drop(payload)
 
     async def _leg(self, leg: Leg, job: _Job) -> Result:
         if len(leg.steps) > 1:
@@ -132,15 +139,25 @@ class Chains:
 
     async def _away(self, peer: str, names: list[str], job: _Job) -> Result:
         if self.remote is None:
-            raise NotFound(
-                f"this node knows no peer {peer}", hint="hose.peers of its configuration names them"
+            raise UnknownPeer(
+                f"this node knows no peer {peer}", hint="[hose.peers] of its configuration names them"
             )
         chain, first = job.chain, Target(names[0], peer)
-        result = await self.remote.call(
-            peer, names, job.given, wall_ms=job.left_ms(first), hops=chain.hops, traceparent=chain.traceparent
-        )
-        for step in result.steps:
-            self._meters.handed_over(step.hose, step.copied_bytes, step.mapped_bytes)
+        try:
+            result = await self.remote.call(
+                peer,
+                names,
+                job.given,
+                wall_ms=job.left_ms(first),
+                hops=chain.hops,
+                traceparent=chain.traceparent,
+            )
+        except EdgeError as error:
+            if len(names) == 1:
+                error.details.setdefault("function", names[0])
+            raise
+        for step in result.steps[:1]:  # the others were handed over at the peer, which counts them
+            self._meters.handed_over(step.hose, step.wire_bytes, 0)
         return result if job.keep else await _as_bytes(result)
 
     # -- several at once -----------------------------------------------------------------------------------------------

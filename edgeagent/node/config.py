@@ -21,8 +21,17 @@ import msgspec
 
 from edgeagent.model.errors import BadConfig
 from edgeagent.node.config_schema import Config
+from edgeagent.node.peers import checked_peers, split_peers
 
-__all__ = ["Config", "ConfigKey", "default_toml", "describe", "listen_address", "load_config"]
+__all__ = [
+    "Config",
+    "ConfigKey",
+    "default_toml",
+    "describe",
+    "hose_address",
+    "listen_address",
+    "load_config",
+]
 
 ENV_PREFIX = "EDGEAGENT_"
 # Variables with this prefix that are not configuration: of the build, the tests, the CLI and the benchmarks.
@@ -68,6 +77,8 @@ class _Key(msgspec.Struct, frozen=True):
             return "true or false"
         if self.kind is str:
             return "text"
+        if self.kind is dict:
+            return "a table"
         unit = next((f" ({text})" for end, text in _UNITS.items() if _bare(self.name).endswith(end)), "")
         return f"a whole number{unit} from {self.low} to {self.high}"
 
@@ -90,7 +101,7 @@ def _keys() -> Iterator[_Key]:
             choices = typing.get_args(base) if typing.get_origin(base) is Literal else ()
             yield _Key(
                 f"{section}.{field}",
-                str if choices else base,
+                str if choices else typing.get_origin(base) or base,
                 getattr(defaults, field),
                 str(meta.description),
                 meta.ge,
@@ -112,10 +123,11 @@ def default_toml() -> str:
     lines = [_HEADER]
     for section, struct in typing.get_type_hints(Config).items():
         lines += ["", *_comment((struct.__doc__ or "").splitlines()[0]), f"[{section}]"]
-        for key in KEYS.values():
-            if key.name.startswith(section + "."):
-                lines += _comment(key.doc + key.range())
-                lines.append(f"{key.name.partition('.')[2]} = {json.dumps(key.default)}")
+        keys = [key for key in KEYS.values() if key.name.startswith(section + ".")]
+        for key in sorted(keys, key=lambda key: key.kind is dict):  # a table ends the section's own keys
+            lines += _comment(key.doc + key.range())
+            name = key.name.partition(".")[2]
+            lines.append(f"[{key.name}]" if key.kind is dict else f"{name} = {json.dumps(key.default)}")
     return "\n".join(lines) + "\n"
 
 
@@ -144,17 +156,27 @@ def load_config(path: str | Path | None, environ: Mapping[str, str], overrides: 
 
 def listen_address(listen: str, *, source: str = "http.listen") -> tuple[str, int]:
     """Host and port of ``host:port`` or ``[ipv6]:port``; raises BadConfig for others and beyond loopback."""
-    host, _, port = listen.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
-    if not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
-        raise BadConfig(
-            f"{source}: http.listen = {listen!r} is not host:port",
-            hint="for instance 127.0.0.1:8480 or [::1]:8480",
-        )
+    host, port = _host_and_port(listen, "http.listen", source)
     if host != "localhost" and not _is_loopback(host, listen, source):
         raise BadConfig(
             f"{source}: http.listen = {listen!r} is beyond loopback, and this version has no keys for that",
             hint=f"listen on 127.0.0.1:{port} and put a proxy that authenticates (or an SSH tunnel) in front",
+        )
+    return host, port
+
+
+def hose_address(listen: str, *, source: str = "hose.listen") -> tuple[str, int] | None:
+    """Host and port of the hose listener, None for "": no listener. Raises BadConfig."""
+    return _host_and_port(listen, "hose.listen", source) if listen else None
+
+
+def _host_and_port(listen: str, key: str, source: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+    if not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        raise BadConfig(
+            f"{source}: {key} = {listen[:200]!r} is not host:port",
+            hint="for instance 127.0.0.1:8480 or [::1]:8480",
         )
     return host, int(port)
 
@@ -237,7 +259,7 @@ def _parsed(key: _Key, text: str) -> Any:
             return int(text.strip(), 10)
         except ValueError:
             return text
-    return text
+    return split_peers(text) if key.kind is dict else text
 
 
 def _checked(key: _Key, value: Any, source: str) -> Any:
@@ -254,7 +276,9 @@ def _checked(key: _Key, value: Any, source: str) -> Any:
         )
     if key.name == "http.listen":
         listen_address(value, source=source)
-    return value
+    if key.name == "hose.listen":
+        hose_address(value, source=source)
+    return checked_peers(value, source=source) if key.kind is dict else value
 
 
 def _short(value: Any) -> str:
@@ -282,12 +306,11 @@ def _unknown_section(section: str, source: str) -> BadConfig:
 
 def _line(text: str, name: str) -> int:
     """The line on which the key or section ``name`` is set; 1 when it is written in an unusual way."""
-    wanted_section, _, wanted = name.rpartition(".")
     section = ""
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*\[\s*([\w.\"'-]+)\s*\]", line):
             section = header[1].strip("\"'")
-            if not wanted_section and section == wanted:
+            if section == name:
                 return number
         elif (assigned := re.match(r"\s*([\w.\"'-]+)\s*=", line)) is not None:
             key = assigned[1].strip("\"'")

@@ -162,12 +162,23 @@ class HoseSection(_Section, frozen=True):
         ),
     ] = "127.0.0.1:0"
     peers: Annotated[
-        str,
-        Meta(description="nodes that chains and guests may name: NAME=http://HOST:PORT, separated by commas"),
-    ] = ""
+        dict[str, str],
+        Meta(
+            description='nodes that chains and guests may name: NAME = "http://HOST:PORT"; in flags and variables '
+            "NAME=URL, separated by commas"
+        ),
+    ] = {}
     remote_bytes_min: Annotated[
         int, Meta(ge=1, le=GIB, description="smaller payloads go to peers in the body of the HTTP request")
     ] = 64 * KIB
+    keep_ms: Annotated[
+        int,
+        Meta(
+            ge=100,
+            le=HOUR_MS,
+            description="data of another host that nobody uses or goes on sending are dropped after this",
+        ),
+    ] = MINUTE_MS
     tls_cert: Annotated[str, Meta(description="this node's certificate (PEM), for hoses between hosts")] = ""
     tls_key: Annotated[str, Meta(description="its private key (PEM)")] = ""
     tls_ca: Annotated[str, Meta(description="the authority (PEM) that signs the peers' certificates")] = ""

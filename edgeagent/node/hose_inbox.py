@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import ssl
 import time
 
-import msgspec
-
+from edgeagent.hose.errors import NoRoom, PlainLinkRefused
 from edgeagent.hose.remote import Delivery, RemoteListener, RemoteSettings, Scope
-from edgeagent.model.errors import BadConfig, Unavailable
+from edgeagent.model.errors import BadConfig, StorageFull, TooLarge
+from edgeagent.node.hose_lines import Invitation
 from edgeagent.node.meters import Meters
 from edgeagent.node.parcels import Parcels
+from edgeagent.node.shipments import NoHoses
 from edgeagent.runtime.port import Engine, Payload
 
-__all__ = ["HoseInbox", "Invitation"]
+__all__ = ["RETURN_USES", "HoseInbox"]
 
 TICKET_S = 60.0
-KEEP_S = 60.0
 PARCELS_MAX = 1024
-
-
-class Invitation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A ticket as it travels over HTTP: hexadecimal, and where to go with it, at the host that was asked."""
-
-    ticket: str
-    secret: str
-    port: int
-    transfer_bytes_max: int
-    expires_s: float  # from now
+RETURN_USES = 3  # connections for one output: after a cut there is nobody to ask for another ticket
+_WILDCARDS = frozenset(("0.0.0.0", "::"))  # noqa: S104 - compared with
 
 
 class HoseInbox:
@@ -41,14 +34,17 @@ class HoseInbox:
         *,
         transfer_bytes_max: int,
         held_bytes_max: int,
+        keep_s: float,
         tls: ssl.SSLContext | None,
     ) -> None:
         self.parcels: Parcels[Payload] = Parcels(
-            count_max=PARCELS_MAX, bytes_max=held_bytes_max, keep_s=KEEP_S
+            count_max=PARCELS_MAX, bytes_max=held_bytes_max, keep_s=keep_s
         )
         self._transfer_bytes_max = transfer_bytes_max
+        self._keep_s = keep_s
+        self._expiring: asyncio.Task[None] | None = None
         self._listener = RemoteListener(
-            RemoteSettings(held_bytes_max=held_bytes_max),
+            RemoteSettings(held_bytes_max=held_bytes_max, keep_s=keep_s),
             engine.lease,
             self._deliver,
             clock=time.monotonic,
@@ -59,15 +55,27 @@ class HoseInbox:
         self._gauges(meters)
 
     async def start(self, host: str, port: int) -> None:
-        """Raises BadConfig where it cannot listen there, PlainLinkRefused beyond loopback without TLS."""
+        """Raises BadConfig where it cannot listen there, or where that is beyond loopback and there is no TLS."""
         try:
             await self._listener.start(host, port)
+        except PlainLinkRefused as fault:
+            raise BadConfig(
+                f"hose.listen: {fault.message}",
+                hint="set hose.tls_cert, hose.tls_key and hose.tls_ca, or listen on 127.0.0.1 (docs/hoses.md)",
+            ) from None
         except OSError as error:
             raise BadConfig(
                 f"hose.listen: cannot listen on {host}:{port}: {error.strerror or error}",
                 hint="another process may have the port; port 0 takes any free one",
             ) from None
         self.is_open = True
+        self._expiring = asyncio.create_task(self._expire())
+
+    @property
+    def host(self) -> str:
+        """Where it listens; "" on all addresses of this machine, or nowhere."""
+        host = self._listener.host if self.is_open else ""
+        return "" if host in _WILDCARDS else host
 
     @property
     def port(self) -> int:
@@ -77,21 +85,32 @@ class HoseInbox:
     async def close(self) -> None:
         """Idempotent."""
         self.is_open = False
+        if self._expiring is not None:
+            self._expiring.cancel()
+            await asyncio.gather(self._expiring, return_exceptions=True)
         await self._listener.stop()
         self.parcels.clear()
 
-    def invite(self, peer: str) -> Invitation:
-        """A ticket for one connection of this peer. Raises Unavailable, TooManyPeers."""
+    def invite(self, peer: str, *, count: int = 0, uses: int = 1) -> Invitation:
+        """A ticket for ``uses`` connections of this peer, which is about to send ``count`` bytes.
+
+        Raises NoHoses, TooLarge and StorageFull where they would not fit, TooManyPeers.
+        """
         if not self.is_open:
-            raise Unavailable(
-                "this node takes no hoses from other hosts",
-                hint="its configuration has hose.listen = ''",
-                no_hoses=True,
+            raise NoHoses(
+                "this node takes no hoses from other hosts", hint="its configuration has hose.listen = ''"
             )
-        ticket = self._listener.issue_ticket(Scope(peer, self._transfer_bytes_max), ttl_s=TICKET_S)
+        if count > self._transfer_bytes_max:
+            raise TooLarge(
+                f"{count} bytes are more than one transfer may have here: {self._transfer_bytes_max}",
+                hint="hose.frame_bytes_max",
+            )
+        self.parcels.check_room(count)
+        ticket = self._listener.issue_ticket(Scope(peer, self._transfer_bytes_max), ttl_s=TICKET_S, uses=uses)
         return Invitation(
             ticket=ticket.id.hex(),
             secret=ticket.secret.hex(),
+            host=self.host,
             port=self.port,
             transfer_bytes_max=self._transfer_bytes_max,
             expires_s=TICKET_S,
@@ -101,12 +120,17 @@ class HoseInbox:
         """It will not be used any more."""
         self._listener.revoke_ticket(bytes.fromhex(invitation.ticket))
 
-    def expire(self) -> None:
+    async def _expire(self) -> None:
         """Drop what nobody came for."""
-        self.parcels.expire(time.monotonic())
+        while True:
+            await asyncio.sleep(min(1.0, self._keep_s))
+            self.parcels.expire(time.monotonic())
 
     async def _deliver(self, delivery: Delivery) -> None:
-        self.parcels.add(delivery.transfer.hex(), delivery.payload, time.monotonic())
+        try:
+            self.parcels.add(delivery.transfer.hex(), delivery.payload, time.monotonic())
+        except StorageFull as error:
+            raise NoRoom(error.message, retry_after_s=error.retry_after_s) from None
 
     def _gauges(self, meters: Meters) -> None:
         stats = self._listener.stats

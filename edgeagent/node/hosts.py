@@ -7,12 +7,13 @@ import ssl
 from pathlib import Path
 
 from edgeagent.model.errors import BadConfig, Busy
+from edgeagent.node.config import hose_address
 from edgeagent.node.config_schema import HoseSection
 from edgeagent.node.hose_inbox import HoseInbox
 from edgeagent.node.mailboxes import Mailboxes, Message
 from edgeagent.node.meters import Meters
 from edgeagent.node.peer_http import PeerHttp
-from edgeagent.node.peers import parse_peers
+from edgeagent.node.peers import checked_peers
 from edgeagent.node.remote_hoses import RemoteHoses
 from edgeagent.runtime.port import Engine
 
@@ -35,17 +36,17 @@ class Hosts:
         node_id: str,
         reply_bytes: int,
     ) -> None:
-        peers = parse_peers(section.peers)
         self._listen = section.listen
         self.inbox = HoseInbox(
             engine,
             meters,
             transfer_bytes_max=section.frame_bytes_max,
             held_bytes_max=section.pool_bytes_max,
+            keep_s=section.keep_ms / 1000,
             tls=tls_context(section, server=True),
         )
         self.remote = RemoteHoses(
-            PeerHttp(peers, node_id, reply_bytes_max=reply_bytes + _REPLY_EXTRA_BYTES),
+            PeerHttp(checked_peers(section.peers), node_id, reply_bytes_max=reply_bytes + _REPLY_EXTRA_BYTES),
             self.inbox,
             meters,
             node_id=node_id,
@@ -55,10 +56,10 @@ class Hosts:
         self.streams_in = StreamsIn(mailboxes)
 
     async def start(self) -> None:
-        """Raises BadConfig, PlainLinkRefused."""
-        if self._listen:
-            host, port = _address(self._listen)
-            await self.inbox.start(host, port)
+        """Raises BadConfig."""
+        address = hose_address(self._listen)
+        if address is not None:
+            await self.inbox.start(*address)
 
     async def close(self) -> None:
         """Idempotent."""
@@ -110,13 +111,6 @@ class StreamsIn:
     def _silent(self, sender: tuple[str, str]) -> None:
         del self._timers[sender]
         self._mailboxes.close_sender(sender)
-
-
-def _address(listen: str) -> tuple[str, int]:
-    host, colon, port = listen.rpartition(":")
-    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise BadConfig(f"hose.listen = {listen[:200]!r} is not host:port")
-    return host.strip("[]"), int(port)
 
 
 def tls_context(section: HoseSection, *, server: bool) -> ssl.SSLContext | None:

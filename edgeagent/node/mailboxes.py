@@ -19,6 +19,7 @@ from edgeagent.hose.settings import TIERS
 from edgeagent.model.errors import EdgeError, NotFound
 from edgeagent.model.function import Deployed
 from edgeagent.node.meters import Meters
+from edgeagent.node.peers import UnknownPeer
 from edgeagent.node.result import Result
 from edgeagent.runtime.port import Ask, AskKind, Engine, Payload
 
@@ -250,14 +251,14 @@ class Mailboxes:
         name, _, peer = target.partition("@")
         try:
             if self.remote is None:
-                raise NotFound(f"this node has no peer {peer}")
+                raise UnknownPeer(f"this node has no peer {peer}")
             self.remote.check(peer)
             self._away.setdefault(call_id, set()).add(target)
             await self.remote.send(peer, name, message.payload, str(call_id))
         except EdgeError as error:
             self._meters.count("hose_messages_failed")
             log.warning("a message was not sent", to=target, why=error.message)
-            self._engine.answer(call_id, BAD if isinstance(error, NotFound) else PEER)
+            self._engine.answer(call_id, BAD if isinstance(error, NotFound | UnknownPeer) else PEER)
         else:
             self._meters.count("hose_messages")
             self._engine.answer(call_id, 0)
@@ -274,7 +275,7 @@ class Mailboxes:
         name, _, peer = target.partition("@")
         try:
             if self.remote is None:
-                raise NotFound(f"this node has no peer {peer}")
+                raise UnknownPeer(f"this node has no peer {peer}")
             self.remote.check(peer)
             if kind is AskKind.OPEN:
                 self._away.setdefault(call_id, set()).add(target)
@@ -284,7 +285,7 @@ class Mailboxes:
                 await self.remote.close_stream(peer, name, str(call_id))
         except EdgeError as error:  # it is closed there when it has been silent for long
             log.warning("a peer was not told of a stream", to=target, why=error.message)
-            return BAD if isinstance(error, NotFound) else PEER
+            return BAD if isinstance(error, NotFound | UnknownPeer) else PEER
         return 0
 
     async def _publish(self, name: str, message: Message) -> None:

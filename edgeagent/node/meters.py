@@ -165,7 +165,10 @@ class Meters(Collector):
 
     def _hoses(self) -> Iterator[Metric]:
         kinds = (
-            ("hose_handovers", "inputs that came from another function on this node"),
+            (
+                "hose_handovers",
+                "inputs by how they came from another function; wire: what went to another host",
+            ),
             ("hose_copied_bytes", "their bytes that were copied"),
             ("hose_mapped_bytes", "their bytes whose pages were mapped or moved instead"),
         )

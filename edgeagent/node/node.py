@@ -225,7 +225,7 @@ class Node:
             log.error(
                 "instances are set aside: the kernel would not take a window away",
                 count=count,
-                hint="no mappings are left? raise vm.max_map_count, and restart the node to have their slots back",
+                hint="no mappings are left? raise vm.max_map_count; their slots come back once there are some",
             )
         self._quarantined = count
 
@@ -233,12 +233,12 @@ class Node:
         if self._upkeep is not None:
             self._upkeep.cancel()
             await asyncio.gather(self._upkeep, return_exceptions=True)
+            self._look_at_hoses()  # since the last time
 
     async def _keep_up(self) -> None:
         """Drop old records, look at the load, write the status line: every ten seconds."""
         while True:
             self._cpu.look()
-            self.hose_inbox.expire()
             self._look_at_hoses()
             await self.store.look_for_room()
             await asyncio.to_thread(_made_again, self._scratch)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Generic, Protocol, TypeVar
 
-from edgeagent.model.errors import NotFound, StorageFull
+from edgeagent.model.errors import Conflict, NotFound, StorageFull
 
 __all__ = ["Parcels"]
 
@@ -46,13 +46,19 @@ class Parcels(Generic[P]):
     def __len__(self) -> int:
         return len(self._parcels)
 
-    def add(self, id_: str, payload: P, now_s: float) -> None:
-        """Keep it; the payload is the table's. Raises StorageFull, by which it stays the caller's."""
-        if len(self._parcels) >= self._count_max or self.bytes + payload.size > self._bytes_max:
+    def check_room(self, more: int) -> None:
+        """Raises StorageFull where ``more`` bytes would not fit."""
+        if len(self._parcels) >= self._count_max or self.bytes + more > self._bytes_max:
             raise StorageFull(
                 f"{len(self._parcels)} parcels of other hosts hold {self.bytes} bytes here",
                 retry_after_s=self._keep_s,
             )
+
+    def add(self, id_: str, payload: P, now_s: float) -> None:
+        """Keep it; the payload is the table's. Raises StorageFull, Conflict, by which it stays the caller's."""
+        if id_ in self._parcels:
+            raise Conflict(f"a parcel {id_[:40]} is here already")
+        self.check_room(payload.size)
         self._parcels[id_] = _Parcel(payload, now_s + self._keep_s)
         self.bytes += payload.size
 
@@ -63,21 +69,27 @@ class Parcels(Generic[P]):
             raise NotFound(
                 f"no parcel {id_[:40]} is here",
                 hint="it was released, has expired, or the node was restarted",
+                parcel=id_[:40],
             )
         parcel.users += 1
         return parcel.payload
 
     def done(self, id_: str, now_s: float) -> None:
         """A request that used it has ended."""
-        parcel = self._parcels[id_]
+        parcel = self._parcels.get(id_)
+        if parcel is None:
+            return  # the node stops
         parcel.users -= 1
         parcel.expires_s = now_s + self._keep_s
         if parcel.is_released and not parcel.users:
             self._drop(id_)
 
     def take(self, id_: str) -> P:
-        """The payload for good. Raises NotFound."""
+        """The payload for good. Raises NotFound, also while requests use it."""
         payload = self.use(id_)
+        if self._parcels[id_].users > 1:
+            self._parcels[id_].users -= 1
+            raise NotFound(f"the parcel {id_[:40]} is in use", parcel=id_[:40])
         self.bytes -= self._parcels.pop(id_).size
         return payload
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -17,6 +18,7 @@ CONNECT_S = 5.0
 REPLY_S = 900.0  # longest wait without a deadline: more than any function may run
 _PROBLEM_BYTES_MAX = 256 << 10
 _PIECE_BYTES = 1 << 20
+_FIELD_BYTES_MAX = 64 << 10  # what 32 steps say of themselves is one field
 
 
 class PeerReply(msgspec.Struct, frozen=True):
@@ -33,7 +35,7 @@ def _by_slug(kind: type[errors.EdgeError]) -> dict[str, type[errors.EdgeError]]:
     return found
 
 
-def error_of(peer: str, status: int, body: bytes) -> errors.EdgeError:
+def error_of(peer: str, status: int, body: bytes, retry_after: str = "") -> errors.EdgeError:
     """A peer's problem document as the error that it stands for; PeerFailed where it is none."""
     try:
         problem = msgspec.json.decode(body, type=dict[str, Any])
@@ -44,7 +46,8 @@ def error_of(peer: str, status: int, body: bytes) -> errors.EdgeError:
         return errors.PeerFailed(f"the peer {peer} answered {status} without saying why", peer=peer)
     hint = str(problem.pop("hint", ""))
     details = {key: value for key, value in problem.items() if key not in {"title", "status", "message"}}
-    error = kind(f"{peer}: {message}", hint=hint)
+    again_s = float(retry_after) if retry_after.isascii() and retry_after[:6].isdigit() else None
+    error = kind(f"{peer}: {message}", hint=hint, retry_after_s=again_s)
     error.details.update(details)
     error.details.setdefault("peer", peer)
     return error
@@ -60,8 +63,12 @@ class PeerHttp:
         self._session: aiohttp.ClientSession | None = None
 
     def url(self, peer: str) -> str:
-        """Raises NotFound naming the peers that there are."""
+        """Raises UnknownPeer naming the peers that there are."""
         return peer_url(self._peers, peer)
+
+    def hosts(self) -> set[str]:
+        """The hosts of all peers."""
+        return {urlsplit(url).hostname or "" for url in self._peers.values()}
 
     async def request(
         self,
@@ -72,12 +79,14 @@ class PeerHttp:
         headers: Mapping[str, str] | None = None,
         timeout_s: float = 0.0,
     ) -> PeerReply:
-        """The reply, with a status below 300. Raises NotFound for a peer that is not configured, PeerFailed when it
+        """The reply, with a status below 300. Raises UnknownPeer, PeerFailed when the peer
         does not answer, DeadlineExceeded, and what the peer's problem says.
         """
         url = self.url(peer)
         if self._session is None:
-            self._session = aiohttp.ClientSession(auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
+            self._session = aiohttp.ClientSession(
+                auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), max_field_size=_FIELD_BYTES_MAX
+            )
         timeout = aiohttp.ClientTimeout(total=timeout_s or REPLY_S, sock_connect=CONNECT_S)
         try:
             async with self._session.request(
@@ -101,7 +110,7 @@ class PeerHttp:
                 f"the peer {peer} at {url} did not answer: {why[:200]}", peer=peer
             ) from None
         if reply.status >= 300:
-            raise error_of(peer, reply.status, content)
+            raise error_of(peer, reply.status, content, reply.headers.get("Retry-After", ""))
         return PeerReply({key.lower(): value for key, value in reply.headers.items()}, content)
 
     async def _read(self, peer: str, reply: aiohttp.ClientResponse) -> bytes:

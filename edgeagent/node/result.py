@@ -15,7 +15,7 @@ InvocationState = Literal["queued", "running", "succeeded", "failed"]
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One function of a chain: how its input reached it, and what it took. ``node``: which ran it, "" for this
-    one; ``wire_bytes`` came from another host for it.
+    one; ``hose`` is "wire" where ``wire_bytes`` came from another host for it.
     """
 
     function: str

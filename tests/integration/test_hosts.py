@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import http.client
 import json
 import os
 import signal
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgeagent.bench.hose_guests import consumer, expected_sum, producer, request
+from edgeagent.hose.errors import TicketRefused
+from edgeagent.hose.remote import RemoteClient, RemoteSettings, Scope, Ticket
 from edgeagent.node.items import read_items
 from tests.conftest import engine_names
 from tests.guests import wasm
@@ -70,7 +77,7 @@ def node_id(node: Daemon) -> str:
     )
 
 
-@pytest.mark.parametrize("count", [1, 3, 70_000, 3 * MIB + 5])
+@pytest.mark.parametrize("count", [1, 3, 70_000, 3 * MIB + 5, 64 * MIB])
 def test_a_chain_over_two_hosts(pair: Pair, count: int) -> None:
     data = os.urandom(count)
     reply = pair.here.invoke("echo", data, Edgeagent_Then="hose-invert@ground,hose-invert")
@@ -79,6 +86,7 @@ def test_a_chain_over_two_hosts(pair: Pair, count: int) -> None:
     there = node_id(pair.there)
     assert [step.get("node", "") for step in steps(reply)] == ["", there, ""]
     assert [step.get("wire_bytes", 0) for step in steps(reply)] == [0, count, 0]
+    assert steps(reply)[1]["hose"] == "wire"
     assert [step["bytes_out"] for step in steps(reply)] == [count] * 3
     assert "body" not in reply.headers
 
@@ -90,6 +98,8 @@ def test_what_a_peer_made_comes_back_whole(pair: Pair) -> None:
     last = pair.here.invoke("produce@ground", request(count, lent=True))
     assert len(last.body) == count
     assert last.headers["edgeagent-hops"] == "1"
+    assert last.headers["edgeagent-hose"].startswith("wire;copied=")
+    assert _series(pair.here, 'edgeagent_hose_handovers_total{tier="wire"}') > 0
 
 
 def test_steps_at_one_peer_go_there_together(pair: Pair) -> None:
@@ -154,7 +164,8 @@ def test_through_the_command_line(pair: Pair, tmp_path: Path) -> None:
     [
         ("trap@ground", 500, "guest-trap"),
         ("nobody@ground", 404, "not-found"),
-        ("echo@moon", 404, "not-found"),
+        ("echo@moon", 400, "unknown-peer"),
+        ("trap@ground+echo", 500, "guest-trap"),
         ("echo+trap", 500, "guest-trap"),
         ("echo@", 400, "bad-request"),
         ("echo++echo", 400, "bad-request"),
@@ -166,6 +177,11 @@ def test_what_fails_at_a_peer_fails_here_in_the_same_way(
 ) -> None:
     reply = pair.here.invoke("echo", b"x", Edgeagent_Then=then)
     assert (reply.status, reply.slug) == (status, slug), reply.body
+    if "trap" in then:
+        assert reply.json()["function"] == "trap"
+        assert reply.json().get("peer", "") == ("ground" if "@" in then else "")
+    if "moon" in then:
+        assert reply.json()["peers"] == ["ground"]
 
 
 def test_deadlines_go_along(pair: Pair) -> None:
@@ -251,7 +267,11 @@ def _series(node: Daemon, name: str) -> float:
     ("method", "path", "headers", "body", "status"),
     [
         ("POST", "/v1/hoses/tickets", {}, b"", 400),
-        ("POST", "/v1/hoses/tickets", {"Edgeagent-Peer": "a b"}, b"", 400),
+        ("POST", "/v1/hoses/tickets", {}, b'{"peer": "a b"}', 400),
+        ("POST", "/v1/hoses/tickets", {}, b'{"peer": "x", "bytes": -1}', 400),
+        ("POST", "/v1/hoses/tickets", {}, b'{"peer": "x", "bytes": 600000000}', 413),
+        ("POST", "/v1/hoses/tickets", {}, b'{"peer": "' + b"x" * 5000 + b'"}', 413),
+        ("POST", "/functions/echo", {"Edgeagent-Hose-Input": "00" * 16}, b"", 404),
         ("POST", "/functions/echo", {"Edgeagent-Hose-Input": "00" * 16, "Edgeagent-Peer": "x"}, b"", 404),
         ("POST", "/functions/echo", {"Edgeagent-Hose-Input": "00", "Edgeagent-Peer": "x"}, b"both", 400),
         ("POST", "/functions/echo", {"Edgeagent-Hose-Return": "{}"}, b"", 400),
@@ -309,29 +329,107 @@ def test_a_peer_that_dies_is_a_502_and_a_new_one_is_found(tmp_path: Path) -> Non
     pair.stop()
 
 
-def test_a_sender_that_dies_costs_no_parcels(tmp_path: Path) -> None:
-    pair = Pair(tmp_path)
+def test_what_a_dead_sender_left_is_dropped(tmp_path: Path, start_daemon: Callable[..., Daemon]) -> None:
+    """A whole parcel that nobody uses, half a transfer, and a daemon that is killed while it sends."""
+    there = start_daemon("hose.keep_ms=500", "http.body_bytes_max=100000000", state="there")
+    there.deploy("echo")
+    here = Daemon(tmp_path / "here", "http.body_bytes_max=100000000", f"hose.peers=ground={there.url}")
+    here.deploy("echo")
+    program = [sys.executable, "-m", "tests.integration.hose_orphan_child", there.url]
+    child = subprocess.Popen(program, stdout=subprocess.PIPE, cwd=ROOT)
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"half\n"
+    assert there.metric("edgeagent_hose_parcels") == 1
+    assert there.metric("edgeagent_hose_remote_connections_total") == 2
+    child.kill()
+    child.wait(30)
+    child.stdout.close()
+    there.wait_metric("edgeagent_hose_remote_expired_total", 1)
+    there.wait_metric("edgeagent_hose_parcels", 0)
+    assert there.metric("edgeagent_hose_parcels_bytes") == 0
     big = os.urandom(40 * MIB)
-    assert pair.here.invoke("echo@ground", big).body == big
-    gone = threading.Thread(target=lambda: _ignored(pair.here, big))
+    gone = threading.Thread(target=lambda: _ignored(here, big))
     gone.start()
-    pair.here.process.kill()
+    there.wait_metric("edgeagent_hose_remote_connections_total", 3)
+    here.kill()
     gone.join(60)
-    pair.here.kill()
-    assert pair.there.invoke("echo", b"x").body == b"x"
-    pair.here.start()
-    assert pair.here.invoke("echo@ground", big).body == big
-    pair.stop()
+    there.wait_metric("edgeagent_hose_parcels", 0)
+    there.wait_metric("edgeagent_engine_live_instances", 0)
+    here.start()
+    assert here.invoke("echo@ground", big).body == big
+    here.stop()
 
 
 def _ignored(node: Daemon, body: bytes) -> None:
-    with contextlib.suppress(OSError):  # it was killed
+    with contextlib.suppress(OSError, http.client.HTTPException):  # it was killed
         node.invoke("echo@ground", body)
+
+
+@pytest.mark.parametrize("case", ["forged", "expired"])
+def test_a_ticket_that_is_none_opens_nothing(pair: Pair, case: str) -> None:
+    reply = pair.there.request("POST", "/v1/hoses/tickets", b'{"peer": "x", "bytes": 5}')
+    assert reply.status == 201
+    given = reply.json()
+    assert given["host"] == "127.0.0.1"
+    assert given["port"] == pair.there.request("GET", "/v1/node").json()["hose_port"]
+    secret = "00" * 32 if case == "forged" else given["secret"]
+    if case == "expired":  # used up is the same to the listener as past its time, and takes no minute
+        _sent(given, given["secret"])
+    refused = pair.there.metric("edgeagent_hose_remote_tickets_refused_total")
+    with pytest.raises(TicketRefused):
+        _sent(given, secret)
+    pair.there.wait_metric("edgeagent_hose_remote_tickets_refused_total", refused + 1)
+
+
+def _sent(given: dict[str, Any], secret: str) -> None:
+    ticket = Ticket(bytes.fromhex(given["ticket"]), bytes.fromhex(secret), 60.0, Scope("x", 1 << 20))
+
+    async def tickets() -> Ticket:
+        return ticket
+
+    async def send() -> None:
+        client = RemoteClient(
+            given["host"], given["port"], tickets, RemoteSettings(retries=0), random_bytes=os.urandom
+        )
+        try:
+            await client.send(b"bytes")
+        finally:
+            await client.close()
+
+    asyncio.run(send())
+
+
+def test_a_client_uses_a_parcel_without_being_a_node(pair: Pair) -> None:
+    """What tickets and transfers are is open to any client of the node's HTTP."""
+    given = pair.there.request("POST", "/v1/hoses/tickets", b'{"peer": "x", "bytes": 5}').json()
+    parcels = pair.there.metric("edgeagent_hose_parcels")
+    id_ = os.urandom(16)
+    ticket = Ticket(bytes.fromhex(given["ticket"]), bytes.fromhex(given["secret"]), 60.0, Scope("x", 1 << 20))
+
+    async def tickets() -> Ticket:
+        return ticket
+
+    async def send() -> None:
+        client = RemoteClient(
+            given["host"], given["port"], tickets, RemoteSettings(), random_bytes=os.urandom
+        )
+        await client.send(b"bytes", transfer=id_)
+        await client.close()
+
+    asyncio.run(send())
+    for name in ("echo", "add1", "echo+add1"):
+        reply = pair.there.invoke(name, Edgeagent_Hose_Input=id_.hex())
+        assert b"bytes" in reply.body or reply.body == b"czuft", reply.body
+    assert pair.there.metric("edgeagent_hose_parcels") == parcels + 1
+    assert pair.there.request("DELETE", f"/v1/hoses/{id_.hex()}").status == 204
+    assert pair.there.metric("edgeagent_hose_parcels") == parcels
+    lost = pair.there.invoke("echo", Edgeagent_Hose_Input=id_.hex())
+    assert (lost.status, lost.json()["parcel"]) == (404, id_.hex())
 
 
 def test_beyond_loopback_only_with_certificates(tmp_path: Path, start_daemon: Callable[..., Daemon]) -> None:
     for settings, says in (
-        (("hose.listen=0.0.0.0:0",), "TLS"),
+        (("hose.listen=0.0.0.0:0",), "hose.tls_cert"),
         (("hose.tls_cert=/nowhere",), "hose.tls_cert"),
         (("hose.listen=nonsense",), "hose.listen"),
         (("hose.peers=x",), "hose.peers"),
@@ -343,8 +441,8 @@ def test_beyond_loopback_only_with_certificates(tmp_path: Path, start_daemon: Ca
         daemon.kill()
     alone = start_daemon("hose.listen=")
     assert alone.request("GET", "/v1/node").json()["hose_port"] == 0
-    reply = alone.request("POST", "/v1/hoses/tickets", b"", {"Edgeagent-Peer": "x"})
-    assert (reply.status, reply.slug) == (503, "unavailable")
+    reply = alone.request("POST", "/v1/hoses/tickets", b'{"peer": "x"}')
+    assert (reply.status, reply.slug) == (503, "no-hoses")
 
 
 def test_a_peer_without_a_hose_port_is_sent_bodies(

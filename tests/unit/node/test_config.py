@@ -51,6 +51,17 @@ def test_flags_win_over_environment_over_file(tmp_path: Path) -> None:
     assert (config.runtime.workers, config.runtime.inline, config.queue.depth_max) == (3, False, 8)
 
 
+def test_peers_are_a_table_or_in_flags_a_list(tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text('[hose]\nlisten = ""\n[hose.peers]\nground = "http://10.0.0.2:8480/"\n')
+    config = load_config(path, HOME, {})
+    assert config.hose.peers == {"ground": "http://10.0.0.2:8480"}
+    assert config.hose.listen == ""
+    environ = {**HOME, "EDGEAGENT_HOSE_PEERS": "relay=http://h:1, sat=https://[::1]"}
+    assert load_config(path, environ, {}).hose.peers == {"relay": "http://h:1", "sat": "https://[::1]"}
+    assert load_config(path, environ, {"hose.peers": ""}).hose.peers == {}
+
+
 def test_the_local_configuration_says_every_default(tmp_path: Path) -> None:
     text = (ROOT / "configs" / "local.toml").read_text(encoding="utf-8")
     assert text == default_toml(), "configs/local.toml is not what default_toml() says"
@@ -117,6 +128,18 @@ def test_variables_of_others_are_no_keys() -> None:
         ("workers = 1\n", "node.toml:1: workers as a top-level key", "did you mean runtime.workers?"),
         ("http.lissten = 'x'\n", "node.toml:1: http.lissten", "did you mean http.listen?"),
         ("[http]\nlisten\n", "node.toml: not TOML", ""),
+        ("[hose.peers]\nGround = 'http://h'\n", "node.toml:1: hose.peers: 'Ground'", "a-z"),
+        ("[hose]\n[hose.peers]\ng = 'ftp://h'\n", "node.toml:2: hose.peers: 'g' = 'ftp://h'", "URL"),
+        (
+            "[hose]\npeers = 'g=http://h'\n",
+            "node.toml:2: hose.peers = 'g=http://h' is not allowed",
+            "a table",
+        ),
+        (
+            "[hose]\nlisten = '10.0.0.1'\n",
+            "node.toml:2: hose.listen = '10.0.0.1' is not host:port",
+            "for instance",
+        ),
         (f"[node]\nstate_dir = '{'x' * 5000}'\n", "xxx... is not allowed", ""),
     ],
 )

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from edgeagent.model.errors import (
     BadConfig,
     BadRequest,
+    Busy,
+    Conflict,
     GuestTrap,
     NotFound,
     PeerFailed,
@@ -18,7 +20,7 @@ from edgeagent.model.errors import (
 from edgeagent.node.items import items_bytes, read_items, write_items
 from edgeagent.node.parcels import Parcels
 from edgeagent.node.peer_http import error_of
-from edgeagent.node.peers import parse_peers, peer_url
+from edgeagent.node.peers import UnknownPeer, checked_peers, peer_url, split_peers
 from edgeagent.node.steps import Leg, Target, legs_of, parse_step
 
 
@@ -70,19 +72,25 @@ def test_an_item_has_a_length_of_32_bits() -> None:
 
 
 def test_peers_of_a_configuration() -> None:
-    peers = parse_peers(" ground=http://10.0.0.2:8480/, relay=https://[::1]:8480 ,")
+    split = split_peers(" ground=http://10.0.0.2:8480/, relay=https://[::1]:8480 ,")
+    peers = checked_peers(split)
     assert peers == {"ground": "http://10.0.0.2:8480", "relay": "https://[::1]:8480"}
     assert peer_url(peers, "ground") == "http://10.0.0.2:8480"
-    assert parse_peers("") == {}
-    with pytest.raises(NotFound, match="no peer moon") as unknown:
+    assert split_peers("") == {}
+    with pytest.raises(UnknownPeer, match="no peer moon") as unknown:
         peer_url(peers, "moon")
     assert "ground, relay" in unknown.value.hint
+    assert (unknown.value.status, unknown.value.details["peers"]) == (400, ["ground", "relay"])
     for wrong in (
         "ground", "=http://a", "A=http://a", "a=ftp://a", "a=http://", "a=http://u:p@h", "a=http://h/x", "a=http://h?x",
-        "a=http://h:99999", "a=http://h,a=http://i",
+        "a=http://h:99999", "a=http://h,a=http://i", "a=http://h h", "a=http://h\x7f",
     ):  # fmt: skip
         with pytest.raises(BadConfig, match=r"hose\.peers"):
-            parse_peers(wrong)
+            checked_peers(split_peers(wrong))
+    with pytest.raises(BadConfig, match=r"f: hose\.peers: 'a' = '1'"):
+        checked_peers({"a": 1}, source="f")
+    with pytest.raises(BadConfig, match="1025 entries"):
+        checked_peers({str(i): "http://h" for i in range(1025)})
 
 
 class Box:
@@ -120,6 +128,13 @@ def test_a_parcel_that_is_taken_is_the_takers() -> None:
     assert (box.closed, parcels.bytes) == (0, 0)
     with pytest.raises(NotFound):
         parcels.take("a")
+    parcels.add("used", box, 0.0)
+    parcels.use("used")
+    with pytest.raises(NotFound, match="in use"):
+        parcels.take("used")
+    parcels.done("used", 1.0)
+    assert parcels.take("used") is box
+    parcels.done("gone", 1.0)  # the node stopped meanwhile
 
 
 def test_nobody_came() -> None:
@@ -143,7 +158,9 @@ def test_parcels_are_bounded() -> None:
         parcels.add("b", Box(41), 0.0)
     parcels.add("b", Box(40), 0.0)
     with pytest.raises(StorageFull, match="2 parcels"):
-        parcels.add("c", Box(0), 0.0)
+        parcels.check_room(0)
+    with pytest.raises(Conflict, match="here already"):
+        parcels.add("a", Box(0), 0.0)
 
 
 def test_what_a_peer_says_went_wrong() -> None:
@@ -154,6 +171,9 @@ def test_what_a_peer_says_went_wrong() -> None:
     assert isinstance(error, GuestTrap)
     assert error.message == "ground: boom"
     assert (error.hint, error.details["code"], error.details["peer"]) == ("mend it", 3, "ground")
+    busy = error_of("ground", 429, json.dumps(Busy("full").problem()).encode(), "2")
+    assert isinstance(busy, Busy)
+    assert busy.retry_after_s == 2
     for body in (
         b"",
         b"<html>",
