@@ -7,6 +7,8 @@
 
 #include <sys/resource.h>
 
+#include <memory>
+#include <new>
 #include <optional>
 
 namespace edgeagent {
@@ -15,6 +17,25 @@ namespace {
 
 // A smaller output is copied out, so that its instance is free for the next call.
 constexpr std::uint64_t kKeptBytesMin = 32 << 10;
+
+// The kernel would not take a window away (no mappings left): the store and its slot stay until it does, rather than
+// show the hose to their next tenant.
+void set_aside(HosePool &hoses, wasmtime_store_t *store, std::uint8_t *base, Pool &slots, CallHoses &held) {
+  try {
+    auto ledger = std::make_shared<Ledger>(held.take_ledger());
+    const bool taken = hoses.set_aside([ledger, store, base, &slots] {
+      if (!ledger->release_all(base)) {
+        return false;
+      }
+      wt.wasmtime_store_delete(store);
+      slots.release();
+      return true;
+    });
+    static_cast<void>(taken); // else it stays for ever, as the engine is at its end
+  } catch (const std::bad_alloc &) {
+    return; // it stays for ever
+  }
+}
 
 } // namespace
 
@@ -108,12 +129,13 @@ void Call::drop_store() {
     fiber_error_ = nullptr;
   }
   if (hoses_ && has_memory_ && !hoses_->restore()) {
-    // The kernel would not take a window away (no mappings left): the store and its slot stay, rather than show the
-    // hose to their next tenant.
-    pool_->count_quarantined();
+    if (keeps_store_) {
+      source_->pool->unkeep();
+      keeps_store_ = false;
+    }
+    set_aside(*pool_, store_, guest_base(), *source_->pool, *hoses_);
     store_ = nullptr;
     source_ = nullptr;
-    static_cast<void>(hoses_.release());
   }
   if (store_ != nullptr) {
     wt.wasmtime_store_delete(store_);

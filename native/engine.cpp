@@ -1,5 +1,6 @@
 #include "engine.hpp"
 
+#include "guest_thread.hpp"
 #include "host_functions.hpp"
 #include "hose/guest_calls.hpp"
 #include "wasi/wasi.hpp"
@@ -23,6 +24,13 @@ namespace {
 
 // Until the configuration says otherwise.
 constexpr std::size_t kHoseBytesMax = 1 << 30;
+
+// A worker thread says to whom starts it whether it can work.
+struct Start {
+  Engine *engine;
+  std::binary_semaphore said{0};
+  bool is_ready = false;
+};
 
 } // namespace
 
@@ -55,15 +63,29 @@ bool Engine::start_worker() {
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, kWorkerStackBytes);
   pthread_t thread{};
-  const auto entry = [](void *self) -> void * {
-    static_cast<Engine *>(self)->worker();
+  Start given{this};
+  const auto entry = [](void *raw) -> void * {
+    auto *start = static_cast<Start *>(raw);
+    Engine *engine = start->engine;
+    const bool is_ready = ready_for_guests();
+    start->is_ready = is_ready;
+    start->said.release(); // from here `start` is gone
+    if (is_ready) {
+      engine->worker();
+    }
     return nullptr;
   };
-  const bool started = pthread_create(&thread, &attributes, entry, this) == 0;
-  if (started) {
-    workers_.push_back(thread);
-  }
+  bool started = pthread_create(&thread, &attributes, entry, &given) == 0;
   pthread_attr_destroy(&attributes);
+  if (started) {
+    given.said.acquire();
+    started = given.is_ready;
+    if (started) {
+      workers_.push_back(thread);
+    } else {
+      pthread_join(thread, nullptr);
+    }
+  }
   return started;
 }
 
@@ -164,7 +186,11 @@ std::shared_ptr<Call> Engine::make_call(std::shared_ptr<Function> function, cons
 
 void Engine::run(const std::shared_ptr<Call> &call) {
   if (call->spec().stack_bytes <= kCallerStackMax) {
-    call->run();
+    if (ready_for_guests()) {
+      call->run();
+    } else {
+      call->out().fail(Failure::NoSlot, "the system has no memory or no mappings left for this thread");
+    }
     return;
   }
   std::binary_semaphore done(0);
@@ -174,7 +200,7 @@ void Engine::run(const std::shared_ptr<Call> &call) {
 }
 
 bool Engine::start(const std::shared_ptr<Call> &call, bool may_inline) {
-  if (may_inline && !call->has_input() && call->function()->may_run_inline(call->body_bytes())) {
+  if (may_inline && !call->has_input() && call->function()->may_run_inline(call->body_bytes()) && ready_for_guests()) {
     if (call->run_inline()) {
       counters_.inline_calls.fetch_add(1, std::memory_order_relaxed);
       return true;
@@ -312,6 +338,7 @@ void Engine::stop() {
   }
   ticker_.stop();
   discarded_.clear();
+  hoses_->stop_trying();
 }
 
 int Engine::live_instances() const {

@@ -72,6 +72,8 @@ public:
   bool touched_pages() const { return touched_pages_; }
   // Before the store is deleted; false: it must not be.
   bool restore();
+  // What restore() has left to do.
+  Ledger take_ledger() { return std::move(ledger_); }
   // Whether [start, start + bytes) is plain guest memory above the data image: the producer's half of a flip.
   bool may_give(std::uint64_t start, std::uint64_t bytes) const;
 

@@ -1,18 +1,22 @@
 #include "hose.hpp"
 
+#include "../guest_thread.hpp"
 #include "remap.hpp"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <system_error>
 #include <utility>
 
@@ -28,6 +32,7 @@ namespace edgeagent {
 namespace {
 
 constexpr int kScrubberNice = 10;
+constexpr std::chrono::milliseconds kTryAgain{200};
 
 // A shared mapping of the memfd at a 2 MiB boundary, or null.
 std::uint8_t *map_aligned(int fd, std::size_t bytes) {
@@ -89,9 +94,14 @@ std::unique_ptr<Hose> Hose::make(std::size_t bytes) {
 std::unique_ptr<Hose> Hose::adopt(int fd, std::uint64_t offset, std::uint64_t bytes, std::string &why) {
   constexpr int kSeals = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
   struct stat inode {};
+  struct statfs system {};
   const int seals = ::fcntl(fd, F_GET_SEALS);
   if (seals < 0 || (seals & kSeals) != kSeals) {
     why = seals < 0 ? "it is no memfd that can be sealed" : "it is not sealed against every change";
+    return nullptr;
+  }
+  if (::fstatfs(fd, &system) != 0 || system.f_type == HUGETLBFS_MAGIC) {
+    why = "it is of reserved large pages: where none is left, reading it would end the process";
     return nullptr;
   }
   if (::fstat(fd, &inode) != 0 || inode.st_size <= 0 || bytes == 0 ||
@@ -215,6 +225,7 @@ std::unique_ptr<Hose> HosePool::make_room_and_make(std::size_t bytes, std::uniqu
   ++stats_.hoses;
   ++stats_.made;
   stats_.huge += hose->is_huge() ? 1 : 0;
+  wake_scrubber(); // while there is a thread to be had
   return hose;
 }
 
@@ -227,6 +238,10 @@ void HosePool::give_back(std::unique_ptr<Hose> hose) {
   stats_.idle_bytes += hose->capacity();
   hose->idle_since = std::chrono::steady_clock::now();
   (hose->dirty_bytes == 0 ? clean_ : dirty_).push_back(std::move(hose));
+  wake_scrubber();
+}
+
+void HosePool::wake_scrubber() {
   if (!scrubber_.joinable()) {
     try {
       scrubber_ = std::thread([this] { scrub_forever(); });
@@ -237,15 +252,57 @@ void HosePool::give_back(std::unique_ptr<Hose> hose) {
   wake_.notify_one();
 }
 
+bool HosePool::set_aside(TryAgain try_again) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ++stats_.quarantined;
+  if (!may_try_) {
+    return false;
+  }
+  aside_.push_back(std::move(try_again));
+  wake_scrubber();
+  return true;
+}
+
+void HosePool::try_aside(std::unique_lock<std::mutex> &lock) {
+  std::vector<TryAgain> trying = std::move(aside_);
+  aside_.clear();
+  is_trying_ = true;
+  lock.unlock(); // what succeeds gives its hoses back
+  if (ready_for_guests()) {
+    std::erase_if(trying, [](const TryAgain &try_again) { return try_again(); });
+  }
+  lock.lock();
+  std::move(trying.begin(), trying.end(), std::back_inserter(aside_));
+  is_trying_ = false;
+  settled_.notify_all();
+}
+
+void HosePool::stop_trying() {
+  std::vector<TryAgain> given_up;
+  std::unique_lock<std::mutex> lock(mutex_);
+  settled_.wait(lock, [this] { return !is_trying_; });
+  may_try_ = false;
+  given_up.swap(aside_);
+  lock.unlock(); // they hold hoses, which come back here
+}
+
 void HosePool::scrub_forever() {
   prctl(PR_SET_NAME, "edge-scrubber");
   setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kScrubberNice);
+  static_cast<void>(ready_for_guests()); // to drop some, if ever any are set aside
   std::unique_lock<std::mutex> lock(mutex_);
   while (!stopping_) {
     if (dirty_.empty()) {
       settled_.notify_all();
-      const auto something = [this] { return stopping_ || !dirty_.empty(); };
-      if (clean_.empty()) {
+      const auto something = [this, known = aside_.size()] {
+        return stopping_ || !dirty_.empty() || aside_.size() > known;
+      };
+      if (!aside_.empty()) {
+        if (!wake_.wait_for(lock, kTryAgain, something)) {
+          try_aside(lock);
+          trim_older_than(std::chrono::steady_clock::now() - idle_);
+        }
+      } else if (clean_.empty()) {
         wake_.wait(lock, something);
       } else if (!wake_.wait_for(lock, idle_, something)) {
         trim_older_than(std::chrono::steady_clock::now() - idle_);
@@ -266,12 +323,10 @@ void HosePool::scrub_forever() {
 
 HosePoolStats HosePool::stats() {
   const std::lock_guard<std::mutex> lock(mutex_);
+  if (!aside_.empty()) {
+    wake_scrubber(); // there may have been no thread to be had
+  }
   return stats_;
-}
-
-void HosePool::count_quarantined() {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  ++stats_.quarantined;
 }
 
 void HosePool::set_limits(std::size_t bytes_max, std::chrono::milliseconds idle) {

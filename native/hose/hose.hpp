@@ -10,6 +10,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -60,7 +61,7 @@ struct HosePoolStats {
   std::uint64_t made = 0;
   std::uint64_t refused = 0; // loans that could not be had
   std::uint64_t scrubbed_in_line = 0;
-  std::uint64_t quarantined = 0; // stores that are set aside, for their windows could not be taken away
+  std::uint64_t quarantined = 0; // stores that were set aside, for their windows could not be taken away
 };
 
 class HosePool : public std::enable_shared_from_this<HosePool> {
@@ -73,7 +74,12 @@ public:
   // A hose of at least `bytes` zeros, or null when the pool is at its bound or the kernel refuses.
   Lease acquire(std::size_t bytes);
   HosePoolStats stats();
-  void count_quarantined();
+  // Counts a store whose windows could not be taken away. `try_again` is called now and then on the scrubber's thread
+  // until it is true; false: nobody will call it, the pool has stopped. Throws std::bad_alloc.
+  using TryAgain = std::function<bool()>;
+  bool set_aside(TryAgain try_again);
+  // What is set aside stays so; waits for a try that is under way. For the engine's end.
+  void stop_trying();
   // What was not lent for `idle` is freed.
   void set_limits(std::size_t bytes_max, std::chrono::milliseconds idle);
   // Frees what is idle; hoses that are still lent are freed when they come back.
@@ -87,6 +93,8 @@ private:
   std::unique_ptr<Hose> make_room_and_make(std::size_t bytes, std::unique_lock<std::mutex> &lock);
   Lease lend(std::unique_ptr<Hose> hose);
   void scrub_forever();
+  void wake_scrubber();
+  void try_aside(std::unique_lock<std::mutex> &lock);
   void forget(const Hose &hose);
   void trim_older_than(std::chrono::steady_clock::time_point when);
 
@@ -98,6 +106,9 @@ private:
   std::size_t bytes_max_;
   std::chrono::milliseconds idle_{30'000};
   HosePoolStats stats_;
+  std::vector<TryAgain> aside_;
+  bool is_trying_ = false;
+  bool may_try_ = true;
   bool stopping_ = false;
   bool scrubbing_ = false;
   std::thread scrubber_;

@@ -38,7 +38,7 @@ bool map_shared(std::uint8_t *at, std::size_t bytes, int fd, off_t offset) {
 
 bool map_zeros(std::uint8_t *at, std::size_t bytes) {
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
-  return ::mmap(at, bytes, kReadWrite, flags, -1, 0) == at;
+  return !is_broken(16) && ::mmap(at, bytes, kReadWrite, flags, -1, 0) == at;
 }
 
 bool move_pages(std::uint8_t *from, std::uint8_t *to, std::size_t bytes) {

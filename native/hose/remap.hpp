@@ -39,7 +39,7 @@ void advise_huge(std::uint8_t *at, std::size_t bytes);
 std::vector<std::string> missing_features();
 
 // For tests: the named system call fails from now on as if the kernel lacked it. 0 none, 1 mremap, 2 mmap of a memfd,
-// 4 memfd_create, 8 MADV_COLLAPSE; a bit set.
+// 4 memfd_create, 8 MADV_COLLAPSE, 16 taking a window away; a bit set.
 void break_for_tests(unsigned what);
 bool is_broken(unsigned what);
 

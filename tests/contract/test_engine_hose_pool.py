@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 import wasmtime
 
+from edgeagent.hose.descriptors import FRAME_SEALS
 from edgeagent.hose.settings import TIERS, Crossovers, HoseSettings
 from edgeagent.runtime.open_engine import open_engine
 from edgeagent.runtime.port import Engine, Function
@@ -124,6 +127,18 @@ def test_idle_hoses_are_freed(compiled: Any) -> None:
     while own.hose_stats().bytes:
         assert time.monotonic() < begun + 30
     own.close()
+
+
+def test_large_pages_that_nobody_reserved_are_not_mapped(engine: Engine) -> None:
+    try:
+        fd = os.memfd_create("test", os.MFD_ALLOW_SEALING | os.MFD_HUGETLB)
+        os.ftruncate(fd, 1 << 30)
+    except OSError as error:
+        pytest.skip(f"no large pages here: {error}")
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, FRAME_SEALS)
+    with pytest.raises(ValueError, match=r"large pages|holes"):
+        engine.adopt(fd, 0, 4096)
+    os.close(fd)
 
 
 def test_a_closed_engine_keeps_no_idle_hose(compiled: Any) -> None:

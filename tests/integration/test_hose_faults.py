@@ -15,6 +15,7 @@ from tests.integration.daemon import WASM, Daemon, environment
 
 MIB = 1 << 20
 CHILD = Path(__file__).with_name("hose_faults_child.py")
+SET_ASIDE_CHILD = Path(__file__).with_name("hose_set_aside_child.py")
 
 pytestmark = pytest.mark.skipif("native" not in engine_names(), reason="the extension is not built")
 
@@ -40,6 +41,43 @@ def test_the_process_lives_and_the_bytes_are_right(fault: str, allowed: set[str]
     assert set(found["during"]) <= allowed
     assert found["after"] == found["before"]
     assert {"copy", "flip", "share"} == set(found["before"])
+
+
+def test_windows_that_stay_keep_their_slots_until_they_are_gone() -> None:
+    """No mappings left while guests hold windows: their stores are set aside, and come back afterwards."""
+    done = subprocess.run(
+        [sys.executable, str(SET_ASIDE_CHILD)], capture_output=True, text=True, env=environment(), check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["set aside"] == 2
+    assert found["found by the next"] == [0], "the next tenant reads zeros"
+    # Neither thread had ever run a guest: what it needs for that could not be had, or had been had in time.
+    assert found["first call of a thread"] == "unavailable"
+    assert found["first call of a worker"] in {"fine", "unavailable", "guest-trap"}
+
+
+def test_stores_that_are_set_aside_are_told(tmp_path: Path) -> None:
+    """The kernel never takes a window away: a log line, a metric, and calls go on until no slot is left."""
+    broken = (
+        "from edgeagent import native; native.core.break_for_tests(16);"
+        "from edgeagent.__main__ import main; raise SystemExit(main())"
+    )
+    daemon = Daemon(tmp_path / "state", "runtime.large_slots=2", "runtime.small_slots=4", start=False)
+    daemon.program = ("-c", broken)
+    daemon.start()
+    for name, wasm in (("produce", producer()), ("consume", consumer())):
+        assert daemon.request("PUT", f"/v1/functions/{name}", wasm, WASM).status == 201
+    reply = daemon.invoke("produce", request(3 * MIB, lent=True), Edgeagent_Then="consume")
+    assert reply.body == expected_sum(3 * MIB)
+    daemon.wait_metric("edgeagent_hose_quarantined_total", 2)
+    while reply.status == 200:
+        assert reply.body == expected_sum(3 * MIB)
+        reply = daemon.invoke("produce", request(3 * MIB, lent=True), Edgeagent_Then="consume")
+    assert (reply.status, reply.slug) == (503, "unavailable")
+    assert daemon.metric("edgeagent_hose_quarantined_total") <= 6
+    assert daemon.stop() == 0
+    assert "instances are set aside" in daemon.log_text()
 
 
 def test_a_kernel_that_lacks_features_is_named_once_and_bytes_are_copied(tmp_path: Path) -> None:
