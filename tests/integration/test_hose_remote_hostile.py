@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
 import threading
@@ -212,6 +213,23 @@ def test_who_comes_back_takes_over_and_a_stale_generation_is_refused() -> None:
         rig.run(rig.client().send(b"x" * 20, transfer=ID, generation=5))
         assert second.at_end()
         assert rig.delivered() == b"x" * 20
+
+
+def test_half_open_transfers_go_on_behind_what_was_verified() -> None:
+    """The first connection says nothing more and is not closed, as after a cut that only the sender has seen."""
+    content = _content(3 * MIB)
+    with Rig() as rig, rig.raw() as first:
+        offer = _offer(3 * MIB)
+        first.write(offer)
+        first.read()
+        first.data(offer, 0, content[:MIB])
+        while rig.listener.stats.bytes < MIB:
+            rig.run(asyncio.sleep(0))
+        report = rig.run(rig.client().send(content, transfer=ID))
+        assert (report.sent_bytes, report.connections) == (2 * MIB, 1)  # at once, without another try
+        assert first.at_end()
+        assert rig.delivered() == content
+        assert rig.listener.stats.resumes == 1
 
 
 def test_bounds_of_node_and_ticket_hold_before_memory_is_taken() -> None:

@@ -312,6 +312,7 @@ def test_a_peer_that_dies_is_a_502_and_a_new_one_is_found(tmp_path: Path) -> Non
     pair = Pair(tmp_path)
     big = os.urandom(40 * MIB)
     assert pair.here.invoke("echo@ground", big).body == big  # the connection is there
+    fds = pair.here.open_fds()
     pair.there.process.send_signal(signal.SIGSTOP)
     replies: list[Reply] = []
     caller = threading.Thread(target=lambda: replies.append(pair.here.invoke("echo@ground", big)))
@@ -326,6 +327,9 @@ def test_a_peer_that_dies_is_a_502_and_a_new_one_is_found(tmp_path: Path) -> Non
     pair.there.start()
     assert pair.here.invoke("echo@ground", big).body == big
     pair.here.wait_metric("edgeagent_hose_parcels", 0)
+    pair.there.wait_metric("edgeagent_hose_parcels", 0)
+    assert pair.here.metric("edgeagent_hose_remote_failed_total") >= 1
+    assert pair.here.open_fds() <= fds + 1  # the line back to nobody is one of at most 16
     pair.stop()
 
 

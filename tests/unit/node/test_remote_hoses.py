@@ -3,173 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
-import json
 import os
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import msgspec
 import pytest
 
-from edgeagent.hose.errors import HoseFault, LinkCut, NoRoom, TransferTooLarge
-from edgeagent.hose.remote import Scope
 from edgeagent.model.errors import (
-    BadConfig,
     BadRequest,
     EdgeError,
     NotFound,
     PeerFailed,
     StorageFull,
     TooLarge,
-    Unavailable,
 )
-from edgeagent.node import hose_inbox
-from edgeagent.node.hose_inbox import HoseInbox
-from edgeagent.node.hose_lines import Address, BackLine, Invitation, NoTicket, TicketRequest, address_of
+from edgeagent.node.hose_lines import Invitation
 from edgeagent.node.meters import Meters
 from edgeagent.node.peer_http import PeerReply
-from edgeagent.node.peers import UnknownPeer, peer_url
-from edgeagent.node.remote_hoses import HOPS_MAX, RemoteHoses
-from edgeagent.node.shipments import NoHoses, _error_of
-from edgeagent.runtime.pure_call import PureLease, PurePayload
-
-SMALL = 1000
-STEP = {
-    "function": "f",
-    "duration_us": 3,
-    "cold": False,
-    "hose": "share",
-    "copied_bytes": 1,
-    "mapped_bytes": 2,
-    "bytes_in": 4,
-    "bytes_out": 5,
-}
-
-
-class Leases:
-    def lease(self, count: int) -> PureLease:
-        return PureLease(count)
-
-
-def new_inbox(meters: Meters, **bounds: Any) -> HoseInbox:
-    known: dict[str, Any] = {
-        "transfer_bytes_max": 1 << 22,
-        "held_bytes_max": 1 << 23,
-        "keep_s": 60.0,
-        "tls": None,
-    }
-    return HoseInbox(Leases(), meters, **{**known, **bounds})  # type: ignore[arg-type]
-
-
-class PlayedHttp:
-    """Implements what RemoteHoses uses of PeerHttp, for one peer, ``ground``, and keeps what its functions got."""
-
-    def __init__(self, inbox: HoseInbox) -> None:
-        self.inbox = inbox
-        self.base = "http://127.0.0.1:1"
-        self.got: list[bytes] = []
-        self.released: list[str] = []
-        self.gate: asyncio.Event | None = None
-        self.answer: Callable[[Mapping[str, str], bytes], Awaitable[PeerReply]] | None = None
-
-    def url(self, peer: str) -> str:
-        return peer_url({"ground": self.base}, peer)
-
-    def hosts(self) -> set[str]:
-        return {"127.0.0.1"}
-
-    async def request(
-        self,
-        peer: str,
-        method: str,
-        path: str,
-        body: bytes | memoryview = b"",
-        headers: Mapping[str, str] | None = None,
-        timeout_s: float = 0.0,
-    ) -> PeerReply:
-        self.url(peer)
-        await asyncio.sleep(0)
-        if path == "/v1/hoses/tickets":
-            wanted = msgspec.json.decode(body, type=TicketRequest)
-            return PeerReply({}, msgspec.json.encode(self.inbox.invite(wanted.peer, count=wanted.bytes)))
-        if method == "DELETE":
-            self.released.append(path.rpartition("/")[2])
-            self.inbox.parcels.release(self.released[-1])
-            return PeerReply({}, b"")
-        if self.gate is not None:
-            await self.gate.wait()
-        headers = headers or {}
-        data = bytes(body)
-        if id_ := headers.get("Edgeagent-Hose-Input"):
-            data = bytes(self.inbox.parcels.use(id_).read())
-            self.inbox.parcels.done(id_, time.monotonic())
-        self.got.append(data)
-        if self.answer is not None:
-            return await self.answer(headers, data)
-        return reply(data)
-
-    async def close(self) -> None:
-        pass
-
-
-def reply(body: bytes, **headers: str) -> PeerReply:
-    named = {key.replace("_", "-"): value for key, value in headers.items()}
-    return PeerReply({"edgeagent-steps": json.dumps([STEP]), "edgeagent-node": "there", **named}, body)
-
-
-class Rig:
-    """``there`` is the peer's inbox, ``here`` this node's."""
-
-    def __init__(self, **bounds: Any) -> None:
-        meters = Meters()
-        self.there = new_inbox(Meters(), **bounds)
-        self.here = new_inbox(meters)
-        self.http = PlayedHttp(self.there)
-        self.remote = RemoteHoses(
-            self.http,  # type: ignore[arg-type]
-            self.here,
-            meters,
-            node_id="here",
-            bytes_min=SMALL,
-            tls=None,
-        )
-
-    async def received(self) -> int:
-        return self.there._listener.stats.transfers
-
-
-@contextlib.asynccontextmanager
-async def started(**bounds: Any) -> AsyncIterator[Rig]:
-    rig = Rig(**bounds)
-    await rig.there.start("127.0.0.1", 0)
-    await rig.here.start("127.0.0.1", 0)
-    try:
-        yield rig
-    finally:
-        await rig.remote.close()
-        await rig.here.close()
-        await rig.there.close()
-
-
-def run(test: Callable[[Rig], Awaitable[None]], **bounds: Any) -> None:
-    async def body() -> None:
-        async with asyncio.timeout(30), started(**bounds) as rig:
-            await test(rig)
-
-    asyncio.run(body())
-
-
-def payload(size: int = 50_000) -> PurePayload:
-    return PurePayload(os.urandom(size), {})
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """Let the loop turn until it is so; bounded by the test's timeout."""
-    while not true():  # noqa: ASYNC110 - it happens on other threads too
-        await asyncio.sleep(0.001)
+from edgeagent.node.peers import UnknownPeer
+from edgeagent.node.remote_hoses import HOPS_MAX
+from edgeagent.runtime.pure_call import PurePayload
+from tests.unit.node.remote_rig import SMALL, Rig, new_inbox, payload, reply, run, until
 
 
 def test_one_transfer_however_many_use_it_now_or_later() -> None:
@@ -420,91 +275,3 @@ def test_half_a_parcel_of_nobody_and_a_whole_one_expire() -> None:
         assert rig.http.got == [given.read()] * 2
 
     run(test, keep_s=0.05)
-
-
-@pytest.mark.parametrize(
-    ("asked", "said", "found"),
-    [
-        ("10.0.0.2", "", Address("10.0.0.2", 7, "10.0.0.2")),
-        ("ground.example", "10.0.0.2", Address("10.0.0.2", 7, "ground.example")),
-        ("127.0.0.1", "10.0.0.2", Address("10.0.0.2", 7, "10.0.0.2")),  # through a tunnel
-        ("localhost", "127.0.0.1", Address("127.0.0.1", 7, "localhost")),
-        ("10.0.0.2", "127.0.0.1", None),
-        ("ground.example", "::1", None),
-    ],
-)
-def test_where_a_listener_is(asked: str, said: str, found: Address | None) -> None:
-    invitation = Invitation(ticket="", secret="", port=7, transfer_bytes_max=1, expires_s=1, host=said)
-    assert address_of(asked, invitation) == found
-
-
-@pytest.mark.parametrize("ticket", ["", "xy", "00" * 15])
-def test_a_ticket_that_is_none(ticket: str) -> None:
-    invitation = Invitation(ticket=ticket, secret="00" * 32, port=7, transfer_bytes_max=1, expires_s=1)
-    with pytest.raises(NoTicket, match="no ticket"):
-        invitation.as_ticket("ground")
-
-
-@pytest.mark.parametrize("host", ["a b", "http://x", "x\n", "x" * 254])
-def test_a_host_that_is_none(host: str) -> None:
-    document = {"ticket": "", "secret": "", "port": 7, "transfer_bytes_max": 1, "expires_s": 1, "host": host}
-    with pytest.raises(msgspec.ValidationError):
-        msgspec.convert(document, Invitation)
-
-
-@pytest.mark.parametrize(
-    ("fault", "kind"),
-    [
-        (TransferTooLarge("x"), TooLarge),
-        (NoRoom("x"), StorageFull),
-        (NoTicket(Unavailable("x")), Unavailable),
-        (LinkCut("x"), PeerFailed),
-        (HoseFault("x"), PeerFailed),
-    ],
-)
-def test_what_a_failed_transfer_means(fault: HoseFault, kind: type[EdgeError]) -> None:
-    error = _error_of(fault, "ground")
-    assert type(error) is kind
-    assert error.details["peer"] == "ground"
-
-
-def test_an_inbox_says_what_it_cannot_do() -> None:
-    async def body() -> None:
-        inbox = new_inbox(Meters())
-        with pytest.raises(NoHoses, match="takes no hoses"):
-            inbox.invite("x")
-        assert (inbox.host, inbox.port) == ("", 0)
-        with pytest.raises(BadConfig, match="without TLS") as refused:
-            await inbox.start("0.0.0.0", 0)
-        assert "hose.tls_cert" in refused.value.hint
-        await inbox.start("127.0.0.1", 0)
-        for i in range(hose_inbox.PARCELS_MAX):
-            inbox.parcels.add(str(i), PurePayload(b"", {}), time.monotonic())
-        with pytest.raises(StorageFull):
-            inbox.invite("x")
-        taken = new_inbox(Meters())
-        with pytest.raises(BadConfig, match="cannot listen"):
-            await taken.start("127.0.0.1", inbox.port)
-        await inbox.close()
-        await inbox.close()
-        await taken.close()
-
-    asyncio.run(body())
-
-
-def test_a_line_that_is_retired_while_it_sends() -> None:
-    async def test(rig: Rig) -> None:
-        invitation = rig.there.invite("x")
-        line = BackLine(Address("127.0.0.1", invitation.port, "127.0.0.1"), None)
-        data = os.urandom(3 << 20)
-        sending = [asyncio.create_task(line.send_with(invitation.as_ticket("x"), 1, data)) for _ in "ab"]
-        await asyncio.sleep(0)
-        await line.retire()
-        assert [report.length for report in await asyncio.gather(*sending)] == [len(data)] * 2
-        with pytest.raises(LinkCut, match="closed"):
-            await line.send(b"late")
-        with pytest.raises(HoseFault):
-            await line._ticket()
-        assert Scope("x", 1).peer == "x"
-
-    run(test)
