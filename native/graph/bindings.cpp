@@ -30,10 +30,6 @@ template <class Value> std::span<const Value> span_of(const py::array_t<Value, k
   return {array.data(), static_cast<std::size_t>(array.size())};
 }
 
-template <class Value> std::vector<Value> copy_of(const py::array_t<Value, kExact> &array) {
-  return {array.data(), array.data() + array.size()};
-}
-
 template <class Value> py::array_t<Value> array_of(const std::vector<Value> &values) {
   return py::array_t<Value>(static_cast<py::ssize_t>(values.size()), values.data());
 }
@@ -162,7 +158,7 @@ py::tuple settled_tuple(const std::vector<Settled> &found) {
 void bind_csr(py::module_ &m) {
   py::class_<Csr>(m, "Csr")
       .def(py::init([](const Integers &indptr, const Integers &indices, const Doubles &weights, const Flags &relays) {
-             return std::make_unique<Csr>(copy_of(indptr), copy_of(indices), copy_of(weights), copy_of(relays));
+             return std::make_unique<Csr>(span_of(indptr), span_of(indices), span_of(weights), span_of(relays));
            }),
            py::arg("indptr").noconvert(), py::arg("indices").noconvert(), py::arg("weights").noconvert(),
            py::arg("relays").noconvert())

@@ -39,10 +39,9 @@ private:
   std::unique_ptr<Workspace> space_;
 };
 
-Csr::Csr(std::vector<std::int32_t> offsets, std::vector<std::int32_t> targets, std::vector<double> weights,
-         std::vector<std::uint8_t> relays)
-    : offsets_(std::move(offsets)), targets_(std::move(targets)), weights_(std::move(weights)),
-      relays_(std::move(relays)) {
+Csr::Csr(std::span<const std::int32_t> offsets, std::span<const std::int32_t> targets,
+         std::span<const double> weights, std::span<const std::uint8_t> relays)
+    : offsets_(offsets.begin(), offsets.end()), relays_(relays.begin(), relays.end()) {
   const auto refuse = [](bool bad, const char *what) {
     if (bad) {
       throw std::invalid_argument(what);
@@ -50,13 +49,17 @@ Csr::Csr(std::vector<std::int32_t> offsets, std::vector<std::int32_t> targets, s
   };
   refuse(offsets_.empty() || offsets_.front() != 0, "indptr does not begin with 0");
   refuse(!std::is_sorted(offsets_.begin(), offsets_.end()), "indptr decreases");
-  refuse(static_cast<std::size_t>(offsets_.back()) != targets_.size(), "indptr does not end with the number of indices");
-  refuse(weights_.size() != targets_.size(), "there are not as many weights as indices");
+  refuse(static_cast<std::size_t>(offsets_.back()) != targets.size(), "indptr does not end with the number of indices");
+  refuse(weights.size() != targets.size(), "there are not as many weights as indices");
   refuse(!relays_.empty() && relays_.size() != offsets_.size() - 1, "there are not as many relays as nodes");
-  refuse(std::any_of(targets_.begin(), targets_.end(), [&](std::int32_t i) { return i < 0 || i >= nodes(); }),
+  refuse(std::any_of(targets.begin(), targets.end(), [&](std::int32_t i) { return i < 0 || i >= nodes(); }),
          "an index is not that of a node");
-  refuse(std::any_of(weights_.begin(), weights_.end(), [](double w) { return !(w >= 0.0) || !std::isfinite(w); }),
+  refuse(std::any_of(weights.begin(), weights.end(), [](double w) { return !(w >= 0.0) || !std::isfinite(w); }),
          "a weight is negative or not finite");
+  arcs_.reserve(targets.size());
+  for (std::size_t i = 0; i < targets.size(); ++i) {
+    arcs_.push_back({weights[i], targets[i]});
+  }
   idle_.reserve(kIdleMax);
 }
 
@@ -90,8 +93,8 @@ void Csr::search(Workspace &space, std::span<const std::int32_t> sources, double
       continue; // an end, not a way
     }
     for (auto arc = static_cast<std::size_t>(offsets_[i]); arc < static_cast<std::size_t>(offsets_[i + 1]); ++arc) {
-      const std::int32_t next = targets_[arc];
-      const double through = distance + weights_[arc];
+      const std::int32_t next = arcs_[arc].target;
+      const double through = distance + arcs_[arc].weight;
       if (through > bound || space.settled(next)) {
         continue;
       }

@@ -9,6 +9,7 @@
 
 #include "exact.hpp"
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -29,46 +30,55 @@ struct Settled {
   }
 };
 
-// A search's memory. `stamp` says which entries belong to the current search.
+// A search's memory. A node's entries are valid where its mark is that of the current search: `stamp_` once it has been
+// reached, `stamp_ + 1` once it is settled. They lie together, since a relaxation needs them all.
 class Workspace {
 public:
   explicit Workspace(std::int32_t nodes);
 
   void begin();
-  bool touched(std::int32_t i) const { return touched_[index(i)] == stamp_; }
-  bool settled(std::int32_t i) const { return settled_[index(i)] == stamp_; }
+  bool touched(std::int32_t i) const { return (states_[index(i)].mark | 1U) == (stamp_ | 1U); }
+  bool settled(std::int32_t i) const { return states_[index(i)].mark == (stamp_ | 1U); }
   bool wanted(std::int32_t i) const { return wanted_[index(i)] == stamp_; }
   double distance(std::int32_t i) const {
-    return touched(i) ? distance_[index(i)] : std::numeric_limits<double>::infinity();
+    return touched(i) ? states_[index(i)].distance : std::numeric_limits<double>::infinity();
   }
-  std::int32_t predecessor(std::int32_t i) const { return touched(i) ? predecessor_[index(i)] : -1; }
-  void settle(std::int32_t i) { settled_[index(i)] = stamp_; }
+  std::int32_t predecessor(std::int32_t i) const { return touched(i) ? states_[index(i)].predecessor : -1; }
+  void settle(std::int32_t i) { states_[index(i)].mark = stamp_ | 1U; }
   bool want(std::int32_t i); // whether it was not wanted before
   void reach(std::int32_t i, double distance, std::int32_t from);
-  void prefer(std::int32_t i, std::int32_t from) { predecessor_[index(i)] = from; }
+  void prefer(std::int32_t i, std::int32_t from) { states_[index(i)].predecessor = from; }
 
   bool empty() const { return heap_.empty(); }
   Settled pop();
 
 private:
-  static std::size_t index(std::int32_t i) { return static_cast<std::size_t>(i); }
-  void push(Settled entry);
+  struct State {
+    double distance;
+    std::int32_t predecessor;
+    std::uint32_t mark;
+  };
 
-  std::uint32_t stamp_ = 0;
-  std::vector<double> distance_;
-  std::vector<std::int32_t> predecessor_;
-  std::vector<std::uint32_t> touched_;
-  std::vector<std::uint32_t> settled_;
+  // A heap entry as one number: distances are at least 0, where the order of doubles is that of their bits. It compares
+  // without a branch, which is what a search spends most of its time on.
+  __extension__ using Key = unsigned __int128;
+
+  static std::size_t index(std::int32_t i) { return static_cast<std::size_t>(i); }
+  void push(Key entry);
+  void rise(std::size_t at, Key entry);
+
+  std::uint32_t stamp_ = 0; // even
+  std::vector<State> states_;
   std::vector<std::uint32_t> wanted_;
-  std::vector<Settled> heap_;
+  std::vector<Key> heap_;
 };
 
 class Csr {
 public:
   // Throws std::invalid_argument unless the arrays are a graph with finite weights of at least 0. `relays` is one flag a
   // node: whether paths may lead through it; empty: through all.
-  Csr(std::vector<std::int32_t> offsets, std::vector<std::int32_t> targets, std::vector<double> weights,
-      std::vector<std::uint8_t> relays);
+  Csr(std::span<const std::int32_t> offsets, std::span<const std::int32_t> targets, std::span<const double> weights,
+      std::span<const std::uint8_t> relays);
 
   std::int32_t nodes() const { return static_cast<std::int32_t>(offsets_.size()) - 1; }
 
@@ -93,9 +103,13 @@ private:
   void search(Workspace &space, std::span<const std::int32_t> sources, double bound, const Visit &visit) const;
   void check(std::int32_t node) const;
 
+  struct Arc {
+    double weight;
+    std::int32_t target;
+  };
+
   std::vector<std::int32_t> offsets_;
-  std::vector<std::int32_t> targets_;
-  std::vector<double> weights_;
+  std::vector<Arc> arcs_;
   std::vector<std::uint8_t> relays_;
   mutable std::mutex mutex_;
   mutable std::vector<std::unique_ptr<Workspace>> idle_;

@@ -4,17 +4,15 @@
 
 namespace edgeagent::graph {
 
-Workspace::Workspace(std::int32_t nodes)
-    : distance_(index(nodes)), predecessor_(index(nodes)), touched_(index(nodes)), settled_(index(nodes)),
-      wanted_(index(nodes)) {}
+Workspace::Workspace(std::int32_t nodes) : states_(index(nodes)), wanted_(index(nodes)) {}
 
 void Workspace::begin() {
   heap_.clear();
-  if (++stamp_ == 0) { // after 2^32 searches
-    for (auto *marks : {&touched_, &settled_, &wanted_}) {
-      std::fill(marks->begin(), marks->end(), 0);
-    }
-    stamp_ = 1;
+  stamp_ += 2;
+  if (stamp_ == 0) { // after 2^31 searches
+    std::fill(states_.begin(), states_.end(), State{});
+    std::fill(wanted_.begin(), wanted_.end(), 0);
+    stamp_ = 2;
   }
 }
 
@@ -25,18 +23,20 @@ bool Workspace::want(std::int32_t i) {
 }
 
 void Workspace::reach(std::int32_t i, double distance, std::int32_t from) {
-  touched_[index(i)] = stamp_;
-  distance_[index(i)] = distance;
-  predecessor_[index(i)] = from;
-  push({distance, i}); // entries of longer ways stay in the heap and are passed over when they come up
+  states_[index(i)] = {distance, from, stamp_};
+  // Entries of longer ways stay in the heap and are passed over when they come up.
+  push(static_cast<Key>(std::bit_cast<std::uint64_t>(distance)) << 64U | static_cast<std::uint32_t>(i));
 }
 
-void Workspace::push(Settled entry) {
+void Workspace::push(Key entry) {
   heap_.push_back(entry);
-  std::size_t at = heap_.size() - 1;
+  rise(heap_.size() - 1, entry);
+}
+
+void Workspace::rise(std::size_t at, Key entry) {
   while (at > 0) {
     const std::size_t parent = (at - 1) / 4;
-    if (!(entry < heap_[parent])) {
+    if (entry >= heap_[parent]) {
       break;
     }
     heap_[at] = heap_[parent];
@@ -46,33 +46,34 @@ void Workspace::push(Settled entry) {
 }
 
 Settled Workspace::pop() {
-  const Settled top = heap_.front();
-  const Settled last = heap_.back();
+  const Key top = heap_.front();
+  const Key last = heap_.back();
   heap_.pop_back();
   const std::size_t size = heap_.size();
-  if (size == 0) {
-    return top;
-  }
-  std::size_t at = 0;
-  for (;;) {
-    const std::size_t first = 4 * at + 1;
-    if (first >= size) {
-      break;
+  if (size > 0) {
+    // The gap sinks to a leaf without asking for `last`, which was one and most often belongs far down.
+    std::size_t at = 0;
+    std::size_t first = 1;
+    for (; first + 4 <= size; first = 4 * at + 1) {
+      const Key *child = &heap_[first];
+      const std::size_t left = child[1] < child[0] ? 1 : 0;
+      const std::size_t right = child[3] < child[2] ? 3 : 2;
+      const std::size_t least = first + (child[right] < child[left] ? right : left);
+      heap_[at] = heap_[least];
+      at = least;
     }
-    std::size_t least = first;
-    for (std::size_t child = first + 1; child < std::min(first + 4, size); ++child) {
-      if (heap_[child] < heap_[least]) {
-        least = child;
+    if (first < size) {
+      std::size_t least = first;
+      for (std::size_t child = first + 1; child < size; ++child) {
+        least = heap_[child] < heap_[least] ? child : least;
       }
+      heap_[at] = heap_[least];
+      at = least;
     }
-    if (!(heap_[least] < last)) {
-      break;
-    }
-    heap_[at] = heap_[least];
-    at = least;
+    rise(at, last);
   }
-  heap_[at] = last;
-  return top;
+  return {std::bit_cast<double>(static_cast<std::uint64_t>(top >> 64U)),
+          static_cast<std::int32_t>(static_cast<std::uint32_t>(top))};
 }
 
 } // namespace edgeagent::graph
