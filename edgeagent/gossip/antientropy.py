@@ -65,6 +65,7 @@ class AntiEntropy:
     ) -> tuple[list[bytes], list[Want]]:
         """(the items that the other one lacks, what we lack), given what it holds in some buckets."""
         items: list[bytes] = []
+        verdicts: list[bytes] = []  # last: they count only from accusers whom the other one knows by then
         wants: list[Want] = []
         told: set[str] = set()
         for entry in entries:
@@ -77,11 +78,11 @@ class AntiEntropy:
             if wanted:
                 wants.append(Want(entry.name, wanted))
             items += _items(member, lacked)
-            items += self._verdict(member, entry.incarnation)
+            verdicts += self._verdict(member, entry.incarnation)
         for member in self._members.in_buckets(buckets, count):
             if member.name not in told:
                 items += _items(member, -1)
-        return items, wants
+        return items + verdicts, wants
 
     def wanted(self, wants: Iterable[Want]) -> Iterator[bytes]:
         """The items that the other one asked for."""
