@@ -40,8 +40,19 @@ def _orbit() -> Sequence[Case]:
     return cases()
 
 
+def _topology() -> Sequence[Case]:
+    from edgeagent.bench.topology import cases
+
+    return cases()
+
+
 # One entry a benchmark; the modules are imported only when asked for.
-BENCHMARKS: dict[str, Callable[[], Sequence[Case]]] = {"hose": _hose, "invoke": _invoke, "orbit": _orbit}
+BENCHMARKS: dict[str, Callable[[], Sequence[Case]]] = {
+    "hose": _hose,
+    "invoke": _invoke,
+    "orbit": _orbit,
+    "topology": _topology,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
