@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from edgeagent.hose.settings import TIERS
-from edgeagent.model.errors import DeadlineExceeded, EdgeError, StorageFull
+from edgeagent.model.errors import Cancelled, DeadlineExceeded, EdgeError, StorageFull
 from edgeagent.node.items import items_bytes, write_items
 from edgeagent.node.meters import Meters
 from edgeagent.node.peers import UnknownPeer
@@ -27,6 +27,7 @@ from edgeagent.runtime.port import Lease, Payload
 
 __all__ = ["Chain", "Chains", "RemoteCalls"]
 
+STOP_RETRY_S = 5.0
 Given = bytes | memoryview | Payload
 # A smaller join is not worth pages of its own.
 _LEASE_BYTES_MIN = 32 << 10
@@ -48,9 +49,9 @@ class Chain(msgspec.Struct, frozen=True, kw_only=True):
 class RemoteCalls(Protocol):
     """Chains at peers; see ``remote_hoses``."""
 
-    async def call(
+    def call(
         self, peer: str, steps: Sequence[str], given: Given, *, wall_ms: float, hops: int, traceparent: str
-    ) -> Result: ...
+    ) -> Coroutine[Any, Any, Result]: ...
     def drop(self, payload: Payload) -> None: ...
 
 
@@ -80,6 +81,8 @@ class Chains:
         self.remote: RemoteCalls | None = None
         self._run = run
         self._meters = meters
+        self._calls: set[asyncio.Task[Result]] = set()  # at peers
+        self._is_stopping = False
 
     async def run(self, chain: Chain, given: Given) -> Result:
         """See ``Invoker.invoke_chain``."""
@@ -116,6 +119,12 @@ class Chains:
         if self.remote is not None:
             self.remote.drop(payload)
 
+    def stop(self) -> None:
+        """Give up what runs at peers: who waits for it gets Cancelled."""
+        self._is_stopping = True
+        for call in self._calls:
+            call.cancel()
+
     async def _leg(self, leg: Leg, job: _Job) -> Result:
         if len(leg.steps) > 1:
             return await self._away(leg.peer, [str(step[0].function) for step in leg.steps], job)
@@ -143,8 +152,8 @@ class Chains:
                 f"this node knows no peer {peer}", hint="[hose.peers] of its configuration names them"
             )
         chain, first = job.chain, Target(names[0], peer)
-        try:
-            result = await self.remote.call(
+        call = asyncio.ensure_future(
+            self.remote.call(
                 peer,
                 names,
                 job.given,
@@ -152,6 +161,16 @@ class Chains:
                 hops=chain.hops,
                 traceparent=chain.traceparent,
             )
+        )
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+        try:
+            result = await call
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._is_stopping and task is not None and not task.cancelling():
+                raise Cancelled("the node stops", retry_after_s=STOP_RETRY_S, peer=peer) from None
+            raise
         except EdgeError as error:
             if len(names) == 1:
                 error.details.setdefault("function", names[0])

@@ -350,6 +350,7 @@ class Invoker:
                     )
         for future in list(self._running):
             future.cancel()
+        self.chains.stop()
         await self.idempotency.stop()
         while self.active:
             self._idle.clear()

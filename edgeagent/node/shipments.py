@@ -223,9 +223,11 @@ class Shipments:
 
     async def close(self) -> None:
         """Idempotent."""
+        sendings = [shipment.sending for shipment in self._shipments.values()]
         for key, shipment in list(self._shipments.items()):
             shipment.sending.cancel()
             self._forget(key, shipment)
+        await asyncio.gather(*sendings, return_exceptions=True)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
