@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["Command", "Join", "Leave", "Publish", "ReportLag", "Restore", "SetNeighbours", "SetUtc"]
+__all__ = [
+    "Command",
+    "Join",
+    "Leave",
+    "PlanChanged",
+    "Publish",
+    "ReportLag",
+    "Restore",
+    "SetNeighbours",
+    "SetUtc",
+]
 
 
 class Join(msgspec.Struct, frozen=True):
@@ -38,6 +48,14 @@ class SetUtc(msgspec.Struct, frozen=True):
     utc_minus_monotonic_s: float | None
 
 
+class PlanChanged(msgspec.Struct, frozen=True):
+    """The contact plan answers differently than before about these members (new elements of theirs), or about everybody
+    (None: ours are new): returns that were computed are looked up again.
+    """
+
+    names: tuple[str, ...] | None = None
+
+
 class ReportLag(msgspec.Struct, frozen=True):
     """The event loop was late by this, seconds: our own slowness, not others' deaths."""
 
@@ -50,4 +68,4 @@ class Restore(msgspec.Struct, frozen=True):
     blobs: tuple[bytes, ...]
 
 
-Command = Join | Leave | Publish | SetNeighbours | SetUtc | ReportLag | Restore
+Command = Join | Leave | PlanChanged | Publish | SetNeighbours | SetUtc | ReportLag | Restore

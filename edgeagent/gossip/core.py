@@ -15,7 +15,17 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from edgeagent.gossip.codec import Accusation, Death, Kind, Packet, decode_packet
-from edgeagent.gossip.commands import Command, Join, Leave, Publish, ReportLag, Restore, SetNeighbours, SetUtc
+from edgeagent.gossip.commands import (
+    Command,
+    Join,
+    Leave,
+    PlanChanged,
+    Publish,
+    ReportLag,
+    Restore,
+    SetNeighbours,
+    SetUtc,
+)
 from edgeagent.gossip.context import Context, Counters, Ports
 from edgeagent.gossip.dissemination import retransmit_limit
 from edgeagent.gossip.effects import Effect
@@ -55,8 +65,8 @@ class Mesh:
             Timer.GOSSIP: lambda _: self._gossip_due(),
             Timer.LOAD_PUSH: lambda _: self._near.push_due(),
             Timer.LOAD_FORWARD: lambda _: self._near.forward_due(),
-            Timer.SUSPICION: self._prober.suspicion_due,
-            Timer.RETURN: self._prober.return_due,
+            Timer.SUSPICION: lambda due: self._prober.suspicion_due(*due),
+            Timer.RETURN: lambda due: self._prober.return_due(*due),
             Timer.VERIFY: lambda _: self._prober.verify_due(),
             Timer.PUSH_PULL: lambda _: self._exchange.due(),
             Timer.STREAM: self._exchange.deadline_due,
@@ -150,9 +160,10 @@ class Mesh:
         if token != timers.token:
             return []
         self._begin(now_s)
-        timers.fired()
+        timers.begin(now_s)
         while (due := timers.pop_due(now_s)) is not None:
             self._handlers[due[0]](due[1])
+        timers.done()
         return self._end()
 
     def on_command(self, now_s: float, command: Command) -> list[Effect]:
@@ -163,6 +174,8 @@ class Mesh:
                 self._publish(command)
             case SetUtc():
                 self._set_utc(command.utc_minus_monotonic_s)
+            case PlanChanged():
+                self._view.look_again(command.names)
             case SetNeighbours():
                 self._near.set_neighbours(command.names)
             case ReportLag():

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 
 from edgeagent.gossip.pool import Chance, Pool
 from edgeagent.gossip.records import Record, Section, Trust
@@ -42,6 +43,7 @@ class Member:
         "incarnation",
         "name",
         "records",
+        "return_timer_s",
         "returns_s",
         "since_s",
         "slot",
@@ -65,6 +67,7 @@ class Member:
         self.heard_s = -1e9
         self.told_s = -1e9  # when it was last told that it is held dead
         self.returns_s = 0.0
+        self.return_timer_s = math.inf  # when the timer for it comes up; infinite where none waits
 
     def version_of(self, section: int) -> int:
         """The version held; -1 where there is none."""

@@ -22,6 +22,7 @@ from edgeagent.gossip.codec import Kind, Packet
 from edgeagent.gossip.context import Context
 from edgeagent.gossip.members import BURIED, Member
 from edgeagent.gossip.states import State
+from edgeagent.gossip.suspicion import Suspicion
 from edgeagent.gossip.timers import Timer
 from edgeagent.gossip.view import View
 
@@ -90,9 +91,9 @@ class Prober:
                 return
             self._view.contact_lost(member)
 
-    def return_due(self, member: Member) -> None:
+    def return_due(self, member: Member, timer_s: float) -> None:
         """A member that was occluded should be back."""
-        if self._view.return_due(member):
+        if self._view.return_due(member, timer_s):
             self._probe(member, _Why.RETURN)
 
     def verify_due(self) -> None:
@@ -107,9 +108,9 @@ class Prober:
         if context.to_verify:
             context.timers.at(context.now_s + context.knobs.verify_interval_s, Timer.VERIFY)
 
-    def suspicion_due(self, member: Member) -> None:
+    def suspicion_due(self, member: Member, suspicion: Suspicion, timer_s: float) -> None:
         """A suspicion is about to run out, or does: the suspect is asked once more."""
-        if self._view.suspicion_due(member):
+        if self._view.suspicion_due(member, suspicion, timer_s):
             self._probe(member, _Why.ASK)
 
     def reconnect_due(self) -> None:

@@ -54,6 +54,7 @@ class Suspicion:
         "own",
         "shortest_s",
         "started_s",
+        "timer_s",
     )
 
     def __init__(self, knobs: Knobs, members: int, *, now_s: float, accuser: str, blob: bytes) -> None:
@@ -65,6 +66,7 @@ class Suspicion:
         self.own = False
         self.asked_s: float | None = None  # when it was asked once more
         self.overdue = False
+        self.timer_s = math.inf  # for when its timer is set; infinite where none waits
 
     def confirm(self, accuser: str) -> bool:
         """Count an accuser; whether it is a new one that counts."""

@@ -2,6 +2,9 @@
 
 Cancelled deadlines stay in the heap and are dropped when they come up: whoever set one checks then whether it still
 means anything. The token of the shell's timer changes with each ``Arm``, so that a stale one is recognised.
+
+No deadline comes up twice at one moment: what is set while others are due (between ``begin`` and ``done``) comes up
+``_TICK_S`` later at the earliest, so time moves on whatever is set.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ import math
 from edgeagent.gossip.effects import Arm
 
 __all__ = ["Timer", "Timers"]
+
+_TICK_S = 1e-3
 
 
 class Timer(enum.IntEnum):
@@ -37,18 +42,19 @@ class Timer(enum.IntEnum):
 class Timers:
     """A heap of (time, kind, reference). Times are monotonic seconds."""
 
-    __slots__ = ("_armed_s", "_heap", "_order", "token")
+    __slots__ = ("_armed_s", "_earliest_s", "_heap", "_order", "token")
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Timer, object]] = []
         self._order = 0
         self._armed_s = math.inf
+        self._earliest_s = -math.inf
         self.token = 0
 
     def at(self, at_s: float, kind: Timer, reference: object = None) -> None:
         """Set a deadline; deadlines of one moment come up in the order in which they were set."""
         self._order += 1
-        heapq.heappush(self._heap, (at_s, self._order, kind, reference))
+        heapq.heappush(self._heap, (max(at_s, self._earliest_s), self._order, kind, reference))
 
     def pop_due(self, now_s: float) -> tuple[Timer, object] | None:
         """The earliest deadline that has passed."""
@@ -63,12 +69,22 @@ class Timers:
         return self._heap[0][0] if self._heap else math.inf
 
     def shift(self, by_s: float) -> None:
-        """Put everything off."""
-        self._heap = [(at_s + by_s, order, kind, reference) for at_s, order, kind, reference in self._heap]
+        """Put everything off but returns: those go by UTC, and are only never before the earliest of the rest."""
+        earliest_s = self.next_s + by_s
+        self._heap = [
+            (max(at_s, earliest_s) if kind is Timer.RETURN else at_s + by_s, order, kind, reference)
+            for at_s, order, kind, reference in self._heap
+        ]
+        heapq.heapify(self._heap)
 
-    def fired(self) -> None:
-        """The shell's timer came up."""
+    def begin(self, now_s: float) -> None:
+        """The shell's timer came up: what is due is about to be popped."""
         self._armed_s = math.inf
+        self._earliest_s = now_s + _TICK_S
+
+    def done(self) -> None:
+        """All that was due is done."""
+        self._earliest_s = -math.inf
 
     def arm(self) -> Arm | None:
         """The shell's timer, where it must be set anew. One that comes too early is let be: it finds nothing due."""

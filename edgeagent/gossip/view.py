@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from edgeagent.gossip.codec import Accusation, Death, Kind, encode_item
 from edgeagent.gossip.context import Context
 from edgeagent.gossip.effects import MemberChanged, RecordChanged
@@ -16,6 +19,7 @@ __all__ = ["View"]
 
 _LOAD = int(Section.LOAD)
 _AFTER_EDGE_S = 0.01  # so that a look after a margin does not fall on the window's very edge
+_EARLY_S = 1e-6  # a timer this early is on time
 
 
 class View:
@@ -167,14 +171,15 @@ class View:
         elif self.apply(member, Event.CONDEMNED):
             self._context.tell(member.name, 0, blob)
 
-    def suspicion_due(self, member: Member) -> bool:
+    def suspicion_due(self, member: Member, suspicion: Suspicion, timer_s: float) -> bool:
         """A suspicion may have run out; whether the suspect is to be asked first. It gets one probe's time to answer:
         refutations get lost, above all where few members are in reach to repeat them.
         """
-        context, suspicion = self._context, member.suspicion
-        if suspicion is None:
-            return False
-        if context.now_s < self._end_s(suspicion) - 1e-6:
+        context = self._context
+        if member.suspicion is not suspicion or timer_s != suspicion.timer_s:
+            return False  # a timer of a suspicion that is over, or one that has an earlier timer
+        suspicion.timer_s = math.inf
+        if context.now_s < self._end_s(suspicion) - _EARLY_S:
             self._await_end(member, suspicion)
         elif context.knobs.buddy and suspicion.asked_s is None:
             suspicion.asked_s = context.now_s
@@ -196,7 +201,9 @@ class View:
 
     def _await_end(self, member: Member, suspicion: Suspicion) -> None:
         at_s = max(self._end_s(suspicion), self._context.now_s)
-        self._context.timers.at(at_s, Timer.SUSPICION, member)
+        if at_s < suspicion.timer_s - _EARLY_S:
+            suspicion.timer_s = at_s
+            self._context.timers.at(at_s, Timer.SUSPICION, (member, suspicion, at_s))
 
     def put_off(self, by_s: float) -> None:
         """We stood still for so long: no suspicion runs meanwhile."""
@@ -258,8 +265,12 @@ class View:
     # occlusion
 
     def contact_lost(self, member: Member) -> None:
-        """The plan has us out of contact: no probes until the computed return."""
+        """The plan has us out of contact: no probes until the computed return. One that is suspected because the plan
+        has long had no return for it stays so.
+        """
         context = self._context
+        if member.suspicion is not None and member.suspicion.overdue:
+            return
         returns_at_s = context.returns_at_s(member.name)
         if member.state is State.SUSPECT:
             context.rumours.drop((member.name, 0))
@@ -267,10 +278,16 @@ class View:
             context.counters.occlusions += 1
         self._await_return(member, returns_at_s)
 
-    def return_due(self, member: Member) -> bool:
-        """An occluded member should be back; whether it is to be probed now."""
+    def return_due(self, member: Member, timer_s: float) -> bool:
+        """An occluded member should be back; whether to probe it now. ``timer_s``: for when the timer was set."""
         context = self._context
-        if member.state is not State.OCCLUDED or context.now_s < member.returns_s - 1e-6:
+        if timer_s != member.return_timer_s:
+            return False  # an earlier one has taken its place
+        member.return_timer_s = math.inf
+        if member.state is not State.OCCLUDED:
+            return False
+        if context.now_s < member.returns_s - _EARLY_S:
+            self._look_at(member, member.returns_s)
             return False
         if context.can_judge(context.name, member.name):
             return True
@@ -282,18 +299,32 @@ class View:
             self._await_return(member, returns_at_s)
         return False
 
-    def look_again(self) -> None:
-        """The clock was set: every computed return is in doubt."""
-        for member in self._members.by_name.values():
-            if member.state is State.OCCLUDED:
-                member.returns_s = self._context.now_s
-                self._context.timers.at(member.returns_s, Timer.RETURN, member)
+    def look_again(self, names: Sequence[str] | None = None) -> None:
+        """The clock was set, or the plan is new: computed returns are in doubt, of these members or of all."""
+        known = self._members.by_name
+        for name in list(known) if names is None else names:
+            member = known.get(name)
+            if member is None or member.state is not State.OCCLUDED:
+                continue
+            if self._context.can_judge(self._context.name, member.name):
+                self._look_at(member, self._context.now_s)
+            else:
+                self._await_return(member, self._context.returns_at_s(member.name))
 
     def _await_return(self, member: Member, returns_at_s: float | None) -> None:
         context = self._context
         utc_s, knobs = context.utc_s, context.knobs
         wait_s = knobs.occlusion_recheck_s
-        if returns_at_s is not None and utc_s is not None:
-            wait_s = max(0.0, returns_at_s - utc_s) + knobs.occlusion_margin_s + _AFTER_EDGE_S
-        member.returns_s = context.now_s + wait_s
-        context.timers.at(member.returns_s, Timer.RETURN, member)
+        if returns_at_s is not None and utc_s is not None and math.isfinite(returns_at_s):
+            # Not below an interval: a plan that contradicts itself, or a clock that creeps, is not asked in a loop.
+            wait_s = max(
+                returns_at_s - utc_s + knobs.occlusion_margin_s + _AFTER_EDGE_S, knobs.probe_interval_s
+            )
+        self._look_at(member, context.now_s + wait_s)
+
+    def _look_at(self, member: Member, at_s: float) -> None:
+        """Look at an occluded member then. It has one timer: an earlier one that waits is set anew as it comes up."""
+        member.returns_s = at_s
+        if at_s < member.return_timer_s - _EARLY_S:
+            member.return_timer_s = at_s
+            self._context.timers.at(at_s, Timer.RETURN, (member, at_s))

@@ -64,6 +64,10 @@ class FixedContacts:
     def __init__(self, windows: dict[tuple[str, str], list[tuple[float, float]]]) -> None:
         self._windows = {tuple(sorted(pair)): sorted(found) for pair, found in windows.items()}
 
+    def put(self, a: str, b: str, windows: list[tuple[float, float]]) -> None:
+        """Plan otherwise for a pair."""
+        self._windows[tuple(sorted((a, b)))] = sorted(windows)
+
     def reachable(self, a: str, b: str, at_s: float) -> bool:
         windows = self._windows.get(tuple(sorted((a, b))))
         return windows is None or any(start <= at_s < end for start, end in windows)
