@@ -112,6 +112,7 @@ async def _serve(config: Config, *, as_json: bool) -> int:
     try:
         await node.start()
         await server.start()
+        await node.join_mesh(server.url)
         node.serving(server.url)
         _say_ready(node, server, as_json)
         await stop.wait()

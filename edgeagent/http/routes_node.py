@@ -12,7 +12,7 @@ from edgeagent import __version__
 from edgeagent.http.openapi import openapi
 from edgeagent.http.router import Route
 from edgeagent.http.routes_functions import json_reply
-from edgeagent.model.errors import Conflict
+from edgeagent.model.errors import BadRequest, Conflict
 from edgeagent.node.node import Node
 from edgeagent.node.result import InvocationView
 
@@ -30,6 +30,8 @@ class NodeRoutes:
         return [
             Route("GET", "/", self.index, "What this is, and where to look next"),
             Route("GET", "/v1/node", self.node, "This node: identity, versions, load, limits"),
+            Route("GET", "/v1/peers", self.peers, "The other members: state, place, contact, load"),
+            Route("GET", "/v1/contacts", self.contacts, "When this node sees which others; ?peer=ID&hours=3"),
             Route("GET", "/livez", self.live, "200 while the process serves"),
             Route(
                 "GET", "/readyz", self.ready, "200 when invocations are accepted, else 503 with the reasons"
@@ -53,6 +55,17 @@ class NodeRoutes:
 
     async def node(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
         return json_reply(self._node.view())
+
+    async def peers(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
+        return json_reply(self._node.membership.peers())
+
+    async def contacts(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
+        text = request.query.get("hours", "3")
+        try:
+            hours = float(text)
+        except ValueError:
+            raise BadRequest(f"hours={text!r:.40} is no number", hint="for instance hours=6") from None
+        return json_reply(await self._node.membership.contacts(request.query.get("peer", ""), hours))
 
     async def live(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
         return web.Response(text="ok\n")

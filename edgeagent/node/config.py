@@ -29,6 +29,7 @@ __all__ = [
     "default_toml",
     "describe",
     "hose_address",
+    "host_and_port",
     "listen_address",
     "load_config",
 ]
@@ -156,7 +157,7 @@ def load_config(path: str | Path | None, environ: Mapping[str, str], overrides: 
 
 def listen_address(listen: str, *, source: str = "http.listen") -> tuple[str, int]:
     """Host and port of ``host:port`` or ``[ipv6]:port``; raises BadConfig for others and beyond loopback."""
-    host, port = _host_and_port(listen, "http.listen", source)
+    host, port = host_and_port(listen, "http.listen", source)
     if host != "localhost" and not _is_loopback(host, listen, source):
         raise BadConfig(
             f"{source}: http.listen = {listen!r} is beyond loopback, and this version has no keys for that",
@@ -167,10 +168,10 @@ def listen_address(listen: str, *, source: str = "http.listen") -> tuple[str, in
 
 def hose_address(listen: str, *, source: str = "hose.listen") -> tuple[str, int] | None:
     """Host and port of the hose listener, None for "": no listener. Raises BadConfig."""
-    return _host_and_port(listen, "hose.listen", source) if listen else None
+    return host_and_port(listen, "hose.listen", source) if listen else None
 
 
-def _host_and_port(listen: str, key: str, source: str) -> tuple[str, int]:
+def host_and_port(listen: str, key: str, source: str) -> tuple[str, int]:
     host, _, port = listen.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
     if not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:

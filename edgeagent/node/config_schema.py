@@ -20,6 +20,7 @@ __all__ = [
     "JournalSection",
     "LimitsSection",
     "LogSection",
+    "MeshSection",
     "NodeSection",
     "QueueSection",
     "RuntimeSection",
@@ -199,6 +200,66 @@ class HoseSection(_Section, frozen=True):
     ] = 30_000
 
 
+class MeshSection(_Section, frozen=True):
+    """Membership: which other nodes there are, where they are and will be."""
+
+    listen: Annotated[
+        str,
+        Meta(
+            description="IP:port for gossip, UDP and TCP; port 0: any free; empty: this node knows no others; "
+            "beyond loopback only with keys"
+        ),
+    ] = ""
+    advertise: Annotated[
+        str, Meta(description="the IP address that other nodes reach this one at; empty: that of mesh.listen")
+    ] = ""
+    seeds: Annotated[
+        str, Meta(description="nodes to ask first, HOST:PORT by commas; one that answers is enough")
+    ] = ""
+    preset: Annotated[
+        Literal["local", "lan", "wan", "orbit"],
+        Meta(
+            description="how often and how patiently members are looked after; docs/gossip.md has the numbers"
+        ),
+    ] = "lan"
+    keys: Annotated[
+        str, Meta(description="folder with this node's keys (edgeagent keys); empty: none, loopback only")
+    ] = ""
+    allowed: Annotated[
+        str,
+        Meta(
+            description="networks that members' addresses may lie in, by commas; empty: loopback for who listens "
+            "there, else all"
+        ),
+    ] = ""
+    orbit: Annotated[
+        str, Meta(description="file with this node's orbital elements (OMM or TLE); empty: not in orbit")
+    ] = ""
+    orbit_object: Annotated[
+        str, Meta(description="name or catalogue number of this node in that file, where it holds several")
+    ] = ""
+    position: Annotated[
+        str,
+        Meta(
+            description="where this node stands: latitude and longitude in degrees, height in metres, by commas; "
+            "empty: it says nothing"
+        ),
+    ] = ""
+    mask_deg: Annotated[
+        int, Meta(ge=0, le=89, description="elevation from which on ground nodes see satellites, degrees")
+    ] = 10
+    isl: Annotated[
+        Literal[
+            "nearest", "mst", "mst_loop", "mst_smart_loop", "pst", "pst_loop", "pst_smart_loop", "bent_pipe"
+        ],
+        Meta(description="links between satellites: docs/topology.md; the same on all nodes"),
+    ] = "nearest"
+    ground_network: Annotated[bool, Meta(description="ground nodes reach each other over the ground")] = True
+    horizon_ms: Annotated[
+        int, Meta(ge=10 * MINUTE_MS, le=7 * DAY_MS, description="contacts are predicted for this long")
+    ] = 3 * HOUR_MS
+
+
 class LimitsSection(_Section, frozen=True):
     """The most that a manifest may ask for."""
 
@@ -293,6 +354,7 @@ class Config(_Section, frozen=True):
     http: HttpSection = HttpSection()
     runtime: RuntimeSection = RuntimeSection()
     hose: HoseSection = HoseSection()
+    mesh: MeshSection = MeshSection()
     limits: LimitsSection = LimitsSection()
     queue: QueueSection = QueueSection()
     journal: JournalSection = JournalSection()

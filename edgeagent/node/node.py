@@ -33,6 +33,7 @@ from edgeagent.node.hosts import Hosts, StreamsIn
 from edgeagent.node.invoker import Invoker
 from edgeagent.node.loop_lag import LoopLag
 from edgeagent.node.mailboxes import Mailboxes
+from edgeagent.node.membership import Membership
 from edgeagent.node.meters import Meters
 from edgeagent.node.remote_hoses import RemoteHoses
 from edgeagent.node.state_dir import StateDir
@@ -68,6 +69,7 @@ class Node:
     hose_inbox: HoseInbox
     remote: RemoteHoses
     streams_in: StreamsIn
+    membership: Membership
     _scratch: Path
 
     def __init__(self, config: Config) -> None:
@@ -188,6 +190,15 @@ class Node:
         ending.callback(self.loop_lag.stop)
         self._upkeep = asyncio.ensure_future(self._keep_up())
         ending.push_async_callback(self._stop_upkeep)
+
+    async def join_mesh(self, url: str) -> None:
+        """Where the configuration wants it; ``url`` is this node's HTTP. Raises BadConfig."""
+        await self.membership.start(
+            url,
+            functions=lambda: [one.sha256 for one in self.functions.list()],
+            queue=lambda: self.functions.queue.waiting,
+            lag_us=lambda: self.loop_lag.last_us,
+        )
 
     def serving(self, url: str) -> None:
         """The wires are up: tell systemd and the log."""
@@ -343,6 +354,8 @@ class Node:
         )
         self._ending.push_async_callback(hosts.close)
         await hosts.start()
+        self.membership = Membership(self.config, self.node_id, self.meters)
+        self._ending.push_async_callback(self.membership.close)
         self.hose_inbox, self.remote, self.streams_in = hosts.inbox, hosts.remote, hosts.streams_in
         self.mailboxes.remote = self.remote
         self.invoker.chains.remote = self.remote

@@ -1,0 +1,256 @@
+"""A node's membership: the gossip core over its sockets, what the node says of itself, and what it knows of others."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import random
+import secrets
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import structlog
+
+from edgeagent.gossip.commands import Join, Leave, Publish, ReportLag, SetUtc
+from edgeagent.gossip.context import Ports
+from edgeagent.gossip.core import Mesh
+from edgeagent.gossip.effects import MemberChanged, NameTaken, Notice, RecordChanged
+from edgeagent.gossip.records import (
+    Capabilities,
+    Digests,
+    Identity,
+    Load,
+    Place,
+    Section,
+    Sign,
+    Verify,
+    write_payload,
+)
+from edgeagent.gossip.states import State
+from edgeagent.mesh.addresses import Allowed, is_loopback, text_of
+from edgeagent.mesh.carrier import Carrier, PlainSeal
+from edgeagent.mesh.settings import MeshSettings
+from edgeagent.mesh.sky import Sky
+from edgeagent.mesh.sockets import bound_sockets
+from edgeagent.model.errors import BadConfig
+from edgeagent.orbit.wire import encode_elements
+
+__all__ = ["MeshService", "Security"]
+
+log = structlog.get_logger("mesh")
+
+_FAREWELL_S = 0.5
+_CLOCK_EVERY_S = 5.0
+_SEED_RETRY_S = 10.0
+_DIGESTS_MAX = 64
+_DIGEST_BYTES = 8
+
+
+class Security(msgspec.Struct, frozen=True, kw_only=True):
+    """What keys make of the mesh; without keys it stays on loopback."""
+
+    seal: Any  # a Seal
+    sign: Sign
+    verify: Verify
+    public_key: bytes = b""
+
+
+class MeshService:
+    """Everything on the loop's thread. ``epoch_ms`` is this life's; ``persist`` writes an incarnation down."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: MeshSettings,
+        *,
+        epoch_ms: int,
+        persist: Callable[[int], None],
+        clock_is_set: Callable[[], bool],
+        utc_s: Callable[[], float] = time.time,
+        security: Security | None = None,
+    ) -> None:
+        if security is None and not is_loopback(settings.host):
+            raise BadConfig(
+                f"mesh.listen = {text_of((settings.host, settings.port))!r} is beyond loopback without keys",
+                hint="make them with edgeagent keys init, and name the folder in mesh.keys",
+            )
+        self.name = name
+        self.settings = settings
+        self.carrier: Carrier | None = None
+        self.sky = Sky(settings.sky, self.utc_now_s)
+        self.address = ""
+        self.name_taken = False
+        self._epoch_ms = epoch_ms
+        self._persist = persist
+        self._clock_is_set = clock_is_set
+        self._utc_s = utc_s
+        self._security = security
+        self._tasks: list[asyncio.Task[None]] = []
+        self._said: dict[int, bytes] = {}
+
+    def utc_now_s(self) -> float | None:
+        """None while the clock is not set."""
+        return self._utc_s() if self._clock_is_set() else None
+
+    async def start(self, endpoints: Sequence[str], kind: str = "") -> None:
+        """Listen, live, and ask the seeds. ``endpoints`` are the node's other addresses. Raises BadConfig."""
+        settings, security = self.settings, self._security
+        udp, tcp = bound_sockets(settings.host, settings.port)
+        address = _advertised(settings, int(udp.getsockname()[1]))
+        identity = Identity(
+            (address, *endpoints), key=b"" if security is None else security.public_key, kind=kind
+        )
+        ports = Ports(chance=random.Random(secrets.randbits(64)), contacts=self.sky)
+        if security is not None:
+            ports = msgspec.structs.replace(ports, sign=security.sign, verify=security.verify)
+        core = Mesh(self.name, identity, settings.knobs, ports, epoch_ms=self._epoch_ms)
+        self.carrier = Carrier(
+            core,
+            PlainSeal() if security is None else security.seal,
+            Allowed(settings.allowed),
+            hear=self._hear,
+            persist=self._persist,
+        )
+        await self.carrier.open(udp, tcp)
+        self.address = address
+        self.carrier.start()
+        self._tell_time()
+        self.sky.start()
+        self._publish_place()
+        self._tasks = [asyncio.ensure_future(self._join()), asyncio.ensure_future(self._keep_time())]
+        log.info("mesh", address=address, seeds=len(settings.seeds), keys=security is not None)
+
+    async def close(self) -> None:
+        """Say farewell, then stop. Idempotent."""
+        carrier, self.carrier = self.carrier, None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        await self.sky.close()
+        if carrier is not None:
+            if carrier.core.states():
+                carrier.command(Leave())
+                await asyncio.sleep(_FAREWELL_S)
+            await carrier.close()
+
+    # what the node says of itself
+
+    def say(self, section: Section, value: Capabilities | Digests | Load | Place) -> None:
+        """Publish a section, if it is another than before."""
+        payload = write_payload(value)
+        if self.carrier is not None and self._said.get(section) != payload:
+            self._said[section] = payload
+            self.carrier.command(Publish(section, payload))
+
+    def say_functions(self, digests: Sequence[str]) -> None:
+        """The SHA-256, in hex, of what is deployed; as many as fit are told."""
+        short = sorted(bytes.fromhex(one)[:_DIGEST_BYTES] for one in digests)
+        self.say(Section.FUNCTIONS, Digests(tuple(short[:_DIGESTS_MAX]), more=len(short) > _DIGESTS_MAX))
+
+    def report_lag(self, lag_s: float) -> None:
+        """The loop stood still: our own slowness is no reason to suspect others."""
+        if self.carrier is not None:
+            self.carrier.command(ReportLag(lag_s))
+
+    def _publish_place(self) -> None:
+        settings = self.settings
+        if settings.elements is not None:
+            self.say(Section.PLACE, Place(elements=encode_elements(settings.elements)))
+        elif settings.place is not None:
+            latitude_deg, longitude_deg, height_m = settings.place
+            self.say(
+                Section.PLACE,
+                Place(latitude_deg=latitude_deg, longitude_deg=longitude_deg, height_m=height_m),
+            )
+        mine = self.core.member(self.name)
+        place = None if mine is None else mine.records[Section.PLACE]
+        if place is not None:
+            self.sky.take(place)
+
+    @property
+    def core(self) -> Mesh:
+        """After ``start``."""
+        assert self.carrier is not None
+        return self.carrier.core
+
+    # what it hears
+
+    def _hear(self, notice: Notice) -> None:
+        match notice:
+            case MemberChanged():
+                self._member_changed(notice)
+            case RecordChanged(record) if record.section == Section.PLACE:
+                self.sky.take(record)
+            case NameTaken():
+                if not self.name_taken:
+                    log.error(
+                        "another node writes under this node's id",
+                        node=self.name,
+                        hint="a state directory was copied: remove node_id and the keys from one of them",
+                    )
+                self.name_taken = True
+            case _:
+                pass
+
+    def _member_changed(self, notice: MemberChanged) -> None:
+        before = notice.before.value if notice.before else None
+        after = notice.after.value if notice.after else None
+        log.info("member", member=notice.name, before=before, after=after, returns_at_s=notice.returns_at_s)
+        if notice.after in {None, State.DEAD, State.LEFT}:
+            self.sky.forget(notice.name)
+        elif notice.before in {State.DEAD, State.LEFT} and self.carrier is not None:
+            member = self.core.member(notice.name)
+            place = None if member is None else member.records[Section.PLACE]
+            if place is not None:
+                self.sky.take(place)
+
+    # upkeep
+
+    def _tell_time(self) -> None:
+        utc_s = self.utc_now_s()
+        offset_s = None if utc_s is None else utc_s - asyncio.get_running_loop().time()
+        if self.carrier is not None:
+            self.carrier.command(SetUtc(offset_s))
+
+    async def _keep_time(self) -> None:
+        while True:
+            await asyncio.sleep(_CLOCK_EVERY_S)
+            self._tell_time()
+
+    async def _join(self) -> None:
+        """Names of seeds are looked up until each was found once; the core knocks by itself from then on."""
+        waiting, found = list(self.settings.seeds), list[str]()
+        while waiting:
+            looked_up = [(seed, await _address_of(seed)) for seed in waiting]
+            waiting = [seed for seed, address in looked_up if address is None]
+            new = [address for _, address in looked_up if address is not None and address != self.address]
+            if new and self.carrier is not None:
+                found += new
+                self.carrier.command(Join(tuple(found)))
+            for host, port in waiting:
+                log.warning("a seed has no address", seed=f"{host}:{port}")
+            if waiting:
+                await asyncio.sleep(_SEED_RETRY_S)
+
+
+def _advertised(settings: MeshSettings, port: int) -> str:
+    host = settings.advertise or settings.host
+    if ipaddress.ip_address(host).is_unspecified:
+        raise BadConfig(
+            f"mesh.listen = {text_of((settings.host, settings.port))!r} says nothing that others could call",
+            hint="name the address that they reach in mesh.advertise",
+        )
+    return text_of((host, port))
+
+
+async def _address_of(seed: tuple[str, int]) -> str | None:
+    host, port = seed
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    except OSError:
+        return None
+    return text_of((str(found[0][4][0]), port)) if found else None

@@ -1,0 +1,137 @@
+"""Where the members are: their places as gossip brings them, and the contact table that is made of them.
+
+Places change seldom (new elements, a new node), the table all the time: it is made anew on a thread when places have
+changed, extended step by step as time goes on, and swapped in whole. Until the first one is there nothing is predicted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from edgeagent.gossip.records import Place, Record
+from edgeagent.mesh.predicted import ContactTable, make_table
+from edgeagent.orbit.errors import OrbitFault
+from edgeagent.orbit.nodes import GroundNode, Node, Satellite
+from edgeagent.orbit.wire import decode_elements
+from edgeagent.topology.errors import TopologyRefused
+from edgeagent.topology.protocols import IslSettings
+from edgeagent.topology.topology import TopologySettings
+
+__all__ = ["Sky", "SkySettings", "node_of"]
+
+log = structlog.get_logger("mesh")
+
+_STEPS_AT_ONCE = 64
+_EVERY_S = 5.0
+
+_places = msgspec.msgpack.Decoder(Place)
+
+
+class SkySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How links are predicted; the same on every node, or their predictions differ."""
+
+    isl: str = "nearest"
+    ground_network: bool = True
+    horizon_s: float = 3 * 3600.0
+    step_s: float = 10.0
+    mask_deg: float = 10.0
+
+
+def node_of(name: str, record: Record, mask_deg: float) -> Node | None:
+    """What a record of section PLACE says; None where it says nothing. Raises OrbitFault or msgspec's errors."""
+    place = _places.decode(record.payload)
+    if place.elements:
+        return Satellite(name, decode_elements(place.elements))
+    if place.latitude_deg is None or place.longitude_deg is None:
+        return None
+    return GroundNode(
+        id=name,
+        latitude_deg=place.latitude_deg,
+        longitude_deg=place.longitude_deg,
+        height_m=place.height_m or 0.0,
+        mask_deg=mask_deg,
+    )
+
+
+class Sky:
+    """A :class:`gossip.occlusion.Contacts`. On the loop's thread; what takes long runs beside it."""
+
+    def __init__(self, settings: SkySettings, utc_s: Callable[[], float | None]) -> None:
+        self.settings = settings
+        self.nodes: dict[str, Node] = {}
+        self.table: ContactTable | None = None
+        self.refused = 0  # places that cannot be
+        self._utc_s = utc_s
+        self._topology = TopologySettings(isl=IslSettings(protocol=settings.isl), step_s=settings.step_s)
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.ensure_future(self._keep_up())
+
+    async def close(self) -> None:
+        """Idempotent."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def take(self, record: Record) -> None:
+        """A member's place is new."""
+        try:
+            node = node_of(record.name, record, self.settings.mask_deg)
+        except (OrbitFault, msgspec.MsgspecError) as error:
+            self.refused += 1
+            log.warning("a member's place is refused", member=record.name, why=str(error)[:200])
+            return
+        if node is None:
+            self.nodes.pop(record.name, None)
+        else:
+            self.nodes[record.name] = node
+        self._changed.set()
+
+    def forget(self, name: str) -> None:
+        if self.nodes.pop(name, None) is not None:
+            self._changed.set()
+
+    def reachable(self, a: str, b: str, at_s: float) -> bool:
+        return self.table is None or self.table.reachable(a, b, at_s)
+
+    def returns_at_s(self, a: str, b: str, at_s: float) -> float | None:
+        return at_s if self.table is None else self.table.returns_at_s(a, b, at_s)
+
+    async def _keep_up(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(_EVERY_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                await self._extend(self.table)
+                continue
+            self._changed.clear()
+            await self._make()
+
+    async def _make(self) -> None:
+        try:
+            table = await asyncio.to_thread(
+                make_table, dict(self.nodes), self._topology, ground_network=self.settings.ground_network
+            )
+        except (OrbitFault, TopologyRefused) as error:
+            log.warning("nothing can be predicted", why=error.message, hint=error.hint)
+            self.table = None
+            return
+        await self._extend(table)
+        self.table = table
+
+    async def _extend(self, table: ContactTable | None) -> None:
+        while table is not None and not self._changed.is_set():
+            utc_s = self._utc_s()
+            if utc_s is None:
+                return
+            if await asyncio.to_thread(
+                table.extend, utc_s, self.settings.horizon_s, steps_max=_STEPS_AT_ONCE
+            ):
+                return

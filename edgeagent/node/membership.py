@@ -1,0 +1,215 @@
+"""The node as a member of the mesh: its settings, what it tells of itself, and the views of the others.
+
+Only where ``mesh.listen`` is set: the mesh's rooms bring numpy and SGP4, which a lonely node has no use for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeagent.model.errors import BadConfig, Unavailable
+from edgeagent.node import machine
+from edgeagent.node.config_schema import Config, MeshSection
+from edgeagent.node.meters import Meters
+
+if TYPE_CHECKING:
+    from edgeagent.mesh.service import MeshService
+    from edgeagent.mesh.settings import MeshSettings
+
+__all__ = ["Membership", "mesh_settings"]
+
+_LOAD_EVERY_S = 1.0
+_FUNCTIONS_EVERY_S = 2.0
+_LAG_REPORTED_S = 0.2
+
+
+def mesh_settings(section: MeshSection) -> MeshSettings:
+    """The settings of a section that listens. Raises BadConfig."""
+    from edgeagent.gossip.presets import preset
+    from edgeagent.mesh.settings import MeshSettings, allowed_networks, own_elements, own_place, seeds_of
+    from edgeagent.mesh.sky import SkySettings
+    from edgeagent.node.config import host_and_port
+
+    host, port = host_and_port(section.listen, "mesh.listen", "mesh.listen")
+    for key, value in (("mesh.listen", host), ("mesh.advertise", section.advertise)):
+        _checked_ip(key, value)
+    return MeshSettings(
+        host=host,
+        port=port,
+        advertise=section.advertise,
+        seeds=seeds_of(section.seeds),
+        allowed=allowed_networks(section.allowed, host),
+        knobs=preset(section.preset),
+        sky=SkySettings(
+            isl=section.isl,
+            ground_network=section.ground_network,
+            horizon_s=section.horizon_ms / 1000,
+            mask_deg=float(section.mask_deg),
+        ),
+        elements=own_elements(section.orbit, section.orbit_object),
+        place=own_place(section.position, float(section.mask_deg)),
+    )
+
+
+def _checked_ip(key: str, text: str) -> None:
+    try:
+        if text:
+            ipaddress.ip_address(text)
+    except ValueError:
+        raise BadConfig(f"{key} = {text!r:.80} is no IP address", hint="names are for mesh.seeds") from None
+
+
+class Membership:
+    """On the event loop's thread; ``start`` once the node's wires are up."""
+
+    def __init__(self, config: Config, node_id: str, meters: Meters) -> None:
+        self._section = config.mesh
+        self._state = Path(config.node.state_dir)
+        self._node_id = node_id
+        self._meters = meters
+        self._tasks: list[asyncio.Task[None]] = []
+        self._cpu = machine.CpuMeter()
+        self.service: MeshService | None = None
+
+    @property
+    def is_on(self) -> bool:
+        return bool(self._section.listen)
+
+    async def start(
+        self,
+        url: str,
+        *,
+        functions: Callable[[], list[str]],
+        queue: Callable[[], int],
+        lag_us: Callable[[], int],
+    ) -> None:
+        """``functions`` gives the digests of what is deployed. Raises BadConfig, StoreFailed."""
+        if not self.is_on:
+            return
+        from edgeagent.gossip.records import Section, next_epoch_ms
+        from edgeagent.mesh.incarnation import IncarnationFile
+        from edgeagent.mesh.service import MeshService
+
+        settings = await asyncio.to_thread(mesh_settings, self._section)
+        kept = IncarnationFile(self._state / "incarnation")
+        before = await asyncio.to_thread(kept.read)
+        service = MeshService(
+            self._node_id,
+            settings,
+            epoch_ms=next_epoch_ms(before, int(time.time() * 1000)),
+            persist=kept.write_soon,
+            clock_is_set=lambda: machine.clock_state() == "ok",
+        )
+        await service.start((url,), kind="satellite" if settings.elements is not None else "ground")
+        self.service = service
+        service.say(Section.CAPABILITIES, _capabilities())
+        self._gauges(service)
+        self._tasks = [
+            asyncio.ensure_future(self._tell_load(service, queue, lag_us)),
+            asyncio.ensure_future(self._tell_functions(service, functions)),
+        ]
+
+    async def close(self) -> None:
+        """Leave the mesh. Idempotent."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        service, self.service = self.service, None
+        if service is not None:
+            await service.close()
+
+    def _running(self) -> MeshService:
+        if self.service is None:
+            raise Unavailable(
+                "this node is in no mesh",
+                hint="mesh.listen of its configuration brings it into one, mesh.seeds names nodes to ask",
+            )
+        return self.service
+
+    def peers(self) -> dict[str, Any]:
+        """``/v1/peers``. Raises Unavailable."""
+        from edgeagent.mesh.views import peers_view
+
+        return peers_view(self._running(), asyncio.get_running_loop().time())
+
+    async def contacts(self, peer: str, hours: float) -> dict[str, Any]:
+        """``/v1/contacts``. Raises Unavailable, BadRequest, NotFound."""
+        from edgeagent.mesh.views import contacts_view, resolved
+
+        service = self._running()
+        utc_s = service.utc_now_s()
+        if utc_s is None:
+            raise Unavailable("the clock of this node is not set: nothing can be predicted", hint="set it")
+        name = resolved(service, peer) if peer else None
+        return await asyncio.to_thread(
+            contacts_view, dict(service.sky.nodes), service.name, name, utc_s, hours
+        )
+
+    async def _tell_load(
+        self, service: MeshService, queue: Callable[[], int], lag_us: Callable[[], int]
+    ) -> None:
+        from edgeagent.gossip.records import Load, Section
+
+        while True:
+            memory = machine.memory_bytes()["available_bytes"]
+            load = Load(cpu=self._cpu.look(), queue=queue(), memory_free_bytes=memory)
+            service.say(Section.LOAD, load)
+            lag_s = lag_us() / 1e6
+            if lag_s > _LAG_REPORTED_S:
+                service.report_lag(lag_s)
+            await asyncio.sleep(_LOAD_EVERY_S)
+
+    async def _tell_functions(self, service: MeshService, functions: Callable[[], list[str]]) -> None:
+        while True:
+            service.say_functions(functions())
+            await asyncio.sleep(_FUNCTIONS_EVERY_S)
+
+    def _gauges(self, service: MeshService) -> None:
+        core, carrier = service.core, service.carrier
+        assert carrier is not None
+        sockets, counters = carrier.counters, core.counters
+        def members(state: str) -> Callable[[], int]:
+            return lambda: sum(one.value == state for one in core.states().values())
+
+        for state in ("alive", "suspect", "occluded", "dead"):
+            self._meters.gauge(f"mesh_members_{state}", f"members held {state}", members(state))
+        self._meters.gauge("mesh_health", "local health, 0 is healthy", lambda: core.health)
+        for name, doc, read in (
+            ("mesh_datagrams_in", "datagrams received", lambda: sockets.datagrams_in),
+            ("mesh_datagrams_out", "datagrams sent", lambda: sockets.datagrams_out),
+            (
+                "mesh_datagram_bytes_in",
+                "their bytes, as they were on the wire",
+                lambda: sockets.datagram_bytes_in,
+            ),
+            ("mesh_datagram_bytes_out", "bytes of datagrams sent", lambda: sockets.datagram_bytes_out),
+            ("mesh_stream_bytes_in", "bytes of exchanges received", lambda: sockets.stream_bytes_in),
+            ("mesh_stream_bytes_out", "bytes of exchanges sent", lambda: sockets.stream_bytes_out),
+            ("mesh_refused", "packets that no key of this cluster opened", lambda: carrier.refused),
+            ("mesh_strange_addresses", "packets not sent, outside of mesh.allowed", lambda: carrier.strange),
+            ("mesh_malformed", "packets that are none", lambda: counters.datagrams_refused),
+            (
+                "mesh_records_refused",
+                "records whose signature is not their owner's",
+                lambda: counters.records_refused,
+            ),
+            ("mesh_probes", "probes of members", lambda: counters.probes),
+            ("mesh_probes_failed", "of those, unanswered", lambda: counters.probes_failed),
+            ("mesh_occlusions", "members that went out of contact as predicted", lambda: counters.occlusions),
+        ):
+            self._meters.counter(name, doc, read)
+
+
+def _capabilities() -> Any:
+    from edgeagent.gossip.records import Capabilities
+
+    total = machine.memory_bytes()["total_bytes"]
+    return Capabilities(architecture=platform.machine()[:32], cores=os.cpu_count(), memory_bytes=total)

@@ -1,0 +1,200 @@
+"""Real daemons that find each other over UDP and TCP on loopback: who is there, who died, who sees whom when."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shutil
+import signal
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.daemon import Daemon, cli
+
+Start = Callable[..., Daemon]
+
+
+def _mesh(start: Start, name: str, *settings: str, seed: Daemon | None = None) -> Daemon:
+    seeds = () if seed is None else (f"mesh.seeds={seed.request('GET', '/v1/peers').json()['address']}",)
+    return start("mesh.listen=127.0.0.1:0", "mesh.preset=local", *seeds, *settings, state=name)
+
+
+def _peers(node: Daemon) -> dict[str, Any]:
+    return {one["id"]: one for one in node.request("GET", "/v1/peers").json()["peers"]}
+
+
+def _id(node: Daemon) -> str:
+    return str(node.request("GET", "/v1/node").json()["id"])
+
+
+def _elements(folder: Path, **changed: object) -> Path:
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.000000")
+    omm = {
+        "OBJECT_NAME": "ONE", "OBJECT_ID": "2020-001A", "EPOCH": now, "MEAN_MOTION": 15.2, "ECCENTRICITY": 0.0005,
+        "INCLINATION": 53.0, "RA_OF_ASC_NODE": 100.0, "ARG_OF_PERICENTER": 80.0, "MEAN_ANOMALY": 10.0,
+        "EPHEMERIS_TYPE": 0, "CLASSIFICATION_TYPE": "U", "NORAD_CAT_ID": 50001, "ELEMENT_SET_NO": 1,
+        "REV_AT_EPOCH": 1, "BSTAR": 0.0001, "MEAN_MOTION_DOT": 0.0, "MEAN_MOTION_DDOT": 0.0, **changed,
+    }  # fmt: skip
+    file = folder / "gp.json"
+    file.write_text(json.dumps([omm]))
+    return file
+
+
+@pytest.fixture
+def three(start_daemon: Start) -> Iterator[list[Daemon]]:
+    first = _mesh(start_daemon, "a")
+    others = [_mesh(start_daemon, name, seed=first) for name in ("b", "c")]
+    for node in (first, *others):
+        node.wait_metric("edgeagent_mesh_members_alive", 2)
+    yield [first, *others]
+    for node in (first, *others):
+        assert "Traceback" not in node.log_text()
+
+
+def test_a_killed_member_is_dead_and_its_restart_alive_again(three: list[Daemon]) -> None:
+    a, b, c = three
+    victim = _id(c)
+    before = _peers(a)[victim]["incarnation"]
+    c.kill()
+    for node in (a, b):
+        node.wait_metric("edgeagent_mesh_members_dead", 1)
+        assert _peers(node)[victim]["state"] == "dead"
+    c.start()
+    for node in (a, b):
+        node.wait_metric("edgeagent_mesh_members_alive", 2)
+        assert _peers(node)[victim]["incarnation"] > before
+
+
+def test_a_member_that_stops_says_farewell(three: list[Daemon]) -> None:
+    a, b, c = three
+    gone = _id(c)
+    assert c.stop() == 0
+    for node in (a, b):
+        node.wait_metric("edgeagent_mesh_members_alive", 1)
+        assert _peers(node)[gone]["state"] == "left"
+
+
+def test_a_member_that_stands_still_is_dead_and_comes_back_by_itself(three: list[Daemon]) -> None:
+    a, b, c = three
+    c.process.send_signal(signal.SIGSTOP)
+    try:
+        a.wait_metric("edgeagent_mesh_members_dead", 1)
+        b.wait_metric("edgeagent_mesh_members_dead", 1)
+    finally:
+        c.process.send_signal(signal.SIGCONT)
+    for node in three:
+        node.wait_metric("edgeagent_mesh_members_alive", 2)
+
+
+def test_garbage_is_counted_and_changes_nothing(three: list[Daemon]) -> None:
+    a = three[0]
+    host, port = a.request("GET", "/v1/peers").json()["address"].rsplit(":", 1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        for data in (b"", b"\x00", b"\x01" * 1400, b"\x01\x95\x00", bytes(range(256)) * 5):
+            udp.sendto(data, (host, int(port)))
+    for data in (b"", b"\xff\xff\xff\xff", struct.pack(">I", 5) + b"hello", struct.pack(">I", 70_000)):
+        with socket.create_connection((host, int(port)), timeout=10) as tcp:
+            tcp.sendall(data)
+            tcp.shutdown(socket.SHUT_WR)
+            while tcp.recv(65536):
+                pass
+    for _ in range(2000):
+        if a.metric("edgeagent_mesh_malformed_total") >= 5:
+            break
+    assert a.metric("edgeagent_mesh_malformed_total") >= 5
+    assert len(_peers(a)) == 2
+    assert {one["state"] for one in _peers(a).values()} == {"alive"}
+
+
+def test_what_members_tell_of_themselves(three: list[Daemon]) -> None:
+    a, b, _ = three
+    assert b.deploy("add1").status == 201
+    other = _id(b)
+    for _ in range(4000):
+        if _peers(a)[other]["functions"] and _peers(a)[other]["load"]:
+            break
+    told = _peers(a)[other]
+    digest = b.request("GET", "/v1/functions/add1").json()["sha256"]
+    assert told["functions"] == [digest[:16]]
+    assert told["load"]["memory_free_bytes"] > 0
+    assert told["capabilities"]["cores"] > 0
+    assert told["endpoints"] == [b.url]
+
+
+def test_where_they_are_and_when_they_meet(start_daemon: Start, tmp_path: Path) -> None:
+    ground = _mesh(start_daemon, "ground", "mesh.position=48.2, 16.4, 171")
+    flying = _mesh(start_daemon, "flying", f"mesh.orbit={_elements(tmp_path)}", seed=ground)
+    for node in (ground, flying):
+        node.wait_metric("edgeagent_mesh_members_alive", 1)
+    sat = _id(flying)
+    for _ in range(4000):
+        if ground.request("GET", "/v1/peers").json()["predicted_until"] and _peers(ground)[sat]["place"]:
+            break
+    seen = _peers(ground)[sat]
+    assert seen["place"]["object"] == "ONE (norad:50001)"
+    assert 400 < seen["place"]["altitude_km"] < 600
+    assert seen["place"]["elements"] == "fresh"
+    assert seen["state"] == "alive"  # heard all the time, whatever the plan says
+    assert seen["in_contact"] in {True, False}
+    assert seen["returns_at"] is None or not seen["in_contact"]
+    mine = ground.request("GET", "/v1/contacts?hours=24").json()["contacts"]
+    theirs = flying.request("GET", f"/v1/contacts?hours=24&peer={_id(ground)[:8]}").json()["contacts"]
+    assert len(mine) >= 3
+    assert [round(one["start_s"]) for one in mine][1:] == [round(one["start_s"]) for one in theirs][1:]
+    shown = cli("contacts", "--hours", "24", node=ground.url)
+    assert shown.returncode == 0
+    assert shown.stdout.count(sat[:12].encode()) >= 3
+    listed = cli("peers", node=ground.url)
+    assert sat[:12].encode() in listed.stdout
+    assert b"ONE (norad:50001)" in listed.stdout
+    assert json.loads(cli("peers", "--json", node=ground.url).stdout)["ok"] is True
+
+
+@pytest.mark.parametrize(
+    ("query", "slug"),
+    [
+        ("hours=x", "bad-request"),
+        ("hours=0", "bad-request"),
+        ("hours=1e9", "bad-request"),
+        ("peer=zz", "not-found"),
+    ],
+)
+def test_contacts_of_nonsense(start_daemon: Start, query: str, slug: str) -> None:
+    node = _mesh(start_daemon, "a", "mesh.position=1,2")
+    assert node.request("GET", f"/v1/contacts?{query}").slug == slug
+
+
+def test_without_a_mesh(start_daemon: Start) -> None:
+    node = start_daemon()
+    for path in ("/v1/peers", "/v1/contacts"):
+        reply = node.request("GET", path)
+        assert (reply.status, reply.slug) == (503, "unavailable")
+    assert b"mesh.listen" in cli("peers", node=node.url).stderr
+
+
+def test_beyond_loopback_not_without_keys(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path / "state", "mesh.listen=0.0.0.0:0", start=False)
+    with pytest.raises(AssertionError) as refused:
+        daemon.start()
+    assert "edgeagent keys" in str(refused.value) + daemon.log_text()
+    daemon.kill()
+
+
+def test_two_nodes_with_one_id_notice(start_daemon: Start, tmp_path: Path) -> None:
+    first = _mesh(start_daemon, "a")
+    second = _mesh(start_daemon, "b", seed=first)
+    second.wait_metric("edgeagent_mesh_members_alive", 1)
+    double = tmp_path / "c"
+    double.mkdir(mode=0o700)
+    shutil.copy(tmp_path / "b" / "node-id", double / "node-id")
+    third = _mesh(start_daemon, "c", seed=first)
+    for _ in range(4000):
+        taken = [node.request("GET", "/v1/peers").json()["name_taken"] for node in (second, third)]
+        if any(taken):
+            break
+    assert any(taken)

@@ -1,0 +1,74 @@
+"""What a configuration says of the mesh, and what is refused with the key's name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edgeagent.model.errors import BadConfig
+from edgeagent.node.config_schema import MeshSection
+from edgeagent.node.membership import mesh_settings
+
+OMM = {
+    "OBJECT_NAME": "ONE", "OBJECT_ID": "2020-001A", "EPOCH": "2026-11-23T00:00:00.000000", "MEAN_MOTION": 15.5,
+    "ECCENTRICITY": 0.0005, "INCLINATION": 51.6, "RA_OF_ASC_NODE": 100.0, "ARG_OF_PERICENTER": 80.0,
+    "MEAN_ANOMALY": 10.0, "EPHEMERIS_TYPE": 0, "CLASSIFICATION_TYPE": "U", "NORAD_CAT_ID": 50001,
+    "ELEMENT_SET_NO": 1, "REV_AT_EPOCH": 1, "BSTAR": 0.0001, "MEAN_MOTION_DOT": 0.0, "MEAN_MOTION_DDOT": 0.0,
+}  # fmt: skip
+
+
+def _section(**given: object) -> MeshSection:
+    return msgspec.convert({"listen": "127.0.0.1:0", **given}, MeshSection)
+
+
+def test_a_ground_node() -> None:
+    settings = mesh_settings(
+        _section(position="48.2, 16.4, 171", seeds="seed.example:8481, [::1]:5", preset="orbit")
+    )
+    assert settings.place == (48.2, 16.4, 171.0)
+    assert settings.seeds == (("seed.example", 8481), ("::1", 5))
+    assert settings.allowed == ("127.0.0.0/8", "::1/128")
+    assert settings.elements is None
+
+
+def test_a_satellite_among_others(tmp_path: Path) -> None:
+    file = tmp_path / "gp.json"
+    newer = {**OMM, "EPOCH": "2026-11-23T06:00:00.000000"}
+    file.write_text(json.dumps([OMM, newer, {**OMM, "OBJECT_NAME": "TWO", "NORAD_CAT_ID": 50002}]))
+    for which in ("ONE", "50001"):
+        elements = mesh_settings(_section(orbit=str(file), orbit_object=which)).elements
+        assert elements is not None
+        assert elements.name == "ONE"
+        assert elements.epoch_us % 86_400_000_000 == 6 * 3_600_000_000
+    for which, says in (("", "stands for 3 of the 3"), ("THREE", "stands for 0 of the 3")):
+        with pytest.raises(BadConfig, match=says):
+            mesh_settings(_section(orbit=str(file), orbit_object=which))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"listen": "nowhere"}, "mesh.listen"),
+        ({"listen": "somehost:80"}, "mesh.listen"),
+        ({"advertise": "a name"}, "mesh.advertise"),
+        ({"seeds": "x"}, "mesh.seeds"),
+        ({"seeds": "x:0"}, "mesh.seeds"),
+        ({"position": "north pole"}, "mesh.position"),
+        ({"position": "1"}, "mesh.position"),
+        ({"position": "95, 0"}, "mesh.position"),
+        ({"orbit": "/nowhere/at/all"}, "mesh.orbit"),
+    ],
+)
+def test_refusals_name_the_key(given: dict[str, object], says: str) -> None:
+    with pytest.raises(BadConfig, match=says):
+        mesh_settings(_section(**given))
+
+
+def test_a_file_that_holds_no_elements(tmp_path: Path) -> None:
+    file = tmp_path / "gp.json"
+    file.write_text("nothing of the kind")
+    with pytest.raises(BadConfig, match=r"mesh\.orbit"):
+        mesh_settings(_section(orbit=str(file)))
