@@ -34,6 +34,12 @@ def _hose() -> Sequence[Case]:
     return cases()
 
 
+def _gossip() -> Sequence[Case]:
+    from edgeagent.bench.gossip import cases
+
+    return cases()
+
+
 def _orbit() -> Sequence[Case]:
     from edgeagent.bench.orbit import cases
 
@@ -48,6 +54,7 @@ def _topology() -> Sequence[Case]:
 
 # One entry a benchmark; the modules are imported only when asked for.
 BENCHMARKS: dict[str, Callable[[], Sequence[Case]]] = {
+    "gossip": _gossip,
     "hose": _hose,
     "invoke": _invoke,
     "orbit": _orbit,

@@ -63,6 +63,7 @@ class Ports(msgspec.Struct, kw_only=True):
     verify: Verify = _trusting
     contacts: Any = msgspec.field(default_factory=AlwaysInContact)  # a Contacts
     items: Items = msgspec.field(default_factory=Items)
+    table: Any = Members  # makes the table of members: name, chance, members_max
 
 
 class Context:
@@ -76,7 +77,7 @@ class Context:
         self.verify = ports.verify
         self.contacts: Contacts = ports.contacts
         self.items = ports.items
-        self.members = Members(name, self.chance, knobs.members_max)
+        self.members: Members = ports.table(name, self.chance, knobs.members_max)
         self.rumours = Rumours(knobs.rumours_max)
         self.health = LocalHealth(knobs.health_max)
         self.timers = Timers()

@@ -14,7 +14,9 @@ from edgeagent.gossip.context import Ports
 from edgeagent.gossip.core import Mesh
 from edgeagent.gossip.effects import Arm, Dial, Effect, Hangup, Notice, Notify, Persist, Send, StreamSend
 from edgeagent.gossip.knobs import Knobs
+from edgeagent.gossip.members import Members
 from edgeagent.gossip.occlusion import Contacts
+from edgeagent.gossip.pool import Chance
 from edgeagent.gossip.records import Identity, Record, Trust, epoch_ms_of, next_epoch_ms
 from edgeagent.simulator.clock import VirtualClock
 from edgeagent.simulator.wire import Wire
@@ -46,6 +48,7 @@ class Surroundings(NamedTuple):
     contacts: Contacts
     items: Items
     utc_at_zero_s: float
+    table: Callable[[str, Chance, int], Members] | None = None  # of first lives; None: an empty one
 
 
 class SimNode:
@@ -86,6 +89,7 @@ class SimNode:
             verify=verify,
             contacts=around.contacts,
             items=around.items,
+            table=around.table if around.table is not None and self.lives == 1 else Members,
         )
         identity = Identity((self.address,), key=self.name.encode()[:8])
         self.mesh = Mesh(self.name, identity, around.knobs, ports, epoch_ms=next_epoch_ms(self.disk, utc_ms))

@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from edgeagent.gossip.codec import Items
 from edgeagent.gossip.commands import Join
 from edgeagent.gossip.effects import MemberChanged, NameTaken, Notice, RecordChanged
 from edgeagent.gossip.knobs import Knobs
-from edgeagent.gossip.occlusion import AlwaysInContact
+from edgeagent.gossip.occlusion import AlwaysInContact, Contacts
 from edgeagent.gossip.presets import preset
 from edgeagent.gossip.records import SECTIONS_TO_ALL
 from edgeagent.gossip.states import State
@@ -44,6 +45,7 @@ class GossipWorld:
         self.wire = Wire(self.clock, random.Random(self.chance.random()))
         self.knobs = knobs or preset("lan")
         self.false_deaths: list[FalseDeath] = []
+        self.false_lives: set[tuple[str, int]] = set()  # who was buried alive, and in which incarnation
         self.deaths_seen: dict[str, dict[str, float]] = {}  # of whom: who, when
         self.went_back: list[tuple[float, str, str, int, int]] = []
         self.names_taken = 0
@@ -52,7 +54,8 @@ class GossipWorld:
         self._say: Callable[[str], None] | None = None
         self._sum = hashlib.blake2b(digest_size=16)
         self._highest: dict[tuple[str, int, str], int] = {}
-        self._around = around = Surroundings(
+        self._listener: Callable[[SimNode, Notice], None] | None = None
+        self._around = Surroundings(
             clock=self.clock,
             wire=self.wire,
             knobs=self.knobs,
@@ -62,7 +65,7 @@ class GossipWorld:
             items=Items(65536),  # one for all: what a thousand nodes read is read once
             utc_at_zero_s=UTC_AT_ZERO_S,
         )
-        self.nodes = {name: SimNode(name, around) for name in names}
+        self.nodes = {name: SimNode(name, self._around) for name in names}
 
     @property
     def now_s(self) -> float:
@@ -76,12 +79,15 @@ class GossipWorld:
     def running(self) -> list[SimNode]:
         return [node for node in self.nodes.values() if node.is_running]
 
-    def set_contacts(self, contacts: PeriodicContacts) -> None:
+    def set_contacts(self, contacts: Contacts) -> None:
         """The plan that everybody has from the start on."""
-        assert not self.running
-        around = self._around._replace(contacts=contacts)
-        self.contacts_period_s = contacts.period_s
-        self.nodes = {name: SimNode(name, around) for name in self.nodes}
+        if isinstance(contacts, PeriodicContacts):
+            self.contacts_period_s = contacts.period_s
+        self._surround(contacts=contacts)
+
+    def listen(self, hear: Callable[[SimNode, Notice], None]) -> None:
+        """Let somebody else hear all notices too."""
+        self._listener = hear
 
     def tell_story(self, say: Callable[[str], None] | None) -> None:
         """Let somebody read what happens, line by line."""
@@ -161,6 +167,11 @@ class GossipWorld:
                     return f"{observer.name} holds {name} {state}, which is gone"
         return ""
 
+    def _surround(self, **changed: Any) -> None:
+        assert not self.running
+        self._around = self._around._replace(**changed)
+        self.nodes = {name: SimNode(name, self._around) for name in self.nodes}
+
     def _start(self, name: str, seed: str) -> None:
         node = self.nodes[name]
         if node.is_running:
@@ -187,6 +198,8 @@ class GossipWorld:
             self.names_taken += 1
             text = "name taken"
         self._sum.update(f"{self.now_s:.6f} {node.name} {text}\n".encode())
+        if self._listener is not None:
+            self._listener(node, notice)
 
     def _judge(self, node: SimNode, notice: MemberChanged) -> None:
         if notice.after is State.DEAD:
@@ -194,6 +207,7 @@ class GossipWorld:
             about = self.nodes.get(notice.name)
             if about is not None and about.is_running and notice.name not in self.excused:
                 self.false_deaths.append((self.now_s, node.name, notice.name))
+                self.false_lives.add((notice.name, notice.incarnation))
         if notice.after is None:
             self._highest.pop((node.name, node.lives, notice.name), None)
 
