@@ -217,7 +217,8 @@ class Mesh:
             self._context.counters.items_refused += 1
             return
         if isinstance(item, Record):
-            if self._view.merge(item, sender) and item.section == Section.LOAD:
+            is_news = bool(sender_name)  # else it comes from our own disk
+            if self._view.merge(item, sender, is_news=is_news) and item.section == Section.LOAD:
                 self._near.took(item, sender_name)
         elif isinstance(item, Accusation):
             self._view.accused(item, blob)

@@ -32,9 +32,9 @@ class View:
 
     # records
 
-    def merge(self, record: Record, sender: Member | None = None) -> bool:
+    def merge(self, record: Record, sender: Member | None = None, *, is_news: bool = True) -> bool:
         """Take a record that is newer than ours and verified; whether it was taken. One that its own writer sends
-        although we hold a newer one is answered with that: the writer has lost its memory.
+        although we hold a newer one is answered with that: the writer has lost its memory. ``is_news``: to others too.
         """
         context = self._context
         if record.name == context.name:
@@ -63,7 +63,7 @@ class View:
         if record.identity is not None:
             member.address = record.identity.endpoints[0]
             self.apply(member, Event.WITHDRAWN if record.identity.left else Event.REFUTED)
-        if record.section != _LOAD:
+        if is_news and record.section != _LOAD:
             context.tell(record.name, record.section, record.blob)
         context.notify(RecordChanged(record))
         return True
