@@ -175,7 +175,7 @@ class Mesh:
             case SetUtc():
                 self._set_utc(command.utc_minus_monotonic_s)
             case PlanChanged():
-                self._view.look_again(command.names)
+                self._view.returns.look_again(command.names)
             case SetNeighbours():
                 self._near.set_neighbours(command.names)
             case ReportLag():
@@ -275,7 +275,7 @@ class Mesh:
         before = context.utc_minus_monotonic_s
         context.utc_minus_monotonic_s = offset_s
         if before is None or offset_s is None or abs(offset_s - before) > _CLOCK_SET_S:
-            self._view.look_again()
+            self._view.returns.look_again()
 
     def _leave(self) -> None:
         context = self._context

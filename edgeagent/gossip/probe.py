@@ -157,8 +157,11 @@ class Prober:
             context.health.worsen()
         else:
             context.health.worsen(max(0, probe.helpers - probe.nacks))
-        if probe.member.incarnation == probe.incarnation:  # else it has spoken up meanwhile
-            self._view.probe_failed(probe.member)
+        member = probe.member
+        if member.incarnation == probe.incarnation:
+            self._view.probe_failed(member)
+        else:  # it has spoken up meanwhile, to others
+            self._view.returns.look_again((member.name,))
 
     def acked(self, packet: Packet, sender: Member | None) -> Member | None:
         """An ack: ends a probe of ours, or goes on to whom we help. Returns the member that came back, if one did."""

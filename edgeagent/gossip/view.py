@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from edgeagent.gossip.codec import Accusation, Death, Kind, encode_item
 from edgeagent.gossip.context import Context
@@ -11,6 +10,7 @@ from edgeagent.gossip.effects import MemberChanged, RecordChanged
 from edgeagent.gossip.members import Member
 from edgeagent.gossip.own import OwnRecords
 from edgeagent.gossip.records import Record, Section, Trust
+from edgeagent.gossip.returns import Look, Returns
 from edgeagent.gossip.states import Event, State, next_state
 from edgeagent.gossip.suspicion import Suspicion
 from edgeagent.gossip.timers import Timer
@@ -18,7 +18,6 @@ from edgeagent.gossip.timers import Timer
 __all__ = ["View"]
 
 _LOAD = int(Section.LOAD)
-_AFTER_EDGE_S = 0.01  # so that a look after a margin does not fall on the window's very edge
 _EARLY_S = 1e-6  # a timer this early is on time
 
 
@@ -29,6 +28,7 @@ class View:
         self._context = context
         self._own = own
         self._members = context.members
+        self.returns = Returns(context)
 
     # records
 
@@ -276,55 +276,11 @@ class View:
             context.rumours.drop((member.name, 0))
         if self.apply(member, Event.CONTACT_LOST, returns_at_s):
             context.counters.occlusions += 1
-        self._await_return(member, returns_at_s)
+        self.returns.expect(member, returns_at_s)
 
     def return_due(self, member: Member, timer_s: float) -> bool:
-        """An occluded member should be back; whether to probe it now. ``timer_s``: for when the timer was set."""
-        context = self._context
-        if timer_s != member.return_timer_s:
-            return False  # an earlier one has taken its place
-        member.return_timer_s = math.inf
-        if member.state is not State.OCCLUDED:
-            return False
-        if context.now_s < member.returns_s - _EARLY_S:
-            self._look_at(member, member.returns_s)
-            return False
-        if context.can_judge(context.name, member.name):
-            return True
-        returns_at_s = context.returns_at_s(member.name)
-        lost_for_s = context.now_s - max(member.since_s, member.heard_s)
-        if returns_at_s is None and lost_for_s > context.knobs.occlusion_unknown_max_s:
+        """An occluded member may be back; whether to probe it now. ``timer_s``: for when the timer was set."""
+        look = self.returns.due(member, timer_s)
+        if look is Look.OVERDUE:
             self._suspect(member, Event.OVERDUE)
-        else:
-            self._await_return(member, returns_at_s)
-        return False
-
-    def look_again(self, names: Sequence[str] | None = None) -> None:
-        """The clock was set, or the plan is new: computed returns are in doubt, of these members or of all."""
-        known = self._members.by_name
-        for name in list(known) if names is None else names:
-            member = known.get(name)
-            if member is None or member.state is not State.OCCLUDED:
-                continue
-            if self._context.can_judge(self._context.name, member.name):
-                self._look_at(member, self._context.now_s)
-            else:
-                self._await_return(member, self._context.returns_at_s(member.name))
-
-    def _await_return(self, member: Member, returns_at_s: float | None) -> None:
-        context = self._context
-        utc_s, knobs = context.utc_s, context.knobs
-        wait_s = knobs.occlusion_recheck_s
-        if returns_at_s is not None and utc_s is not None and math.isfinite(returns_at_s):
-            # Not below an interval: a plan that contradicts itself, or a clock that creeps, is not asked in a loop.
-            wait_s = max(
-                returns_at_s - utc_s + knobs.occlusion_margin_s + _AFTER_EDGE_S, knobs.probe_interval_s
-            )
-        self._look_at(member, context.now_s + wait_s)
-
-    def _look_at(self, member: Member, at_s: float) -> None:
-        """Look at an occluded member then. It has one timer: an earlier one that waits is set anew as it comes up."""
-        member.returns_s = at_s
-        if at_s < member.return_timer_s - _EARLY_S:
-            member.return_timer_s = at_s
-            self._context.timers.at(at_s, Timer.RETURN, (member, at_s))
+        return look is Look.PROBE

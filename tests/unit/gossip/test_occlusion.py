@@ -89,6 +89,15 @@ def test_the_occluded_who_fail_to_return_become_suspect_and_then_die() -> None:
     assert changes(effects) == [("a", "occluded", "suspect"), ("a", "suspect", "dead")]
 
 
+def test_one_that_others_heard_as_it_returned_is_asked_again() -> None:
+    one = _sky({("me", "a"): [(-100, 0), (600, 900)]}, "a", "b")
+    one.run(602.5)
+    assert _state(one) is State.OCCLUDED
+    one.receive("b:1", packet(Kind.GOSSIP, "b", 0, "", identity("a", 2).blob))
+    assert [ping.target for _, ping in packets(one.run(1.0), Kind.PING) if ping.target == "a"] == ["a"]
+    assert changes(one.run(1.0)) == [("a", "occluded", "suspect")]
+
+
 def test_any_word_from_the_occluded_brings_them_back() -> None:
     one = _sky({("me", "a"): [(-100, 0), (600, 900)]})
     _quiet(one)
