@@ -20,7 +20,7 @@ from edgeagent.mesh.addresses import AddressRefused, Allowed, Endpoint, endpoint
 from edgeagent.mesh.sockets import Datagrams, SocketCounters, Stream, StreamBounds, Streams
 from edgeagent.model.errors import EdgeError
 
-__all__ = ["Carrier", "PlainSeal", "Seal"]
+__all__ = ["Carrier", "Links", "PlainSeal", "Seal"]
 
 log = structlog.get_logger("mesh")
 
@@ -32,6 +32,12 @@ class Seal(Protocol):
 
     def seal(self, data: bytes) -> bytes: ...
     def open(self, data: bytes, source: str) -> bytes: ...
+
+
+class Links(Protocol):
+    """Emulated links: how long a packet to an address takes, seconds; None: it does not arrive."""
+
+    def delay_s(self, address: str) -> float | None: ...
 
 
 class PlainSeal:
@@ -64,6 +70,8 @@ class Carrier:
         self.counters = SocketCounters()
         self.refused = 0  # datagrams and frames that the seal did not open
         self.strange = 0  # packets to addresses outside of the allowed networks
+        self.links: Links | None = None  # emulated
+        self.cut_off = 0  # packets that emulated links did not carry
         self._seal = seal
         self._allowed = allowed
         self._hear = hear
@@ -141,11 +149,7 @@ class Carrier:
         for effect in effects:
             match effect:
                 case Send():
-                    endpoint = self._endpoint(effect.address)
-                    if endpoint is None:
-                        self.strange += 1
-                    else:
-                        self._datagrams.send(endpoint, self._seal.seal(effect.data))
+                    self._send(effect)
                 case Arm():
                     self._arm(effect)
                 case Notify():
@@ -163,6 +167,20 @@ class Carrier:
                 case Persist():
                     self._persist(effect.incarnation)
 
+    def _send(self, effect: Send) -> None:
+        endpoint = self._endpoint(effect.address)
+        if endpoint is None:
+            self.strange += 1
+            return
+        if self.links is None:
+            self._datagrams.send(endpoint, self._seal.seal(effect.data))
+            return
+        delay_s = self.links.delay_s(effect.address)
+        if delay_s is None:
+            self.cut_off += 1
+        elif self._loop is not None:
+            self._loop.call_later(delay_s, self._datagrams.send, endpoint, self._seal.seal(effect.data))
+
     def _arm(self, effect: Arm) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -177,23 +195,27 @@ class Carrier:
 
     def _dial(self, effect: Dial) -> None:
         endpoint = self._endpoint(effect.address)
-        if endpoint is None or len(self._tasks) >= _DIALS_MAX:
+        delay_s = 0.0 if self.links is None else self.links.delay_s(effect.address)
+        if endpoint is None or delay_s is None or len(self._tasks) >= _DIALS_MAX:
             self.strange += endpoint is None
+            self.cut_off += delay_s is None
             # Not from within the core's own call.
             asyncio.get_running_loop().call_soon(self._closed, effect.stream)
             return
-        task = asyncio.ensure_future(self._talk(effect.stream, endpoint, effect.data))
+        task = asyncio.ensure_future(self._talk(effect, endpoint, delay_s))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _talk(self, name: int, to: Endpoint, first: bytes) -> None:
+    async def _talk(self, dial: Dial, to: Endpoint, delay_s: float) -> None:
+        if delay_s:  # an emulated path: there and back for the handshake, there for the first frame
+            await asyncio.sleep(3 * delay_s)
         stream = await self._streams.dial(to)
         if stream is None:
-            self._closed(name)
+            self._closed(dial.stream)
             return
-        self._talks[name] = stream
-        stream.write(self._seal.seal(first))
-        await self._converse(name, stream)
+        self._talks[dial.stream] = stream
+        stream.write(self._seal.seal(dial.data))
+        await self._converse(dial.stream, stream)
 
     async def _serve(self, stream: Stream) -> None:
         await self._converse(("in", id(stream)), stream)

@@ -32,6 +32,7 @@ from edgeagent.gossip.records import (
 from edgeagent.gossip.states import State
 from edgeagent.mesh.addresses import Allowed, is_loopback, text_of
 from edgeagent.mesh.carrier import Carrier, PlainSeal
+from edgeagent.mesh.emulation import EmulatedLinks
 from edgeagent.mesh.settings import MeshSettings
 from edgeagent.mesh.sky import Sky
 from edgeagent.mesh.sockets import bound_sockets
@@ -44,6 +45,7 @@ log = structlog.get_logger("mesh")
 
 _FAREWELL_S = 0.5
 _CLOCK_EVERY_S = 5.0
+_EMULATED_EVERY_S = 0.25
 _SEED_RETRY_S = 10.0
 _DIGESTS_MAX = 64
 _DIGEST_BYTES = 8
@@ -81,6 +83,11 @@ class MeshService:
         self.settings = settings
         self.carrier: Carrier | None = None
         self.sky = Sky(settings.sky, self.utc_now_s)
+        if settings.emulation is not None and not is_loopback(settings.host):
+            raise BadConfig(
+                "mesh.emulate is for nodes on loopback",
+                hint="take it out, or let mesh.listen be on 127.0.0.1",
+            )
         self.address = ""
         self.name_taken = False
         self._epoch_ms = epoch_ms
@@ -92,8 +99,11 @@ class MeshService:
         self._said: dict[int, bytes] = {}
 
     def utc_now_s(self) -> float | None:
-        """None while the clock is not set."""
-        return self._utc_s() if self._clock_is_set() else None
+        """None while the clock is not set; virtual where orbits are emulated."""
+        if not self._clock_is_set():
+            return None
+        emulation, clock_s = self.settings.emulation, self._utc_s()
+        return clock_s if emulation is None else emulation.utc_s(clock_s)
 
     async def start(self, endpoints: Sequence[str], kind: str = "") -> None:
         """Listen, live, and ask the seeds. ``endpoints`` are the node's other addresses. Raises BadConfig."""
@@ -114,6 +124,9 @@ class MeshService:
             hear=self._hear,
             persist=self._persist,
         )
+        if settings.emulation is not None:
+            self.carrier.links = EmulatedLinks(core, self.sky, self.name, self.utc_now_s)
+            log.warning("orbits are emulated", speed=settings.emulation.speed)
         await self.carrier.open(udp, tcp)
         self.address = address
         self.carrier.start()
@@ -218,7 +231,8 @@ class MeshService:
 
     async def _keep_time(self) -> None:
         while True:
-            await asyncio.sleep(_CLOCK_EVERY_S)
+            # Between two looks the core lets time run at its own pace.
+            await asyncio.sleep(_CLOCK_EVERY_S if self.settings.emulation is None else _EMULATED_EVERY_S)
             self._tell_time()
 
     async def _join(self) -> None:

@@ -9,6 +9,7 @@ import msgspec
 from edgeagent.gossip.knobs import Knobs
 from edgeagent.gossip.presets import preset
 from edgeagent.mesh.addresses import AddressRefused, is_loopback
+from edgeagent.mesh.emulation import Emulation
 from edgeagent.mesh.sky import SkySettings
 from edgeagent.model.errors import BadConfig
 from edgeagent.orbit.elements import Elements
@@ -36,6 +37,7 @@ class MeshSettings(msgspec.Struct, frozen=True, kw_only=True):
     sky: SkySettings = SkySettings()
     elements: Elements | None = None
     place: tuple[float, float, float] | None = None  # degrees, degrees, metres
+    emulation: Emulation | None = None
 
 
 def seeds_of(text: str) -> tuple[tuple[str, int], ...]:

@@ -258,6 +258,13 @@ class MeshSection(_Section, frozen=True):
     horizon_ms: Annotated[
         int, Meta(ge=10 * MINUTE_MS, le=7 * DAY_MS, description="contacts are predicted for this long")
     ] = 3 * HOUR_MS
+    emulate: Annotated[
+        str,
+        Meta(
+            description="for daemons on one machine: orbital time runs faster and links are as long and as often "
+            'there as orbits say, "60 since 2026-11-23T20:00:00Z"; loopback only, and refused after a day; empty: off'
+        ),
+    ] = ""
 
 
 class LimitsSection(_Section, frozen=True):

@@ -33,6 +33,7 @@ _LAG_REPORTED_S = 0.2
 def mesh_settings(section: MeshSection) -> MeshSettings:
     """The settings of a section that listens. Raises BadConfig."""
     from edgeagent.gossip.presets import preset
+    from edgeagent.mesh.emulation import emulation_of
     from edgeagent.mesh.settings import MeshSettings, allowed_networks, own_elements, own_place, seeds_of
     from edgeagent.mesh.sky import SkySettings
     from edgeagent.node.config import host_and_port
@@ -55,6 +56,7 @@ def mesh_settings(section: MeshSection) -> MeshSettings:
         ),
         elements=own_elements(section.orbit, section.orbit_object),
         place=own_place(section.position, float(section.mask_deg)),
+        emulation=emulation_of(section.emulate, time.time()),
     )
 
 
@@ -176,6 +178,7 @@ class Membership:
         core, carrier = service.core, service.carrier
         assert carrier is not None
         sockets, counters = carrier.counters, core.counters
+
         def members(state: str) -> Callable[[], int]:
             return lambda: sum(one.value == state for one in core.states().values())
 
@@ -195,6 +198,7 @@ class Membership:
             ("mesh_stream_bytes_out", "bytes of exchanges sent", lambda: sockets.stream_bytes_out),
             ("mesh_refused", "packets that no key of this cluster opened", lambda: carrier.refused),
             ("mesh_strange_addresses", "packets not sent, outside of mesh.allowed", lambda: carrier.strange),
+            ("mesh_cut_off", "packets that emulated links did not carry", lambda: carrier.cut_off),
             ("mesh_malformed", "packets that are none", lambda: counters.datagrams_refused),
             (
                 "mesh_records_refused",

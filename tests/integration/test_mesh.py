@@ -193,8 +193,41 @@ def test_two_nodes_with_one_id_notice(start_daemon: Start, tmp_path: Path) -> No
     double.mkdir(mode=0o700)
     shutil.copy(tmp_path / "b" / "node-id", double / "node-id")
     third = _mesh(start_daemon, "c", seed=first)
-    for _ in range(4000):
+    for _ in range(20_000):  # some exchanges, of which there is one every ten seconds
         taken = [node.request("GET", "/v1/peers").json()["name_taken"] for node in (second, third)]
         if any(taken):
             break
     assert any(taken)
+
+
+def test_emulated_orbits_hide_and_show_a_satellite(start_daemon: Start, tmp_path: Path) -> None:
+    """A satellite over one station, 600 times as fast: occluded when it sets, alive when it rises, never dead."""
+    begun = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=1)
+    emulate = f"mesh.emulate=600 since {begun.strftime('%Y-%m-%dT%H:%M:%SZ')}"
+    common = (emulate, "mesh.isl=bent_pipe", "mesh.mask_deg=0")
+    ground = _mesh(start_daemon, "ground", "mesh.position=0, 0", *common)
+    orbit = _elements(tmp_path, MEAN_MOTION=13.0, INCLINATION=0.0)
+    flying = _mesh(start_daemon, "flying", f"mesh.orbit={orbit}", *common, seed=ground)
+    for state in ("occluded", "alive", "occluded"):
+        ground.wait_metric(f"edgeagent_mesh_members_{state}", 1, tries=20_000)
+        seen = _peers(ground)[_id(flying)]
+        assert seen["state"] != "dead"
+    assert ground.metric("edgeagent_mesh_cut_off_total") > 0
+    assert "dead" not in [json.loads(line).get("after") for line in _log_lines(ground)]
+
+
+def _log_lines(node: Daemon) -> list[str]:
+    return [line for line in node.log_text().splitlines() if line.startswith("{")]
+
+
+def test_emulation_never_leaves_loopback(tmp_path: Path) -> None:
+    daemon = Daemon(
+        tmp_path / "state",
+        "mesh.listen=127.0.0.1:0",
+        "mesh.emulate=60 since 2020-01-01T00:00:00Z",
+        start=False,
+    )
+    with pytest.raises(AssertionError) as refused:
+        daemon.start()
+    assert "within the last 24 hours" in str(refused.value) + daemon.log_text()
+    daemon.kill()

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from edgeagent.mesh.emulation import emulation_of
 from edgeagent.model.errors import BadConfig
 from edgeagent.node.config_schema import MeshSection
 from edgeagent.node.membership import mesh_settings
@@ -72,3 +73,33 @@ def test_a_file_that_holds_no_elements(tmp_path: Path) -> None:
     file.write_text("nothing of the kind")
     with pytest.raises(BadConfig, match=r"mesh\.orbit"):
         mesh_settings(_section(orbit=str(file)))
+
+
+CLOCK_S = 1_795_478_400.0  # 2026-11-24T00:00:00Z
+
+
+def test_emulated_time_is_the_same_for_all_who_begin_together() -> None:
+    emulation = emulation_of("60 since 2026-11-23T23:50:00Z", CLOCK_S)
+    assert emulation is not None
+    assert emulation.utc_s(emulation.since_s) == emulation.since_s
+    assert emulation.utc_s(CLOCK_S) == CLOCK_S - 600 + 36_000
+    assert emulation_of(" ", CLOCK_S) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("60", "no emulation"),
+        ("yes", "no emulation"),
+        ("-1 since 2026-11-23T23:50:00Z", "no emulation"),
+        ("1e9 since 2026-11-23T23:50:00Z", "no emulation"),
+        ("0 since 2026-11-23T23:50:00Z", "speed 0"),
+        ("20000 since 2026-11-23T23:50:00Z", "speed 20000"),
+        ("60 since 2026-13-23T23:50:00Z", "names no time"),
+        ("60 since 2026-11-22T23:50:00Z", "within the last 24 hours"),
+        ("60 since 2026-11-24T00:00:01Z", "within the last 24 hours"),
+    ],
+)
+def test_emulation_ends_by_itself(text: str, says: str) -> None:
+    with pytest.raises(BadConfig, match=says):
+        emulation_of(text, CLOCK_S)
