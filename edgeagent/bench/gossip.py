@@ -19,7 +19,7 @@ from edgeagent.bench.stats import significant
 __all__ = ["cases"]
 
 BASELINE = "swim-without-lifeguard"
-STARVED = {"nodes": 100, "starved": 15, "for_s": 120.0}
+STARVED = {"nodes": 100, "starved": 15, "for_s": 60.0}
 SATELLITES = 200
 HOURS, HOURS_FULL = 1.0, 24.0
 LOAD_NEIGHBOURS = {"lan": 8, "orbit": 4}
@@ -105,7 +105,7 @@ def _bytes(nodes: int, kind: str) -> _Opener:
         quiet = settled(seed, nodes, preset(kind), LAN if kind == "lan" else ORBIT)
         yield {
             "ours": lambda: (traffic(loaded, 15.0), {}),
-            "_quiet": lambda: (traffic(quiet, 60.0), {}),
+            "_quiet": lambda: (traffic(quiet, 20.0), {}),
         }
 
     return opened
@@ -204,12 +204,12 @@ def cases() -> Sequence[Case]:
             {**STARVED, "preset": "lan"},
             fields=_totals(BASELINE),
         ),
+        _case("load-to-neighbours", "s", _load_nearby, (5, 21), near),
         _case("occlusion-24h", "false deaths", _occlusion, (1, 1), sky, fields=_totals("without-plan")),
+        _speed_case("lan", 5.0),
+        _speed_case("orbit", 15.0),
         _bytes_case(100, "orbit", (7, 21)),
         _bytes_case(1000, "orbit", (3, 11)),
         _bytes_case(100, "lan", (7, 21)),
         _bytes_case(1000, "lan", (3, 11)),
-        _case("load-to-neighbours", "s", _load_nearby, (5, 21), near),
-        _speed_case("lan", 10.0),
-        _speed_case("orbit", 30.0),
     ]
