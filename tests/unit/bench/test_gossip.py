@@ -36,14 +36,14 @@ def test_case_names() -> None:
         "converge-1000",
         "converge-5000",
         "false-deaths",
+        "load-to-neighbours",
         "occlusion-24h",
+        "simulated-seconds-per-second-1000",
+        "simulated-seconds-per-second-1000-orbit",
         "bytes-per-second-100",
         "bytes-per-second-1000",
         "bytes-per-second-100-lan",
         "bytes-per-second-1000-lan",
-        "load-to-neighbours",
-        "simulated-seconds-per-second-1000",
-        "simulated-seconds-per-second-1000-orbit",
     ]
 
 
