@@ -88,7 +88,7 @@ class Identity(msgspec.Struct, frozen=True, array_like=True):
 
     endpoints: Annotated[tuple[_Endpoint, ...], msgspec.Meta(min_length=1, max_length=8)]
     left: bool = False
-    key: Annotated[bytes, msgspec.Meta(max_length=64)] = b""
+    key: Annotated[bytes, msgspec.Meta(max_length=96)] = b""
     kind: Annotated[str, msgspec.Meta(max_length=32)] = ""
 
 

@@ -83,6 +83,10 @@ class SealedPackets:
         self._primary = primary.id
         self._cipher = self._derived(primary, self._me, self._epoch, self._nonce)
 
+    @property
+    def ring(self) -> Keyring:
+        return self._ring
+
     def seal(self, data: bytes) -> bytes:
         counter = self._counter
         self._counter += 1

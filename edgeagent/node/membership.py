@@ -9,10 +9,13 @@ import asyncio
 import ipaddress
 import os
 import platform
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from edgeagent.model.errors import BadConfig, Unavailable
 from edgeagent.node import machine
@@ -20,12 +23,16 @@ from edgeagent.node.config_schema import Config, MeshSection
 from edgeagent.node.meters import Meters
 
 if TYPE_CHECKING:
-    from edgeagent.mesh.service import MeshService
+    from edgeagent.mesh.sealing import SealedPackets
+    from edgeagent.mesh.service import MeshService, Security
     from edgeagent.mesh.settings import MeshSettings
 
 __all__ = ["Membership", "mesh_settings"]
 
+log = structlog.get_logger("mesh")
+
 _LOAD_EVERY_S = 1.0
+_RING_EVERY_S = 2.0
 _FUNCTIONS_EVERY_S = 2.0
 _LAG_REPORTED_S = 0.2
 
@@ -102,12 +109,15 @@ class Membership:
         settings = await asyncio.to_thread(mesh_settings, self._section)
         kept = IncarnationFile(self._state / "incarnation")
         before = await asyncio.to_thread(kept.read)
+        epoch_ms = next_epoch_ms(before, int(time.time() * 1000))
+        security = await asyncio.to_thread(self._security, epoch_ms) if self._section.keys else None
         service = MeshService(
             self._node_id,
             settings,
-            epoch_ms=next_epoch_ms(before, int(time.time() * 1000)),
+            epoch_ms=epoch_ms,
             persist=kept.write_soon,
             clock_is_set=lambda: machine.clock_state() == "ok",
+            security=security,
         )
         await service.start((url,), kind="satellite" if settings.elements is not None else "ground")
         self.service = service
@@ -117,6 +127,40 @@ class Membership:
             asyncio.ensure_future(self._tell_load(service, queue, lag_us)),
             asyncio.ensure_future(self._tell_functions(service, functions)),
         ]
+        if security is not None:
+            self._tasks.append(asyncio.ensure_future(self._follow_ring(security.seal)))
+
+    def _security(self, epoch_ms: int) -> Security:
+        from edgeagent.mesh.identity import Verifier
+        from edgeagent.mesh.key_files import load_node
+        from edgeagent.mesh.sealing import SealedPackets
+        from edgeagent.mesh.service import Security
+
+        keys = load_node(Path(self._section.keys), self._node_id)
+        nonce = secrets.token_bytes(8)
+        return Security(
+            seal=SealedPackets(keys.ring, self._node_id, epoch_ms, nonce, time.monotonic),
+            sign=keys.sign,
+            verify=Verifier(keys.authority),
+            public_key=keys.vouched_key,
+        )
+
+    async def _follow_ring(self, seal: SealedPackets) -> None:
+        """Take up another ring as soon as the file is another."""
+        from edgeagent.mesh.key_files import load_ring
+
+        folder, known = Path(self._section.keys), seal.ring
+        while True:
+            await asyncio.sleep(_RING_EVERY_S)
+            try:
+                ring = await asyncio.to_thread(load_ring, folder)
+            except BadConfig as error:
+                log.warning("the keyring cannot be read: the one in use stays", why=error.message)
+                continue
+            if ring != known:
+                log.info("another keyring", primary=ring.primary, secrets=[one.id for one in ring.secrets])
+                seal.use(ring)
+                known = ring
 
     async def close(self) -> None:
         """Leave the mesh. Idempotent."""
