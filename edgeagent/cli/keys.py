@@ -2,6 +2,10 @@
 
 edgeagent keys init cluster --label farm            once: an authority, and a secret that all nodes share
 edgeagent keys issue cluster --node ID --out node1  for each node: its keys, to be copied to it (mesh.keys)
+edgeagent keys issue cluster --operator me --out me who may deploy beyond loopback (--keys)
+edgeagent keys request --node ID --out node1        or on the node itself: a request, which is no secret,
+edgeagent keys issue cluster --request REQUEST      is answered with a token, which only that node can open
+edgeagent keys join TOKEN --out node1
 edgeagent keys rotate cluster --step add            a new secret: add, use, drop; each step to all nodes (--to)
 """
 
@@ -11,6 +15,8 @@ import argparse
 import datetime
 import re
 import secrets
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +25,8 @@ from edgeagent.mesh.errors import KeysRefused
 
 __all__ = ["add_arguments", "run"]
 
+_HOURS_MAX = 24 * 366
+_TEXT_MAX = 64 << 10
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
@@ -27,11 +35,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     init = steps.add_parser("init", help="a new cluster: its authority and its shared secret")
     init.add_argument("folder", help="a new folder; whoever has it admits nodes")
     init.add_argument("--label", default="edgeagent", help="the cluster's name (default: %(default)s)")
-    issue = steps.add_parser("issue", help="the keys of one node")
+    issue = steps.add_parser("issue", help="the keys of one node, or of one who deploys")
     issue.add_argument("folder", help="the cluster's folder")
-    issue.add_argument("--node", required=True, metavar="ID", help="the node's id, as its start prints it")
+    holder = issue.add_mutually_exclusive_group(required=True)
+    holder.add_argument("--node", metavar="ID", help="the node's id, as its start prints it")
+    holder.add_argument("--operator", metavar="NAME", help="who may deploy to nodes beyond loopback (--keys)")
+    holder.add_argument("--request", metavar="TEXT", help="what keys request printed; - reads it from stdin")
+    issue.add_argument("--out", metavar="FOLDER", help="where to; copy it to the node (mesh.keys)")
     issue.add_argument(
-        "--out", required=True, metavar="FOLDER", help="where to; copy it to the node (mesh.keys)"
+        "--hours", type=float, default=24.0, help="how long a token can be used (default: %(default)g)"
     )
     issue.add_argument(
         "--address",
@@ -40,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="an IP address or host name of the node, for TLS; may be repeated",
     )
+    request = steps.add_parser("request", help="on a node: a key, and a request for the rest")
+    request.add_argument("--node", required=True, metavar="ID", help="the node's id, as its start prints it")
+    request.add_argument("--out", required=True, metavar="FOLDER", help="a new folder (mesh.keys)")
+    join = steps.add_parser("join", help="on a node: what the token gives")
+    join.add_argument("token", help="what keys issue --request printed; - reads it from stdin")
+    join.add_argument("--out", required=True, metavar="FOLDER", help="the folder of keys request")
     rotate = steps.add_parser(
         "rotate", help="another shared secret, without a pause: add, then use, then drop"
     )
@@ -54,12 +72,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="a node's folder that gets the ring at once; running nodes take it up by themselves",
     )
-    for one in (init, issue, rotate):
+    for one in (init, issue, request, join, rotate):
         one.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
-    shown = {"init": _init, "issue": _issue, "rotate": _rotate}[args.step_of_keys](args)
+    does = {"init": _init, "issue": _issue, "request": _request, "join": _join, "rotate": _rotate}
+    shown = does[args.step_of_keys](args)
     if args.json:
         print_json({"ok": True, **shown})
     else:
@@ -68,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _init(args: argparse.Namespace) -> dict[str, Any]:
-    from edgeagent.mesh.key_files import make_cluster
+    from edgeagent.mesh.authority import make_cluster
     from edgeagent.mesh.keyring import SECRET_BYTES
 
     folder = Path(args.folder)
@@ -81,14 +100,75 @@ def _init(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _issue(args: argparse.Namespace) -> dict[str, Any]:
-    from edgeagent.mesh.key_files import issue_node
+    from edgeagent.mesh.authority import issue_node, issue_operator
 
-    if not _ID.fullmatch(args.node):
-        raise KeysRefused(f"{args.node!r:.80} is no node id", hint="edgeagent run prints it when it starts")
+    if args.request is not None:
+        return _answer(args)
     now = datetime.datetime.now(datetime.UTC)
-    out = issue_node(Path(args.folder), Path(args.out), args.node, args.address, now)
+    if args.out is None:
+        raise KeysRefused(
+            "issue takes --out: a folder for the keys", hint="or --request, which prints a token"
+        )
+    cluster, out = Path(args.folder), Path(args.out)
+    _checked_id(args.operator or args.node or "")
+    if args.operator is not None:
+        if args.address:
+            raise KeysRefused("--address is for nodes", hint="an operator calls, and is not called")
+        issue_operator(cluster, out, args.operator, now)
+        says = (
+            f"{out}: keys of the operator {args.operator}. Name the folder by --keys, or in EDGEAGENT_KEYS."
+        )
+        return {"folder": str(out), "operator": args.operator, "says": says}
+    issue_node(cluster, out, args.node, args.address, now)
     says = f"{out}: keys of node {args.node}. Copy the folder to it, and name it in mesh.keys."
     return {"folder": str(out), "node": args.node, "says": says}
+
+
+def _answer(args: argparse.Namespace) -> dict[str, Any]:
+    from edgeagent.mesh.authority import Authority
+    from edgeagent.mesh.join import read_request
+
+    if args.out is not None:
+        raise KeysRefused("--request prints a token, and writes no folder", hint="leave --out away")
+    if not 0 < args.hours <= _HOURS_MAX:
+        raise KeysRefused(f"--hours {args.hours:g} is not within 0 and {_HOURS_MAX}")
+    request = read_request(_given(args.request))
+    now = datetime.datetime.now(datetime.UTC)
+    token = Authority(Path(args.folder)).token(request, args.address, now, args.hours * 3600)
+    return {"node": request.node, "token": token, "says": token}
+
+
+def _request(args: argparse.Namespace) -> dict[str, Any]:
+    from edgeagent.mesh.join import make_request
+    from edgeagent.mesh.key_files import new_node_key
+
+    _checked_id(args.node)
+    text = make_request(args.node, new_node_key(Path(args.out)))
+    return {"folder": args.out, "node": args.node, "request": text, "says": text}
+
+
+def _join(args: argparse.Namespace) -> dict[str, Any]:
+    from edgeagent.mesh.join import open_token
+    from edgeagent.mesh.key_files import NODE_KEY, load_node, load_private_key, write_granted
+
+    out = Path(args.out)
+    grant = open_token(_given(args.token), load_private_key(out / NODE_KEY), time.time())
+    write_granted(out, grant.files)
+    load_node(out, grant.node)
+    says = f"{out}: keys of node {grant.node}. Name the folder in mesh.keys."
+    return {"folder": str(out), "node": grant.node, "says": says}
+
+
+def _checked_id(text: str) -> None:
+    if not _ID.fullmatch(text):
+        raise KeysRefused(
+            f"{text!r:.80} is no id: 1 to 64 of A-Z, a-z, 0-9 and ._:-",
+            hint="edgeagent run prints a node's id when it starts",
+        )
+
+
+def _given(text: str) -> str:
+    return sys.stdin.read(_TEXT_MAX) if text == "-" else text
 
 
 def _rotate(args: argparse.Namespace) -> dict[str, Any]:

@@ -71,6 +71,11 @@ def add_node_argument(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("EDGEAGENT_NODE") or DEFAULT_NODE,
         help="the daemon to talk to (default: $EDGEAGENT_NODE, else %(default)s)",
     )
+    parser.add_argument(
+        "--keys",
+        metavar="FOLDER",
+        help="a folder of edgeagent keys, for https:// nodes (default: $EDGEAGENT_KEYS)",
+    )
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
@@ -117,6 +122,8 @@ def _command(words: list[str]) -> int:
         if guest_args and verb != "invoke":
             parser.error("only invoke takes arguments after --")
         args.guest_args = guest_args
+        if getattr(args, "keys", None):
+            os.environ["EDGEAGENT_KEYS"] = args.keys
         return int(args.run(args))
     except BadConfig as error:
         return fail(error, as_json="--json" in words, code=2)

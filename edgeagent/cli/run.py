@@ -112,7 +112,7 @@ async def _serve(config: Config, *, as_json: bool) -> int:
     try:
         await node.start()
         await server.start()
-        await node.join_mesh(server.url)
+        await node.join_mesh(server.tls_url or server.url)
         node.serving(server.url)
         _say_ready(node, server, as_json)
         await stop.wait()
@@ -125,11 +125,11 @@ async def _serve(config: Config, *, as_json: bool) -> int:
 
 def _say_ready(node: Node, server: Server, as_json: bool) -> None:
     if as_json:
-        print(
-            json.dumps({"ok": True, "url": server.url, "node": node.node_id, "pid": os.getpid()}), flush=True
-        )
+        ready = {"ok": True, "url": server.url, "node": node.node_id, "pid": os.getpid()}
+        print(json.dumps({**ready, "tls_url": server.tls_url} if server.tls_url else ready), flush=True)
     else:
-        print(f"edgeagent: serving on {server.url} as {node.node_id}", flush=True)
+        also = f" and {server.tls_url}" if server.tls_url not in {"", server.url} else ""
+        print(f"edgeagent: serving on {server.url}{also} as {node.node_id}", flush=True)
 
 
 async def _drain(node: Node, stop: _Stop) -> None:

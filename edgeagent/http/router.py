@@ -26,23 +26,24 @@ class Route(msgspec.Struct, frozen=True):
     path: str
     handler: Handler
     summary: str
+    deploys: bool = False  # beyond loopback for operators only
 
 
 class Router:
     def __init__(self, routes: list[Route]) -> None:
         self.routes = routes
-        self._patterns: list[tuple[re.Pattern[str], dict[str, Handler]]] = []
-        by_path: dict[str, dict[str, Handler]] = {}
+        self._patterns: list[tuple[re.Pattern[str], dict[str, Route]]] = []
+        by_path: dict[str, dict[str, Route]] = {}
         for route in routes:
-            by_path.setdefault(route.path, {})[route.method] = route.handler
+            by_path.setdefault(route.path, {})[route.method] = route
         for path, methods in by_path.items():
             if "GET" in methods:
                 methods.setdefault("HEAD", methods["GET"])
             pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path))
             self._patterns.append((re.compile(pattern), methods))
 
-    def find(self, method: str, raw_path: str) -> tuple[Handler, dict[str, str]]:
-        """The handler and the decoded parts; raises NotFound or MethodNotAllowed (details: allow)."""
+    def find(self, method: str, raw_path: str) -> tuple[Route, dict[str, str]]:
+        """The route and the decoded parts; raises NotFound or MethodNotAllowed (details: allow)."""
         path = _ABSOLUTE.sub("", raw_path.split("?", 1)[0], count=1)
         for pattern, methods in self._patterns:
             found = pattern.fullmatch(path)

@@ -41,8 +41,14 @@ class FunctionRoutes:
             Route("POST", "/function/{name}", self.invoke, "Alias of /functions/{name}"),
             Route("GET", "/v1/functions", self.list, "All deployed functions"),
             Route("GET", one, self.get, "One deployed function"),
-            Route("PUT", one, self.deploy, "Deploy: application/wasm, or multipart with wasm and manifest"),
-            Route("DELETE", one, self.undeploy, "Undeploy a function"),
+            Route(
+                "PUT",
+                one,
+                self.deploy,
+                "Deploy: application/wasm, or multipart with wasm and manifest",
+                deploys=True,
+            ),
+            Route("DELETE", one, self.undeploy, "Undeploy a function", deploys=True),
         ]
 
     async def invoke(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:

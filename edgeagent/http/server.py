@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import secrets
-import socket
+from pathlib import Path
 
 import aiohttp.http_parser
 import structlog
 from aiohttp import web
 
+from edgeagent.http.callers import refuse_unentitled
 from edgeagent.http.connection import BoundedServer
 from edgeagent.http.doubtful import refuse_doubtful
 from edgeagent.http.fast_answer import FastAnswer
@@ -20,8 +22,10 @@ from edgeagent.http.router import Router
 from edgeagent.http.routes_functions import FunctionRoutes
 from edgeagent.http.routes_hoses import HoseRoutes
 from edgeagent.http.routes_node import NodeRoutes
+from edgeagent.http.site import Site
+from edgeagent.mesh.tls import tls_context
 from edgeagent.model.errors import BadConfig, EdgeError, Internal, Unavailable
-from edgeagent.node.config import listen_address
+from edgeagent.node.config import ListenAddress, listen_address
 from edgeagent.node.node import Node
 
 __all__ = ["Server"]
@@ -31,7 +35,7 @@ _RESERVED_FDS = 128
 
 
 class Server:
-    """Serves ``node``; ``url`` and ``port`` are known after ``start``."""
+    """Serves ``node``; ``url`` and ``tls_url`` are known after ``start``."""
 
     def __init__(self, node: Node) -> None:
         if aiohttp.http_parser.HttpRequestParser is aiohttp.http_parser.HttpRequestParserPy:
@@ -48,18 +52,13 @@ class Server:
         )
         node_routes.all_routes = self._router.routes
         self._runner: web.ServerRunner | None = None
-        self.host = ""
-        self.port = 0
-
-    @property
-    def url(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        self.url = ""
+        self.tls_url = ""  # beyond this machine; that of ``url`` where it is the same
 
     async def start(self) -> None:
         http = self._node.config.http
         self._node.meters.registry.register(self._meter)
-        self.host, port = listen_address(http.listen)
+        listen = listen_address(http.listen)
         server = BoundedServer(
             self._handle,
             answer=FastAnswer(self._node, self._meter) if http.fast_lane and lane_fits() else None,
@@ -77,16 +76,26 @@ class Server:
         )
         self._runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await self._runner.setup()
+        self.url = await self._listen(listen, secure=not listen.is_loopback)
+        self.tls_url = "" if listen.is_loopback else self.url
+        if http.listen_tls:
+            self.tls_url = await self._listen(listen_address(http.listen_tls, "http.listen_tls"), secure=True)
+
+    async def _listen(self, address: ListenAddress, *, secure: bool) -> str:
+        """Returns the URL. Raises BadConfig."""
+        assert self._runner is not None
+        keys = self._node.config.mesh.keys
+        tls = await asyncio.to_thread(tls_context, Path(keys), server=True) if secure else None
+        handshake_s = self._node.config.http.header_timeout_ms / 1000
+        site = Site(self._runner, address.host, address.port, tls, handshake_s)
         try:
-            site = web.TCPSite(self._runner, self.host, port, backlog=1024)
             await site.start()
         except OSError as error:
             raise BadConfig(
-                f"cannot listen on {http.listen}: {error.strerror}",
+                f"cannot listen on {address.host}:{address.port}: {error.strerror}",
                 hint="is another daemon running? choose another port with --listen 127.0.0.1:0",
             ) from None
-        sockets: list[socket.socket] = self._runner.sites and site._server.sockets  # type: ignore[union-attr,assignment]
-        self.port = sockets[0].getsockname()[1]
+        return site.name
 
     async def stop(self) -> None:
         """Stop accepting and close the connections; calls are over by then (the node has drained)."""
@@ -96,8 +105,9 @@ class Server:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             refuse_doubtful(request)
-            handler, path = self._router.find(request.method, request.raw_path)
-            reply = await handler(request, path)
+            route, path = self._router.find(request.method, request.raw_path)
+            refuse_unentitled(request, route)
+            reply = await route.handler(request, path)
         except EdgeError as error:
             reply = self._refuse(request, error)
         except (web.HTTPException, ConnectionError):

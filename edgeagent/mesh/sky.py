@@ -83,7 +83,7 @@ class Sky:
         """A member's place is new."""
         try:
             node = node_of(record.name, record, self.settings.mask_deg)
-        except (OrbitFault, msgspec.MsgspecError) as error:
+        except (OrbitFault, msgspec.MsgspecError, ValueError) as error:
             self.refused += 1
             log.warning("a member's place is refused", member=record.name, why=str(error)[:200])
             return

@@ -100,7 +100,7 @@ def _said(record: Record | None) -> Capabilities | Digests | Load | None:
         return None
     try:
         said: Capabilities | Digests | Load = _sections[Section(record.section)].decode(record.payload)
-    except msgspec.MsgspecError:  # a later version's: shown as unknown
+    except (msgspec.MsgspecError, ValueError):  # a later version's, or no UTF-8: shown as unknown
         return None
     return said
 

@@ -6,6 +6,7 @@ message names what was wrong, ``hint`` says what to do, ``details`` are extra me
     EdgeError
     ├── BadRequest 400            malformed request, header, or spec
     │   └── BadConfig             configuration refused (the CLI exits with 2)
+    ├── NotAllowed 403            who asks may not do this
     ├── NotFound 404              no such route, function or invocation
     ├── MethodNotAllowed 405
     ├── RequestTimeout 408        the caller did not send its request in time
@@ -54,6 +55,7 @@ __all__ = [
     "KeyReused",
     "ManifestRefused",
     "MethodNotAllowed",
+    "NotAllowed",
     "NotFound",
     "OutOfFuel",
     "OutputTooLarge",
@@ -107,6 +109,10 @@ class BadRequest(EdgeError):
 
 class BadConfig(BadRequest):
     slug = "bad-config"
+
+
+class NotAllowed(EdgeError):
+    slug, status = "not-allowed", 403
 
 
 class NotFound(EdgeError):

@@ -20,12 +20,13 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from edgeagent.model.errors import BadConfig
-from edgeagent.node.config_schema import Config
+from edgeagent.node.config_schema import Config, HttpSection
 from edgeagent.node.peers import checked_peers, split_peers
 
 __all__ = [
     "Config",
     "ConfigKey",
+    "ListenAddress",
     "default_toml",
     "describe",
     "hose_address",
@@ -38,7 +39,18 @@ ENV_PREFIX = "EDGEAGENT_"
 # Variables with this prefix that are not configuration: of the build, the tests, the CLI and the benchmarks.
 RESERVED_ENV = frozenset(
     ENV_PREFIX + name
-    for name in ("COMPILE", "CONFIG", "COVERAGE", "JOBS", "NATIVE", "NODE", "SANITIZE", "SANITIZED", "WERROR")
+    for name in (
+        "COMPILE",
+        "CONFIG",
+        "COVERAGE",
+        "JOBS",
+        "KEYS",
+        "NATIVE",
+        "NODE",
+        "SANITIZE",
+        "SANITIZED",
+        "WERROR",
+    )
 )
 RESERVED_ENV_PREFIXES = (ENV_PREFIX + "BENCH_", ENV_PREFIX + "TEST_")
 _UNITS = {"_ms": "milliseconds", "bytes": "bytes", "_s": "seconds"}
@@ -152,18 +164,46 @@ def load_config(path: str | Path | None, environ: Mapping[str, str], overrides: 
     for name, value in values.items():
         section, _, field = name.partition(".")
         sections.setdefault(section, {})[field] = value
-    return msgspec.convert(sections, Config)
+    config = msgspec.convert(sections, Config)
+    if not config.mesh.keys:
+        _without_keys(config.http)
+    return config
 
 
-def listen_address(listen: str, *, source: str = "http.listen") -> tuple[str, int]:
-    """Host and port of ``host:port`` or ``[ipv6]:port``; raises BadConfig for others and beyond loopback."""
-    host, port = host_and_port(listen, "http.listen", source)
-    if host != "localhost" and not _is_loopback(host, listen, source):
+def _without_keys(http: HttpSection) -> None:
+    """Raises BadConfig where HTTP would need keys."""
+    hint = "make keys with edgeagent keys, and name the node's folder in mesh.keys"
+    address = listen_address(http.listen)
+    if not address.is_loopback:
         raise BadConfig(
-            f"{source}: http.listen = {listen!r} is beyond loopback, and this version has no keys for that",
-            hint=f"listen on 127.0.0.1:{port} and put a proxy that authenticates (or an SSH tunnel) in front",
+            f"http.listen = {http.listen!r} is beyond loopback, and there are no keys",
+            hint=f"{hint}; or listen on 127.0.0.1:{address.port}",
         )
-    return host, port
+    if http.listen_tls:
+        raise BadConfig(f"http.listen_tls = {http.listen_tls!r} takes keys, and there are none", hint=hint)
+
+
+class ListenAddress(NamedTuple):
+    """Where HTTP listens."""
+
+    host: str
+    port: int
+    is_loopback: bool
+
+
+def listen_address(listen: str, key: str = "http.listen", *, source: str = "") -> ListenAddress:
+    """Of ``host:port`` or ``[ipv6]:port``; raises BadConfig for others."""
+    source = source or key
+    host, port = host_and_port(listen, key, source)
+    if host == "localhost":
+        return ListenAddress(host, port, True)
+    try:
+        return ListenAddress(host, port, ipaddress.ip_address(host).is_loopback)
+    except ValueError:
+        raise BadConfig(
+            f"{source}: {key} = {listen!r} names a host that is not an IP address",
+            hint="use 127.0.0.1, [::1] or localhost",
+        ) from None
 
 
 def hose_address(listen: str, *, source: str = "hose.listen") -> tuple[str, int] | None:
@@ -180,16 +220,6 @@ def host_and_port(listen: str, key: str, source: str) -> tuple[str, int]:
             hint="for instance 127.0.0.1:8480 or [::1]:8480",
         )
     return host, int(port)
-
-
-def _is_loopback(host: str, listen: str, source: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        raise BadConfig(
-            f"{source}: http.listen = {listen!r} names a host that is not an IP address",
-            hint="use 127.0.0.1, [::1] or localhost",
-        ) from None
 
 
 def _from_file(path: Path) -> dict[str, Any]:
@@ -275,8 +305,8 @@ def _checked(key: _Key, value: Any, source: str) -> Any:
         raise BadConfig(
             f"{source}: {key.name} = {_short(value)} is not allowed", hint=f"it is {key.allowed()}"
         )
-    if key.name == "http.listen":
-        listen_address(value, source=source)
+    if key.name == "http.listen" or (key.name == "http.listen_tls" and value):
+        listen_address(value, key.name, source=source)
     if key.name == "hose.listen":
         hose_address(value, source=source)
     return checked_peers(value, source=source) if key.kind is dict else value

@@ -59,9 +59,12 @@ class HttpSection(_Section, frozen=True):
     listen: Annotated[
         str,
         Meta(
-            description="host:port on loopback (this version has no keys, so none beyond); port 0: any free"
+            description="host:port; plain on loopback, beyond it TLS with the keys of mesh.keys; port 0: any free"
         ),
     ] = "127.0.0.1:8480"
+    listen_tls: Annotated[
+        str, Meta(description="host:port for other hosts beside http.listen, TLS with mesh.keys; empty: none")
+    ] = ""
     connections_max: Annotated[
         int, Meta(ge=1, le=1_000_000, description="connections at once; more are closed at accept")
     ] = 16_384
@@ -159,7 +162,7 @@ class HoseSection(_Section, frozen=True):
         str,
         Meta(
             description="host:port for hoses of other hosts; port 0: any free, peers are told; empty: none; "
-            "beyond loopback only with tls_cert, tls_key and tls_ca"
+            "beyond loopback only with mesh.keys, or with tls_cert, tls_key and tls_ca"
         ),
     ] = "127.0.0.1:0"
     peers: Annotated[
@@ -223,7 +226,11 @@ class MeshSection(_Section, frozen=True):
         ),
     ] = "lan"
     keys: Annotated[
-        str, Meta(description="folder with this node's keys (edgeagent keys); empty: none, loopback only")
+        str,
+        Meta(
+            description="folder with this node's keys (edgeagent keys), for gossip, HTTP and hoses; empty: none, "
+            "loopback only"
+        ),
     ] = ""
     allowed: Annotated[
         str,

@@ -51,6 +51,7 @@ class HoseInbox:
             random_bytes=secrets.token_bytes,
             tls=tls,
         )
+        self._speaks_tls = tls is not None
         self.is_open = False
         self._gauges(meters)
 
@@ -61,7 +62,8 @@ class HoseInbox:
         except PlainLinkRefused as fault:
             raise BadConfig(
                 f"hose.listen: {fault.message}",
-                hint="set hose.tls_cert, hose.tls_key and hose.tls_ca, or listen on 127.0.0.1 (docs/hoses.md)",
+                hint="make keys with edgeagent keys and name them in mesh.keys, or set hose.tls_cert, hose.tls_key "
+                "and hose.tls_ca, or listen on 127.0.0.1",
             ) from None
         except OSError as error:
             raise BadConfig(
@@ -114,6 +116,7 @@ class HoseInbox:
             port=self.port,
             transfer_bytes_max=self._transfer_bytes_max,
             expires_s=TICKET_S,
+            tls=self._speaks_tls,
         )
 
     def revoke(self, invitation: Invitation) -> None:

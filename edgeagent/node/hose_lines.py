@@ -44,6 +44,7 @@ class Invitation(msgspec.Struct, frozen=True, kw_only=True):
     transfer_bytes_max: Annotated[int, Meta(ge=0)]
     expires_s: float  # from now
     host: Annotated[str, Meta(pattern=r"^[A-Za-z0-9.:%_-]{0,253}$(?!\n)")] = ""
+    tls: bool | None = None  # None, of older nodes: as who asks has it configured
 
     def as_ticket(self, peer: str) -> Ticket:
         """For the hose client. Raises NoTicket where it is none."""
@@ -69,6 +70,7 @@ class Address(msgspec.Struct, frozen=True):
     host: str
     port: int
     name: str
+    tls: bool | None = None
 
 
 class NoTicket(HoseFault):
@@ -91,7 +93,8 @@ def address_of(asked: str, invitation: Invitation) -> Address | None:
     host = invitation.host or asked
     if is_here(host) and not is_here(asked):
         return None
-    return Address(host, invitation.port, asked if is_here(host) or not is_here(asked) else host)
+    name = asked if is_here(host) or not is_here(asked) else host
+    return Address(host, invitation.port, name, invitation.tls)
 
 
 class Line:
@@ -109,7 +112,7 @@ class Line:
             self._ticket,
             settings or RemoteSettings(),
             random_bytes=secrets.token_bytes,
-            tls=tls,
+            tls=None if address.tls is False else tls,
             server_hostname=address.name,
         )
 

@@ -6,10 +6,12 @@ import asyncio
 import ssl
 from pathlib import Path
 
+from edgeagent.mesh.tls import tls_context as keys_tls
 from edgeagent.model.errors import BadConfig, Busy
 from edgeagent.node.config import hose_address
-from edgeagent.node.config_schema import HoseSection
+from edgeagent.node.config_schema import Config, HoseSection
 from edgeagent.node.hose_inbox import HoseInbox
+from edgeagent.node.hose_lines import is_here
 from edgeagent.node.mailboxes import Mailboxes, Message
 from edgeagent.node.meters import Meters
 from edgeagent.node.peer_http import PeerHttp
@@ -29,13 +31,13 @@ class Hosts:
 
     def __init__(
         self,
-        section: HoseSection,
+        config: Config,
         engine: Engine,
         mailboxes: Mailboxes,
         meters: Meters,
         node_id: str,
-        reply_bytes: int,
     ) -> None:
+        section = config.hose
         self._listen = section.listen
         self.inbox = HoseInbox(
             engine,
@@ -43,15 +45,20 @@ class Hosts:
             transfer_bytes_max=section.frame_bytes_max,
             held_bytes_max=section.pool_bytes_max,
             keep_s=section.keep_ms / 1000,
-            tls=tls_context(section, server=True),
+            tls=listener_tls(config),
         )
         self.remote = RemoteHoses(
-            PeerHttp(checked_peers(section.peers), node_id, reply_bytes_max=reply_bytes + _REPLY_EXTRA_BYTES),
+            PeerHttp(
+                checked_peers(section.peers),
+                node_id,
+                reply_bytes_max=config.limits.output_bytes_max + _REPLY_EXTRA_BYTES,
+                tls=_keys_tls(config, server=False),
+            ),
             self.inbox,
             meters,
             node_id=node_id,
             bytes_min=section.remote_bytes_min,
-            tls=tls_context(section, server=False),
+            tls=tls_context(section, server=False) or _keys_tls(config, server=False),
         )
         self.streams_in = StreamsIn(mailboxes)
 
@@ -111,6 +118,22 @@ class StreamsIn:
     def _silent(self, sender: tuple[str, str]) -> None:
         del self._timers[sender]
         self._mailboxes.close_sender(sender)
+
+
+def listener_tls(config: Config) -> ssl.SSLContext | None:
+    """What the hose listener speaks: TLS where files are named, and with the node's keys beyond loopback.
+
+    Raises BadConfig.
+    """
+    named = tls_context(config.hose, server=True)
+    address = hose_address(config.hose.listen)
+    if named is not None or address is None or is_here(address[0]):
+        return named
+    return _keys_tls(config, server=True)
+
+
+def _keys_tls(config: Config, *, server: bool) -> ssl.SSLContext | None:
+    return keys_tls(Path(config.mesh.keys), server=server) if config.mesh.keys else None
 
 
 def tls_context(section: HoseSection, *, server: bool) -> ssl.SSLContext | None:

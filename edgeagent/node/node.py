@@ -23,6 +23,7 @@ import structlog
 from edgeagent import __version__, native
 from edgeagent.hose.local_socket import LocalSocketSettings
 from edgeagent.hose.settings import Crossovers, HoseSettings, load_crossovers
+from edgeagent.mesh.key_files import load_node
 from edgeagent.model.errors import BadConfig, EdgeError
 from edgeagent.node import machine
 from edgeagent.node.config import Config
@@ -192,7 +193,7 @@ class Node:
         ending.push_async_callback(self._stop_upkeep)
 
     async def join_mesh(self, url: str) -> None:
-        """Where the configuration wants it; ``url`` is this node's HTTP. Raises BadConfig."""
+        """Where the configuration wants it; ``url`` is this node's HTTP, for others. Raises BadConfig."""
         await self.membership.start(
             url,
             functions=lambda: [one.sha256 for one in self.functions.list()],
@@ -344,13 +345,14 @@ class Node:
         )
         self.functions.on_undeploy = self.mailboxes.forget
         self._ending.push_async_callback(self.mailboxes.stop)
+        if self.config.mesh.keys:
+            await asyncio.to_thread(load_node, Path(self.config.mesh.keys), self.node_id)
         hosts = Hosts(
-            self.config.hose,
+            self.config,
             self.engine,
             self.mailboxes,
             self.meters,
             self.node_id,
-            self.config.limits.output_bytes_max,
         )
         self._ending.push_async_callback(hosts.close)
         await hosts.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -68,10 +69,18 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
 class PeerHttp:
     """On the event loop's thread."""
 
-    def __init__(self, peers: Mapping[str, str], node_id: str, *, reply_bytes_max: int) -> None:
+    def __init__(
+        self,
+        peers: Mapping[str, str],
+        node_id: str,
+        *,
+        reply_bytes_max: int,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._peers = dict(peers)
         self._node_id = node_id
         self._reply_bytes_max = reply_bytes_max
+        self._tls = tls
         self._session: aiohttp.ClientSession | None = None
 
     def url(self, peer: str) -> str:
@@ -99,7 +108,7 @@ class PeerHttp:
             self._session = aiohttp.ClientSession(
                 # No bound of its own on connections: calls are bounded where they come in, and a ticket must not wait
                 # for a hundred calls to end.
-                connector=aiohttp.TCPConnector(limit=0, socket_factory=_socket),
+                connector=aiohttp.TCPConnector(limit=0, socket_factory=_socket, ssl=self._tls or True),
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 max_field_size=_FIELD_BYTES_MAX,

@@ -217,8 +217,10 @@ class RemoteHoses:
     def _way_back(self, host: str, invitation: Invitation) -> Address | None:
         """Who asks says where it listens, but cannot make us call others than itself and the peers."""
         named = invitation.host or host
+        if invitation.tls and self._tls is None:
+            return None
         known = named == host or (is_here(named) and is_here(host)) or named in self._shipments.hosts()
-        return Address(named, invitation.port, named) if named and known else None
+        return Address(named, invitation.port, named, invitation.tls) if named and known else None
 
     async def close(self) -> None:
         """Idempotent."""

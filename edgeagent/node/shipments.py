@@ -219,6 +219,11 @@ class Shipments:
                 f"the peer {peer} takes hoses on its loopback only",
                 hint="set hose.listen there to an address that this node reaches",
             )
+        if address.tls and self._tls is None:
+            raise NoHoses(
+                f"the peer {peer} takes hoses over TLS, and this node has no keys",
+                hint="make keys with edgeagent keys, and name the folder in mesh.keys",
+            )
         return address, invitation.as_ticket(peer)
 
     async def close(self) -> None:

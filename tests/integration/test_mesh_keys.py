@@ -195,7 +195,7 @@ def test_starts_that_are_refused_say_why(cluster: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("issue", "{cluster}", "--node", "no id", "--out", "{tmp}/x"), "no node id"),
+        (("issue", "{cluster}", "--node", "no id", "--out", "{tmp}/x"), "is no id"),
         (("issue", "{tmp}/nowhere", "--node", "n", "--out", "{tmp}/x"), "No such file"),
         (("init", "{cluster}"), "exists"),
         (("rotate", "{cluster}", "--step", "drop"), "the oldest secret is the one in use"),
@@ -211,3 +211,35 @@ def test_what_keys_refuses(cluster: Path, tmp_path: Path, words: tuple[str, ...]
     assert says in done.stderr.decode()
     assert "Traceback" not in done.stderr.decode()
     assert (cluster / "cluster.json").read_bytes() == before
+
+
+def test_a_node_joins_by_a_token(start_daemon: Start, cluster: Path, tmp_path: Path) -> None:
+    a = member(start_daemon, cluster, "a")
+    made = keys("request", "--node", id_of("b"), "--out", tmp_path / "b-keys")
+    assert made["node"] == id_of("b")
+    asked = cli("keys", "issue", str(cluster), "--request", "-", stdin=made["request"].encode())
+    assert asked.returncode == 0, asked.stderr
+    done = cli("keys", "join", "-", "--out", str(tmp_path / "b-keys"), "--json", stdin=asked.stdout)
+    assert done.returncode == 0, done.stderr
+    new_state(tmp_path / "b", id_of("b"))
+    b = start_daemon(
+        "mesh.listen=127.0.0.1:0", "mesh.preset=local", f"mesh.keys={tmp_path}/b-keys",
+        f"mesh.seeds={address(a)}", state="b",
+    )  # fmt: skip
+    for node in (a, b):
+        node.wait_metric("edgeagent_mesh_members_alive", 1)
+    for words, says in (
+        (("issue", cluster, "--request", "x"), "that is no request"),
+        (("issue", cluster, "--request", made["request"], "--hours", "0"), "--hours 0"),
+        (("issue", cluster, "--request", made["request"], "--out", tmp_path / "c"), "writes no folder"),
+        (("issue", cluster, "--node", "n"), "issue takes --out"),
+        (("issue", cluster, "--operator", "o", "--address", "1.2.3.4", "--out", tmp_path / "o"), "--address"),
+        (("join", "x", "--out", tmp_path / "b-keys"), "that is no token"),
+        (("join", asked.stdout.decode(), "--out", cluster.parent / f"{cluster.name}-a"), "for another key"),
+        (("join", asked.stdout.decode(), "--out", tmp_path / "nowhere"), "No such file"),
+        (("request", "--node", "n", "--out", tmp_path / "b-keys"), "exists"),
+    ):
+        refused = cli("keys", *map(str, words))
+        assert refused.returncode != 0, words
+        assert says in refused.stderr.decode()
+        assert "Traceback" not in refused.stderr.decode()

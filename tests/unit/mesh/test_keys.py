@@ -19,9 +19,10 @@ from edgeagent.gossip.context import Ports
 from edgeagent.gossip.core import Mesh
 from edgeagent.gossip.presets import preset
 from edgeagent.gossip.records import Identity, Place, Record, Section, Trust, write_payload
+from edgeagent.mesh.authority import issue_node, make_cluster
 from edgeagent.mesh.errors import KeysRefused
 from edgeagent.mesh.identity import VOUCHED_KEY_BYTES, Verifier, vouches
-from edgeagent.mesh.key_files import issue_node, load_node, load_ring, make_cluster, save_ring
+from edgeagent.mesh.key_files import load_node, load_ring, save_ring
 from edgeagent.mesh.keyring import added
 
 NOW = datetime.datetime(2026, 11, 23, tzinfo=datetime.UTC)
@@ -34,7 +35,8 @@ def cluster(tmp_path: Path) -> Path:
 
 
 def node_folder(cluster: Path, name: str = "n1", *addresses: str) -> Path:
-    return issue_node(cluster, cluster.parent / name, name, addresses, NOW)
+    issue_node(cluster, cluster.parent / name, name, addresses, NOW)
+    return cluster.parent / name
 
 
 def own_records(mesh: Mesh, name: str) -> dict[Section, Record]:
@@ -102,9 +104,9 @@ def test_a_member_cannot_write_for_another(cluster: Path) -> None:
 
 def test_a_stranger_who_vouches_for_itself_is_refused(cluster: Path, tmp_path: Path) -> None:
     make_cluster(tmp_path / "other", "farm", b"s" * 32, NOW)
-    stranger = issue_node(tmp_path / "other", tmp_path / "x", "n1", (), NOW)
+    issue_node(tmp_path / "other", tmp_path / "x", "n1", (), NOW)
     verify = Verifier(load_node(node_folder(cluster, "n1"), "n1").authority)
-    for record in own_records(speaker(stranger, "n1"), "n1").values():
+    for record in own_records(speaker(tmp_path / "x", "n1"), "n1").values():
         assert verify(record) is Trust.REFUSED
 
 
@@ -118,7 +120,8 @@ def test_keys_of_no_length_are_refused(cluster: Path) -> None:
 
 def test_keys_issued_again_replace_those_before(cluster: Path) -> None:
     first = own_records(speaker(node_folder(cluster), "n1"), "n1")
-    again = issue_node(cluster, cluster.parent / "again", "n1", (), NOW)
+    again = cluster.parent / "again"
+    issue_node(cluster, again, "n1", (), NOW)
     second = own_records(speaker(again, "n1"), "n1")
     verify = Verifier(load_node(again, "n1").authority)
     assert verify(first[Section.IDENTITY]) is Trust.VERIFIED

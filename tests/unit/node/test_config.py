@@ -196,7 +196,7 @@ def test_truth_in_the_environment(text: str) -> None:
     ],
 )
 def test_addresses(listen: str, address: tuple[str, int]) -> None:
-    assert listen_address(listen) == address
+    assert listen_address(listen)[:2] == address
 
 
 @pytest.mark.parametrize(
@@ -207,12 +207,26 @@ def test_addresses(listen: str, address: tuple[str, int]) -> None:
         ("127.0.0.1:65536", "not host:port"),
         ("127.0.0.1:80a", "not host:port"),
         (":80", "not host:port"),
-        ("0.0.0.0:80", "beyond loopback"),
-        ("[::]:80", "beyond loopback"),
-        ("192.168.0.1:80", "beyond loopback"),
         ("example.org:80", "not an IP address"),
     ],
 )
 def test_addresses_that_are_refused(listen: str, said: str) -> None:
     with pytest.raises(BadConfig, match=said):
         listen_address(listen)
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:80", "[::]:80", "192.168.0.1:80"])
+def test_beyond_loopback_takes_keys(listen: str) -> None:
+    message, hint = refused(flags={"http.listen": listen})
+    assert "beyond loopback" in message
+    assert "edgeagent keys" in hint
+    message, hint = refused(flags={"http.listen_tls": listen})
+    assert "takes keys" in message
+    assert "edgeagent keys" in hint
+    config = load_config(None, HOME, {"http.listen": listen, "mesh.keys": "/keys"})
+    assert not listen_address(config.http.listen).is_loopback
+
+
+@pytest.mark.parametrize("listen", ["8480", "example.org:80", "[::1"])
+def test_the_address_for_other_hosts_is_checked_too(listen: str) -> None:
+    assert "http.listen_tls" in refused(flags={"http.listen_tls": listen, "mesh.keys": "/keys"})[0]
