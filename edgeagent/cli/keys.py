@@ -114,11 +114,12 @@ def _issue(args: argparse.Namespace) -> dict[str, Any]:
     if args.operator is not None:
         if args.address:
             raise KeysRefused("--address is for nodes", hint="an operator calls, and is not called")
-        issue_operator(cluster, out, args.operator, now)
+        public = issue_operator(cluster, out, args.operator, now).hex()
         says = (
-            f"{out}: keys of the operator {args.operator}. Name the folder by --keys, or in EDGEAGENT_KEYS."
+            f"{out}: keys of the operator {args.operator}. Name the folder by --keys, or in EDGEAGENT_KEYS.\n"
+            f"public key {public}: nodes that have it in mesh.operators take orbital elements from this operator"
         )
-        return {"folder": str(out), "operator": args.operator, "says": says}
+        return {"folder": str(out), "operator": args.operator, "public_key": public, "says": says}
     issue_node(cluster, out, args.node, args.address, now)
     says = f"{out}: keys of node {args.node}. Copy the folder to it, and name it in mesh.keys."
     return {"folder": str(out), "node": args.node, "says": says}

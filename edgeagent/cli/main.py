@@ -30,6 +30,7 @@ VERBS = {
     "invoke": ("invoke", "call a function, or a chain of them"),
     "peers": ("peers", "the other nodes of the mesh: state, place, contact, load"),
     "contacts": ("contacts", "when this node sees which others"),
+    "elements": ("elements", "hand the mesh newer orbital elements for its satellites"),
     "keys": ("keys", "the keys of a cluster and of its nodes"),
     "bench": ("bench", "measure, against baselines"),
     "check-config": ("check_config", "check a configuration and show what it comes to"),

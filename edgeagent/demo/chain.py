@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import PeerFailed, Unavailable
 
 __all__ = ["STEPS", "Run", "Step", "deploy_all", "guests_directory", "run_chain"]
@@ -85,7 +86,7 @@ def run_chain(url: str, body: bytes) -> Run:
     total_ms = round((time.perf_counter() - began) * 1000, 3)
     try:
         told = msgspec.json.decode(headers["edgeagent-steps"], type=list[_Told])
-    except (KeyError, msgspec.MsgspecError) as error:
+    except (*UNDECODABLE, KeyError) as error:
         raise PeerFailed(f"the node at {url} told nothing of its steps: {error}") from None
     steps = [
         Step(

@@ -31,6 +31,7 @@ from edgeagent.gossip.records import (
     Record,
     Section,
 )
+from edgeagent.model.decoding import UNDECODABLE
 
 __all__ = [
     "DATAGRAM_BYTES_MAX",
@@ -113,10 +114,9 @@ _packet_reader = msgspec.msgpack.Decoder(Packet)
 _item_reader = msgspec.msgpack.Decoder(_RecordForm | Accusation | Death)
 _writer = msgspec.msgpack.Encoder()
 _VERSION_BYTE = bytes([WIRE_VERSION])
+
+
 # RecursionError: nested arrays where none belong. ValueError: text that is not UTF-8.
-_BAD = (msgspec.MsgspecError, ValueError, RecursionError)
-
-
 def _refuse(what: str, error: BaseException) -> NoReturn:
     raise WireRefused(f"{what} refused: {error}"[:200]) from None
 
@@ -140,7 +140,7 @@ def decode_packet(data: bytes) -> Packet:
         )
     try:
         return _packet_reader.decode(data[1:])
-    except _BAD as error:
+    except UNDECODABLE as error:
         _refuse("datagram", error)
 
 
@@ -177,7 +177,7 @@ def decode_item(blob: bytes) -> Item:
             hops=form.hops,
             blob=blob,
         )
-    except _BAD as error:
+    except UNDECODABLE as error:
         _refuse("item", error)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 __all__ = [
+    "Adopt",
     "Command",
     "Join",
     "Leave",
@@ -68,4 +69,10 @@ class Restore(msgspec.Struct, frozen=True):
     blobs: tuple[bytes, ...]
 
 
-Command = Join | Leave | PlanChanged | Publish | SetNeighbours | SetUtc | ReportLag | Restore
+class Adopt(msgspec.Struct, frozen=True):
+    """A record that somebody else wrote for a member and that the shell got by another way: an ephemeris."""
+
+    blob: bytes
+
+
+Command = Adopt | Join | Leave | PlanChanged | Publish | SetNeighbours | SetUtc | ReportLag | Restore

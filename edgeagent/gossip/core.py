@@ -16,6 +16,7 @@ from typing import Any
 
 from edgeagent.gossip.codec import Accusation, Death, Kind, Packet, decode_packet
 from edgeagent.gossip.commands import (
+    Adopt,
     Command,
     Join,
     Leave,
@@ -172,6 +173,8 @@ class Mesh:
         match command:
             case Publish():
                 self._publish(command)
+            case Adopt():
+                self._adopt(command.blob)
             case SetUtc():
                 self._set_utc(command.utc_minus_monotonic_s)
             case PlanChanged():
@@ -266,9 +269,30 @@ class Mesh:
     def _publish(self, command: Publish) -> None:
         if command.section == Section.IDENTITY:
             raise RecordRefused("the identity is the core's own", hint="it is given at the start")
+        if command.section == Section.EPHEMERIS:
+            raise RecordRefused("an ephemeris is an operator's", hint="our own elements go into the place")
         self._own.publish(command.section, command.payload)
         if command.section == Section.LOAD:
             self._near.changed()
+
+    def _adopt(self, blob: bytes) -> None:
+        try:
+            record = self._context.items.read(blob)
+        except WireRefused as error:
+            raise RecordRefused(error.message, hint=error.hint) from None
+        if not isinstance(record, Record) or record.section != Section.EPHEMERIS:
+            raise RecordRefused("not an ephemeris", hint="a node's other records are its own")
+        member = self._context.members.by_name.get(record.name)
+        if member is None or member.state in BURIED:
+            raise RecordRefused(f"no member {record.name!r:.80} is known")
+        held = member.version_of(record.section)
+        if record.version <= held:
+            raise RecordRefused(f"the ephemeris of {record.name} is as new already")
+        if not self._view.merge(record):
+            raise RecordRefused(
+                f"the ephemeris of {record.name} is not signed by an operator of this node's",
+                hint="mesh.operators of its configuration names their keys",
+            )
 
     def _set_utc(self, offset_s: float | None) -> None:
         context = self._context

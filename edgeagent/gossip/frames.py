@@ -8,7 +8,7 @@ Layout of version 1:
 | digest | 2, the buckets that differ (1 byte each), [[name, incarnation, [version, ...]], ...], last |
 | transfer | 3, [item, ...], [[name, section bits], ...] wanted, last |
 
-A digest's versions are those of sections 1 to 4 less the incarnation, nil where there is none: most take a byte or
+A digest's versions are those of sections 1 to 5 less the incarnation, nil where there is none: most take a byte or
 two.
 """
 
@@ -21,6 +21,7 @@ import msgspec
 from edgeagent.gossip.codec import DATAGRAM_BYTES_MAX, WIRE_VERSION
 from edgeagent.gossip.errors import WireRefused
 from edgeagent.gossip.records import NAME_BYTES_MAX, VERSION_MAX, Section
+from edgeagent.model.decoding import UNDECODABLE
 
 __all__ = [
     "ENTRIES_MAX",
@@ -101,7 +102,7 @@ def decode_frame(data: bytes) -> Frame:
         )
     try:
         frame: Frame = _reader.decode(data[1:])
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise WireRefused(f"frame refused: {error}"[:200]) from None
     if isinstance(frame, Summary):
         count = len(frame.sums) // 8

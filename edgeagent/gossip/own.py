@@ -30,6 +30,7 @@ from edgeagent.gossip.records import (
 __all__ = ["OwnRecords"]
 
 _LOAD = int(Section.LOAD)
+_EPHEMERIS = int(Section.EPHEMERIS)
 _SURPRISES_MAX = 3  # one life leaves at most a few records that a later one meets; more are somebody's
 
 
@@ -109,7 +110,7 @@ class OwnRecords:
             context.notify(NameTaken(record.version))
         self._version = max(self._version, record.version)
         for old in context.members.me.records:
-            if old is not None and old.section:
+            if old is not None and old.section not in {0, _EPHEMERIS}:
                 self.publish(old.section, old.payload)
         self._write_identity()
 

@@ -1,13 +1,15 @@
 """What a node says of itself: single-writer records, one for each section, each with its own version.
 
-1. Only the node that a record names writes it. The version is one counter of that node for all its sections; the
-   identity's version is its incarnation. A reader keeps the highest version and nothing else, so order, loss and
-   repetition of records do not matter.
+1. Only the node that a record names writes it, but for the ephemeris (5). The version is one counter of that node for
+   all its sections; the identity's version is its incarnation. A reader keeps the highest version and nothing else, so
+   order, loss and repetition of records do not matter.
 2. The counter of a new life begins at ``first_version(boot epoch)``: milliseconds of UTC in the upper bits, so a
    restart begins above all that was written before, provided the clock did not fall back. Where it did, the node
    meets its own old signed record and goes on above that (:mod:`view`).
 3. A signature covers name, section, version and payload. Hops left are not covered: they only shrink on the way.
 4. An unknown value is None, never zero.
+5. The ephemeris holds orbital elements that an operator on the ground found for a node. The operator signs it, and its
+   version is ``first_version`` of the elements' epoch: newer elements win, whoever brings them.
 
 Load changes every second and is of use nearby only: it travels over ``load_hops`` neighbours and no farther. The other
 sections change seldom and go to everyone.
@@ -65,7 +67,8 @@ class Section(enum.IntEnum):
     CAPABILITIES = 2
     FUNCTIONS = 3
     STATE = 4
-    LOAD = 5
+    EPHEMERIS = 5
+    LOAD = 6
 
 
 SECTIONS_TO_ALL = tuple(int(section) for section in Section if section is not Section.LOAD)
@@ -93,7 +96,7 @@ class Identity(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
-    """Section 1: orbital elements in orbit's compact form, or a place on the ground (degrees, metres)."""
+    """Sections 1 and 5: orbital elements in orbit's compact form, or (1) a place on the ground (degrees, metres)."""
 
     elements: Annotated[bytes, msgspec.Meta(max_length=512)] = b""
     latitude_deg: float | None = None
@@ -121,7 +124,7 @@ class Digests(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Load(msgspec.Struct, frozen=True, array_like=True):
-    """Section 5. Shares are from 0 to 1, None is unknown."""
+    """Section 6. Shares are from 0 to 1, None is unknown."""
 
     cpu: float | None = None
     queue: int | None = None

@@ -37,7 +37,7 @@ class View:
         although we hold a newer one is answered with that: the writer has lost its memory. ``is_news``: to others too.
         """
         context = self._context
-        if record.name == context.name:
+        if record.name == context.name and record.section != Section.EPHEMERIS:
             self._own.seen(record)
             return False
         member = self._members.by_name.get(record.name)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import BadConfig
 
 __all__ = ["CALIBRATION", "TIERS", "Crossovers", "HoseSettings", "load_crossovers", "save_crossovers"]
@@ -52,7 +53,7 @@ def load_crossovers(state_dir: Path) -> Crossovers:
         return msgspec.json.decode(path.read_bytes(), type=Crossovers)
     except FileNotFoundError:
         return Crossovers()
-    except (OSError, msgspec.MsgspecError) as error:
+    except (*UNDECODABLE, OSError) as error:
         raise BadConfig(
             f"{path} is not a calibration: {error}",
             hint="remove it, or write it anew with: edgeagent bench hose --calibrate",

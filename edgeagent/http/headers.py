@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import msgspec
 
 from edgeagent.hose.errors import HoseFault
+from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import BadRequest
 from edgeagent.node.hose_lines import Invitation
 from edgeagent.node.steps import FUNCTIONS_MAX, Step, parse_step
@@ -152,7 +153,7 @@ def _return(value: str | None) -> Invitation | None:
     try:
         invitation = msgspec.json.decode(value, type=Invitation)
         invitation.as_ticket("")
-    except (msgspec.DecodeError, UnicodeEncodeError, HoseFault):
+    except (*UNDECODABLE, HoseFault):
         raise BadRequest(
             "Edgeagent-Hose-Return must be a ticket in JSON, as POST /v1/hoses/tickets gives it"
         ) from None
@@ -164,7 +165,7 @@ def _args(value: str | None) -> tuple[str, ...] | None:
         return None
     try:
         args = msgspec.json.decode(value, type=tuple[str, ...])
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    except UNDECODABLE:
         raise BadRequest("Edgeagent-Args must be a JSON array of strings") from None
     if len(args) > _ARGS_MAX or any("\0" in arg for arg in args):
         raise BadRequest(f"Edgeagent-Args: at most {_ARGS_MAX} strings, none with NUL")

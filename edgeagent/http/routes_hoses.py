@@ -12,6 +12,7 @@ from edgeagent.http.body import read_body
 from edgeagent.http.headers import check_peer, read_hops, read_peer
 from edgeagent.http.router import Route
 from edgeagent.http.routes_functions import json_reply
+from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import BadRequest
 from edgeagent.node.hose_lines import TicketRequest
 from edgeagent.node.mailboxes import Message
@@ -48,7 +49,7 @@ class HoseRoutes:
             wanted = msgspec.json.decode(
                 await read_body(request, _TICKET_BYTES_MAX, self._body_s), type=TicketRequest
             )
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise BadRequest(
                 f"a ticket is asked for by JSON: {error}",
                 hint='{"peer": NODE ID, "bytes": SIZE OF THE PAYLOAD}',

@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from edgeagent import __version__
+from edgeagent.http.body import read_body
 from edgeagent.http.openapi import openapi
 from edgeagent.http.router import Route
 from edgeagent.http.routes_functions import json_reply
@@ -18,6 +19,7 @@ from edgeagent.node.result import InvocationView
 
 __all__ = ["NodeRoutes"]
 
+_EPHEMERIS_BYTES_MAX = 1400
 _INLINE_RESULT_BYTES_MAX = 64 << 10
 
 
@@ -32,6 +34,7 @@ class NodeRoutes:
             Route("GET", "/v1/node", self.node, "This node: identity, versions, load, limits"),
             Route("GET", "/v1/peers", self.peers, "The other members: state, place, contact, load"),
             Route("GET", "/v1/contacts", self.contacts, "When this node sees which others; ?peer=ID&hours=3"),
+            Route("POST", "/v1/elements", self.elements, "An ephemeris that an operator signed for a member"),
             Route("GET", "/livez", self.live, "200 while the process serves"),
             Route(
                 "GET", "/readyz", self.ready, "200 when invocations are accepted, else 503 with the reasons"
@@ -66,6 +69,10 @@ class NodeRoutes:
         except ValueError:
             raise BadRequest(f"hours={text!r:.40} is no number", hint="for instance hours=6") from None
         return json_reply(await self._node.membership.contacts(request.query.get("peer", ""), hours))
+
+    async def elements(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
+        blob = await read_body(request, _EPHEMERIS_BYTES_MAX, self._node.config.http.body_timeout_ms / 1000)
+        return json_reply(self._node.membership.adopt_elements(blob))
 
     async def live(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
         return web.Response(text="ok\n")

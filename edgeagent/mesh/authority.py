@@ -110,13 +110,13 @@ def issue_node(cluster: Path, out: Path, node: str, addresses: Sequence[str], no
     _issue(cluster, out, lambda authority, key: authority.node_files(node, key, addresses, now))
 
 
-def issue_operator(cluster: Path, out: Path, operator: str, now: datetime.datetime) -> None:
-    """The folder of who may deploy over TLS; it opens no gossip. Raises KeysRefused."""
+def issue_operator(cluster: Path, out: Path, operator: str, now: datetime.datetime) -> bytes:
+    """The folder of who may deploy over TLS; it opens no gossip. Returns the public key. Raises KeysRefused."""
     holder = f"edgeagent:operator:{operator}"
-    _issue(cluster, out, lambda authority, key: authority.holder_files(holder, key, (), now))
+    return _issue(cluster, out, lambda authority, key: authority.holder_files(holder, key, (), now))
 
 
-def _issue(cluster: Path, out: Path, given: Any) -> None:
+def _issue(cluster: Path, out: Path, given: Any) -> bytes:
     authority = Authority(cluster)
     key = files.new_node_key(out)
     try:
@@ -126,6 +126,8 @@ def _issue(cluster: Path, out: Path, given: Any) -> None:
         raise
     for name, data in made.items():
         files.write_key_file(out / name, data)
+    public: bytes = key.public_key().public_bytes_raw()
+    return public
 
 
 def _general_name(text: str) -> Any:

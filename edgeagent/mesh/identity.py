@@ -12,7 +12,7 @@ from typing import Any
 
 from edgeagent.gossip.records import Identity, Record, Section, Trust
 
-__all__ = ["KEY_BYTES", "VOUCHED_KEY_BYTES", "Verifier", "voucher_text", "vouches"]
+__all__ = ["KEY_BYTES", "VOUCHED_KEY_BYTES", "Verifier", "holds", "voucher_text", "vouches"]
 
 KEY_BYTES = 32
 _SIGNATURE_BYTES = 64
@@ -28,7 +28,12 @@ def voucher_text(name: str, public_key: bytes) -> bytes:
 
 def vouches(authority: bytes, name: str, public_key: bytes, voucher: bytes) -> bool:
     """Whether the authority says that this is the key of ``name``."""
-    return _holds(_public(authority), voucher, voucher_text(name, public_key))
+    return holds(authority, voucher, voucher_text(name, public_key))
+
+
+def holds(public_key: bytes, signature: bytes, text: bytes) -> bool:
+    """Whether that is its signature. ``public_key`` has KEY_BYTES."""
+    return _holds(_public(public_key), signature, text)
 
 
 class Verifier:

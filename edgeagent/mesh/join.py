@@ -18,6 +18,7 @@ import msgspec
 
 from edgeagent.mesh.errors import KeysRefused
 from edgeagent.mesh.identity import KEY_BYTES
+from edgeagent.model.decoding import UNDECODABLE
 
 __all__ = ["Grant", "Request", "make_request", "open_token", "read_request", "seal_token"]
 
@@ -142,5 +143,5 @@ def _bytes(kind: str, text: str, what: str) -> bytes:
 def _decoded(data: bytes, kind: type[_Kind]) -> _Kind:
     try:
         return msgspec.msgpack.decode(data, type=kind)
-    except (msgspec.MsgspecError, ValueError):  # text that is no UTF-8 is the latter
+    except UNDECODABLE:
         raise KeysRefused(f"the {kind.__name__.lower()} is damaged", hint="copy all of the line") from None

@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 
 from edgeagent.mesh.errors import KeysRefused
+from edgeagent.model.decoding import UNDECODABLE
 
 __all__ = [
     "SECRETS_MAX",
@@ -81,7 +82,7 @@ def read_keyring(data: bytes) -> Keyring:
     """Raises KeysRefused for what is none."""
     try:
         ring = msgspec.json.decode(data, type=Keyring)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except UNDECODABLE as error:
         raise KeysRefused(f"not a keyring: {error}"[:200], hint="edgeagent keys init makes one") from None
     if ring.version != _VERSION:
         raise KeysRefused(

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from edgeagent.gossip.commands import Join, Leave, Publish, ReportLag, SetUtc
+from edgeagent.gossip.commands import Adopt, Join, Leave, Publish, ReportLag, SetUtc
 from edgeagent.gossip.context import Ports
 from edgeagent.gossip.core import Mesh
 from edgeagent.gossip.effects import MemberChanged, NameTaken, Notice, RecordChanged
@@ -33,8 +33,9 @@ from edgeagent.gossip.states import State
 from edgeagent.mesh.addresses import Allowed, is_loopback, text_of
 from edgeagent.mesh.carrier import Carrier, PlainSeal
 from edgeagent.mesh.emulation import EmulatedLinks
+from edgeagent.mesh.ephemeris import with_operators
 from edgeagent.mesh.settings import MeshSettings
-from edgeagent.mesh.sky import Sky
+from edgeagent.mesh.sky import PLACES, Sky
 from edgeagent.mesh.sockets import bound_sockets
 from edgeagent.model.errors import BadConfig
 from edgeagent.orbit.wire import encode_elements
@@ -116,6 +117,7 @@ class MeshService:
         ports = Ports(chance=random.Random(secrets.randbits(64)), contacts=self.sky)
         if security is not None:
             ports = msgspec.structs.replace(ports, sign=security.sign, verify=security.verify)
+        ports.verify = with_operators(ports.verify, settings.operators)
         core = Mesh(self.name, identity, settings.knobs, ports, epoch_ms=self._epoch_ms)
         self.carrier = Carrier(
             core,
@@ -164,6 +166,11 @@ class MeshService:
         short = sorted(bytes.fromhex(one)[:_DIGEST_BYTES] for one in digests)
         self.say(Section.FUNCTIONS, Digests(tuple(short[:_DIGESTS_MAX]), more=len(short) > _DIGESTS_MAX))
 
+    def adopt(self, blob: bytes) -> None:
+        """Take an ephemeris and spread it. Raises RecordRefused."""
+        assert self.carrier is not None
+        self.carrier.command(Adopt(blob))
+
     def report_lag(self, lag_s: float) -> None:
         """The loop stood still: our own slowness is no reason to suspect others."""
         if self.carrier is not None:
@@ -196,7 +203,7 @@ class MeshService:
         match notice:
             case MemberChanged():
                 self._member_changed(notice)
-            case RecordChanged(record) if record.section == Section.PLACE:
+            case RecordChanged(record) if record.section in PLACES:
                 self.sky.take(record)
             case NameTaken():
                 if not self.name_taken:
@@ -217,9 +224,10 @@ class MeshService:
             self.sky.forget(notice.name)
         elif notice.before in {State.DEAD, State.LEFT} and self.carrier is not None:
             member = self.core.member(notice.name)
-            place = None if member is None else member.records[Section.PLACE]
-            if place is not None:
-                self.sky.take(place)
+            for section in PLACES:
+                place = None if member is None else member.records[section]
+                if place is not None:
+                    self.sky.take(place)
 
     # upkeep
 

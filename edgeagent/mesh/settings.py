@@ -38,6 +38,7 @@ class MeshSettings(msgspec.Struct, frozen=True, kw_only=True):
     elements: Elements | None = None
     place: tuple[float, float, float] | None = None  # degrees, degrees, metres
     emulation: Emulation | None = None
+    operators: frozenset[bytes] = frozenset()  # public keys whose ephemerides count
 
 
 def seeds_of(text: str) -> tuple[tuple[str, int], ...]:

@@ -12,8 +12,9 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from edgeagent.gossip.records import Place, Record
+from edgeagent.gossip.records import Place, Record, Section
 from edgeagent.mesh.predicted import ContactTable, make_table
+from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.orbit.errors import OrbitFault
 from edgeagent.orbit.nodes import GroundNode, Node, Satellite
 from edgeagent.orbit.wire import decode_elements
@@ -21,12 +22,14 @@ from edgeagent.topology.errors import TopologyRefused
 from edgeagent.topology.protocols import IslSettings
 from edgeagent.topology.topology import TopologySettings
 
-__all__ = ["Sky", "SkySettings", "node_of"]
+__all__ = ["PLACES", "Sky", "SkySettings", "node_of"]
 
 log = structlog.get_logger("mesh")
 
 _STEPS_AT_ONCE = 64
 _EVERY_S = 5.0
+
+PLACES = (Section.PLACE, Section.EPHEMERIS)  # the sections that say where a member is
 
 _places = msgspec.msgpack.Decoder(Place)
 
@@ -42,7 +45,7 @@ class SkySettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def node_of(name: str, record: Record, mask_deg: float) -> Node | None:
-    """What a record of section PLACE says; None where it says nothing. Raises OrbitFault or msgspec's errors."""
+    """What a record of one of PLACES says; None where it says nothing. Raises OrbitFault or msgspec's errors."""
     place = _places.decode(record.payload)
     if place.elements:
         return Satellite(name, decode_elements(place.elements))
@@ -57,6 +60,13 @@ def node_of(name: str, record: Record, mask_deg: float) -> Node | None:
     )
 
 
+def _best(own: Node | None, ephemeris: Node | None) -> Node | None:
+    """Newer elements win; who says that it stands on the ground does so."""
+    if isinstance(own, Satellite) and isinstance(ephemeris, Satellite):
+        return max(own, ephemeris, key=lambda one: one.elements.epoch_us)
+    return ephemeris if own is None else own
+
+
 class Sky:
     """A :class:`gossip.occlusion.Contacts`. On the loop's thread; what takes long runs beside it."""
 
@@ -65,6 +75,7 @@ class Sky:
         self.nodes: dict[str, Node] = {}
         self.table: ContactTable | None = None
         self.refused = 0  # places that cannot be
+        self._told: dict[str, dict[int, Node | None]] = {}
         self._utc_s = utc_s
         self._topology = TopologySettings(isl=IslSettings(protocol=settings.isl), step_s=settings.step_s)
         self._changed = asyncio.Event()
@@ -80,20 +91,24 @@ class Sky:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def take(self, record: Record) -> None:
-        """A member's place is new."""
+        """A member's place is new, or an operator knows it better."""
         try:
             node = node_of(record.name, record, self.settings.mask_deg)
-        except (OrbitFault, msgspec.MsgspecError, ValueError) as error:
+        except (OrbitFault, *UNDECODABLE) as error:
             self.refused += 1
             log.warning("a member's place is refused", member=record.name, why=str(error)[:200])
             return
-        if node is None:
+        told = self._told.setdefault(record.name, {})
+        told[record.section] = node
+        best = _best(told.get(Section.PLACE), told.get(Section.EPHEMERIS))
+        if best is None:
             self.nodes.pop(record.name, None)
         else:
-            self.nodes[record.name] = node
+            self.nodes[record.name] = best
         self._changed.set()
 
     def forget(self, name: str) -> None:
+        self._told.pop(name, None)
         if self.nodes.pop(name, None) is not None:
             self._changed.set()
 

@@ -8,10 +8,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from edgeagent.gossip.codec import decode_item
+from edgeagent.gossip.errors import RecordRefused
 from edgeagent.gossip.members import Member
 from edgeagent.gossip.records import Capabilities, Digests, Load, Record, Section
 from edgeagent.mesh.service import MeshService
-from edgeagent.mesh.sky import Sky
+from edgeagent.mesh.sky import Sky, node_of
+from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import BadRequest, NotFound
 from edgeagent.orbit.age import DEFAULT_POLICY
 from edgeagent.orbit.eclipse import sunlit_share
@@ -20,7 +23,7 @@ from edgeagent.orbit.nodes import Node, Satellite
 from edgeagent.orbit.planner import Planner
 from edgeagent.orbit.sun import sun_ecef_km
 
-__all__ = ["CONTACTS_HOURS_MAX", "contacts_view", "peers_view", "resolved"]
+__all__ = ["CONTACTS_HOURS_MAX", "adopted_view", "contacts_view", "peers_view", "resolved"]
 
 CONTACTS_HOURS_MAX = 48.0
 _PAIRS_MAX = 2000
@@ -50,6 +53,23 @@ def resolved(service: MeshService, text: str) -> str:
     if len(found) > 1:
         raise BadRequest(f"{text!r:.80} stands for {len(found)} nodes", hint="give more of the id")
     return found[0]
+
+
+def adopted_view(service: MeshService, blob: bytes) -> dict[str, Any]:
+    """Take an ephemeris; ``taken``: it is newer than what was known. Raises WireRefused, RecordRefused, OrbitFault."""
+    record = decode_item(blob)
+    if not isinstance(record, Record) or record.section != Section.EPHEMERIS:
+        raise RecordRefused("not an ephemeris", hint="edgeagent elements makes them")
+    node = node_of(record.name, record, 0.0)
+    if not isinstance(node, Satellite):
+        raise RecordRefused("an ephemeris without elements", hint="edgeagent elements makes them")
+    member = service.core.member(record.name)
+    held = -1 if member is None else member.version_of(record.section)
+    if record.version > held:
+        service.adopt(blob)
+    best = service.sky.nodes.get(record.name, node)
+    epoch_s = best.elements.epoch_s if isinstance(best, Satellite) else node.elements.epoch_s
+    return {"ok": True, "node": record.name, "taken": record.version > held, "epoch": iso(epoch_s)}
 
 
 def peers_view(service: MeshService, loop_now_s: float) -> dict[str, Any]:
@@ -100,7 +120,7 @@ def _said(record: Record | None) -> Capabilities | Digests | Load | None:
         return None
     try:
         said: Capabilities | Digests | Load = _sections[Section(record.section)].decode(record.payload)
-    except (msgspec.MsgspecError, ValueError):  # a later version's, or no UTF-8: shown as unknown
+    except UNDECODABLE:  # a later version's: shown as unknown
         return None
     return said
 
@@ -132,6 +152,7 @@ def _place(node: Node | None, utc_s: float | None) -> dict[str, Any] | None:
     view: dict[str, Any] = {
         "kind": "satellite",
         "object": node.elements.label,
+        "object_key": node.elements.key,
         "epoch": iso(node.elements.epoch_s),
     }
     if utc_s is None:

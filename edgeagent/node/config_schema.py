@@ -232,6 +232,13 @@ class MeshSection(_Section, frozen=True):
             "loopback only"
         ),
     ] = ""
+    operators: Annotated[
+        str,
+        Meta(
+            description="public keys of operators, hexadecimal, by commas: the elements that they sign for a node "
+            "count (edgeagent elements)"
+        ),
+    ] = ""
     allowed: Annotated[
         str,
         Meta(

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from edgeagent.model.errors import BadConfig, Unavailable
+from edgeagent.model.decoding import UNDECODABLE
+from edgeagent.model.errors import BadConfig, BadRequest, Unavailable
 from edgeagent.node import machine
 from edgeagent.node.config_schema import Config, MeshSection
 from edgeagent.node.meters import Meters
@@ -41,6 +42,7 @@ def mesh_settings(section: MeshSection) -> MeshSettings:
     """The settings of a section that listens. Raises BadConfig."""
     from edgeagent.gossip.presets import preset
     from edgeagent.mesh.emulation import emulation_of
+    from edgeagent.mesh.ephemeris import operator_keys
     from edgeagent.mesh.settings import MeshSettings, allowed_networks, own_elements, own_place, seeds_of
     from edgeagent.mesh.sky import SkySettings
     from edgeagent.node.config import host_and_port
@@ -64,6 +66,7 @@ def mesh_settings(section: MeshSection) -> MeshSettings:
         elements=own_elements(section.orbit, section.orbit_object),
         place=own_place(section.position, float(section.mask_deg)),
         emulation=emulation_of(section.emulate, time.time()),
+        operators=operator_keys(section.operators),
     )
 
 
@@ -185,6 +188,19 @@ class Membership:
         from edgeagent.mesh.views import peers_view
 
         return peers_view(self._running(), asyncio.get_running_loop().time())
+
+    def adopt_elements(self, blob: bytes) -> dict[str, Any]:
+        """``/v1/elements``. Raises Unavailable, BadRequest."""
+        from edgeagent.mesh.views import adopted_view
+        from edgeagent.orbit.errors import OrbitFault
+
+        service = self._running()
+        try:
+            return adopted_view(service, blob)
+        except OrbitFault as error:
+            raise BadRequest(f"elements that cannot be: {error.message}", hint=error.hint) from None
+        except UNDECODABLE as error:
+            raise BadRequest(f"an ephemeris that cannot be read: {error}"[:300]) from None
 
     async def contacts(self, peer: str, hours: float) -> dict[str, Any]:
         """``/v1/contacts``. Raises Unavailable, BadRequest, NotFound."""

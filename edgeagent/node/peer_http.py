@@ -12,6 +12,7 @@ import aiohttp
 import msgspec
 
 from edgeagent.model import errors
+from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.node.peers import peer_url
 
 __all__ = ["PeerHttp", "PeerReply", "error_of"]
@@ -44,7 +45,7 @@ def error_of(peer: str, status: int, body: bytes, retry_after: str = "") -> erro
         slug = str(problem.pop("type")).removeprefix("urn:edgeagent:problem:")
         kind = _by_slug(errors.EdgeError)[slug]
         message = str(problem.pop("detail"))
-    except (msgspec.DecodeError, KeyError):
+    except (*UNDECODABLE, KeyError):
         return errors.PeerFailed(f"the peer {peer} answered {status} without saying why", peer=peer)
     hint = str(problem.pop("hint", ""))
     details = {key: value for key, value in problem.items() if key not in {"title", "status", "message"}}

@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from edgeagent.hose.errors import HoseFault
+from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import BadRequest, DeadlineExceeded, EdgeError, NotFound, PeerFailed
 from edgeagent.node.hose_inbox import RETURN_USES, HoseInbox
 from edgeagent.node.hose_lines import Address, BackLine, Invitation, is_here
@@ -115,7 +116,7 @@ class RemoteHoses:
     def _result(self, peer: str, reply: PeerReply, sent_bytes: int) -> Result:
         try:
             steps = msgspec.json.decode(reply.headers["edgeagent-steps"], type=tuple[Step, ...])
-        except (KeyError, msgspec.DecodeError):
+        except (*UNDECODABLE, KeyError):
             raise PeerFailed(
                 f"the peer {peer} did not say what it ran: is it an edgeagent?", peer=peer
             ) from None

@@ -22,6 +22,7 @@ import structlog
 from edgeagent.hose.errors import HoseFault, NoRoom, TooManyPeers, TransferTooLarge
 from edgeagent.hose.frames import ID_BYTES
 from edgeagent.hose.remote import SendReport, Ticket
+from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import EdgeError, PeerFailed, StorageFull, TooLarge, Unavailable
 from edgeagent.node.hose_lines import Address, Invitation, NoTicket, PeerLine, address_of
 from edgeagent.node.meters import Meters
@@ -211,7 +212,7 @@ class Shipments:
         reply = await self._http.request(peer, "POST", "/v1/hoses/tickets", body, headers, TEXT_S)
         try:
             invitation = msgspec.json.decode(reply.body, type=Invitation)
-        except msgspec.DecodeError:
+        except UNDECODABLE:
             raise PeerFailed(f"the peer {peer} answered with no ticket", peer=peer) from None
         address = address_of(urlsplit(self._http.url(peer)).hostname or "", invitation)
         if address is None:

@@ -50,14 +50,14 @@ from edgeagent.gossip.records import (
 # Samples of version 1. A change of theirs is a change of the wire: it needs a new version.
 VERSION = 1_790_000_000_000 << 16 | 1
 IDENTITY = "9701a67361742d313200cf01a0c4506c000001c4149491ad31302e302e302e313a37393436c2c400a0c4040505050500"
-LOAD = "9701a67361742d313205cf01a0c4506c000002c41097cb3fe000000000000003c0c0c0c0c3c40001"
+LOAD = "9701a67361742d313206cf01a0c4506c000002c41097cb3fe000000000000003c0c0c0c0c3c40001"
 ACCUSATION = "9402a67361742d313207a57361742d33"
 DEATH = "9403a67361742d313207a57361742d33"
 PING = "019500a57361742d334da67361742d313291c4109402a67361742d313207a57361742d33"
 FRAMES: dict[str, Frame] = {
     "019301a57361742d33c4080000000000000000": Summary("sat-3", bytes(8)),
-    "019402c401009193a67361742d3132cf01a0c4506c0000019401c0fecd012cc3": Digest(
-        b"\x00", [Entry("sat-12", VERSION, (1, None, -2, 300))], True
+    "019402c401009193a67361742d3132cf01a0c4506c0000019501c0fecd012cd3ffffff0000000000c3": Digest(
+        b"\x00", [Entry("sat-12", VERSION, (1, None, -2, 300, -(2**40)))], True
     ),
     "01940391c401789192a67361742d31321fc2": Transfer([b"x"], [Want("sat-12", 31)], False),
 }
@@ -74,7 +74,7 @@ def test_golden_records() -> None:
     assert (read.name, read.section, read.version, read.hops) == ("sat-12", 0, VERSION, 0)
     assert read.identity == Identity(("10.0.0.1:7946",))
     payload = write_payload(Load(cpu=0.5, queue=3, sunlit=True))
-    assert encode_record("sat-12", 5, VERSION + 1, payload, signature=b"", hops=1).blob.hex() == LOAD
+    assert encode_record("sat-12", 6, VERSION + 1, payload, signature=b"", hops=1).blob.hex() == LOAD
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_names_of_other_letters_or_lengths_are_refused(name: str) -> None:
 
 def test_records_keep_their_bounds() -> None:
     for changed in (
-        {"section": 6},
+        {"section": 7},
         {"version": VERSION_MAX + 1},
         {"payload": bytes(PAYLOAD_BYTES_MAX + 1)},
         {"signature": bytes(SIGNATURE_BYTES_MAX + 1)},

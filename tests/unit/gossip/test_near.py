@@ -57,7 +57,7 @@ def test_others_load_goes_on_in_batches_with_fewer_hops_and_not_back() -> None:
     one = _group("a", "b", "c", load_forward_interval_s=2.0, load_hops=3)
     for name, hops in (("a", 2), ("b", 0)):
         one.receive(
-            f"{name}:1", packet(Kind.GOSSIP, name, 0, "", record(name, 5, 7, Load(cpu=0.1), hops=hops).blob)
+            f"{name}:1", packet(Kind.GOSSIP, name, 0, "", record(name, 6, 7, Load(cpu=0.1), hops=hops).blob)
         )
     told = _told(one.run(2.1))
     assert [(address, it.name, it.hops) for address, it in told] == [("b:1", "a", 1), ("c:1", "a", 1)]
@@ -66,7 +66,7 @@ def test_others_load_goes_on_in_batches_with_fewer_hops_and_not_back() -> None:
 
 def test_hops_beyond_ours_are_cut() -> None:
     one = _group("a", "b", load_hops=1)
-    one.receive("a:1", packet(Kind.GOSSIP, "a", 0, "", record("a", 5, 7, Load(), hops=15).blob))
+    one.receive("a:1", packet(Kind.GOSSIP, "a", 0, "", record("a", 6, 7, Load(), hops=15).blob))
     assert [it.hops for _, it in _told(one.run(5.0))] == [0]
 
 
@@ -74,7 +74,7 @@ def test_many_loads_go_in_several_datagrams() -> None:
     names = [f"n{place}" for place in range(60)]
     one = _group(*names, load_forward_interval_s=2.0, load_hops=3, neighbours_max=1)
     for name in names:
-        one.receive("n5:1", packet(Kind.GOSSIP, "n5", 0, "", record(name, 5, 7, Load(cpu=0.1), hops=2).blob))
+        one.receive("n5:1", packet(Kind.GOSSIP, "n5", 0, "", record(name, 6, 7, Load(cpu=0.1), hops=2).blob))
     told = _told(one.run(2.1))
     assert {it.name for _, it in told} >= set(names) - {"n0", "n5"}
 
@@ -86,7 +86,7 @@ def test_load_can_be_switched_off() -> None:
 
 def test_forwarded_records_keep_their_signed_part() -> None:
     one = _group("a", "b", load_forward_interval_s=2.0, load_hops=3)
-    first = record("a", 5, 7, Load(cpu=0.1), signature=b"s" * 64, hops=2)
+    first = record("a", 6, 7, Load(cpu=0.1), signature=b"s" * 64, hops=2)
     one.receive("a:1", packet(Kind.GOSSIP, "a", 0, "", first.blob))
     passed = next(it for _, it in _told(one.run(2.1)))
     assert passed.signed() == first.signed()

@@ -52,11 +52,11 @@ def test_marks_tell_name_section_and_version_apart() -> None:
 
 
 def test_a_signature_covers_all_but_the_hops() -> None:
-    one = record("a", 5, 1, Load(cpu=0.5), hops=2)
-    assert one.signed() == record("a", 5, 1, Load(cpu=0.5), hops=1).signed()
+    one = record("a", 6, 1, Load(cpu=0.5), hops=2)
+    assert one.signed() == record("a", 6, 1, Load(cpu=0.5), hops=1).signed()
     others = [
         record("b", 5, 1, Load(cpu=0.5)),
         record("a", 5, 2, Load(cpu=0.5)),
-        record("a", 5, 1, Load(cpu=0.6)),
+        record("a", 6, 1, Load(cpu=0.6)),
     ]
     assert all(one.signed() != other.signed() for other in others)
