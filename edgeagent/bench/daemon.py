@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,12 +30,13 @@ def daemon_env(folder: Path, port: int) -> dict[str, str]:
 
 
 @contextmanager
-def daemon(folder: Path, path: str = "/functions/add1") -> Iterator[ServerProcess]:
-    """A daemon that listens, nothing deployed yet."""
+def daemon(
+    folder: Path, path: str = "/functions/add1", more: Mapping[str, str] | None = None
+) -> Iterator[ServerProcess]:
+    """A daemon that listens, nothing deployed yet; ``more`` is environment."""
     port = free_port()
-    with server(
-        daemon_command(), port=port, path=path, folder=folder, env=daemon_env(folder, port), check=False
-    ) as process:
+    env = {**daemon_env(folder, port), **(more or {})}
+    with server(daemon_command(), port=port, path=path, folder=folder, env=env, check=False) as process:
         yield process
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -50,7 +52,12 @@ def test_only_configured_operators_are_believed() -> None:
     assert VERIFY(read(sign_ephemeris("sat", elements(), OTTO))) is Trust.REFUSED
     assert with_operators(trusting, frozenset())(good) is Trust.REFUSED
     for changed in ({"name": "sas"}, {"version": good.version + 1}, {"signature": good.signature[:32]}):
-        values = {"name": good.name, "version": good.version, "signature": good.signature, **changed}
+        values: dict[str, Any] = {
+            "name": good.name,
+            "version": good.version,
+            "signature": good.signature,
+            **changed,
+        }
         forged = encode_record(
             values["name"], good.section, values["version"], good.payload, signature=values["signature"]
         )
