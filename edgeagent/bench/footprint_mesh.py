@@ -80,7 +80,8 @@ def _wait_met(port: int) -> None:
     end_s = time.monotonic() + _MEET_S
     while time.monotonic() < end_s:
         view = _peers(port)
-        if view["predicted_until"] and [one["state"] for one in view["peers"]] == ["alive"]:
+        met = [one["state"] for one in view.get("peers", ())] == ["alive"]  # none while it starts
+        if met and view["predicted_until"]:
             return
         time.sleep(_LOOK_S)
     raise ServerFailed(f"two daemons did not meet in {_MEET_S:g} s")
