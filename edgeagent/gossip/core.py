@@ -140,6 +140,8 @@ class Mesh:
             self._item(blob, packet.sender, sender)
         if sender is None:
             sender = self._context.members.by_name.get(packet.sender)
+        if sender is not None:
+            sender.seen_at = "" if source == sender.address else source
         self._packet(packet, source, sender)
         return self._end()
 

@@ -34,7 +34,11 @@ def bucket_of(name: str) -> int:
 
 
 class Member:
-    """What we hold of one member. Times are monotonic; ``returns_s`` is when an occluded one is next looked at."""
+    """What we hold of one member. Times are monotonic; ``returns_s`` is when an occluded one is next looked at.
+
+    ``address`` is what its identity names. ``seen_at`` is where its last datagram came from, where that is elsewhere:
+    behind a NAT. Nobody vouches for that, so it is tried second and is no more than a hint.
+    """
 
     __slots__ = (
         "address",
@@ -45,6 +49,7 @@ class Member:
         "records",
         "return_timer_s",
         "returns_s",
+        "seen_at",
         "since_s",
         "slot",
         "state",
@@ -57,6 +62,7 @@ class Member:
         self.name = name
         self.bucket = bucket_of(name)
         self.address = ""
+        self.seen_at = ""
         self.state = State.ALIVE
         self.incarnation = 0
         self.trust = Trust.VERIFIED

@@ -127,7 +127,7 @@ class Prober:
                 return
 
     def timeout_due(self, seq: int) -> None:
-        """No ack in time: ask for help."""
+        """No ack in time: try where its datagrams come from, if that is elsewhere, and ask for help."""
         probe = self._open.get(seq)
         if probe is None:
             return
@@ -135,6 +135,8 @@ class Prober:
         if probe.why is _Why.GRAVE or (member.state in BURIED):
             del self._open[seq]
             return
+        if member.seen_at:
+            context.send_to(member.seen_at, Kind.PING, seq, member.name, context.must_know(member))
         for helper in context.members.ring.sample(context.knobs.indirect_probes, but=member):
             if helper.state is State.ALIVE and self._can_help(helper, member):
                 probe.helpers += 1
@@ -229,7 +231,8 @@ class Prober:
             return
         seq = self._take_seq()
         self._relays[seq] = _Relay(source, packet.seq, packet.target)
-        context.send(member, Kind.PING, seq, member.name)
+        for address in filter(None, (member.address, member.seen_at)):
+            context.send_to(address, Kind.PING, seq, member.name, context.must_know(member))
         context.timers.at(context.now_s + _NACK_SHARE * context.knobs.probe_timeout_s, Timer.RELAY, seq)
 
     def relay_due(self, seq: int) -> None:

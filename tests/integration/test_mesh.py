@@ -91,6 +91,21 @@ def test_a_member_that_stands_still_is_dead_and_comes_back_by_itself(three: list
         node.wait_metric("edgeagent_mesh_members_alive", 2)
 
 
+def test_a_member_behind_a_nat(start_daemon: Start) -> None:
+    """Nobody listens at the address that it advertises; its datagrams come from another one."""
+    a = _mesh(start_daemon, "a")
+    b = _mesh(start_daemon, "b", "mesh.advertise=127.0.0.77", seed=a)
+    for node in (a, b):
+        node.wait_metric("edgeagent_mesh_members_alive", 1)
+    for _ in range(20_000):
+        if a.metric("edgeagent_mesh_probes_total") >= 25:
+            break
+    assert a.metric("edgeagent_mesh_probes_total") >= 25
+    assert a.metric("edgeagent_mesh_probes_failed_total") == 0
+    assert _peers(a)[_id(b)]["state"] == "alive"
+    assert _peers(a)[_id(b)]["address"].startswith("127.0.0.77:")
+
+
 def test_garbage_is_counted_and_changes_nothing(three: list[Daemon]) -> None:
     a = three[0]
     host, port = a.request("GET", "/v1/peers").json()["address"].rsplit(":", 1)

@@ -99,6 +99,33 @@ def test_a_helpers_ack_counts() -> None:
     assert one.mesh.counters.probes_failed == 0
 
 
+def _behind_nat(one: Driver, name: str) -> None:
+    one.receive("nat:4711", packet(Kind.GOSSIP, name))
+
+
+def test_behind_a_nat_the_second_ping_goes_where_datagrams_come_from() -> None:
+    one = _group("a", "b", "c")
+    for name in "abc":
+        _behind_nat(one, name)
+    name, seq = _next_probe(one)
+    tried = packets(one.run(0.51), Kind.PING)
+    assert [(address, ping.seq, ping.target) for address, ping in tried] == [("nat:4711", seq, name)]
+    one.receive("nat:4711", packet(Kind.ACK, name, seq, name))
+    assert changes(one.run(0.48)) == []
+    assert one.mesh.counters.probes_failed == 0
+    assert one.mesh.member(name).address == f"{name}:1"  # type: ignore[union-attr]
+
+
+def test_a_helper_tries_both_addresses_too() -> None:
+    one = _group("a", "b")
+    _behind_nat(one, "b")
+    pings = packets(one.receive("a:1", packet(Kind.PING_REQ, "a", 42, "b")), Kind.PING)
+    assert [address for address, _ in pings] == ["b:1", "nat:4711"]
+    one.receive("b:1", packet(Kind.GOSSIP, "b"))  # from its own address again
+    pings = packets(one.receive("a:1", packet(Kind.PING_REQ, "a", 43, "b")), Kind.PING)
+    assert [address for address, _ in pings] == ["b:1"]
+
+
 def test_an_ack_counts_until_the_end_of_the_interval() -> None:
     one = _group("a", "b", "c")
     name, seq = _next_probe(one)
