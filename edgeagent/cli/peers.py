@@ -40,7 +40,7 @@ def _row(one: dict[str, Any]) -> tuple[object, ...]:
         one["id"][:12],
         one["state"],
         one["address"],
-        _where(one["place"]),
+        "elements contradicted" if one["contradicted"] else _where(one["place"]),
         "-" if one["latency_ms"] is None else f"{one['latency_ms']:.1f} ms",
         one["returns_at"] or "-",
         "-" if load.get("cpu") is None else f"{load['cpu']:.0%}",

@@ -6,6 +6,7 @@ import msgspec
 
 __all__ = [
     "Adopt",
+    "Ask",
     "Command",
     "Join",
     "Leave",
@@ -16,6 +17,12 @@ __all__ = [
     "SetNeighbours",
     "SetUtc",
 ]
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """Exchange with a member now: it may have records that are newer than ours."""
+
+    name: str
 
 
 class Join(msgspec.Struct, frozen=True):
@@ -75,4 +82,4 @@ class Adopt(msgspec.Struct, frozen=True):
     blob: bytes
 
 
-Command = Adopt | Join | Leave | PlanChanged | Publish | SetNeighbours | SetUtc | ReportLag | Restore
+Command = Adopt | Ask | Join | Leave | PlanChanged | Publish | SetNeighbours | SetUtc | ReportLag | Restore

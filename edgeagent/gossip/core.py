@@ -17,6 +17,7 @@ from typing import Any
 from edgeagent.gossip.codec import Accusation, Death, Kind, Packet, decode_packet
 from edgeagent.gossip.commands import (
     Adopt,
+    Ask,
     Command,
     Join,
     Leave,
@@ -73,6 +74,19 @@ class Mesh:
             Timer.STREAM: self._exchange.deadline_due,
             Timer.RECONNECT: lambda _: self._prober.reconnect_due(),
             Timer.SWEEP: lambda _: self._view.sweep(),
+            Timer.KNOCK: self._exchange.knock_due,
+        }
+        self._commands: dict[type[Command], Callable[[Any], None]] = {
+            Publish: self._publish,
+            Adopt: lambda it: self._adopt(it.blob),
+            Ask: lambda it: self._ask(it.name),
+            SetUtc: lambda it: self._set_utc(it.utc_minus_monotonic_s),
+            PlanChanged: lambda it: self._view.returns.look_again(it.names),
+            SetNeighbours: lambda it: self._near.set_neighbours(it.names),
+            ReportLag: lambda it: self._lagged(it.lag_s),
+            Join: lambda it: self._exchange.join(it.addresses),
+            Restore: lambda it: self._restore(it.blobs),
+            Leave: lambda _: self._leave(),
         }
 
     # what can be read
@@ -172,27 +186,7 @@ class Mesh:
     def on_command(self, now_s: float, command: Command) -> list[Effect]:
         """What the shell asks. Raises RecordRefused for what no record can carry; nothing changes then."""
         self._begin(now_s)
-        match command:
-            case Publish():
-                self._publish(command)
-            case Adopt():
-                self._adopt(command.blob)
-            case SetUtc():
-                self._set_utc(command.utc_minus_monotonic_s)
-            case PlanChanged():
-                self._view.returns.look_again(command.names)
-            case SetNeighbours():
-                self._near.set_neighbours(command.names)
-            case ReportLag():
-                if 0.0 < self._context.knobs.lag_tolerance_s < command.lag_s:
-                    self._context.health.worsen()
-            case Join():
-                self._exchange.join(command.addresses)
-            case Restore():
-                for blob in command.blobs:
-                    self._item(blob, "", None)
-            case Leave():
-                self._leave()
+        self._commands[type(command)](command)
         return self._end()
 
     # inside
@@ -295,6 +289,19 @@ class Mesh:
                 f"the ephemeris of {record.name} is not signed by an operator of this node's",
                 hint="mesh.operators of its configuration names their keys",
             )
+
+    def _ask(self, name: str) -> None:
+        member = self._context.members.by_name.get(name)
+        if member is not None and member.state not in BURIED:
+            self._exchange.dial(member.address)
+
+    def _lagged(self, lag_s: float) -> None:
+        if 0.0 < self._context.knobs.lag_tolerance_s < lag_s:
+            self._context.health.worsen()
+
+    def _restore(self, blobs: tuple[bytes, ...]) -> None:
+        for blob in blobs:
+            self._item(blob, "", None)
 
     def _set_utc(self, offset_s: float | None) -> None:
         context = self._context

@@ -96,7 +96,14 @@ class NameTaken(msgspec.Struct, frozen=True):
     version: int
 
 
-Notice = MemberChanged | RecordChanged | NameTaken
+class RoundTrip(msgspec.Struct, frozen=True):
+    """A member itself answered a probe of ours, after this time; its and our own slowness is in it."""
+
+    name: str
+    seconds: float
+
+
+Notice = MemberChanged | RecordChanged | NameTaken | RoundTrip
 
 
 class Notify(msgspec.Struct, frozen=True):

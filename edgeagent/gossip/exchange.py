@@ -38,6 +38,7 @@ __all__ = ["Exchange"]
 
 _STREAMS_MAX = 32
 _SEEDS_MAX = 16
+_KNOCKS_S = (0.5, 1.0, 2.0, 4.0)  # between tries of seeds that did not answer at first
 _TRANSFER_BYTES = 48 * 1024  # of items a frame
 _TRANSFER_ITEMS = 1024
 
@@ -69,12 +70,26 @@ class Exchange:
         self._caught_up_s = -1e9
         self._seeds: tuple[str, ...] = ()
         self._unmet: tuple[str, ...] = ()  # seeds that no member here has the address of
+        self._knocks = 0
 
     def join(self, addresses: tuple[str, ...]) -> None:
         """Exchange with these addresses now, and again while we are alone or nobody from there is known here."""
         self._seeds = self._unmet = addresses[:_SEEDS_MAX]
         for address in self._seeds:
             self.dial(address)
+        self._knocks += 1
+        self._context.timers.at(self._context.now_s + _KNOCKS_S[0], Timer.KNOCK, (self._knocks, 1))
+
+    def knock_due(self, which: tuple[int, int]) -> None:
+        """A seed that starts together with us is there a moment later. The last join's knocks count."""
+        joined, times = which
+        context = self._context
+        if joined != self._knocks or len(context.members.ring):
+            return
+        for address in self._seeds:
+            self.dial(address)
+        if times < len(_KNOCKS_S):
+            context.timers.at(context.now_s + _KNOCKS_S[times], Timer.KNOCK, (joined, times + 1))
 
     def due(self) -> None:
         """The regular exchange with a random member, and with seeds that were never met."""

@@ -20,6 +20,7 @@ import enum
 
 from edgeagent.gossip.codec import Kind, Packet
 from edgeagent.gossip.context import Context
+from edgeagent.gossip.effects import RoundTrip
 from edgeagent.gossip.members import BURIED, Member
 from edgeagent.gossip.states import State
 from edgeagent.gossip.suspicion import Suspicion
@@ -177,6 +178,8 @@ class Prober:
             return None
         del self._open[seq]
         self._context.health.improve()
+        if sender is probe.member:
+            self._context.notify(RoundTrip(sender.name, self._context.now_s - probe.sent_s))
         is_back = self._view.heard(probe.member, answered=True)
         return probe.member if is_back and sender is not None else None
 

@@ -37,6 +37,7 @@ class Timer(enum.IntEnum):
     STREAM = 11
     RECONNECT = 12
     SWEEP = 13
+    KNOCK = 14
 
 
 class Timers:

@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 import structlog
 
-from edgeagent.gossip.commands import Adopt, Join, Leave, Publish, ReportLag, SetUtc
+from edgeagent.gossip.commands import Adopt, Ask, Join, Leave, PlanChanged, Publish, ReportLag, SetUtc
 from edgeagent.gossip.context import Ports
 from edgeagent.gossip.core import Mesh
-from edgeagent.gossip.effects import MemberChanged, NameTaken, Notice, RecordChanged
+from edgeagent.gossip.effects import MemberChanged, NameTaken, Notice, RecordChanged, RoundTrip
 from edgeagent.gossip.records import (
     Capabilities,
     Digests,
@@ -34,6 +34,7 @@ from edgeagent.mesh.addresses import Allowed, is_loopback, text_of
 from edgeagent.mesh.carrier import Carrier, PlainSeal
 from edgeagent.mesh.emulation import EmulatedLinks
 from edgeagent.mesh.ephemeris import with_operators
+from edgeagent.mesh.measured import Contradictions, is_impossible
 from edgeagent.mesh.settings import MeshSettings
 from edgeagent.mesh.sky import PLACES, Sky
 from edgeagent.mesh.sockets import bound_sockets
@@ -91,6 +92,9 @@ class MeshService:
             )
         self.address = ""
         self.name_taken = False
+        self.contradicted = 0  # members whose elements measurements contradicted
+        self._contradictions = Contradictions()
+        self._is_far = settings.emulation is not None or not is_loopback(settings.host)
         self._epoch_ms = epoch_ms
         self._persist = persist
         self._clock_is_set = clock_is_set
@@ -205,6 +209,8 @@ class MeshService:
                 self._member_changed(notice)
             case RecordChanged(record) if record.section in PLACES:
                 self.sky.take(record)
+            case RoundTrip(name, seconds):
+                self._measured(name, seconds)
             case NameTaken():
                 if not self.name_taken:
                     log.error(
@@ -215,6 +221,34 @@ class MeshService:
                 self.name_taken = True
             case _:
                 pass
+
+    def _measured(self, name: str, round_trip_s: float) -> None:
+        """A round trip against the prediction. On loopback without emulation distances are no distances."""
+        utc_s = self.utc_now_s() if self._is_far else None
+        distance_km = None if utc_s is None else self.sky.distance_km(self.name, name, utc_s)
+        if utc_s is None or distance_km is None:
+            return
+        if is_impossible(round_trip_s, distance_km) or not self.sky.reachable(self.name, name, utc_s):
+            if self._contradictions.contradicted(name):
+                self._distrust(name, round_trip_s, distance_km)
+        else:
+            self._contradictions.agrees(name)
+
+    def _distrust(self, name: str, round_trip_s: float, distance_km: float) -> None:
+        """The measurement wins; whoever has newer elements is asked for them."""
+        member = self.core.member(name)
+        if not self.sky.distrust(name) or member is None or self.carrier is None:
+            return
+        self.contradicted += 1
+        log.warning(
+            "measurements contradict the elements of a member: nothing is predicted of it until there are newer ones",
+            member=name,
+            round_trip_ms=round(round_trip_s * 1000, 3),
+            predicted_km=round(distance_km),
+            hint="did it manoeuvre? edgeagent elements brings new ones",
+        )
+        self.carrier.command(PlanChanged((name,)))
+        self.carrier.command(Ask(name))
 
     def _member_changed(self, notice: MemberChanged) -> None:
         before = notice.before.value if notice.before else None

@@ -7,9 +7,11 @@ changed, extended step by step as time goes on, and swapped in whole. Until the 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 import msgspec
+import numpy as np
 import structlog
 
 from edgeagent.gossip.records import Place, Record, Section
@@ -76,6 +78,7 @@ class Sky:
         self.table: ContactTable | None = None
         self.refused = 0  # places that cannot be
         self._told: dict[str, dict[int, Node | None]] = {}
+        self._distrusted: dict[str, int] = {}  # the epoch of the elements that measurements contradict
         self._utc_s = utc_s
         self._topology = TopologySettings(isl=IslSettings(protocol=settings.isl), step_s=settings.step_s)
         self._changed = asyncio.Event()
@@ -101,14 +104,41 @@ class Sky:
         told = self._told.setdefault(record.name, {})
         told[record.section] = node
         best = _best(told.get(Section.PLACE), told.get(Section.EPHEMERIS))
+        if isinstance(best, Satellite) and best.elements.epoch_us <= self._distrusted.get(record.name, -1):
+            return
+        self._distrusted.pop(record.name, None)
         if best is None:
             self.nodes.pop(record.name, None)
         else:
             self.nodes[record.name] = best
         self._changed.set()
 
+    def distrust(self, name: str) -> bool:
+        """Measurements contradict the elements of a satellite: nothing is predicted of it until there are newer ones.
+        Whether there were any to distrust.
+        """
+        node = self.nodes.get(name)
+        if not isinstance(node, Satellite):
+            return False
+        self._distrusted[name] = node.elements.epoch_us
+        del self.nodes[name]
+        self._changed.set()
+        return True
+
+    def is_distrusted(self, name: str) -> bool:
+        return name in self._distrusted
+
+    def distance_km(self, a: str, b: str, utc_s: float) -> float | None:
+        """Along the straight line; None where one of them has no position, or neither moves."""
+        one, other = self.nodes.get(a), self.nodes.get(b)
+        if one is None or other is None or not (isinstance(one, Satellite) or isinstance(other, Satellite)):
+            return None
+        distance_km = float(np.linalg.norm(one.positions_km([utc_s])[0] - other.positions_km([utc_s])[0]))
+        return distance_km if math.isfinite(distance_km) else None
+
     def forget(self, name: str) -> None:
         self._told.pop(name, None)
+        self._distrusted.pop(name, None)
         if self.nodes.pop(name, None) is not None:
             self._changed.set()
 

@@ -105,6 +105,7 @@ def _peer(sky: Sky, me: str, member: Member, utc_s: float | None, loop_now_s: fl
         "since_s": round(max(0.0, loop_now_s - member.since_s), 1),
         "heard_s": round(loop_now_s - member.heard_s, 1) if member.heard_s > -1e8 else None,
         "place": _place(sky.nodes.get(member.name), utc_s),
+        "contradicted": sky.is_distrusted(member.name),
         **_contact(sky, me, member.name, utc_s),
     }
     for section, name in ((Section.CAPABILITIES, "capabilities"), (Section.LOAD, "load")):

@@ -259,6 +259,11 @@ class Membership:
             ("mesh_refused", "packets that no key of this cluster opened", lambda: carrier.refused),
             ("mesh_strange_addresses", "packets not sent, outside of mesh.allowed", lambda: carrier.strange),
             ("mesh_cut_off", "packets that emulated links did not carry", lambda: carrier.cut_off),
+            (
+                "mesh_contradicted",
+                "members whose elements measurements contradicted",
+                lambda: service.contradicted,
+            ),
             ("mesh_malformed", "packets that are none", lambda: counters.datagrams_refused),
             (
                 "mesh_records_refused",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgeagent.gossip.antientropy import interval_s
 from edgeagent.gossip.codec import Accusation, Death, Items, Kind, encode_item
-from edgeagent.gossip.commands import Join, Publish
+from edgeagent.gossip.commands import Ask, Join, Publish
 from edgeagent.gossip.core import Mesh
 from edgeagent.gossip.effects import Dial, Effect, Hangup, StreamSend
 from edgeagent.gossip.frames import (
@@ -261,6 +261,24 @@ def test_alone_we_knock_at_the_seeds_again_and_again() -> None:
     assert _dialled(one.take(one.mesh.on_command(0.0, Join(("s:1", "t:1"))))) == {"s:1", "t:1"}
     one.run(30.0)
     assert _dialled(one.run(10.0)) == {"s:1", "t:1"}
+
+
+def test_a_seed_that_starts_with_us_is_met_a_moment_later() -> None:
+    one = driver(knobs=knobs_with(stream_timeout_s=0.2))
+    one.take(one.mesh.on_command(0.0, Join(("s:1",))))
+    dials = [it for it in one.run(2.0) if isinstance(it, Dial)]
+    assert [it.address for it in dials] == ["s:1", "s:1"]  # after 0.5 s, and a second later
+    one.receive("s:1", packet(Kind.GOSSIP, "s", 0, "", identity("s").blob))
+    one.receive("t:1", packet(Kind.GOSSIP, "t", 0, "", identity("t").blob))
+    assert one.mesh.states().keys() == {"s", "t"}
+    assert not [it for it in one.run(0.9) if isinstance(it, Dial)]  # no knock any more
+
+
+def test_a_member_is_asked_for_its_records_on_demand() -> None:
+    one = driver(knobs=knobs_with(stream_timeout_s=0.2))
+    one.receive("s:1", packet(Kind.GOSSIP, "s", 0, "", identity("s").blob))
+    assert _dialled(one.take(one.mesh.on_command(one.now_s, Ask("s")))) == {"s:1"}
+    assert _dialled(one.take(one.mesh.on_command(one.now_s, Ask("nobody")))) == set()
 
 
 def test_seeds_that_nobody_has_met_are_asked_until_somebody_has() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from edgeagent.gossip.codec import Kind
 from edgeagent.gossip.commands import ReportLag
-from edgeagent.gossip.effects import Arm
+from edgeagent.gossip.effects import Arm, Notify, RoundTrip
 from tests.unit.gossip.parts import (
     Driver,
     changes,
@@ -124,6 +126,21 @@ def test_a_helper_tries_both_addresses_too() -> None:
     one.receive("b:1", packet(Kind.GOSSIP, "b"))  # from its own address again
     pings = packets(one.receive("a:1", packet(Kind.PING_REQ, "a", 43, "b")), Kind.PING)
     assert [address for address, _ in pings] == ["b:1"]
+
+
+def test_a_members_own_ack_tells_the_round_trip() -> None:
+    one = _group("a", "b", "c")
+    name, seq = _next_probe(one)
+    began_s = one.now_s
+    one.now_s += 0.125
+    effects = one.receive(f"{name}:1", packet(Kind.ACK, name, seq, name))
+    told = [it.notice for it in effects if isinstance(it, Notify) and isinstance(it.notice, RoundTrip)]
+    assert [it.name for it in told] == [name]
+    assert told[0].seconds == pytest.approx(one.now_s - began_s, abs=0.02)
+    name, seq = _next_probe(one)
+    helper = packets(one.run(0.51), Kind.PING_REQ)[0][0]
+    effects = one.receive(helper, packet(Kind.ACK, helper.removesuffix(":1"), seq, name))
+    assert not [it for it in effects if isinstance(it, Notify) and isinstance(it.notice, RoundTrip)]
 
 
 def test_an_ack_counts_until_the_end_of_the_interval() -> None:
