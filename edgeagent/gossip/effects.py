@@ -24,6 +24,7 @@ __all__ = [
     "Notify",
     "Persist",
     "RecordChanged",
+    "RoundTrip",
     "Send",
     "StreamSend",
 ]

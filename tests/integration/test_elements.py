@@ -144,3 +144,62 @@ def test_bodies_that_are_none(start_daemon: Start, body: bytes) -> None:
 
 def test_without_a_mesh(start_daemon: Start) -> None:
     assert start_daemon().request("POST", "/v1/elements", b"x").status == 503
+
+
+def _above(name: str, turns_a_day: float, folder: Path) -> tuple[Path, float]:
+    """A file with an equatorial satellite that is above some longitude now, which is returned too."""
+    from edgeagent.orbit.geodetic import geodetic_of
+    from edgeagent.orbit.importer import read_elements
+    from edgeagent.orbit.nodes import Satellite
+
+    fields = {
+        "OBJECT_NAME": name, "OBJECT_ID": "2020-001A", "EPOCH": NOW.strftime("%Y-%m-%dT%H:%M:%S.000000"),
+        "MEAN_MOTION": turns_a_day, "ECCENTRICITY": 0.0001, "INCLINATION": 0.01, "RA_OF_ASC_NODE": 10.0,
+        "ARG_OF_PERICENTER": 20.0, "MEAN_ANOMALY": 30.0, "EPHEMERIS_TYPE": 0, "CLASSIFICATION_TYPE": "U",
+        "NORAD_CAT_ID": 50001, "ELEMENT_SET_NO": 1, "REV_AT_EPOCH": 1, "BSTAR": 0.0, "MEAN_MOTION_DOT": 0.0,
+        "MEAN_MOTION_DDOT": 0.0,
+    }  # fmt: skip
+    (folder / f"{name}.json").write_text(json.dumps([fields]))
+    (elements_,) = read_elements((folder / f"{name}.json").read_bytes())
+    now_s = datetime.datetime.now(datetime.UTC).timestamp()
+    _, longitude, _ = geodetic_of(Satellite("x", elements_).positions_km([now_s])[0])
+    return folder / f"{name}.json", float(longitude)
+
+
+def test_a_satellite_that_is_nearer_than_its_elements_say_is_not_predicted_any_more(
+    start_daemon: Start, operator: tuple[Path, str], tmp_path: Path
+) -> None:
+    """The ground is told that the satellite is in a geostationary orbit, and its round trips say otherwise."""
+    folder, public = operator
+    own, longitude = _above("MEO", 2.0, tmp_path)
+    wrong, _ = _above("GEO", 1.0027, tmp_path)
+    wrong.write_text(wrong.read_text().replace('000000"', '500000"'))  # half a second newer
+    emulate = f"mesh.emulate=1 since {NOW.strftime('%Y-%m-%dT%H:%M:%SZ')}"
+    common = ("mesh.listen=127.0.0.1:0", "mesh.preset=lan", emulate)
+    ground = start_daemon(
+        *common, f"mesh.operators={public}", f"mesh.position=0, {longitude:.3f}, 0", state="ground"
+    )
+    seed = f"mesh.seeds={ground.request('GET', '/v1/peers').json()['address']}"
+    flying = start_daemon(*common, seed, f"mesh.orbit={own}", state="flying")
+    sat = str(flying.request("GET", "/v1/node").json()["id"])
+    for _ in range(4000):
+        if ground.request("GET", "/v1/peers").json()["predicted_until"]:
+            break
+    assert ground.metric("edgeagent_mesh_contradicted_total") == 0
+    assert elements(ground, folder, wrong).returncode == 0
+    ground.wait_metric("edgeagent_mesh_contradicted_total", 1, tries=20_000)
+    (peer,) = ground.request("GET", "/v1/peers").json()["peers"]
+    assert peer["id"] == sat
+    assert peer["contradicted"] is True
+    assert peer["place"] is None
+    assert "measurements contradict" in ground.log_text()
+    listed = cli("peers", "--node", ground.url)
+    assert b"elements contradicted" in listed.stdout
+    later = NOW + datetime.timedelta(seconds=10)
+    own.write_text(
+        own.read_text().replace(NOW.strftime("%H:%M:%S.000000"), later.strftime("%H:%M:%S.000000"))
+    )
+    assert elements(ground, folder, own, "--of", f"{sat}=50001").returncode == 0
+    (peer,) = ground.request("GET", "/v1/peers").json()["peers"]
+    assert peer["contradicted"] is False
+    assert peer["place"]["object"] == "MEO (norad:50001)"
