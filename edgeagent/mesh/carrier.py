@@ -35,8 +35,11 @@ class Seal(Protocol):
 
 
 class Links(Protocol):
-    """Emulated links: how long a packet to an address takes, seconds; None: it does not arrive."""
+    """Emulated links: how long a packet to an address takes, seconds; None: it does not arrive. ``loses`` is asked once
+    for each datagram.
+    """
 
+    def loses(self) -> bool: ...
     def delay_s(self, address: str) -> float | None: ...
 
 
@@ -176,7 +179,7 @@ class Carrier:
             self._datagrams.send(endpoint, self._seal.seal(effect.data))
             return
         delay_s = self.links.delay_s(effect.address)
-        if delay_s is None:
+        if delay_s is None or self.links.loses():
             self.cut_off += 1
         elif self._loop is not None:
             self._loop.call_later(delay_s, self._datagrams.send, endpoint, self._seal.seal(effect.data))

@@ -2,14 +2,15 @@
 
 ``mesh.emulate = "60 since 2026-11-23T20:00:00Z"`` lets orbital time run 60 times as fast as the clock, from that
 moment on; nodes with the same text share one virtual time. Packets take the latency of the predicted path, and go
-nowhere where there is no path. It cannot stay on by accident: it is refused for listeners beyond loopback, and from 24
-hours after the moment that it names.
+nowhere where there is no path. ``, loss 0.1`` at its end loses one in ten datagrams besides. It cannot stay on by
+accident: it is refused for listeners beyond loopback, and from 24 hours after the moment that it names.
 """
 
 from __future__ import annotations
 
 import datetime
 import math
+import random
 import re
 from collections.abc import Callable
 
@@ -23,14 +24,17 @@ __all__ = ["EMULATED_HOURS_MAX", "EmulatedLinks", "Emulation", "emulation_of"]
 
 EMULATED_HOURS_MAX = 24.0
 SPEED_MAX = 10_000.0
-_FORM = re.compile(r"([0-9]+(?:\.[0-9]+)?) since ([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z)")
+_FORM = re.compile(
+    r"([0-9]+(?:\.[0-9]+)?) since ([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z)(?:, loss (0?\.[0-9]+))?"
+)
 
 
 class Emulation(msgspec.Struct, frozen=True):
-    """``speed`` 1 is real time."""
+    """``speed`` 1 is real time; ``loss`` is the share of datagrams that are lost."""
 
     speed: float
     since_s: float
+    loss: float = 0.0
 
     def utc_s(self, clock_s: float) -> float:
         """Virtual UTC at a time of the clock."""
@@ -57,18 +61,33 @@ def emulation_of(text: str, clock_s: float) -> Emulation | None:
             f"mesh.emulate began at {form[2]}, which is not within the last {EMULATED_HOURS_MAX:g} hours",
             hint="emulation ends by itself after a day: take it out, or begin anew",
         )
-    return Emulation(speed, since_s)
+    return Emulation(speed, since_s, float(form[3] or 0.0))
 
 
 class EmulatedLinks:
     """How long a packet takes to an address, by the predicted topology."""
 
-    def __init__(self, core: Mesh, sky: Sky, me: str, utc_s: Callable[[], float | None]) -> None:
+    def __init__(
+        self,
+        core: Mesh,
+        sky: Sky,
+        me: str,
+        utc_s: Callable[[], float | None],
+        *,
+        loss: float,
+        chance: random.Random,
+    ) -> None:
+        self._loss = loss
+        self._chance = chance
         self._core = core
         self._sky = sky
         self._me = me
         self._utc_s = utc_s
         self._names: dict[str, str] = {}
+
+    def loses(self) -> bool:
+        """Whether this datagram gets lost."""
+        return self._loss > 0.0 and self._chance.random() < self._loss
 
     def delay_s(self, address: str) -> float | None:
         """None: no path. 0 for strangers, for nodes without a place, and before anything is predicted."""

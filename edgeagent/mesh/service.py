@@ -131,7 +131,14 @@ class MeshService:
             persist=self._persist,
         )
         if settings.emulation is not None:
-            self.carrier.links = EmulatedLinks(core, self.sky, self.name, self.utc_now_s)
+            self.carrier.links = EmulatedLinks(
+                core,
+                self.sky,
+                self.name,
+                self.utc_now_s,
+                loss=settings.emulation.loss,
+                chance=random.Random(secrets.randbits(64)),
+            )
             log.warning("orbits are emulated", speed=settings.emulation.speed)
         await self.carrier.open(udp, tcp)
         self.address = address

@@ -276,7 +276,8 @@ class MeshSection(_Section, frozen=True):
         str,
         Meta(
             description="for daemons on one machine: orbital time runs faster and links are as long and as often "
-            'there as orbits say, "60 since 2026-11-23T20:00:00Z"; loopback only, and refused after a day; empty: off'
+            'there as orbits say, "60 since 2026-11-23T20:00:00Z", or that with ", loss 0.1" behind it; loopback '
+            "only, and refused after a day; empty: off"
         ),
     ] = ""
 

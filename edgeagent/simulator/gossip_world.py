@@ -13,7 +13,7 @@ from typing import Any
 
 from edgeagent.gossip.codec import Items
 from edgeagent.gossip.commands import Join
-from edgeagent.gossip.effects import MemberChanged, NameTaken, Notice, RecordChanged
+from edgeagent.gossip.effects import MemberChanged, NameTaken, Notice, RecordChanged, RoundTrip
 from edgeagent.gossip.knobs import Knobs
 from edgeagent.gossip.occlusion import AlwaysInContact, Contacts
 from edgeagent.gossip.presets import preset
@@ -181,6 +181,8 @@ class GossipWorld:
             node.command(Join((self.nodes[seed].address,)))
 
     def _hear(self, node: SimNode, notice: Notice) -> None:
+        if isinstance(notice, RoundTrip):
+            return
         if isinstance(notice, RecordChanged):
             record = notice.record
             text = f"{record.name}/{record.section}={record.version}"

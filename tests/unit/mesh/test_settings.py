@@ -83,6 +83,10 @@ def test_emulated_time_is_the_same_for_all_who_begin_together() -> None:
     assert emulation is not None
     assert emulation.utc_s(emulation.since_s) == emulation.since_s
     assert emulation.utc_s(CLOCK_S) == CLOCK_S - 600 + 36_000
+    assert emulation.loss == 0.0
+    lossy = emulation_of("1 since 2026-11-23T23:50:00Z, loss 0.25", CLOCK_S)
+    assert lossy is not None
+    assert lossy.loss == 0.25
     assert emulation_of(" ", CLOCK_S) is None
 
 
@@ -91,6 +95,8 @@ def test_emulated_time_is_the_same_for_all_who_begin_together() -> None:
     [
         ("60", "no emulation"),
         ("yes", "no emulation"),
+        ("60 since 2026-11-23T23:50:00Z, loss 1", "no emulation"),
+        ("60 since 2026-11-23T23:50:00Z, loss", "no emulation"),
         ("-1 since 2026-11-23T23:50:00Z", "no emulation"),
         ("1e9 since 2026-11-23T23:50:00Z", "no emulation"),
         ("0 since 2026-11-23T23:50:00Z", "speed 0"),
