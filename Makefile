@@ -28,6 +28,14 @@ sim: ## every simulated scenario with SEEDS=1000 seeds; summary in benchmarks/re
 	@tools/setup-venv cli demo
 	@$(PY) -m edgeagent.simulator.many_seeds --seeds $(SEEDS) --minutes $(MINUTES) --out benchmarks/results/sim.json
 
+PACKETS ?= 1000000
+SEED ?= 1
+
+.PHONY: fuzz
+fuzz: ## PACKETS=1000000 random and mutated packets for a member of the mesh, from SEED=1
+	@tools/setup-venv cli demo test
+	@$(PY) -m tests.fuzz.mesh_packets --packets $(PACKETS) --seed $(SEED)
+
 .PHONY: check
 check: ## ruff, mypy --strict, import-linter, architecture rules, native warnings as errors, clang-tidy
 	@tools/setup-venv cli demo test check
