@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from edgeagent.bench.gossip_real import real_case
 from edgeagent.bench.harness import Bench, Case, Rounds, Sample, Sampler
 from edgeagent.bench.stats import significant
 
@@ -25,6 +26,7 @@ BASELINE = "swim-without-lifeguard"
 STARVED = {"nodes": 100, "starved": 15, "for_s": 60.0}
 SATELLITES = 200
 HOURS, HOURS_FULL = 1.0, 24.0
+SHELL_S, SHELL_CPU_S = 60.0, 15.0
 LOAD_NEIGHBOURS = {"lan": 8, "orbit": 4}
 
 _Opener = Any
@@ -157,6 +159,15 @@ def _occlusion(bench: Bench) -> Iterator[dict[str, Sampler]]:
     yield {"ours": sampler(planned=True), "without-plan": sampler(planned=False)}
 
 
+@contextmanager
+def _shell(bench: Bench) -> Iterator[dict[str, Sampler]]:
+    from edgeagent.bench.gossip_shell import shell
+
+    full = bench.options.full
+    seconds = (HOURS_FULL * 3600.0, float("inf")) if full else (SHELL_S, SHELL_CPU_S)
+    yield {"ours": _numbered("shell", bench, lambda seed: shell(seed, *seconds, crash=full))}
+
+
 def _case(
     name: str, unit: str, opener: _Opener, rounds: tuple[int, int], params: dict[str, Any], **more: Any
 ) -> Case:
@@ -216,4 +227,7 @@ def cases() -> Sequence[Case]:
         _bytes_case(1000, "orbit", (3, 11)),
         _bytes_case(100, "lan", (7, 21)),
         _bytes_case(1000, "lan", (3, 11)),
+        _case("walker-72x22", "bytes/s per node", _shell, (1, 1), {"satellites": 1584, "preset": "orbit"}),
+        real_case(8, (5, 21)),
+        real_case(24, (3, 11)),
     ]

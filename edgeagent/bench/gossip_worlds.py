@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from edgeagent.bench.harness import Sample
 from edgeagent.gossip.commands import Publish, SetNeighbours
@@ -15,7 +15,18 @@ from edgeagent.simulator.gossip_warm import WARM_MIN, WarmWorld
 from edgeagent.simulator.gossip_world import GossipWorld
 from edgeagent.simulator.wire import Faults
 
-__all__ = ["LAN", "ORBIT", "converge", "detect", "load_delays", "publish_loads", "settled", "traffic"]
+__all__ = [
+    "LAN",
+    "ORBIT",
+    "WorldFailed",
+    "converge",
+    "detect",
+    "load_delays",
+    "publish_loads",
+    "publish_loads_to",
+    "settled",
+    "traffic",
+]
 
 LAN = Faults(latency_s=(0.0005, 0.002))
 ORBIT = Faults(latency_s=(0.005, 0.08))
@@ -115,6 +126,17 @@ def publish_loads(world: GossipWorld, neighbours: int) -> None:
     """From now on everybody's load changes every second, each at its own moment."""
     for name, near in _grid(list(world.nodes), neighbours):
         world.nodes[name].command(SetNeighbours(near))
+        world.clock.after(_LOAD_PERIOD_S * world.chance.random(), _publish_load, world, name)
+
+
+def publish_loads_to(world: GossipWorld, links: Iterable[tuple[str, str]]) -> None:
+    """The same, to those at the other ends of these links."""
+    near: dict[str, list[str]] = {name: [] for name in world.nodes}
+    for a, b in links:
+        near[a].append(b)
+        near[b].append(a)
+    for name, others in near.items():
+        world.nodes[name].command(SetNeighbours(tuple(others)))
         world.clock.after(_LOAD_PERIOD_S * world.chance.random(), _publish_load, world, name)
 
 

@@ -35,10 +35,12 @@ from edgeagent.mesh.carrier import Carrier, PlainSeal
 from edgeagent.mesh.emulation import EmulatedLinks
 from edgeagent.mesh.ephemeris import with_operators
 from edgeagent.mesh.measured import Contradictions, is_impossible
+from edgeagent.mesh.orbit_command import follow_command
 from edgeagent.mesh.settings import MeshSettings
 from edgeagent.mesh.sky import PLACES, Sky
 from edgeagent.mesh.sockets import bound_sockets
 from edgeagent.model.errors import BadConfig
+from edgeagent.orbit.elements import Elements
 from edgeagent.orbit.wire import encode_elements
 
 __all__ = ["MeshService", "Security"]
@@ -147,6 +149,15 @@ class MeshService:
         self.sky.start()
         self._publish_place()
         self._tasks = [asyncio.ensure_future(self._join()), asyncio.ensure_future(self._keep_time())]
+        if settings.orbit_command:
+            follow = follow_command(
+                settings.orbit_command,
+                settings.orbit_object,
+                settings.sky.mask_deg,
+                settings.orbit_every_s,
+                self._moved,
+            )
+            self._tasks.append(asyncio.ensure_future(follow))
         log.info("mesh", address=address, seeds=len(settings.seeds), keys=security is not None)
 
     async def close(self) -> None:
@@ -186,6 +197,14 @@ class MeshService:
         """The loop stood still: our own slowness is no reason to suspect others."""
         if self.carrier is not None:
             self.carrier.command(ReportLag(lag_s))
+
+    def _moved(self, place: tuple[float, float, float] | Elements) -> None:
+        """The command says where we are."""
+        if isinstance(place, Elements):
+            self.settings = msgspec.structs.replace(self.settings, elements=place, place=None)
+        else:
+            self.settings = msgspec.structs.replace(self.settings, elements=None, place=place)
+        self._publish_place()
 
     def _publish_place(self) -> None:
         settings = self.settings

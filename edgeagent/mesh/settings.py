@@ -17,7 +17,7 @@ from edgeagent.orbit.errors import OrbitFault
 from edgeagent.orbit.importer import read_elements
 from edgeagent.orbit.nodes import GroundNode
 
-__all__ = ["MeshSettings", "allowed_networks", "own_elements", "own_place", "seeds_of"]
+__all__ = ["MeshSettings", "allowed_networks", "chosen_elements", "own_elements", "own_place", "seeds_of"]
 
 _EVERYWHERE = ("0.0.0.0/0", "::/0")
 _LOOPBACK = ("127.0.0.0/8", "::1/128")
@@ -38,6 +38,9 @@ class MeshSettings(msgspec.Struct, frozen=True, kw_only=True):
     elements: Elements | None = None
     place: tuple[float, float, float] | None = None  # degrees, degrees, metres
     emulation: Emulation | None = None
+    orbit_command: str = ""
+    orbit_object: str = ""
+    orbit_every_s: float = 600.0
     operators: frozenset[bytes] = frozenset()  # public keys whose ephemerides count
 
 
@@ -91,16 +94,23 @@ def own_elements(path: str, which: str) -> Elements | None:
     if not path:
         return None
     try:
-        found = read_elements(Path(path).read_bytes())
+        data = Path(path).read_bytes()
     except OSError as error:
         raise BadConfig(f"mesh.orbit = {path!r:.200}: {error.strerror}", hint="name a file") from None
+    return chosen_elements(data, which, f"mesh.orbit = {path!r:.200}")
+
+
+def chosen_elements(data: bytes, which: str, source: str) -> Elements:
+    """The newest set of the one object that ``which`` names, or that there is. Raises BadConfig naming the source."""
+    try:
+        found = read_elements(data)
     except OrbitFault as error:
-        raise BadConfig(f"mesh.orbit = {path!r:.200}: {error.message}", hint=error.hint) from None
+        raise BadConfig(f"{source}: {error.message}", hint=error.hint) from None
     mine = [one for one in found if not which or which in {one.name, str(one.norad_id), one.object_id}]
     if len({one.key for one in mine}) != 1:
         there = ", ".join(one.label for one in found[:5])
         raise BadConfig(
-            f"mesh.orbit_object = {which!r:.80} stands for {len(mine)} of the {len(found)} objects in {path!r:.200}",
+            f"mesh.orbit_object = {which!r:.80} stands for {len(mine)} of the {len(found)} objects: {source}",
             hint=f"give the name or catalogue number of one of them: {there}{', ...' if len(found) > 5 else ''}",
         )
     return max(mine, key=lambda one: one.epoch_us)

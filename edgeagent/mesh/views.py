@@ -75,7 +75,7 @@ def adopted_view(service: MeshService, blob: bytes) -> dict[str, Any]:
 def peers_view(service: MeshService, loop_now_s: float) -> dict[str, Any]:
     """All members, by state and id."""
     utc_s = service.utc_now_s()
-    core = service.core
+    core, table = service.core, service.sky.table
     members = [core.member(name) for name in core.states()]
     peers = [_peer(service.sky, service.name, one, utc_s, loop_now_s) for one in members if one is not None]
     return {
@@ -85,7 +85,7 @@ def peers_view(service: MeshService, loop_now_s: float) -> dict[str, Any]:
         "name_taken": service.name_taken,
         "health": core.health,
         "incarnation": core.incarnation,
-        "predicted_until": iso(service.sky.table.end_s) if service.sky.table is not None else None,
+        "predicted_until": iso(table.end_s) if table is not None and table.end_s else None,
         "place": _place(service.sky.nodes.get(service.name), utc_s),
         "peers": sorted(peers, key=lambda one: (one["state"], one["id"])),
     }

@@ -249,6 +249,16 @@ class MeshSection(_Section, frozen=True):
     orbit: Annotated[
         str, Meta(description="file with this node's orbital elements (OMM or TLE); empty: not in orbit")
     ] = ""
+    orbit_command: Annotated[
+        str,
+        Meta(
+            description="a command whose output says where this node is, instead of mesh.orbit or mesh.position: "
+            "elements, or latitude, longitude and height"
+        ),
+    ] = ""
+    orbit_every_ms: Annotated[
+        int, Meta(ge=1000, le=DAY_MS, description="how often mesh.orbit_command is asked")
+    ] = 10 * MINUTE_MS
     orbit_object: Annotated[
         str, Meta(description="name or catalogue number of this node in that file, where it holds several")
     ] = ""

@@ -66,6 +66,9 @@ def mesh_settings(section: MeshSection) -> MeshSettings:
         elements=own_elements(section.orbit, section.orbit_object),
         place=own_place(section.position, float(section.mask_deg)),
         emulation=emulation_of(section.emulate, time.time()),
+        orbit_command=section.orbit_command,
+        orbit_object=section.orbit_object,
+        orbit_every_s=section.orbit_every_ms / 1000,
         operators=operator_keys(section.operators),
     )
 

@@ -69,6 +69,9 @@ class Wire:
         self.cut: set[tuple[str, str]] = set()  # directed
         self.clogged: set[str] = set()
         self.visible: Callable[[str, str], bool] | None = None
+        self.path_s: Callable[[str, str], float] | None = (
+            None  # what the way takes besides the faults' latency
+        )
         self.sent_bytes: dict[str, int] = {}
         self.datagrams = 0
 
@@ -102,7 +105,9 @@ class Wire:
             return
         copies = 2 if faults.duplication and chance.random() < faults.duplication else 1
         for _ in range(copies):
-            self._clock.after(self._delay_s(), self._arrive, address, source, sender.name, data)
+            self._clock.after(
+                self._delay_s(sender.name, port.name), self._arrive, address, source, sender.name, data
+            )
 
     def dial(self, sender: Port, stream: Hashable, address: str, data: bytes) -> None:
         """Open a stream and send a first frame; ``stream_closed`` where nobody answers."""
@@ -131,7 +136,9 @@ class Wire:
             return
         # A stream repairs losses by waiting.
         lost_s = 0.2 if self._chance.random() < self.faults.loss else 0.0
-        opened.ready_s[way] = max(opened.ready_s[way], self._clock.now_s + self._delay_s() + lost_s)
+        opened.ready_s[way] = max(
+            opened.ready_s[way], self._clock.now_s + self._delay_s(sender.name, port.name) + lost_s
+        )
         self._clock.at(opened.ready_s[way], self._frame_arrives, opened, port, there, data)
 
     def hang_up(self, sender: Port, stream: Hashable) -> None:
@@ -140,9 +147,11 @@ class Wire:
         if opened is not None:
             self._clock.at(max(opened.ready_s) + 1e-6, self._break, opened, sender)
 
-    def _delay_s(self) -> float:
+    def _delay_s(self, a: str, b: str) -> float:
         low, high = self.faults.latency_s
         delay_s = low + (high - low) * self._chance.random()
+        if self.path_s is not None:
+            delay_s += self.path_s(a, b)
         if self.faults.late and self._chance.random() < self.faults.late:
             delay_s += self.faults.late_s * self._chance.random()
         return delay_s

@@ -246,3 +246,27 @@ def test_emulation_never_leaves_loopback(tmp_path: Path) -> None:
         daemon.start()
     assert "within the last 24 hours" in str(refused.value) + daemon.log_text()
     daemon.kill()
+
+
+def test_a_command_says_where_the_node_is(start_daemon: Start, tmp_path: Path) -> None:
+    file = tmp_path / "place"
+    file.write_text("10, 20, 30")
+    node = _mesh(start_daemon, "a", f"mesh.orbit_command=cat {file}", "mesh.orbit_every_ms=1000")
+
+    def place() -> Any:
+        return node.request("GET", "/v1/peers").json()["place"]
+
+    for where in (10, 11):
+        file.write_text(f"{where}, 20, 30")
+        for _ in range(8000):
+            said = place()
+            if said and said["latitude_deg"] == where:
+                break
+        assert place() == {"kind": "ground", "latitude_deg": where, "longitude_deg": 20.0, "height_m": 30.0}
+    file.unlink()
+    for _ in range(8000):
+        if "ended with 1" in node.log_text():
+            break
+        place()
+    assert place()["latitude_deg"] == 11
+    assert "what was known stays" in node.log_text()
