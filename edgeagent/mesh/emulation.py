@@ -2,8 +2,9 @@
 
 ``mesh.emulate = "60 since 2026-11-23T20:00:00Z"`` lets orbital time run 60 times as fast as the clock, from that
 moment on; nodes with the same text share one virtual time. Packets take the latency of the predicted path, and go
-nowhere where there is no path. ``, loss 0.1`` at its end loses one in ten datagrams besides. It cannot stay on by
-accident: it is refused for listeners beyond loopback, and from 24 hours after the moment that it names.
+nowhere where there is no path; so do requests and hoses to peers that are members. ``, loss 0.1`` at its end loses one
+in ten datagrams besides. It cannot stay on by accident: it is refused for listeners beyond loopback, and from 24 hours
+after the moment that it names.
 """
 
 from __future__ import annotations
@@ -91,8 +92,11 @@ class EmulatedLinks:
 
     def delay_s(self, address: str) -> float | None:
         """None: no path. 0 for strangers, for nodes without a place, and before anything is predicted."""
+        return self.delay_to(self._name(address))
+
+    def delay_to(self, name: str) -> float | None:
+        """The same to a member."""
         table, utc_s = self._sky.table, self._utc_s()
-        name = self._name(address)
         if table is None or utc_s is None or not {name, self._me} <= self._sky.nodes.keys():
             return 0.0
         known = set(table.topology.ids)

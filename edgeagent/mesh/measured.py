@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-__all__ = ["CONTRADICTIONS", "Contradictions", "is_impossible"]
+__all__ = ["CONTRADICTIONS", "CONTRADICTIONS_EMULATED", "Contradictions", "is_impossible"]
 
 CONTRADICTIONS = 3
+CONTRADICTIONS_EMULATED = 8  # emulated links take no time before both ends have predicted them
 _C_KM_S = 299_792.458
 _SHARE = 0.95  # elements that are good to 5 % of the distance contradict nothing
 _SLACK_S = 0.0005
@@ -28,15 +29,18 @@ def is_impossible(round_trip_s: float, distance_km: float) -> bool:
 
 
 class Contradictions:
-    """Counts for each member what contradicts its elements, and forgets it when something agrees."""
+    """Counts for each member what contradicts its elements, and forgets it when something agrees. ``enough``: so many
+    without one that agrees.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, enough: int = CONTRADICTIONS) -> None:
+        self._enough = enough
         self._counts: OrderedDict[str, int] = OrderedDict()
 
     def contradicted(self, name: str) -> bool:
         """One more; true when these are enough, and then the count begins anew."""
         count = self._counts.pop(name, 0) + 1
-        if count >= CONTRADICTIONS:
+        if count >= self._enough:
             return True
         self._counts[name] = count
         if len(self._counts) > _NAMES_MAX:

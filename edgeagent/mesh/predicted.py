@@ -67,6 +67,10 @@ class ContactTable:
         found[np.isnan(moment.positions_km[:, 0])] = _ABSENT
         return found
 
+    def covers(self, a: str, b: str, at_s: float) -> bool:
+        """Whether both are in the table, and the time is."""
+        return a in self._rows and b in self._rows and math.floor(at_s / self.step_s) in self._steps
+
     def reachable(self, a: str, b: str, at_s: float) -> bool:
         return self._linked(self._rows.get(a), self._rows.get(b), math.floor(at_s / self.step_s))
 

@@ -34,12 +34,12 @@ from edgeagent.mesh.addresses import Allowed, is_loopback, text_of
 from edgeagent.mesh.carrier import Carrier, PlainSeal
 from edgeagent.mesh.emulation import EmulatedLinks
 from edgeagent.mesh.ephemeris import with_operators
-from edgeagent.mesh.measured import Contradictions, is_impossible
+from edgeagent.mesh.measured import CONTRADICTIONS, CONTRADICTIONS_EMULATED, Contradictions, is_impossible
 from edgeagent.mesh.orbit_command import follow_command
 from edgeagent.mesh.settings import MeshSettings
 from edgeagent.mesh.sky import PLACES, Sky
 from edgeagent.mesh.sockets import bound_sockets
-from edgeagent.model.errors import BadConfig
+from edgeagent.model.errors import BadConfig, PeerFailed
 from edgeagent.orbit.elements import Elements
 from edgeagent.orbit.wire import encode_elements
 
@@ -95,7 +95,9 @@ class MeshService:
         self.address = ""
         self.name_taken = False
         self.contradicted = 0  # members whose elements measurements contradicted
-        self._contradictions = Contradictions()
+        self._contradictions = Contradictions(
+            CONTRADICTIONS if settings.emulation is None else CONTRADICTIONS_EMULATED
+        )
         self._is_far = settings.emulation is not None or not is_loopback(settings.host)
         self._epoch_ms = epoch_ms
         self._persist = persist
@@ -188,6 +190,35 @@ class MeshService:
         short = sorted(bytes.fromhex(one)[:_DIGEST_BYTES] for one in digests)
         self.say(Section.FUNCTIONS, Digests(tuple(short[:_DIGESTS_MAX]), more=len(short) > _DIGESTS_MAX))
 
+    async def cross(self, to: str) -> None:
+        """Emulated links: until what is sent to a node, or to the one that has this endpoint, is there.
+
+        Raises PeerFailed where no route leads.
+        """
+        links = None if self.carrier is None else self.carrier.links
+        if not isinstance(links, EmulatedLinks):
+            return
+        name = to if self.core.member(to) is not None else self._who_has(to)
+        delay_s = links.delay_to(name)
+        if delay_s is None:
+            utc_s = self.utc_now_s()
+            at_s = None if utc_s is None else self.sky.returns_at_s(self.name, name, utc_s)
+            when = (
+                "is not predicted"
+                if at_s is None
+                else f"is predicted in {at_s - (utc_s or 0.0):.0f} s of its time"
+            )
+            raise PeerFailed(f"no route leads to {to} now (emulated)", hint=f"contact {when}", peer=name)
+        await asyncio.sleep(delay_s)
+
+    def _who_has(self, endpoint: str) -> str:
+        for name in self.core.states():
+            member = self.core.member(name)
+            record = None if member is None else member.records[Section.IDENTITY]
+            if record is not None and record.identity is not None and endpoint in record.identity.endpoints:
+                return name
+        return ""
+
     def adopt(self, blob: bytes) -> None:
         """Take an ephemeris and spread it. Raises RecordRefused."""
         assert self.carrier is not None
@@ -252,7 +283,7 @@ class MeshService:
         """A round trip against the prediction. On loopback without emulation distances are no distances."""
         utc_s = self.utc_now_s() if self._is_far else None
         distance_km = None if utc_s is None else self.sky.distance_km(self.name, name, utc_s)
-        if utc_s is None or distance_km is None:
+        if utc_s is None or distance_km is None or not self.sky.predicts(self.name, name, utc_s):
             return
         if is_impossible(round_trip_s, distance_km) or not self.sky.reachable(self.name, name, utc_s):
             if self._contradictions.contradicted(name):

@@ -145,6 +145,10 @@ class Sky:
     def reachable(self, a: str, b: str, at_s: float) -> bool:
         return self.table is None or self.table.reachable(a, b, at_s)
 
+    def predicts(self, a: str, b: str, at_s: float) -> bool:
+        """Whether the table says anything about the two at this time."""
+        return self.table is not None and self.table.covers(a, b, at_s)
+
     def returns_at_s(self, a: str, b: str, at_s: float) -> float | None:
         return at_s if self.table is None else self.table.returns_at_s(a, b, at_s)
 

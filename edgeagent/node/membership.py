@@ -192,6 +192,13 @@ class Membership:
 
         return peers_view(self._running(), asyncio.get_running_loop().time())
 
+    async def cross(self, to: str) -> None:
+        """Emulated links: the time that something takes to a node, or to the one that has this URL; not at all before
+        the mesh is up, and to who is no member. Raises PeerFailed where there is no way.
+        """
+        if self.service is not None:
+            await self.service.cross(to)
+
     def adopt_elements(self, blob: bytes) -> dict[str, Any]:
         """``/v1/elements``. Raises Unavailable, BadRequest."""
         from edgeagent.mesh.views import adopted_view

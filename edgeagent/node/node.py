@@ -359,6 +359,8 @@ class Node:
         self.membership = Membership(self.config, self.node_id, self.meters)
         self._ending.push_async_callback(self.membership.close)
         self.hose_inbox, self.remote, self.streams_in = hosts.inbox, hosts.remote, hosts.streams_in
+        if self.config.mesh.listen and self.config.mesh.emulate:
+            self.remote.emulate(self.membership.cross)
         self.mailboxes.remote = self.remote
         self.invoker.chains.remote = self.remote
         self.invoker.chains.engine = self.engine

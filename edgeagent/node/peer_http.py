@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -82,11 +82,18 @@ class PeerHttp:
         self._node_id = node_id
         self._reply_bytes_max = reply_bytes_max
         self._tls = tls
+        # Emulated links: ends when something that is sent to a URL or a node would be there; raises PeerFailed.
+        self.crossing: Callable[[str], Awaitable[None]] | None = None
         self._session: aiohttp.ClientSession | None = None
 
     def url(self, peer: str) -> str:
         """Raises UnknownPeer naming the peers that there are."""
         return peer_url(self._peers, peer)
+
+    async def cross(self, to: str) -> None:
+        """The time on the way to a URL or a node, where links are emulated. Raises PeerFailed where there is no way."""
+        if self.crossing is not None:
+            await self.crossing(to)
 
     def hosts(self) -> set[str]:
         """The hosts of all peers."""
@@ -114,6 +121,7 @@ class PeerHttp:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 max_field_size=_FIELD_BYTES_MAX,
             )
+        await self.cross(url)
         timeout = aiohttp.ClientTimeout(total=timeout_s or REPLY_S, sock_connect=CONNECT_S)
         try:
             async with self._session.request(
@@ -136,6 +144,7 @@ class PeerHttp:
             raise errors.PeerFailed(
                 f"the peer {peer} at {url} did not answer: {why[:200]}", peer=peer
             ) from None
+        await self.cross(url)
         if reply.status >= 300:
             raise error_of(peer, reply.status, content, reply.headers.get("Retry-After", ""))
         return PeerReply({key.lower(): value for key, value in reply.headers.items()}, content)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -191,6 +191,10 @@ class RemoteHoses:
         headers = {"Edgeagent-Hose-Sender": sender}
         await self._http.request(peer, method, f"/v1/hoses/streams/{quote(name)}", b"", headers, TEXT_S)
 
+    def emulate(self, crossing: Callable[[str], Awaitable[None]]) -> None:
+        """From now on what is sent to peers takes its time on the way."""
+        self._http.crossing = crossing
+
     # -- what comes back -----------------------------------------------------------------------------------------------
 
     async def give_back(self, host: str, invitation: Invitation, peer: str, payload: Payload) -> str | None:
@@ -200,6 +204,7 @@ class RemoteHoses:
         address = self._way_back(host, invitation) if payload.size >= self._bytes_min else None
         if address is None:
             return None
+        await self._http.cross(peer)
         data = await asyncio.to_thread(readable, payload)
         line = self._back.pop(address, None) or BackLine(address, self._tls)
         self._back[address] = line  # the one used last comes last

@@ -179,6 +179,7 @@ class Shipments:
         data = given if isinstance(given, bytes | memoryview) else await asyncio.to_thread(readable, given)
         for is_last in (False, True):
             line = await self._line(peer, len(data))
+            await self._http.cross(self._http.url(peer))
             try:
                 report = await line.send(data, id_)
             except HoseFault as fault:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,7 +172,7 @@ def test_a_satellite_that_is_nearer_than_its_elements_say_is_not_predicted_any_m
 ) -> None:
     """The ground is told that the satellite is in a geostationary orbit, and its round trips say otherwise."""
     folder, public = operator
-    own, longitude = _above("MEO", 2.0, tmp_path)
+    own, longitude = _above("MEO", 6.0, tmp_path)
     wrong, _ = _above("GEO", 1.0027, tmp_path)
     wrong.write_text(wrong.read_text().replace('000000"', '500000"'))  # half a second newer
     emulate = f"mesh.emulate=1 since {NOW.strftime('%Y-%m-%dT%H:%M:%SZ')}"
@@ -203,3 +204,33 @@ def test_a_satellite_that_is_nearer_than_its_elements_say_is_not_predicted_any_m
     (peer,) = ground.request("GET", "/v1/peers").json()["peers"]
     assert peer["contradicted"] is False
     assert peer["place"]["object"] == "MEO (norad:50001)"
+
+
+def test_requests_take_the_time_of_emulated_links(start_daemon: Start, tmp_path: Path) -> None:
+    """A geostationary satellite is a quarter of a second there and back, and below the horizon for the other side."""
+    orbit, longitude = _above("GEO", 1.0027, tmp_path)
+    common = (
+        "mesh.listen=127.0.0.1:0", "mesh.preset=lan", "mesh.isl=bent_pipe", "mesh.ground_network=false",
+        f"mesh.emulate=1 since {NOW.strftime('%Y-%m-%dT%H:%M:%SZ')}",
+    )  # fmt: skip
+    flying = start_daemon(*common, f"mesh.orbit={orbit}", state="flying")
+    assert flying.deploy("add1").status == 201
+    seed = f"mesh.seeds={flying.request('GET', '/v1/peers').json()['address']}"
+    peer = f"hose.peers=sat={flying.url}"
+    below, opposite = (
+        start_daemon(*common, seed, peer, f"mesh.position=0, {east:.3f}, 0", state=name)
+        for name, east in (("below", longitude), ("opposite", (longitude + 360.0) % 360.0 - 180.0))
+    )
+    for node in (below, opposite):
+        for _ in range(8000):
+            view = node.request("GET", "/v1/peers").json()
+            if view["predicted_until"] and any(one["place"] for one in view["peers"]):
+                break
+    begun = time.monotonic()
+    reply = below.invoke("add1@sat", b"A")
+    assert (reply.status, reply.body) == (200, b"B")
+    assert time.monotonic() - begun > 0.23
+    reply = opposite.invoke("add1@sat", b"A")
+    assert (reply.status, reply.slug) == (502, "peer-failed")
+    assert "no route leads" in reply.json()["detail"]
+    assert "contact is" in reply.json()["hint"]
