@@ -140,7 +140,8 @@ class PeerHttp:
                 f"the peer {peer} at {url} did not answer in {REPLY_S:g} s", peer=peer
             ) from None
         except aiohttp.ClientError as error:
-            why = str(error) or type(error).__name__
+            reason = getattr(error, "os_error", None)  # without aiohttp's words around it
+            why = (reason and reason.strerror) or str(error) or type(error).__name__
             raise errors.PeerFailed(
                 f"the peer {peer} at {url} did not answer: {why[:200]}", peer=peer
             ) from None
