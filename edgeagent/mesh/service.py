@@ -37,7 +37,7 @@ from edgeagent.mesh.ephemeris import with_operators
 from edgeagent.mesh.measured import CONTRADICTIONS, CONTRADICTIONS_EMULATED, Contradictions, is_impossible
 from edgeagent.mesh.orbit_command import follow_command
 from edgeagent.mesh.settings import MeshSettings
-from edgeagent.mesh.sky import PLACES, Sky
+from edgeagent.mesh.sky import PLACES, Sky, sunlit
 from edgeagent.mesh.sockets import bound_sockets
 from edgeagent.model.errors import BadConfig, PeerFailed
 from edgeagent.orbit.elements import Elements
@@ -223,6 +223,11 @@ class MeshService:
         """Take an ephemeris and spread it. Raises RecordRefused."""
         assert self.carrier is not None
         self.carrier.command(Adopt(blob))
+
+    def is_sunlit(self) -> bool | None:
+        """Whether this satellite has sun; None for what is no satellite, or while nothing is known."""
+        utc_s = self.utc_now_s()
+        return None if utc_s is None else sunlit(self.sky.nodes.get(self.name), utc_s)
 
     def report_lag(self, lag_s: float) -> None:
         """The loop stood still: our own slowness is no reason to suspect others."""

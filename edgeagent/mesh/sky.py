@@ -17,14 +17,16 @@ import structlog
 from edgeagent.gossip.records import Place, Record, Section
 from edgeagent.mesh.predicted import ContactTable, make_table
 from edgeagent.model.decoding import UNDECODABLE
+from edgeagent.orbit.eclipse import sunlit_share
 from edgeagent.orbit.errors import OrbitFault
 from edgeagent.orbit.nodes import GroundNode, Node, Satellite
+from edgeagent.orbit.sun import sun_ecef_km
 from edgeagent.orbit.wire import decode_elements
 from edgeagent.topology.errors import TopologyRefused
 from edgeagent.topology.protocols import IslSettings
 from edgeagent.topology.topology import TopologySettings
 
-__all__ = ["PLACES", "Sky", "SkySettings", "node_of"]
+__all__ = ["PLACES", "Sky", "SkySettings", "node_of", "sunlit"]
 
 log = structlog.get_logger("mesh")
 
@@ -67,6 +69,16 @@ def _best(own: Node | None, ephemeris: Node | None) -> Node | None:
     if isinstance(own, Satellite) and isinstance(ephemeris, Satellite):
         return max(own, ephemeris, key=lambda one: one.elements.epoch_us)
     return ephemeris if own is None else own
+
+
+def sunlit(node: Node | None, utc_s: float) -> bool | None:
+    """Whether a satellite has more sun than shadow; None for what is none, or has no position."""
+    if not isinstance(node, Satellite):
+        return None
+    where = node.positions_km([utc_s])[0]
+    if np.isnan(where).any():
+        return None
+    return bool(np.asarray(sunlit_share(where, sun_ecef_km(utc_s))).reshape(-1)[0] > 0.5)
 
 
 class Sky:

@@ -13,15 +13,13 @@ from edgeagent.gossip.errors import RecordRefused
 from edgeagent.gossip.members import Member
 from edgeagent.gossip.records import Capabilities, Digests, Load, Record, Section
 from edgeagent.mesh.service import MeshService
-from edgeagent.mesh.sky import Sky, node_of
+from edgeagent.mesh.sky import Sky, node_of, sunlit
 from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import BadRequest, NotFound
 from edgeagent.orbit.age import DEFAULT_POLICY
-from edgeagent.orbit.eclipse import sunlit_share
 from edgeagent.orbit.geodetic import geodetic_of
 from edgeagent.orbit.nodes import Node, Satellite
 from edgeagent.orbit.planner import Planner
-from edgeagent.orbit.sun import sun_ecef_km
 
 __all__ = ["CONTACTS_HOURS_MAX", "adopted_view", "contacts_view", "peers_view", "resolved"]
 
@@ -163,12 +161,11 @@ def _place(node: Node | None, utc_s: float | None) -> dict[str, Any] | None:
     if np.isnan(where).any():
         return view
     latitude, longitude, height = geodetic_of(where)
-    lit = sunlit_share(where, sun_ecef_km(utc_s))
     return view | {
         "latitude_deg": round(float(latitude), 4),
         "longitude_deg": round(float(longitude), 4),
         "altitude_km": round(float(height), 2),
-        "sunlit": bool(np.asarray(lit).reshape(-1)[0] > 0.5),
+        "sunlit": sunlit(node, utc_s),
     }
 
 

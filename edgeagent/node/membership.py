@@ -232,7 +232,9 @@ class Membership:
 
         while True:
             memory = machine.memory_bytes()["available_bytes"]
-            load = Load(cpu=self._cpu.look(), queue=queue(), memory_free_bytes=memory)
+            load = Load(
+                cpu=self._cpu.look(), queue=queue(), memory_free_bytes=memory, sunlit=service.is_sunlit()
+            )
             service.say(Section.LOAD, load)
             lag_s = lag_us() / 1e6
             if lag_s > _LAG_REPORTED_S:

@@ -152,6 +152,11 @@ def test_where_they_are_and_when_they_meet(start_daemon: Start, tmp_path: Path) 
             break
     seen = _peers(ground)[sat]
     assert seen["place"]["object"] == "ONE (norad:50001)"
+    for _ in range(4000):
+        if _peers(ground)[sat]["load"] and _peers(ground)[sat]["load"]["sunlit"] is not None:
+            break
+    assert _peers(ground)[sat]["load"]["sunlit"] is seen["place"]["sunlit"]
+    assert _peers(flying)[_id(ground)]["load"]["sunlit"] is None
     assert 400 < seen["place"]["altitude_km"] < 600
     assert seen["place"]["elements"] == "fresh"
     assert seen["state"] == "alive"  # heard all the time, whatever the plan says
