@@ -27,11 +27,20 @@ def run(args: argparse.Namespace) -> int:
     if view["name_taken"]:
         print("another node writes under this node's id: was its state directory copied?")
     if not view["peers"]:
-        print("no other member is known; mesh.seeds of the configuration names nodes to ask")
+        print(_alone(view))
         return 0
     head = ("peer", "state", "address", "where", "latency", "back at", "cpu", "heard")
     print(table(head, [_row(one) for one in view["peers"]]))
     return 0
+
+
+def _alone(view: dict[str, Any]) -> str:
+    if view["refused"]:
+        return f"no other member is known, and {view['refused']} packets did not open: are the keys of one cluster?"
+    if view["seeds"]:
+        seeds = ", ".join(view["seeds"])
+        return f"no other member is known: {seeds} did not answer. Is it up, and are the keys of one cluster?"
+    return "no other member is known; mesh.seeds of the configuration names nodes to ask"
 
 
 def _row(one: dict[str, Any]) -> tuple[object, ...]:

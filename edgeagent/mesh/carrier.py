@@ -7,6 +7,7 @@ opened is counted and forgotten, whoever sent it.
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from collections.abc import Callable, Hashable
 from typing import Protocol
@@ -25,6 +26,7 @@ __all__ = ["Carrier", "Links", "PlainSeal", "Seal"]
 log = structlog.get_logger("mesh")
 
 _DIALS_MAX = 64
+_HOSTS_COMPLAINED, _COMPLAIN_S = 256, 3600.0
 
 
 class Seal(Protocol):
@@ -86,6 +88,7 @@ class Carrier:
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._endpoints: dict[str, Endpoint | None] = {}
+        self._complained: dict[str, float] = {}
 
     async def open(self, udp: socket.socket, tcp: socket.socket) -> None:
         """Listen on both (:func:`sockets.bound_sockets`), which are then this object's."""
@@ -120,9 +123,25 @@ class Carrier:
     def _opened(self, data: bytes, source: str) -> bytes | None:
         try:
             return self._seal.open(data, source)
-        except EdgeError:
+        except EdgeError as error:
             self.refused += 1
+            self._complain(source.rpartition(":")[0], error)
             return None
+
+    def _complain(self, host: str, error: EdgeError) -> None:
+        """Once an hour for each host, of which there are a few: strangers must not fill the log."""
+        now_s = asyncio.get_running_loop().time()
+        if (
+            len(self._complained) >= _HOSTS_COMPLAINED
+            or now_s - self._complained.get(host, -math.inf) < _COMPLAIN_S
+        ):
+            return
+        self._complained[host] = now_s
+        log.warning(
+            "packets that do not open",
+            why=error.message,
+            hint="has that node the keys of this cluster, and the newest ones? edgeagent_mesh_refused_total counts on",
+        )
 
     def _datagram(self, source: Endpoint, data: bytes) -> None:
         address = text_of(source)

@@ -12,6 +12,7 @@ from edgeagent.gossip.codec import decode_item
 from edgeagent.gossip.errors import RecordRefused
 from edgeagent.gossip.members import Member
 from edgeagent.gossip.records import Capabilities, Digests, Load, Record, Section
+from edgeagent.mesh.addresses import text_of
 from edgeagent.mesh.service import MeshService
 from edgeagent.mesh.sky import Sky, node_of, sunlit
 from edgeagent.model.decoding import UNDECODABLE
@@ -81,6 +82,8 @@ def peers_view(service: MeshService, loop_now_s: float) -> dict[str, Any]:
         "address": service.address,
         "clock": "ok" if utc_s is not None else "unsynchronised",
         "name_taken": service.name_taken,
+        "seeds": [text_of(seed) for seed in service.settings.seeds],
+        "refused": 0 if service.carrier is None else service.carrier.refused,
         "health": core.health,
         "incarnation": core.incarnation,
         "predicted_until": iso(table.end_s) if table is not None and table.end_s else None,

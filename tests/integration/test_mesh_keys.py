@@ -100,6 +100,11 @@ def test_another_cluster_of_the_same_name_stays_outside(
     wait_at_least(a, "edgeagent_mesh_refused_total", 2)
     for node in (a, s, plain):
         assert peers(node) == {}
+    assert "of another cluster" in a.log_text()
+    assert a.log_text().count("packets that do not open") == 1
+    assert b"packets did not open" in cli("peers", "--node", a.url).stdout
+    for node in (s, plain):
+        assert b"did not answer. Is it up" in cli("peers", "--node", node.url).stdout
 
 
 def test_one_who_has_the_secret_but_no_voucher_cannot_write_records(
