@@ -22,7 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     args.config = args.file or args.config
-    config: dict[str, Any] = msgspec.to_builtins(configured(args, os.environ))
+    from edgeagent.node.membership import check_mesh
+
+    effective = configured(args, os.environ)
+    check_mesh(effective.mesh)
+    config: dict[str, Any] = msgspec.to_builtins(effective)
     if args.json:
         print_json({"ok": True, "config": config})
         return 0

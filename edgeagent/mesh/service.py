@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import random
 import secrets
 import socket
@@ -36,10 +35,10 @@ from edgeagent.mesh.emulation import EmulatedLinks
 from edgeagent.mesh.ephemeris import with_operators
 from edgeagent.mesh.measured import CONTRADICTIONS, CONTRADICTIONS_EMULATED, Contradictions, is_impossible
 from edgeagent.mesh.orbit_command import follow_command
-from edgeagent.mesh.settings import MeshSettings
+from edgeagent.mesh.settings import MeshSettings, advertised_address
 from edgeagent.mesh.sky import PLACES, Sky, sunlit
 from edgeagent.mesh.sockets import bound_sockets
-from edgeagent.model.errors import BadConfig, PeerFailed
+from edgeagent.model.errors import PeerFailed
 from edgeagent.orbit.elements import Elements
 from edgeagent.orbit.wire import encode_elements
 
@@ -78,20 +77,10 @@ class MeshService:
         utc_s: Callable[[], float] = time.time,
         security: Security | None = None,
     ) -> None:
-        if security is None and not is_loopback(settings.host):
-            raise BadConfig(
-                f"mesh.listen = {text_of((settings.host, settings.port))!r} is beyond loopback without keys",
-                hint="make them with edgeagent keys init, and name the folder in mesh.keys",
-            )
         self.name = name
         self.settings = settings
         self.carrier: Carrier | None = None
         self.sky = Sky(settings.sky, self.utc_now_s)
-        if settings.emulation is not None and not is_loopback(settings.host):
-            raise BadConfig(
-                "mesh.emulate is for nodes on loopback",
-                hint="take it out, or let mesh.listen be on 127.0.0.1",
-            )
         self.address = ""
         self.name_taken = False
         self.contradicted = 0  # members whose elements measurements contradicted
@@ -117,8 +106,9 @@ class MeshService:
     async def start(self, endpoints: Sequence[str], kind: str = "") -> None:
         """Listen, live, and ask the seeds. ``endpoints`` are the node's other addresses. Raises BadConfig."""
         settings, security = self.settings, self._security
+        advertised_address(settings, settings.port, has_keys=security is not None)  # before anything is open
         udp, tcp = bound_sockets(settings.host, settings.port)
-        address = _advertised(settings, int(udp.getsockname()[1]))
+        address = advertised_address(settings, int(udp.getsockname()[1]), has_keys=security is not None)
         identity = Identity(
             (address, *endpoints), key=b"" if security is None else security.public_key, kind=kind
         )
@@ -353,16 +343,6 @@ class MeshService:
                 log.warning("a seed has no address", seed=f"{host}:{port}")
             if waiting:
                 await asyncio.sleep(_SEED_RETRY_S)
-
-
-def _advertised(settings: MeshSettings, port: int) -> str:
-    host = settings.advertise or settings.host
-    if ipaddress.ip_address(host).is_unspecified:
-        raise BadConfig(
-            f"mesh.listen = {text_of((settings.host, settings.port))!r} says nothing that others could call",
-            hint="name the address that they reach in mesh.advertise",
-        )
-    return text_of((host, port))
 
 
 async def _address_of(seed: tuple[str, int]) -> str | None:

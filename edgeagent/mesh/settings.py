@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 
 import msgspec
 
 from edgeagent.gossip.knobs import Knobs
 from edgeagent.gossip.presets import preset
-from edgeagent.mesh.addresses import AddressRefused, is_loopback
+from edgeagent.mesh.addresses import AddressRefused, is_loopback, text_of
 from edgeagent.mesh.emulation import Emulation
 from edgeagent.mesh.sky import SkySettings
 from edgeagent.model.errors import BadConfig
@@ -17,7 +18,15 @@ from edgeagent.orbit.errors import OrbitFault
 from edgeagent.orbit.importer import read_elements
 from edgeagent.orbit.nodes import GroundNode
 
-__all__ = ["MeshSettings", "allowed_networks", "chosen_elements", "own_elements", "own_place", "seeds_of"]
+__all__ = [
+    "MeshSettings",
+    "advertised_address",
+    "allowed_networks",
+    "chosen_elements",
+    "own_elements",
+    "own_place",
+    "seeds_of",
+]
 
 _EVERYWHERE = ("0.0.0.0/0", "::/0")
 _LOOPBACK = ("127.0.0.0/8", "::1/128")
@@ -42,6 +51,30 @@ class MeshSettings(msgspec.Struct, frozen=True, kw_only=True):
     orbit_object: str = ""
     orbit_every_s: float = 600.0
     operators: frozenset[bytes] = frozenset()  # public keys whose ephemerides count
+
+
+def advertised_address(settings: MeshSettings, port: int, *, has_keys: bool) -> str:
+    """The address that others are told, with the port that is really listened on. Raises BadConfig for settings that
+    contradict each other.
+    """
+    listen = text_of((settings.host, settings.port))
+    if not has_keys and not is_loopback(settings.host):
+        raise BadConfig(
+            f"mesh.listen = {listen!r} is beyond loopback without keys",
+            hint="make them with edgeagent keys init, and name the folder in mesh.keys",
+        )
+    if settings.emulation is not None and not is_loopback(settings.host):
+        raise BadConfig(
+            "mesh.emulate is for nodes on loopback",
+            hint="take it out, or let mesh.listen be on 127.0.0.1",
+        )
+    host = settings.advertise or settings.host
+    if ipaddress.ip_address(host).is_unspecified:
+        raise BadConfig(
+            f"mesh.listen = {listen!r} says nothing that others could call",
+            hint="name the address that they reach in mesh.advertise",
+        )
+    return text_of((host, port))
 
 
 def seeds_of(text: str) -> tuple[tuple[str, int], ...]:

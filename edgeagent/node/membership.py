@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edgeagent.mesh.service import MeshService, Security
     from edgeagent.mesh.settings import MeshSettings
 
-__all__ = ["Membership", "mesh_settings"]
+__all__ = ["Membership", "check_mesh", "mesh_settings"]
 
 log = structlog.get_logger("mesh")
 
@@ -71,6 +71,21 @@ def mesh_settings(section: MeshSection) -> MeshSettings:
         orbit_every_s=section.orbit_every_ms / 1000,
         operators=operator_keys(section.operators),
     )
+
+
+def check_mesh(section: MeshSection) -> None:
+    """What a start would refuse, but for which node's keys they are. Raises BadConfig."""
+    if section.listen:
+        from edgeagent.mesh.settings import advertised_address
+
+        settings = mesh_settings(section)
+        advertised_address(settings, settings.port, has_keys=bool(section.keys))
+    if section.keys:
+        from edgeagent.mesh.key_files import load_ring
+        from edgeagent.mesh.tls import tls_context
+
+        load_ring(Path(section.keys))
+        tls_context(Path(section.keys), server=True)
 
 
 def _checked_ip(key: str, text: str) -> None:

@@ -128,6 +128,14 @@ def test_check_config(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert b"listen" in done.stderr
     assert cli("check-config", "--set", "runtime.workers=many").returncode == 2
+    for setting, says in (
+        ("mesh.listen=0.0.0.0:1", "beyond loopback without keys"),
+        (f"mesh.keys={tmp_path}", "cluster.json"),
+        ("mesh.position=nonsense", "is no place"),
+    ):
+        done = cli("check-config", "--set", "mesh.listen=127.0.0.1:0", "--set", setting)
+        assert done.returncode == 2
+        assert says in done.stderr.decode()
     assert cli("check-config", "--set", "nonsense").returncode == 2
     assert cli("check-config", str(tmp_path / "gone.toml")).returncode == 2
 
