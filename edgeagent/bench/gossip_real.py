@@ -21,14 +21,14 @@ from typing import IO, Any
 from edgeagent.bench.harness import Bench, Case, Sample, Sampler
 from edgeagent.bench.processes import ServerFailed
 
-__all__ = ["real_case"]
+__all__ = ["Group", "real_case"]
 
 PEER = "kinship"
 _MEET_S = 90.0
 _GONE = frozenset({"dead", "left", "gone"})
 
 
-class _Group:
+class Group:
     """Members of one library. ``held`` is what each says of the others, with the time at which it began."""
 
     def __init__(self, which: str, count: int, chance: random.Random) -> None:
@@ -40,9 +40,13 @@ class _Group:
         self._members: dict[str, subprocess.Popen[bytes]] = {}
         self.held: dict[str, dict[str, tuple[bool, float]]] = {}
         self._seed = ""
-        for _ in range(count):
-            self._start()
-        self._wait(lambda: all(self._knows(one, self._members) for one in self._members), "meet")
+        try:
+            for _ in range(count):
+                self._start()
+            self._wait(lambda: all(self._knows(one, self._members) for one in self._members), "meet")
+        except BaseException:
+            self.close()
+            raise
 
     def round(self) -> Sample:
         """Kill one and wait until all others hold it dead, then let another join; seconds until half of them knew."""
@@ -148,10 +152,10 @@ def _opener(count: int) -> Any:
             bench.skip(f"{PEER} in detect-real-{count}", f"not installed: pip install {PEER}")
         else:
             kinds.append(PEER)
-        groups: list[_Group] = []
+        groups: list[Group] = []
         try:
             seed = f"{bench.options.seed}/{count}"
-            groups.extend(_Group(kind, count, random.Random(f"{seed}/{kind}")) for kind in kinds)
+            groups.extend(Group(kind, count, random.Random(f"{seed}/{kind}")) for kind in kinds)
             yield {kind: group.round for kind, group in zip(kinds, groups, strict=True)}
         finally:
             for group in groups:

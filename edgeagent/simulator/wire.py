@@ -6,6 +6,7 @@ Bytes are counted where they are sent, with what IPv4, UDP and encryption put ar
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Hashable
 from typing import Protocol
@@ -70,7 +71,7 @@ class Wire:
         self.clogged: set[str] = set()
         self.visible: Callable[[str, str], bool] | None = None
         self.path_s: Callable[[str, str], float] | None = (
-            None  # what the way takes besides the faults' latency
+            None  # what the way takes besides; infinite: there is none
         )
         self.sent_bytes: dict[str, int] = {}
         self.datagrams = 0
@@ -105,9 +106,9 @@ class Wire:
             return
         copies = 2 if faults.duplication and chance.random() < faults.duplication else 1
         for _ in range(copies):
-            self._clock.after(
-                self._delay_s(sender.name, port.name), self._arrive, address, source, sender.name, data
-            )
+            delay_s = self._delay_s(sender.name, port.name)
+            if delay_s < math.inf:
+                self._clock.after(delay_s, self._arrive, address, source, sender.name, data)
 
     def dial(self, sender: Port, stream: Hashable, address: str, data: bytes) -> None:
         """Open a stream and send a first frame; ``stream_closed`` where nobody answers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -44,6 +45,9 @@ def test_case_names() -> None:
         "bytes-per-second-1000",
         "bytes-per-second-100-lan",
         "bytes-per-second-1000-lan",
+        "walker-72x22",
+        "detect-real-8",
+        "detect-real-24",
     ]
 
 
@@ -134,3 +138,34 @@ def test_a_world_that_fails_gives_no_figure() -> None:
         node.command(SetNeighbours(()))
     with pytest.raises(WorldFailed, match="have not heard of its load"):
         load_delays(other, 1)
+
+
+def test_a_walker_shell_buries_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgeagent.bench import gossip_shell
+
+    monkeypatch.setattr(gossip_shell, "PLANES", 12)
+    monkeypatch.setattr(gossip_shell, "SLOTS", 16)
+    rate, more = gossip_shell.shell("1", 10.0, 60.0, crash=True)
+    assert 100.0 < rate < 5000.0
+    assert more["false_deaths"] == 0.0
+    assert 0.0 < more["crash_half_s"] <= more["crash_everybody_s"]
+
+
+def test_real_processes_find_the_killed_one_and_the_new_one() -> None:
+    from edgeagent.bench.gossip_real import Group
+
+    group = Group("ours", 4, random.Random(1))
+    try:
+        detected_s, more = group.round()
+    finally:
+        group.close()
+    assert 1.0 < detected_s < 60.0
+    assert 0.0 < more["join_half_s"] <= more["join_everybody_s"] < 60.0
+
+
+def test_processes_that_do_not_start_are_a_failure() -> None:
+    from edgeagent.bench.gossip_real import Group
+    from edgeagent.bench.processes import ServerFailed
+
+    with pytest.raises(ServerFailed, match="did not start"):
+        Group("nothing", 2, random.Random(1))

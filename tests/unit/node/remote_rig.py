@@ -65,6 +65,9 @@ class PlayedHttp:
     def hosts(self) -> set[str]:
         return {"127.0.0.1"}
 
+    async def cross(self, to: str) -> None:
+        """No emulated links here."""
+
     async def request(
         self,
         peer: str,
