@@ -50,11 +50,17 @@ def _row(one: dict[str, Any]) -> tuple[object, ...]:
         one["state"],
         one["address"],
         "elements contradicted" if one["contradicted"] else _where(one["place"]),
-        "-" if one["latency_ms"] is None else f"{one['latency_ms']:.1f} ms",
+        _latency(one),
         one["returns_at"] or "-",
         "-" if load.get("cpu") is None else f"{load['cpu']:.0%}",
         "-" if heard is None else f"{heard:.0f} s ago",
     )
+
+
+def _latency(one: dict[str, Any]) -> str:
+    if one["in_contact"] is False:
+        return "no route"
+    return "-" if one["latency_ms"] is None else f"{one['latency_ms']:.1f} ms"
 
 
 def _where(place: dict[str, Any] | None) -> str:
