@@ -36,6 +36,14 @@ fuzz: ## PACKETS=1000000 random and mutated packets for a member of the mesh, fr
 	@tools/setup-venv cli demo test
 	@$(PY) -m tests.fuzz.mesh_packets --packets $(PACKETS) --seed $(SEED)
 
+TARGET ?= packets
+SECONDS ?= 60
+
+.PHONY: fuzz-guided
+fuzz-guided: ## coverage-guided (atheris): TARGET=packets|frames|elements for SECONDS=60; Python 3.11 to 3.13
+	@tools/setup-venv cli demo test fuzz
+	@$(PY) -m tests.fuzz.guided $(TARGET) -max_total_time=$(SECONDS)
+
 .PHONY: check
 check: ## ruff, mypy --strict, import-linter, architecture rules, native warnings as errors, clang-tidy
 	@tools/setup-venv cli demo test check

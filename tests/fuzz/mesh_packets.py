@@ -39,7 +39,7 @@ from edgeagent.mesh.sky import Sky, SkySettings
 from edgeagent.model.errors import EdgeError
 from tests.unit.gossip.parts import EPOCH_MS, Driver, driver, identity, record
 
-__all__ = ["Tally", "fuzz"]
+__all__ = ["Tally", "fuzz", "good_frames", "good_packets"]
 
 _RING = Keyring("fuzz", (Secret(1, b"s" * 32),), 1)
 _EFFECTS = (Arm, Dial, Hangup, Notify, Persist, Send, StreamSend)
@@ -62,8 +62,20 @@ class Tally(NamedTuple):
     members: int
 
 
+def good_packets(count: int, chance: random.Random) -> list[bytes]:
+    """Packets that a member takes."""
+    maker, _, _ = _samples(chance)
+    return [maker() for _ in range(count)]
+
+
+def good_frames(count: int, chance: random.Random) -> list[bytes]:
+    """Frames of anti-entropy that a member takes."""
+    _, _, maker = _samples(chance)
+    return [maker() for _ in range(count)]
+
+
 def _samples(chance: random.Random) -> list[Callable[[], bytes]]:
-    """Makers of good packets and frames."""
+    """Makers of good packets, twice, and frames."""
 
     def item() -> bytes:
         name = chance.choice(_NAMES[:5])
