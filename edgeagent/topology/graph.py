@@ -84,6 +84,22 @@ class Graph:
         """Distances from each of ``sources`` to all nodes, ``(len(sources), nodes)``."""
         return np.asarray(self._csr.many(self._rows(sources), float(bound)))
 
+    def spread(
+        self, starts: ArrayLike, *, factor: float = 1.0, bound: float = np.inf
+    ) -> tuple[Floats, Ints]:
+        """(values, origins) ``(nodes,)``: the least of ``starts[u] + factor * distance(u, v)`` and the u that gives it.
+
+        ``starts`` ``(nodes,)`` are at least 0, infinite where nothing starts; of several origins the lowest wins;
+        infinity and -1 where the value is over ``bound``. This is one step of dynamic programming over all nodes at the
+        price of one search.
+        """
+        begin = np.ascontiguousarray(starts, dtype=np.float64)
+        if begin.shape != (self.nodes,):
+            raise TopologyRefused(f"{begin.size} starts for {self.nodes} nodes", hint="give one a node")
+        if not (begin >= 0.0).all() or not 0.0 <= factor < np.inf:
+            raise TopologyRefused("a start or the factor is negative or not a number", hint="shift them to 0")
+        return tuple(self._csr.spread(begin, float(factor), float(bound)))
+
     def distances(self, source: int, targets: ArrayLike, *, bound: float = np.inf) -> Floats:
         """Distances to ``targets`` ``(m,)``; ends when the last of them is found."""
         return np.asarray(self._csr.distances(self._row(source), self._rows(targets), float(bound)))

@@ -106,6 +106,40 @@ class PureCsr:
             node = before[node]
         return (reached or [math.inf])[0], np.array(nodes[::-1], dtype=np.int32)
 
+    def spread(self, starts: Floats, factor: float, bound: float) -> tuple[Floats, Ints]:
+        begun = np.flatnonzero((starts <= bound) & np.isfinite(starts)).tolist()
+        value = {node: float(starts[node]) + 0.0 for node in begun}
+        origin = {node: node for node in begun}
+        heap = [(start, node) for node, start in value.items()]
+        settled: set[int] = set()
+
+        def offer(node: int, so_far: float, first: int) -> None:
+            for following, weight in self._arcs[node]:
+                through = so_far + factor * weight
+                if through > bound or following in settled:
+                    continue
+                known = value.get(following, math.inf)
+                if through < known:
+                    value[following], origin[following] = through, first
+                    heapq.heappush(heap, (through, following))
+                elif through == known and first < origin[following]:
+                    origin[following] = first
+
+        heapq.heapify(heap)
+        for node in begun:
+            if not self._relays[node]:  # an end offers its own start and nobody else's
+                offer(node, float(starts[node]) + 0.0, node)
+        while heap:
+            so_far, node = heapq.heappop(heap)
+            if node not in settled:
+                settled.add(node)
+                if self._relays[node]:
+                    offer(node, so_far, origin[node])
+        found, first = np.full(len(self._arcs), np.inf), np.full(len(self._arcs), -1, dtype=np.int32)
+        found[list(value)] = list(value.values())
+        first[list(origin)] = list(origin.values())
+        return found, first
+
     def distances(self, source: int, targets: Ints, bound: float) -> Floats:
         left = set(targets.tolist())
 

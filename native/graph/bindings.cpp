@@ -188,6 +188,19 @@ void bind_csr(py::module_ &m) {
              }
              return distances;
            })
+      .def("spread",
+           [](const Csr &graph, const Doubles &starts, double factor, double bound) {
+             Doubles values(graph.nodes());
+             Integers origins(graph.nodes());
+             double *value = values.mutable_data();
+             std::int32_t *origin = origins.mutable_data();
+             const auto from = span_of(starts);
+             {
+               const py::gil_scoped_release released;
+               graph.spread(from, factor, bound, value, origin);
+             }
+             return py::make_tuple(values, origins);
+           })
       .def("path",
            [](const Csr &graph, std::int32_t source, std::int32_t target, double bound) {
              std::pair<double, std::vector<std::int32_t>> found;

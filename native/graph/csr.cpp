@@ -178,4 +178,63 @@ std::vector<Settled> Csr::within(std::int32_t source, double bound, std::size_t 
   return found;
 }
 
+void Csr::offer(Workspace &space, std::int32_t node, double value, std::int32_t origin, double factor,
+                double bound) const {
+  const auto i = static_cast<std::size_t>(node);
+  for (auto arc = static_cast<std::size_t>(offsets_[i]); arc < static_cast<std::size_t>(offsets_[i + 1]); ++arc) {
+    const std::int32_t next = arcs_[arc].target;
+    const double through = value + factor * arcs_[arc].weight;
+    if (through > bound || space.settled(next)) {
+      continue;
+    }
+    const double known = space.distance(next);
+    if (through < known) {
+      space.reach(next, through, origin);
+    } else if (through == known && origin < space.predecessor(next)) {
+      space.prefer(next, origin);
+    }
+  }
+}
+
+void Csr::spread(std::span<const double> starts, double factor, double bound, double *values,
+                 std::int32_t *origins) const {
+  if (starts.size() != static_cast<std::size_t>(nodes())) {
+    throw std::invalid_argument("there are not as many starts as nodes");
+  }
+  if (!(factor >= 0.0) || !std::isfinite(factor) ||
+      std::any_of(starts.begin(), starts.end(), [](double start) { return !(start >= 0.0); })) {
+    throw std::invalid_argument("a start or the factor is negative or not a number");
+  }
+  const Lease lease(*this);
+  Workspace &space = *lease; // its predecessors are origins here
+  const auto begins = [&](std::int32_t i) {
+    const double start = starts[static_cast<std::size_t>(i)];
+    return start <= bound && std::isfinite(start);
+  };
+  for (std::int32_t i = 0; i < nodes(); ++i) {
+    if (begins(i)) {
+      space.reach(i, starts[static_cast<std::size_t>(i)] + 0.0, i); // no -0.0: the heap compares bits
+    }
+  }
+  for (std::int32_t i = 0; i < nodes(); ++i) {
+    if (begins(i) && !relays(i)) { // an end offers its own start and nobody else's
+      offer(space, i, starts[static_cast<std::size_t>(i)] + 0.0, i, factor, bound);
+    }
+  }
+  while (!space.empty()) {
+    const auto [value, node] = space.pop();
+    if (space.settled(node)) {
+      continue;
+    }
+    space.settle(node);
+    if (relays(node)) {
+      offer(space, node, value, space.predecessor(node), factor, bound);
+    }
+  }
+  for (std::int32_t i = 0; i < nodes(); ++i) {
+    values[i] = space.distance(i);
+    origins[i] = space.predecessor(i);
+  }
+}
+
 } // namespace edgeagent::graph

@@ -95,6 +95,10 @@ public:
   std::vector<Settled> within(std::int32_t source, double bound, std::size_t count_max,
                               std::span<const std::uint8_t> among) const;
 
+  // What each node is reached for, starting from any of them: the least of `starts[u] + factor * distance(u, v)` and the
+  // u that gives it (the lowest of several), infinity and -1 where it is over `bound`. An infinite start is none.
+  void spread(std::span<const double> starts, double factor, double bound, double *values, std::int32_t *origins) const;
+
 private:
   class Lease;
 
@@ -102,6 +106,9 @@ private:
   template <class Visit>
   void search(Workspace &space, std::span<const std::int32_t> sources, double bound, const Visit &visit) const;
   void check(std::int32_t node) const;
+  bool relays(std::int32_t node) const { return relays_.empty() || relays_[static_cast<std::size_t>(node)] != 0; }
+  // Offers the neighbours of a node what they can be reached for through it.
+  void offer(Workspace &space, std::int32_t node, double value, std::int32_t origin, double factor, double bound) const;
 
   struct Arc {
     double weight;

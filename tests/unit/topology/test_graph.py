@@ -287,3 +287,37 @@ def test_the_kernels_refuse_points_that_are_none() -> None:
         kernels.sightings(places, places[:1], reach, reach, places)
     with pytest.raises(ValueError, match="per position"):
         kernels.sightings(places, places, reach, reach[:1], places)
+
+
+@given(networks(), st.data())
+def test_spread_is_the_least_over_all_starts(network: Arrays, data: st.DataObject) -> None:
+    nodes, a, b, weights, relays = network
+    random = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    starts = np.where(random.random(nodes) < 0.5, random.integers(0, 9, nodes).astype(np.float64), np.inf)
+    factor = data.draw(st.sampled_from([0.0, 0.5, 1.0, 1.25]))
+    bound = data.draw(st.sampled_from([np.inf, 6.0]))
+    outcomes = []
+    for pure_only in PATHS:
+        graph = Graph(nodes, a, b, weights, relays=relays, pure_only=pure_only)
+        values, origins = graph.spread(starts, factor=factor, bound=bound)
+        apart = np.array([_oracle(network, node) for node in range(nodes)])
+        with np.errstate(invalid="ignore"):
+            cost = starts[:, None] + np.where(np.isfinite(apart), factor * apart, np.inf)
+        best = np.where(cost.min(axis=0) <= bound + 1e-9, cost.min(axis=0), np.inf)
+        assert np.allclose(values, best, rtol=0, atol=1e-9)
+        for node, origin in enumerate(origins.tolist()):
+            assert (origin >= 0) == bool(np.isfinite(values[node]))
+            assert origin < 0 or cost[origin, node] == pytest.approx(values[node], abs=1e-9)
+        outcomes.append((values.tolist(), origins.tolist()))
+    assert all(outcome == outcomes[0] for outcome in outcomes)
+
+
+@pytest.mark.parametrize("pure_only", PATHS)
+def test_spread_refuses_what_it_cannot_count_from(pure_only: bool) -> None:
+    graph = Graph(2, [0], [1], [1.0], pure_only=pure_only)
+    for starts, factor in (([0.0], 1.0), ([-1.0, 0.0], 1.0), ([np.nan, 0.0], 1.0), ([0.0, 0.0], -1.0)):
+        with pytest.raises(TopologyRefused):
+            graph.spread(starts, factor=factor)
+    values, origins = graph.spread([-0.0, np.inf])
+    assert values.tolist() == [0.0, 1.0]
+    assert origins.tolist() == [0, 0]
