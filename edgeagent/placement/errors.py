@@ -1,0 +1,29 @@
+"""What can go wrong with placements; nothing is reserved in any case.
+
+EdgeError
+└── PlacementFault 422           base
+    ├── PlanRefused 400          steps or arrays that cannot be
+    └── NoFeasibleNode 503       no node meets all that a step needs; names the constraint that binds
+"""
+
+from __future__ import annotations
+
+from edgeagent.model.errors import EdgeError
+
+__all__ = ["NoFeasibleNode", "PlacementFault", "PlanRefused"]
+
+
+class PlacementFault(EdgeError):
+    """Base of this room's errors."""
+
+    slug, status = "placement-failed", 422
+
+
+class PlanRefused(PlacementFault):
+    slug, status = "plan-refused", 400
+
+
+class NoFeasibleNode(PlacementFault):
+    """``details``: ``step``, and ``constraint``, the filter without which there would be a node."""
+
+    slug, status = "no-feasible-node", 503
