@@ -9,10 +9,12 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Daemon", "Reply", "cli"]
+__all__ = ["Daemon", "Reply", "cli", "patience"]
 
 ROOT = Path(__file__).resolve().parents[2]
 WASM = {"Content-Type": "application/wasm"}
@@ -41,6 +43,13 @@ class Reply:
 def environment() -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("EDGEAGENT_") or k == "EDGEAGENT_NATIVE"}
     return {**kept, "PYTHONPATH": str(ROOT)}
+
+
+def patience(seconds: float = 60.0) -> Iterator[None]:
+    """For loops that ask again until what they ask for has come; it ends after a time, however fast a look is."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        yield
 
 
 class Daemon:
@@ -112,9 +121,9 @@ class Daemon:
             float(v) for v in re.findall(rf"^{name}(?:\{{[^}}]*\}})? ([0-9.e+-]+)$", text, re.MULTILINE)
         )
 
-    def wait_metric(self, name: str, value: float, tries: int = 2000) -> None:
+    def wait_metric(self, name: str, value: float) -> None:
         """Ask until the metric has the value: each look is a request of its own, no sleep in between."""
-        for _ in range(tries):
+        for _ in patience():
             if self.metric(name) == value:
                 return
         raise AssertionError(f"{name} is {self.metric(name)}, not {value}")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.daemon import Daemon, cli
+from tests.integration.daemon import Daemon, cli, patience
 
 Start = Callable[..., Daemon]
 
@@ -118,7 +118,7 @@ def test_garbage_is_counted_and_changes_nothing(three: list[Daemon]) -> None:
             tcp.shutdown(socket.SHUT_WR)
             while tcp.recv(65536):
                 pass
-    for _ in range(2000):
+    for _ in patience():
         if a.metric("edgeagent_mesh_malformed_total") >= 5:
             break
     assert a.metric("edgeagent_mesh_malformed_total") >= 5
@@ -130,7 +130,7 @@ def test_what_members_tell_of_themselves(three: list[Daemon]) -> None:
     a, b, _ = three
     assert b.deploy("add1").status == 201
     other = _id(b)
-    for _ in range(4000):
+    for _ in patience():
         if _peers(a)[other]["functions"] and _peers(a)[other]["load"]:
             break
     told = _peers(a)[other]
@@ -147,12 +147,12 @@ def test_where_they_are_and_when_they_meet(start_daemon: Start, tmp_path: Path) 
     for node in (ground, flying):
         node.wait_metric("edgeagent_mesh_members_alive", 1)
     sat = _id(flying)
-    for _ in range(4000):
+    for _ in patience():
         if ground.request("GET", "/v1/peers").json()["predicted_until"] and _peers(ground)[sat]["place"]:
             break
     seen = _peers(ground)[sat]
     assert seen["place"]["object"] == "ONE (norad:50001)"
-    for _ in range(4000):
+    for _ in patience():
         if _peers(ground)[sat]["load"] and _peers(ground)[sat]["load"]["sunlit"] is not None:
             break
     assert _peers(ground)[sat]["load"]["sunlit"] is seen["place"]["sunlit"]
@@ -229,7 +229,7 @@ def test_emulated_orbits_hide_and_show_a_satellite(start_daemon: Start, tmp_path
     orbit = _elements(tmp_path, MEAN_MOTION=13.0, INCLINATION=0.0)
     flying = _mesh(start_daemon, "flying", f"mesh.orbit={orbit}", *common, seed=ground)
     for state in ("occluded", "alive", "occluded"):
-        ground.wait_metric(f"edgeagent_mesh_members_{state}", 1, tries=20_000)
+        ground.wait_metric(f"edgeagent_mesh_members_{state}", 1)
         seen = _peers(ground)[_id(flying)]
         assert seen["state"] != "dead"
     assert ground.metric("edgeagent_mesh_cut_off_total") > 0
@@ -263,13 +263,13 @@ def test_a_command_says_where_the_node_is(start_daemon: Start, tmp_path: Path) -
 
     for where in (10, 11):
         file.write_text(f"{where}, 20, 30")
-        for _ in range(8000):
+        for _ in patience():
             said = place()
             if said and said["latitude_deg"] == where:
                 break
         assert place() == {"kind": "ground", "latitude_deg": where, "longitude_deg": 20.0, "height_m": 30.0}
     file.unlink()
-    for _ in range(8000):
+    for _ in patience():
         if "ended with 1" in node.log_text():
             break
         place()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.daemon import Daemon, cli, environment
+from tests.integration.daemon import Daemon, cli, environment, patience
 
 Start = Callable[..., Daemon]
 
@@ -61,7 +61,7 @@ def peers(node: Daemon) -> dict[str, Any]:
 
 
 def wait_at_least(node: Daemon, metric: str, value: float) -> None:
-    for _ in range(4000):
+    for _ in patience():
         if node.metric(metric) >= value:
             return
     raise AssertionError(f"{metric} is {node.metric(metric)}")
@@ -72,7 +72,7 @@ def test_members_with_keys_find_each_other(start_daemon: Start, cluster: Path) -
     b = member(start_daemon, cluster, "b", "mesh.position=48.2, 16.4, 171", seed=a)
     for node in (a, b):
         node.wait_metric("edgeagent_mesh_members_alive", 1)
-    for _ in range(4000):
+    for _ in patience():
         if peers(a)[id_of("b")]["place"]:
             break
     assert peers(a)[id_of("b")]["place"]["latitude_deg"] == pytest.approx(48.2)
@@ -135,7 +135,7 @@ def test_secrets_change_without_a_pause(start_daemon: Start, cluster: Path) -> N
         shown = keys("rotate", cluster, "--step", step, "--to", folders[0], "--to", folders[1])
         assert (shown["secrets"], shown["primary"]) == (secrets, primary)
         for node in (a, b):
-            for _ in range(8000):
+            for _ in patience():
                 node.request("GET", "/v1/peers")
                 if node.log_text().count("another keyring") == ("add", "use", "drop").index(step) + 1:
                     break
@@ -154,7 +154,7 @@ def test_a_ring_that_tears_leaves_the_one_in_use(start_daemon: Start, cluster: P
     ring = cluster.parent / f"{cluster.name}-a" / "cluster.json"
     whole = ring.read_bytes()
     ring.write_bytes(whole[:40])
-    for _ in range(8000):
+    for _ in patience():
         a.request("GET", "/v1/peers")
         if "the one in use stays" in a.log_text():
             break

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from edgeagent.mesh.authority import issue_node, make_cluster
-from tests.integration.daemon import Daemon
+from tests.integration.daemon import Daemon, patience
 
 COUNT = 20
 
@@ -59,7 +59,7 @@ def _states(node: Daemon) -> dict[str, str]:
 
 
 def _wait_states(node: Daemon, expected: dict[str, str]) -> None:
-    for _ in range(3000):
+    for _ in patience():
         if _states(node) == expected:
             return
     raise AssertionError({name: state for name, state in _states(node).items() if expected[name] != state})
