@@ -46,6 +46,12 @@ def _orbit() -> Sequence[Case]:
     return cases()
 
 
+def _placement() -> Sequence[Case]:
+    from edgeagent.bench.placement import cases
+
+    return cases()
+
+
 def _topology() -> Sequence[Case]:
     from edgeagent.bench.topology import cases
 
@@ -58,6 +64,7 @@ BENCHMARKS: dict[str, Callable[[], Sequence[Case]]] = {
     "hose": _hose,
     "invoke": _invoke,
     "orbit": _orbit,
+    "placement": _placement,
     "topology": _topology,
 }
 

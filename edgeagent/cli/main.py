@@ -31,6 +31,7 @@ VERBS = {
     "peers": ("peers", "the other nodes of the mesh: state, place, contact, load"),
     "contacts": ("contacts", "when this node sees which others"),
     "elements": ("elements", "hand the mesh newer orbital elements for its satellites"),
+    "place": ("place", "where the steps of a placement case would run"),
     "keys": ("keys", "the keys of a cluster and of its nodes"),
     "bench": ("bench", "measure, against baselines"),
     "check-config": ("check_config", "check a configuration and show what it comes to"),

@@ -19,20 +19,22 @@ from numpy.typing import NDArray
 
 from edgeagent.placement.steps import PlanStep
 
-__all__ = ["Bounds", "bounds_of"]
+__all__ = ["Ahead", "bounds_ahead", "bounds_whole"]
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Bounds:
-    """For each step, arrays over the nodes: ``own`` its cost without legs from others, ``below`` the least of all steps
-    behind it, ``whole`` the least of the whole workflow, all if it runs there; infinite where it cannot.
+class Ahead:
+    """For each step, over the nodes: ``own`` its cost without legs from others, ``below`` the least of all behind it.
+
+    ``sent`` is the least of the step, its way from the one before and all behind it, for each node of the one before.
+    Infinite where it cannot run.
     """
 
     own: list[Floats]
     below: list[Floats]
-    whole: list[Floats]
+    sent: list[Floats]
 
 
 def _zero_or(array: Floats | None, nodes: int) -> Floats:
@@ -47,58 +49,70 @@ def _own(step: PlanStep, weight: float) -> Floats:
     return np.where(step.allowed & np.isfinite(cost), cost, np.inf)
 
 
-def _carried(step: PlanStep, starts: Floats, factor: float, *, back: bool) -> Floats:
+def _carried(step: PlanStep, starts: Floats, factor: float, *, back: bool, most: float = np.inf) -> Floats:
     """The least of ``starts[u]`` and ``factor`` times the leg, over all u, for every v; ``back`` is against the leg."""
     nodes = step.graph.nodes
     first, last = _zero_or(step.send_ms, nodes), _zero_or(step.receive_ms, nodes)
     if back:
         first, last = last, first
-    spread, _ = step.graph.spread(starts + factor * first, factor=factor)
+    spread, _ = step.graph.spread(starts + factor * first, factor=factor, bound=most)
     return np.minimum(spread + factor * last, starts)  # what stays on its node is not sent
 
 
-def _sent(step: PlanStep, starts: Floats, weight: float, *, back: bool) -> Floats:
+def _sent(step: PlanStep, starts: Floats, weight: float, *, back: bool, most: float = np.inf) -> Floats:
     """``starts`` carried over the edge into ``step``, which lies at the end of it, or with ``back`` at its beginning.
 
     The data leg is in ``own`` already, with 1 + weight; where the leg p is the longer one it counts for nothing but
-    ``weight``: max(p, d) = d + max(p - d, 0).
+    ``weight``: max(p, d) = d + max(p - d, 0). What is over ``most`` may be infinite.
     """
     if step.data_ms is None:
-        return _carried(step, starts, 1.0 + weight, back=back)
+        return _carried(step, starts, 1.0 + weight, back=back, most=most)
     data = np.where(np.isfinite(step.data_ms), step.data_ms, 0.0)
+    light = _carried(step, starts, weight, back=back, most=most)
     if back:
-        long = _carried(step, np.maximum(starts - data, 0.0), 1.0 + weight, back=True)
-    else:
-        long = np.maximum(_carried(step, starts, 1.0 + weight, back=False) - data, 0.0)
-    return np.maximum(long, _carried(step, starts, weight, back=back))
+        return np.maximum(
+            _carried(step, np.maximum(starts - data, 0.0), 1.0 + weight, back=True, most=most), light
+        )
+    # A leg is longer than ``most`` allows only by as much as the data leg hides of it.
+    hidden = most + float(data[step.allowed].max(initial=0.0))
+    return np.maximum(_carried(step, starts, 1.0 + weight, back=False, most=hidden) - data, light)
 
 
-def bounds_of(steps: Sequence[PlanStep], weight: float) -> Bounds:
-    """The bounds of all steps; ``weight`` is w above."""
+def bounds_ahead(steps: Sequence[PlanStep], weight: float) -> Ahead:
+    """From the last step to the first; ``weight`` is w above."""
     nodes = steps[0].graph.nodes
     own = [_own(step, weight) for step in steps]
     below = [np.zeros(nodes) for _ in steps]
-    message: list[Floats] = [np.zeros(nodes) for _ in steps]
+    sent: list[Floats] = [np.zeros(nodes) for _ in steps]
     for index in range(len(steps) - 1, -1, -1):
         step = steps[index]
         if step.after:
-            message[index] = _sent(step, own[index] + below[index], weight, back=True)
-            below[step.after[0]] = below[step.after[0]] + message[index]
+            sent[index] = _sent(step, own[index] + below[index], weight, back=True)
+            below[step.after[0]] = below[step.after[0]] + sent[index]
+    return Ahead(own, below, sent)
+
+
+def bounds_whole(
+    steps: Sequence[PlanStep], ahead: Ahead, weight: float, most: float = np.inf
+) -> list[Floats]:
+    """For each step, over the nodes: the least of the whole workflow if it runs there; infinite where over ``most``."""
+    nodes = steps[0].graph.nodes
+    least = {
+        index: float((ahead.own[index] + ahead.below[index]).min())
+        for index, step in enumerate(steps)
+        if not step.after
+    }
     whole: list[Floats] = []
     outside: list[Floats] = []
-    roots = [index for index, step in enumerate(steps) if not step.after]
-    least = {index: float((own[index] + below[index]).min()) for index in roots}
     for index, step in enumerate(steps):
         if not step.after:
-            others = sum(cost for root, cost in least.items() if root != index)
-            outside.append(np.full(nodes, others))
+            outside.append(np.full(nodes, sum(cost for root, cost in least.items() if root != index)))
         else:
             parent = step.after[0]
-            siblings = np.zeros(nodes)
+            starts = outside[parent] + ahead.own[parent]
             for other, one in enumerate(steps):
                 if other != index and one.after[:1] == (parent,):
-                    siblings = siblings + message[other]
-            starts = outside[parent] + own[parent] + siblings
-            outside.append(_sent(step, starts, weight, back=False))
-        whole.append(outside[index] + own[index] + below[index])
-    return Bounds(own, below, whole)
+                    starts = starts + ahead.sent[other]
+            outside.append(_sent(step, starts, weight, back=False, most=most))
+        whole.append(outside[index] + ahead.own[index] + ahead.below[index])
+    return whole

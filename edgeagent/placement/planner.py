@@ -24,12 +24,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeagent.placement.bounds import Bounds, bounds_of
+from edgeagent.placement.bounds import Ahead, bounds_ahead, bounds_whole
 from edgeagent.placement.errors import NoFeasibleNode, PlanRefused
-from edgeagent.placement.search import search, survivors_of
+from edgeagent.placement.search import legs_ms, search, survivors_of
 from edgeagent.placement.steps import Chosen, Plan, PlanStep, check_steps
 
 __all__ = ["PlannerSettings", "plan_workflow"]
+
+_SLACK_MS = 1e-9  # sums of the same numbers in another order
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -64,19 +66,24 @@ def plan_workflow(
     check_steps(steps, len(free))
     if not steps:
         return Plan((), 0.0, True)
+    free = np.maximum(free, 0.0)  # what is overcommitted still takes steps that need nothing
     fitting = [_fitting(step, free) for step in steps]
     if jitter_ms is not None:
         fitting = [_jittered(step, noise) for step, noise in zip(fitting, jitter_ms, strict=True)]
     weight = settings.spread_weight
-    bounds = bounds_of(fitting, weight)
-    if not all(np.isfinite(whole).any() for whole in bounds.whole):
+    ahead = bounds_ahead(fitting, weight)
+    if not all(
+        np.isfinite(ahead.own[index] + ahead.below[index]).any()
+        for index, step in enumerate(fitting)
+        if not step.after
+    ):
         raise _infeasible(fitting, weight)
-    first = _first_plan(fitting, bounds, free, weight)
-    rows, cut = _survivors(bounds, first, settings)
-    tables = survivors_of(fitting, rows, bounds.own, weight, free)
+    first = _first_plan(fitting, ahead, free, weight)
+    rows, cut = _survivors(bounds_whole(fitting, ahead, weight, first[0] + _SLACK_MS), first, settings)
+    tables = survivors_of(fitting, rows, ahead.own, weight, free, most=first[0] + _SLACK_MS)
     found = search(fitting, tables, weight, free, settings.branches_max)
     nodes = first[1]
-    if found.places is not None and (nodes is None or found.cost_ms <= first[0] + 1e-9):
+    if found.places is not None and (nodes is None or found.cost_ms <= first[0] + _SLACK_MS):
         nodes = [int(row[place]) for row, place in zip(rows, found.places, strict=True)]
     if nodes is None:
         raise NoFeasibleNode(
@@ -109,8 +116,13 @@ def _with(step: PlanStep, **changed: NDArray[np.generic]) -> PlanStep:
 
 def _infeasible(steps: Sequence[PlanStep], weight: float) -> NoFeasibleNode:
     """Names the first step that has no node behind those before it, and why."""
-    beginnings = (bounds_of(steps[: end + 1], weight).whole[end] for end in range(len(steps)))
-    step = next(step for step, whole in zip(steps, beginnings, strict=True) if not np.isfinite(whole).any())
+    step = next(
+        step
+        for end, step in enumerate(steps)
+        if not np.isfinite(
+            bounds_whole(steps[: end + 1], bounds_ahead(steps[: end + 1], weight), weight)[end]
+        ).any()
+    )
     if not step.allowed.any():
         what, hint = "filters", "see what removed the nodes in the explanation"
     elif step.data_ms is not None and not np.isfinite(step.data_ms[step.allowed]).any():
@@ -123,13 +135,13 @@ def _infeasible(steps: Sequence[PlanStep], weight: float) -> NoFeasibleNode:
 
 
 def _first_plan(
-    steps: Sequence[PlanStep], bounds: Bounds, free: Floats, weight: float
+    steps: Sequence[PlanStep], ahead: Ahead, free: Floats, weight: float
 ) -> tuple[float, list[int] | None]:
     """(cost, nodes) of the plan that takes the best node by the bounds, step by step; infinity and None: stuck."""
     left, total = free.copy(), 0.0
     nodes: list[int] = []
     for index, step in enumerate(steps):
-        cost = bounds.own[index]
+        cost = ahead.own[index]
         if step.after:
             ways = [_ways(step, nodes[before]) for before in step.after]
             data = 0.0 if step.data_ms is None else np.where(np.isfinite(step.data_ms), step.data_ms, 0.0)
@@ -137,7 +149,7 @@ def _first_plan(
         demand = np.array(step.demand, dtype=np.float64)
         if demand.size:
             cost = np.where((left >= demand).all(axis=1), cost, np.inf)
-        outlook = cost + bounds.below[index]
+        outlook = cost + ahead.below[index]
         node = int(outlook.argmin())
         if not math.isfinite(outlook[node]):
             return math.inf, None
@@ -161,12 +173,12 @@ def _ways(step: PlanStep, sender: int) -> Floats:
 
 
 def _survivors(
-    bounds: Bounds, first: tuple[float, list[int] | None], settings: PlannerSettings
+    wholes: Sequence[Floats], first: tuple[float, list[int] | None], settings: PlannerSettings
 ) -> tuple[list[Rows], bool]:
     """The nodes of each step that may be in a plan better than the first, best first; whether some were cut."""
     rows, cut = [], False
-    for index, whole in enumerate(bounds.whole):
-        left = np.flatnonzero(np.isfinite(whole) & (whole <= first[0] + 1e-9))
+    for index, whole in enumerate(wholes):
+        left = np.flatnonzero(np.isfinite(whole) & (whole <= first[0] + _SLACK_MS))
         left = left[np.argsort(whole[left], kind="stable")]
         if len(left) > settings.survivors_max:
             cut = True
@@ -183,7 +195,7 @@ def _plan(
 ) -> Plan:
     chosen, total = [], 0.0
     for step, node in zip(steps, nodes, strict=True):
-        legs = tuple(float(_ways(step, nodes[before])[node]) for before in step.after)
+        legs = tuple(float(legs_ms(step, nodes[before], [node])[0]) for before in step.after)
         data = None if step.data_ms is None else float(step.data_ms[node])
         cost = 0.0 if step.cost_ms is None else float(step.cost_ms[node])
         one = Chosen(step.name, node, legs, data, cost)

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from edgeagent.placement.steps import PlanStep
 
-__all__ = ["Found", "Survivors", "search", "survivors_of"]
+__all__ = ["Found", "Survivors", "legs_ms", "search", "survivors_of"]
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -39,17 +39,21 @@ class Survivors:
     rest: list[Floats]  # (survivors of s,): the least that all steps cost that follow s, directly or not
 
 
-def _legs(step: PlanStep, senders: Rows, receivers: Rows) -> Floats:
-    targets = receivers.astype(np.int32)
-    legs = np.array([step.graph.distances(int(node), targets) for node in senders], dtype=np.float64)
-    legs = legs.reshape(len(senders), len(receivers))
-    legs[legs > step.latency_ms_max] = np.inf
+def legs_ms(step: PlanStep, sender: int, receivers: ArrayLike, *, most: float = np.inf) -> Floats:
+    """The legs of one edge into ``step``, with the payload's time; infinite over the limit, and over ``most``."""
+    rows = np.asarray(receivers, dtype=np.int32)
+    legs = step.graph.distances(sender, rows, bound=min(step.latency_ms_max, most))
     if step.send_ms is not None:
-        legs = legs + step.send_ms[senders][:, np.newaxis]
+        legs = legs + step.send_ms[sender]
     if step.receive_ms is not None:
-        legs = legs + step.receive_ms[receivers]
-    legs[senders[:, np.newaxis] == receivers] = 0.0
-    return legs
+        legs = legs + step.receive_ms[rows]
+    legs[rows == sender] = 0.0
+    return np.asarray(legs)
+
+
+def _legs(step: PlanStep, senders: Rows, receivers: Rows, most: float) -> Floats:
+    rows = [legs_ms(step, int(node), receivers, most=most) for node in senders]
+    return np.array(rows, dtype=np.float64).reshape(len(senders), len(receivers))
 
 
 def _edge_cost(legs: Floats, data: Floats, weight: float) -> Floats:
@@ -64,14 +68,19 @@ def _crowded(one: PlanStep, other: PlanStep, free: Floats) -> NDArray[np.bool_]:
 
 
 def survivors_of(
-    steps: Sequence[PlanStep], nodes: list[Rows], own: list[Floats], weight: float, free: Floats
+    steps: Sequence[PlanStep],
+    nodes: list[Rows],
+    own: list[Floats],
+    weight: float,
+    free: Floats,
+    most: float = np.inf,
 ) -> Survivors:
-    """The tables of the search over ``nodes``; ``own`` are arrays over all nodes."""
+    """The tables of the search over ``nodes``; ``own`` are over all nodes. No plan over ``most`` is asked for."""
     legs: list[list[Floats]] = []
     for index, step in enumerate(steps):
         ways = []
         for before in step.after:
-            way = _legs(step, nodes[before], nodes[index])
+            way = _legs(step, nodes[before], nodes[index], most / (1.0 + weight))
             shared = nodes[before][:, np.newaxis] == nodes[index]
             way[shared & _crowded(steps[before], step, free)[nodes[index]]] = np.inf
             ways.append(way)

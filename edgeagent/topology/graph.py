@@ -84,9 +84,7 @@ class Graph:
         """Distances from each of ``sources`` to all nodes, ``(len(sources), nodes)``."""
         return np.asarray(self._csr.many(self._rows(sources), float(bound)))
 
-    def spread(
-        self, starts: ArrayLike, *, factor: float = 1.0, bound: float = np.inf
-    ) -> tuple[Floats, Ints]:
+    def spread(self, starts: ArrayLike, *, factor: float = 1.0, bound: float = np.inf) -> tuple[Floats, Ints]:
         """(values, origins) ``(nodes,)``: the least of ``starts[u] + factor * distance(u, v)`` and the u that gives it.
 
         ``starts`` ``(nodes,)`` are at least 0, infinite where nothing starts; of several origins the lowest wins;

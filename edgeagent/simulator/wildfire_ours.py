@@ -1,0 +1,127 @@
+"""Our planner in a placement case: at every decision all steps to come are planned, for the times at which they run.
+
+Where the data source is not known yet, it is known what it is: a satellite that has seen the place where the data
+comes in. Those that look down on it by no more than 45 degrees off the vertical may be it. For a few of them that stand
+for all, the planner's bounds tell what the steps to come cost at least behind each node that the next step may take;
+the mean of these is the price of the node (two-stage planning with recourse).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeagent.placement.bounds import bounds_ahead
+from edgeagent.placement.errors import NoFeasibleNode
+from edgeagent.placement.planner import PlannerSettings, plan_workflow
+from edgeagent.placement.steps import PlanStep
+from edgeagent.simulator.wildfire_play import Turn
+
+__all__ = ["ours"]
+
+_SETTINGS = PlannerSettings()
+_OFF_NADIR_DEG = 45.0  # how far from straight down instruments look
+_SOURCES = 3  # that stand for all
+
+Floats = NDArray[np.float64]
+
+
+def _step(turn: Turn, index: int, source: int | None, *, warm: bool) -> PlanStep:
+    """Task ``index`` behind the step before it; ``warm`` lets satellites pass the recommended temperature."""
+    name, task = turn.case.tasks[index]
+    t = turn.instance.decision_times[name]
+    after, recommended, highest = turn.case.heat_c(task)
+    allowed = np.isin(turn.case.architectures, task.archs) & (after <= (highest if warm else recommended))
+    data = None
+    if source is not None and index > 0:
+        allowed[source] = False  # it gathers data then, and takes no task
+    if source is not None and task.data_source is not None:
+        data = turn.networks.from_ms(source, t).copy()
+        limit = task.max_data_latency_ms
+        data[data > (math.inf if limit is None else limit)] = np.inf
+    limit = task.max_pred_latency_ms
+    return PlanStep(
+        name=name,
+        graph=turn.networks.at(t),
+        allowed=allowed,
+        after=(index - turn.index,),
+        latency_ms_max=math.inf if limit is None else limit,
+        data_ms=data,
+        demand=(task.milli_cpu, task.memory_mib),
+    )
+
+
+def _before(turn: Turn) -> PlanStep:
+    pinned = np.zeros(turn.case.nodes, dtype=np.bool_)
+    pinned[turn.predecessor] = True
+    return PlanStep(name="before", graph=turn.graph, allowed=pinned, demand=(0.0, 0.0))
+
+
+def _possible_sources(turn: Turn) -> list[int]:
+    """The satellites that may be the source; the nearest where none looks down steeply enough."""
+    places = turn.case.positions_km(turn.t)
+    here = places[turn.instance.ingest_node]
+    flying = places[: turn.case.satellites]
+    look = here - flying
+    distance = np.linalg.norm(look, axis=1)
+    down = -(flying * look).sum(axis=1) / (np.linalg.norm(flying, axis=1) * distance)
+    above = flying @ here > here @ here  # on this side of the Earth
+    seen = np.flatnonzero(above & (down >= math.cos(math.radians(_OFF_NADIR_DEG))))
+    return [int(node) for node in seen] if len(seen) else [int(distance.argmin())]
+
+
+def _standing_for_all(turn: Turn, sources: list[int], t: int) -> list[tuple[int, float]]:
+    """A few of the sources, far from each other in the network, and the share of all that each stands for."""
+    chosen = [sources[0]]
+    apart = turn.networks.from_ms(chosen[0], t)[sources]
+    nearest = np.zeros(len(sources), dtype=np.intp)
+    while len(chosen) < min(_SOURCES, len(sources)):
+        chosen.append(sources[int(apart.argmax())])
+        ways = turn.networks.from_ms(chosen[-1], t)[sources]
+        nearest = np.where(ways < apart, len(chosen) - 1, nearest)
+        apart = np.minimum(apart, ways)
+    shares = np.bincount(nearest, minlength=len(chosen)) / len(sources)
+    return list(zip(chosen, shares.tolist(), strict=True))
+
+
+def _expected_ms(turn: Turn, *, warm: bool) -> Floats:
+    """What the steps behind the next one cost at least, for each node that it may take: the mean over the sources."""
+    count = len(turn.case.tasks)
+    waiting = [index for index in range(turn.index + 1, count) if turn.case.tasks[index][1].data_source]
+    total = np.zeros(turn.case.nodes)
+    if turn.index + 1 == count:
+        return total
+    weight = _SETTINGS.spread_weight
+    if not waiting:
+        steps = [_step(turn, index, None, warm=warm) for index in range(turn.index, count)]
+        return bounds_ahead([_before(turn), *steps], weight).below[1]
+    t = turn.instance.decision_times[turn.case.tasks[waiting[0]][0]]
+    for source, share in _standing_for_all(turn, _possible_sources(turn), t):
+        steps = [_step(turn, index, source, warm=warm) for index in range(turn.index, count)]
+        total += share * bounds_ahead([_before(turn), *steps], weight).below[1]
+    return total
+
+
+def _planned(turn: Turn, *, warm: bool) -> Sequence[int]:
+    count = len(turn.case.tasks)
+    if turn.source_known:
+        source = turn.instance.eo_satellite
+        steps = [_step(turn, index, source, warm=warm) for index in range(turn.index, count)]
+        return plan_workflow([_before(turn), *steps], turn.free, _SETTINGS).nodes[1:2]
+    following = _step(turn, turn.index, None, warm=warm)
+    fields = {name: getattr(following, name) for name in following.__dataclass_fields__}
+    fields["cost_ms"] = _expected_ms(turn, warm=warm)
+    return plan_workflow([_before(turn), PlanStep(**fields)], turn.free, _SETTINGS).nodes[1:2]
+
+
+def ours(turn: Turn) -> Sequence[int]:
+    """The node of the next step in the best plan for all steps to come."""
+    for warm in (False, True):
+        try:
+            return _planned(turn, warm=warm)
+        except NoFeasibleNode:
+            continue
+    return ()
