@@ -1,15 +1,19 @@
 /* A command function: an ordinary C program. Counts lines and bytes of standard input; with an argument, lines that
  * hold it. Build: clang --target=wasm32-wasi --sysroot=/usr -O2 -o count.wasm count.c (Debian's wasi-libc). */
+#define _GNU_SOURCE
 #include <stdio.h>
 #include <string.h>
+#include <sys/types.h>
 
 int main(int argc, char **argv) {
-  static char line[65536];
+  char *line = NULL;
+  size_t room = 0;
+  ssize_t length;
   unsigned long lines = 0, bytes = 0, matches = 0;
-  while (fgets(line, sizeof line, stdin) != NULL) {
+  while ((length = getline(&line, &room, stdin)) > 0) {
     ++lines;
-    bytes += strlen(line);
-    if (argc > 1 && strstr(line, argv[1]) != NULL) {
+    bytes += (size_t)length;
+    if (argc > 1 && memmem(line, (size_t)length, argv[1], strlen(argv[1])) != NULL) {
       ++matches;
     }
   }

@@ -48,6 +48,7 @@ def test_a_guest_asks_for_more_memory_than_there_is(size: int) -> None:
         ([], b"one\ntwo\n", "2 lines, 8 bytes\n", 0),
         (["two"], b"one\ntwo\ntwo three", "3 lines, 17 bytes, 2 with two\n", 0),
         ([], b"", "0 lines, 0 bytes\n", 3),
+        ([], b"a\0b\nc\0", "2 lines, 6 bytes\n", 0),
     ],
 )
 def test_command_in_c(tmp_path: Path, words: list[str], text: bytes, says: str, code: int) -> None:
@@ -82,7 +83,7 @@ def test_all_are_here() -> None:
 @pytest.mark.parametrize("name", MODULES)
 def test_small_and_without_traces_of_where_it_was_built(name: str) -> None:
     wasm = (EXAMPLES / name).read_bytes()
-    assert len(wasm) <= 32_000
+    assert len(wasm) <= 36_000
     assert not re.search(rb"/(home|work|tmp|root|usr)/|\.debug_|clang version", wasm)
 
 
