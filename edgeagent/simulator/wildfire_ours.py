@@ -1,9 +1,9 @@
 """Our planner in a placement case: at every decision all steps to come are planned, for the times at which they run.
 
 Where the data source is not known yet, it is known what it is: a satellite that has seen the place where the data
-comes in. Those that look down on it by no more than 45 degrees off the vertical may be it. For a few of them that stand
-for all, the planner's bounds tell what the steps to come cost at least behind each node that the next step may take;
-the mean of these is the price of the node (two-stage planning with recourse).
+comes in, rather from straight above than from aside. For the likeliest few the planner's bounds tell what the steps to
+come cost at least behind each node that the next step may take; the mean of these is the price of the node (two-stage
+planning with recourse).
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from edgeagent.simulator.wildfire_play import Turn
 __all__ = ["ours"]
 
 _SETTINGS = PlannerSettings()
-_OFF_NADIR_DEG = 45.0  # how far from straight down instruments look
-_SOURCES = 3  # that stand for all
+_OFF_NADIR_MAX_DEG = 45.0  # how far from straight down instruments look at most, and
+_OFF_NADIR_USUAL_DEG = 10.0  # as a rule (one standard deviation): the steeper, the sharper the picture
+_SOURCES = 3  # that are thought through
 
 Floats = NDArray[np.float64]
 
@@ -60,8 +61,8 @@ def _before(turn: Turn) -> PlanStep:
     return PlanStep(name="before", graph=turn.graph, allowed=pinned, demand=(0.0, 0.0))
 
 
-def _possible_sources(turn: Turn) -> list[int]:
-    """The satellites that may be the source; the nearest where none looks down steeply enough."""
+def _possible_sources(turn: Turn) -> list[tuple[int, float]]:
+    """A few satellites that may be the source, and how likely each is; the nearest where none looks down so steeply."""
     places = turn.case.positions_km(turn.t)
     here = places[turn.instance.ingest_node]
     flying = places[: turn.case.satellites]
@@ -69,22 +70,13 @@ def _possible_sources(turn: Turn) -> list[int]:
     distance = np.linalg.norm(look, axis=1)
     down = -(flying * look).sum(axis=1) / (np.linalg.norm(flying, axis=1) * distance)
     above = flying @ here > here @ here  # on this side of the Earth
-    seen = np.flatnonzero(above & (down >= math.cos(math.radians(_OFF_NADIR_DEG))))
-    return [int(node) for node in seen] if len(seen) else [int(distance.argmin())]
-
-
-def _standing_for_all(turn: Turn, sources: list[int], t: int) -> list[tuple[int, float]]:
-    """A few of the sources, far from each other in the network, and the share of all that each stands for."""
-    chosen = [sources[0]]
-    apart = turn.networks.from_ms(chosen[0], t)[sources]
-    nearest = np.zeros(len(sources), dtype=np.intp)
-    while len(chosen) < min(_SOURCES, len(sources)):
-        chosen.append(sources[int(apart.argmax())])
-        ways = turn.networks.from_ms(chosen[-1], t)[sources]
-        nearest = np.where(ways < apart, len(chosen) - 1, nearest)
-        apart = np.minimum(apart, ways)
-    shares = np.bincount(nearest, minlength=len(chosen)) / len(sources)
-    return list(zip(chosen, shares.tolist(), strict=True))
+    seen = np.flatnonzero(above & (down >= math.cos(math.radians(_OFF_NADIR_MAX_DEG))))
+    if not len(seen):
+        return [(int(distance.argmin()), 1.0)]
+    angle = np.degrees(np.arccos(np.clip(down[seen], -1.0, 1.0)))
+    likely = np.argsort(angle, kind="stable")[:_SOURCES]
+    weights = np.exp(-((angle[likely] ** 2) - angle[likely[0]] ** 2) / (2.0 * _OFF_NADIR_USUAL_DEG**2))
+    return list(zip(seen[likely].tolist(), (weights / weights.sum()).tolist(), strict=True))
 
 
 def _expected_ms(turn: Turn, *, warm: bool) -> Floats:
@@ -98,8 +90,7 @@ def _expected_ms(turn: Turn, *, warm: bool) -> Floats:
     if not waiting:
         steps = [_step(turn, index, None, warm=warm) for index in range(turn.index, count)]
         return bounds_ahead([_before(turn), *steps], weight).below[1]
-    t = turn.instance.decision_times[turn.case.tasks[waiting[0]][0]]
-    for source, share in _standing_for_all(turn, _possible_sources(turn), t):
+    for source, share in _possible_sources(turn):
         steps = [_step(turn, index, source, warm=warm) for index in range(turn.index, count)]
         total += share * bounds_ahead([_before(turn), *steps], weight).below[1]
     return total
