@@ -4,6 +4,10 @@ A round is one case of five workflows: the first round's is made like the origin
 and regions that burn. All contestants place the same cases. Of the figures, medians over the rounds: the critical path
 and the ways between steps in ms a workflow, and the decision's CPU time in ms a step, networks given. What violates the
 limits of latency or the recommended temperature is counted over all rounds.
+
+Some contestants leave workflows without a node. A round's figure is the mean over those that they placed to the end; so
+``paired`` has the means over the workflows that both ours and the baseline placed, ``unfinished`` how many each did
+not.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from edgeagent.bench.harness import Bench, Case, Rounds, Sample, Sampler
+from edgeagent.bench.harness import Bench, Case, Rounds, Sample, Sampler, no_more_fields
 
 if TYPE_CHECKING:
     from edgeagent.simulator.wildfire_make import WildfireRecipe
@@ -76,9 +80,53 @@ class _Plays:
         self.topology_cpu_ms[number] = statistics.fmean(networks.build_cpu_ms)
 
 
-def _case(size: int, figure: str, late: bool, rounds: int) -> Case:
+def _paired(known: _Plays, numbers: range, mine: str, theirs: str, part: int) -> dict[str, Any]:
+    """The means over the workflows that both placed to the end."""
+    ours, rival = [], []
+    for number in numbers:
+        one, other = known.of(number, mine).finished(), known.of(number, theirs).finished()
+        for wf in one.keys() & other.keys():
+            ours.append(one[wf][part])
+            rival.append(other[wf][part])
+    if not ours:
+        return {"workflows": 0}
+    mean, theirs_mean = statistics.fmean(ours), statistics.fmean(rival)
+    lower = 1.0 - mean / theirs_mean if theirs_mean else 0.0
+    return {"workflows": len(ours), "ours": mean, "baseline": theirs_mean, "lower_by": lower}
+
+
+def _more(size: int, figure: str, late: bool, taken: Rounds, bench: Bench) -> dict[str, Any]:
+    """What is published beside the medians: violations, and what compares like with like."""
+    known: _Plays = bench.share(f"plays-{size}", lambda: _plays(size))
+    numbers = range(len(taken["ours"]))
+    mine = "ours-late" if late else "ours"
+    more: dict[str, Any] = {
+        "violations": {
+            who: {kind: sum(int(extra[kind]) for _, extra in samples) for kind in ("slo", "heat")}
+            for who, samples in taken.items()
+        },
+        "unfinished": {
+            who: sum(
+                known.of(number, mine if who == "ours" else who).summary.workflows_unfinished
+                for number in numbers
+            )
+            for who in taken
+        },
+    }
+    if figure != "decision-cpu":
+        part = 0 if figure == "critical-path" else 1
+        more["paired"] = {who: _paired(known, numbers, mine, who, part) for who in taken if who != "ours"}
+    return more
+
+
+@contextmanager
+def _plays(size: int) -> Iterator[_Plays]:
     from edgeagent.simulator.wildfire_make import SIZES
 
+    yield _Plays(SIZES[size])
+
+
+def _case(size: int, figure: str, late: bool, rounds: int) -> Case:
     attribute = {
         "critical-path": "mean_critical_path",
         "predecessor-legs": "mean_pred_sum_per_wf",
@@ -86,12 +134,8 @@ def _case(size: int, figure: str, late: bool, rounds: int) -> Case:
     }.get(figure)
 
     @contextmanager
-    def plays() -> Iterator[_Plays]:
-        yield _Plays(SIZES[size])
-
-    @contextmanager
     def opened(bench: Bench) -> Iterator[dict[str, Sampler]]:
-        known = bench.share(f"plays-{size}", plays)
+        known = bench.share(f"plays-{size}", lambda: _plays(size))
 
         def sampler(who: str) -> Sampler:
             count = iter(range(10_000))
@@ -114,17 +158,6 @@ def _case(size: int, figure: str, late: bool, rounds: int) -> Case:
             **{name: sampler(name) for name in rivals},
         }
 
-    def fields(taken: Rounds, _bench: Bench) -> dict[str, Any]:
-        if attribute is None:
-            return {}
-        return {
-            "violations": {
-                who: {kind: sum(int(more[kind]) for _, more in samples) for kind in ("slo", "heat")}
-                for who, samples in taken.items()
-            },
-            "means": {who: statistics.fmean(value for value, _ in samples) for who, samples in taken.items()},
-        }
-
     return Case(
         name=f"wildfire-{size}-{figure}{'-late-source' if late else ''}",
         unit="ms",
@@ -136,7 +169,9 @@ def _case(size: int, figure: str, late: bool, rounds: int) -> Case:
         warm_up_rounds=0,
         memory_bytes=600 << 20,
         group=f"wildfire-{size}",
-        fields=fields,
+        fields=(lambda taken, bench: _more(size, figure, late, taken, bench))
+        if attribute
+        else no_more_fields,
     )
 
 

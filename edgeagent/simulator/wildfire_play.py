@@ -49,8 +49,21 @@ class Summary(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Played:
+    """What a scheduler did in a case."""
+
     placements: tuple[Placement, ...]
     summary: Summary
+
+    def finished(self) -> dict[int, tuple[float, float]]:
+        """(critical path, sum of the ways between steps) in ms of each workflow that was placed to its end."""
+        return {
+            wf: (
+                math.fsum(max(one.pred_ms or 0.0, one.data_ms or 0.0) for one in run),
+                math.fsum(one.pred_ms or 0.0 for one in run),
+            )
+            for wf, run in _runs(self.placements).items()
+            if all(_reached(one) for one in run)
+        }
 
 
 @dataclass(eq=False)
@@ -205,10 +218,7 @@ def _account(turn: Turn, name: str, node: int, spent_ms: float) -> Placement:
 
 def _summary(placements: Sequence[Placement], instances: int) -> Summary:
     """Means over the workflows whose tasks all have a node that is reached; counts over all."""
-    runs: dict[int, list[Placement]] = {}
-    for one in placements:
-        runs.setdefault(one.wf, []).append(one)
-    whole = [run for run in runs.values() if all(_reached(one) for one in run)]
+    whole = [run for run in _runs(placements).values() if all(_reached(one) for one in run)]
     ways = [one.pred_ms or 0.0 for run in whole for one in run]
     waits = [max(one.pred_ms or 0.0, one.data_ms or 0.0) for run in whole for one in run]
     data = [one.data_ms for run in whole for one in run if one.data_ms is not None]
@@ -222,6 +232,13 @@ def _summary(placements: Sequence[Placement], instances: int) -> Summary:
         unplaced=sum(one.node < 0 for one in placements),
         workflows_unfinished=instances - len(whole),
     )
+
+
+def _runs(placements: Sequence[Placement]) -> dict[int, list[Placement]]:
+    runs: dict[int, list[Placement]] = {}
+    for one in placements:
+        runs.setdefault(one.wf, []).append(one)
+    return runs
 
 
 def _reached(one: Placement) -> bool:
