@@ -22,6 +22,7 @@ __all__ = [
     "LogSection",
     "MeshSection",
     "NodeSection",
+    "PlacementSection",
     "QueueSection",
     "RuntimeSection",
 ]
@@ -292,6 +293,68 @@ class MeshSection(_Section, frozen=True):
     ] = ""
 
 
+class PlacementSection(_Section, frozen=True):
+    """What this node says of itself to those who look for a place for work, and how it looks for one."""
+
+    kind: Annotated[
+        Literal["auto", "cloud", "ground", "edge", "satellite"],
+        Meta(description="what this node is; auto: a satellite with an orbit, else edge"),
+    ] = "auto"
+    labels: Annotated[
+        str, Meta(description="words that place.needs of a manifest may ask for, by commas; at most 12")
+    ] = ""
+    forward: Annotated[
+        bool, Meta(description="run functions at other members where that is better; false: all runs here")
+    ] = True
+    guest_work: Annotated[bool, Meta(description="take work of other members")] = True
+    signers: Annotated[
+        str,
+        Meta(
+            description="public keys, hexadecimal, by commas: functions that they signed are taken from members; "
+            "those of mesh.operators always are"
+        ),
+    ] = ""
+    reserve_ms: Annotated[
+        int,
+        Meta(ge=100, le=10 * MINUTE_MS, description="a reservation that nobody uses is let go after this"),
+    ] = 5_000
+    tries_max: Annotated[
+        int, Meta(ge=1, le=16, description="nodes asked for one step before it has none")
+    ] = 4
+    runs_max: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="runs of workflows kept; finished ones go oldest first")
+    ] = 10_000
+    run_bytes_max: Annotated[
+        int, Meta(ge=MIB, le=1024 * GIB, description="inputs and outputs of runs kept; beyond: 507")
+    ] = 2 * GIB
+    run_ttl_ms: Annotated[
+        int, Meta(ge=1000, le=365 * DAY_MS, description="a finished run is dropped after this")
+    ] = DAY_MS
+    temperature_c_max: Annotated[
+        int, Meta(ge=0, le=200, description="no work that would make it hotter than this; 0: no limit")
+    ] = 0
+    temperature_c_recommended: Annotated[
+        int, Meta(ge=0, le=200, description="the hotter above this, the less it is chosen; 0: no matter")
+    ] = 0
+    heat_tau_s: Annotated[
+        int, Meta(ge=1, le=86_400, description="the time constant with which it warms up and cools down")
+    ] = 600
+    heat_mk_per_w: Annotated[
+        int, Meta(ge=0, le=100_000, description="how many thousandths of a degree a watt warms it in the end")
+    ] = 1_500
+    base_c: Annotated[int, Meta(ge=-200, le=200, description="its temperature without load and sun")] = 20
+    sun_c: Annotated[int, Meta(ge=0, le=200, description="degrees that the sun warms it in the end")] = 10
+    battery_wh: Annotated[
+        int, Meta(ge=0, le=10_000_000, description="energy of its full battery; 0: it has none")
+    ] = 0
+    battery_reserve_percent: Annotated[
+        int, Meta(ge=0, le=100, description="no work that would leave less than this")
+    ] = 30
+    solar_w: Annotated[int, Meta(ge=0, le=10_000_000, description="what its panels give in the sun")] = 0
+    idle_w: Annotated[int, Meta(ge=0, le=1_000_000, description="what it draws without work")] = 5
+    busy_w: Annotated[int, Meta(ge=0, le=1_000_000, description="what it draws with all cores at work")] = 15
+
+
 class LimitsSection(_Section, frozen=True):
     """The most that a manifest may ask for."""
 
@@ -387,6 +450,7 @@ class Config(_Section, frozen=True):
     runtime: RuntimeSection = RuntimeSection()
     hose: HoseSection = HoseSection()
     mesh: MeshSection = MeshSection()
+    placement: PlacementSection = PlacementSection()
     limits: LimitsSection = LimitsSection()
     queue: QueueSection = QueueSection()
     journal: JournalSection = JournalSection()
