@@ -3,14 +3,15 @@
 EdgeError
 └── PlacementFault 422           base
     ├── PlanRefused 400          steps or arrays that cannot be
-    └── NoFeasibleNode 503       no node meets all that a step needs; names the constraint that binds
+    ├── NoFeasibleNode 503       no node meets all that a step needs; names the constraint that binds
+    └── NotAdmitted 503          the node that was chosen has no room for a call, or must not take it
 """
 
 from __future__ import annotations
 
 from edgeagent.model.errors import EdgeError
 
-__all__ = ["NoFeasibleNode", "PlacementFault", "PlanRefused"]
+__all__ = ["NoFeasibleNode", "NotAdmitted", "PlacementFault", "PlanRefused"]
 
 
 class PlacementFault(EdgeError):
@@ -27,3 +28,9 @@ class NoFeasibleNode(PlacementFault):
     """``details``: ``step``, and ``constraint``, the filter without which there would be a node."""
 
     slug, status = "no-feasible-node", 503
+
+
+class NotAdmitted(PlacementFault):
+    """``details["constraint"]``: draining, concurrency, reservations, memory, heat or battery. Try the next node."""
+
+    slug, status = "not-admitted", 503
