@@ -148,6 +148,25 @@ class Invoker:
         finally:
             self._depart()
 
+    async def run_kept(
+        self,
+        name: str,
+        given: bytes | memoryview | port.Payload,
+        args: Sequence[str] | None = None,
+        wall_ms: float = 0,
+        *,
+        keep: bool,
+        move: bool,
+    ) -> Result:
+        """``invoke`` for the node's own use: with ``keep`` the output stays where it is, with ``move`` the input's
+        pages may be taken. Raises what ``invoke`` raises.
+        """
+        self._arrive()
+        try:
+            return await self._run(name, given, args, wall_ms, keep=keep, move=move)
+        finally:
+            self._depart()
+
     async def submit(
         self,
         name: str,

@@ -11,7 +11,7 @@ import os
 import platform
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +21,17 @@ from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import BadConfig, BadRequest, Unavailable
 from edgeagent.node import machine
 from edgeagent.node.config_schema import Config, MeshSection
+from edgeagent.node.heat_meter import HeatMeter
 from edgeagent.node.meters import Meters
 
 if TYPE_CHECKING:
     from edgeagent.mesh.sealing import SealedPackets
     from edgeagent.mesh.service import MeshService, Security
     from edgeagent.mesh.settings import MeshSettings
+    from edgeagent.mesh.surroundings import Surroundings
+    from edgeagent.placement.body import Body
+    from edgeagent.placement.network import Network
+    from edgeagent.placement.views import NodeView
 
 __all__ = ["Membership", "check_mesh", "mesh_settings"]
 
@@ -101,11 +106,15 @@ class Membership:
 
     def __init__(self, config: Config, node_id: str, meters: Meters) -> None:
         self._section = config.mesh
+        self._told = config.placement
+        self._surroundings: Surroundings | None = None
         self._state = Path(config.node.state_dir)
         self._node_id = node_id
         self._meters = meters
         self._tasks: list[asyncio.Task[None]] = []
         self._cpu = machine.CpuMeter()
+        self._heat = HeatMeter()
+        self.busy_share: Callable[[], float] = lambda: 0.0  # of the workers of this node
         self.service: MeshService | None = None
 
     @property
@@ -142,7 +151,10 @@ class Membership:
         )
         await service.start((url,), kind="satellite" if settings.elements is not None else "ground")
         self.service = service
-        service.say(Section.CAPABILITIES, _capabilities())
+        from edgeagent.mesh.surroundings import Surroundings
+
+        self._surroundings = Surroundings(service)
+        service.say(Section.CAPABILITIES, _capabilities(self._labels()))
         self._gauges(service)
         self._tasks = [
             asyncio.ensure_future(self._tell_load(service, queue, lag_us)),
@@ -189,9 +201,140 @@ class Membership:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        self._surroundings = None
         service, self.service = self.service, None
         if service is not None:
             await service.close()
+
+    # what placement asks
+
+    @property
+    def peer_count(self) -> int:
+        """Members that are there, as far as we know."""
+        if self.service is None or self.service.carrier is None:
+            return 0
+        return sum(one.value in {"alive", "suspect"} for one in self.service.core.states().values())
+
+    @property
+    def orbital_speed(self) -> float:
+        """Seconds of orbits in a second of the clock: 1 but where they are emulated."""
+        emulation = None if self.service is None else self.service.settings.emulation
+        return 1.0 if emulation is None else emulation.speed
+
+    def utc_now_s(self) -> float | None:
+        """Of the orbits; None while the clock is not set, or without a mesh."""
+        return None if self.service is None else self.service.utc_now_s()
+
+    def url_of(self, node: str) -> str | None:
+        """Where a member's HTTP is."""
+        if self.service is None or self.service.carrier is None:
+            return None
+        from edgeagent.mesh.surroundings import endpoint_of
+
+        return endpoint_of(self.service, node)
+
+    def state_of(self, node: str) -> str:
+        """``alive``, ``suspect``, ``occluded``, ``dead``, ``left``; "" for strangers."""
+        if self.service is None or self.service.carrier is None:
+            return ""
+        member = self.service.core.member(node)
+        return "" if member is None else member.state.value
+
+    def returns_in_s(self, node: str) -> float | None:
+        """Seconds of the clock until a route to the member is predicted, 0 where there is one; None: not in sight."""
+        service, utc_s = self.service, self.utc_now_s()
+        if service is None or utc_s is None:
+            return 0.0
+        at_s = service.sky.returns_at_s(service.name, node, utc_s)
+        return None if at_s is None else max(0.0, at_s - utc_s) / self.orbital_speed
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether no other host can be a member: unsigned functions may come from members then."""
+        return not self._section.keys
+
+    def heat_and_battery(self) -> tuple[float | None, float | None]:
+        """Temperature (C) and the battery's share now; None for what is not known."""
+        return self._heat.temperature_c, self._heat.battery
+
+    def views(self, excluded: Mapping[str, str]) -> list[NodeView]:
+        """This node and the members, in the order of their ids; this node alone without a mesh."""
+        if self._surroundings is not None:
+            return self._surroundings.views(asyncio.get_running_loop().time(), excluded)
+        from edgeagent.placement.views import NodeLoad, NodeView
+
+        memory = machine.memory_bytes()
+        return [
+            NodeView(
+                id=self._node_id,
+                kind=self._kind(),
+                architecture=platform.machine(),
+                cores=os.cpu_count(),
+                memory_bytes=memory["total_bytes"],
+                labels=self._labels(),
+                load=NodeLoad(
+                    cpu=self._cpu.share,
+                    queue=0,
+                    memory_free_bytes=memory["available_bytes"],
+                    temperature_c=None,
+                    battery=None,
+                    sunlit=None,
+                    age_s=0.0,
+                ),
+                body=self.body(),
+                excluded=excluded.get(self._node_id, ""),
+            )
+        ]
+
+    def network(self, ids: tuple[str, ...]) -> Network:
+        """Between members of these ids."""
+        if self._surroundings is not None:
+            return self._surroundings.network(ids)
+        from edgeagent.placement.network import FlatNetwork
+
+        return FlatNetwork(ids)
+
+    def nearest(self, count: int) -> list[str]:
+        """Members that are there and reachable, the nearest first; those that stand on the ground before satellites."""
+        if self._surroundings is None:
+            return []
+        views = self.views({})
+        network = self.network(tuple(one.id for one in views))
+        me = network.ids.index(self._node_id)
+        ways = network.graph(self.utc_now_s() or 0.0).tree(me).distance
+        found = [
+            (one.kind == "satellite", float(ways[row]), one.id)
+            for row, one in enumerate(views)
+            if row != me and not one.excluded and one.trusted and ways[row] < float("inf")
+        ]
+        return [name for _, _, name in sorted(found)[:count]]
+
+    def body(self) -> Body:
+        """What this node's heat and battery allow, by its configuration."""
+        from edgeagent.placement.body import Body
+
+        told = self._told
+        return Body(
+            temperature_c_max=float(told.temperature_c_max) or None,
+            temperature_c_recommended=float(told.temperature_c_recommended) or None,
+            heat_tau_s=float(told.heat_tau_s),
+            heat_c_per_w=told.heat_mk_per_w / 1000,
+            base_c=float(told.base_c),
+            sun_c=float(told.sun_c),
+            battery_wh=float(told.battery_wh) or None,
+            battery_reserve=told.battery_reserve_percent / 100,
+            solar_w=float(told.solar_w),
+            idle_w=float(told.idle_w),
+            busy_w=float(told.busy_w),
+        )
+
+    def _kind(self) -> str:
+        orbit = self._section.orbit or (self.service is not None and self.service.settings.elements is not None)
+        return ("satellite" if orbit else "edge") if self._told.kind == "auto" else self._told.kind
+
+    def _labels(self) -> tuple[str, ...]:
+        words = [word.strip()[:64] for word in self._told.labels.split(",") if word.strip()]
+        return (*words[:12], f"kind:{self._kind()}", *self.body().labels())
 
     def _running(self) -> MeshService:
         if self.service is None:
@@ -245,10 +388,24 @@ class Membership:
     ) -> None:
         from edgeagent.gossip.records import Load, Section
 
+        body, is_emulated = self.body(), service.settings.emulation is not None
         while True:
             memory = machine.memory_bytes()["available_bytes"]
+            cpu, sunlit = self._cpu.look(), service.is_sunlit()
+            if is_emulated:  # all nodes of an emulation share one machine: what it does is no node's load
+                cpu = self.busy_share()
+                self._heat.model(
+                    body, busy_share=cpu, sunlit=sunlit, seconds=_LOAD_EVERY_S * self.orbital_speed
+                )
+            else:
+                await asyncio.to_thread(self._heat.look)
             load = Load(
-                cpu=self._cpu.look(), queue=queue(), memory_free_bytes=memory, sunlit=service.is_sunlit()
+                cpu=cpu,
+                queue=queue(),
+                memory_free_bytes=memory,
+                temperature_c=self._heat.temperature_c,
+                battery=self._heat.battery,
+                sunlit=sunlit,
             )
             service.say(Section.LOAD, load)
             lag_s = lag_us() / 1e6
@@ -304,8 +461,10 @@ class Membership:
             self._meters.counter(name, doc, read)
 
 
-def _capabilities() -> Any:
+def _capabilities(labels: tuple[str, ...]) -> Any:
     from edgeagent.gossip.records import Capabilities
 
     total = machine.memory_bytes()["total_bytes"]
-    return Capabilities(architecture=platform.machine()[:32], cores=os.cpu_count(), memory_bytes=total)
+    return Capabilities(
+        architecture=platform.machine()[:32], cores=os.cpu_count(), memory_bytes=total, labels=labels
+    )

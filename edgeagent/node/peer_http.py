@@ -84,10 +84,14 @@ class PeerHttp:
         self._tls = tls
         # Emulated links: ends when something that is sent to a URL or a node would be there; raises PeerFailed.
         self.crossing: Callable[[str], Awaitable[None]] | None = None
+        # Where members of the mesh are, by their ids; None: no member.
+        self.member_url: Callable[[str], str | None] = lambda _: None
         self._session: aiohttp.ClientSession | None = None
 
     def url(self, peer: str) -> str:
-        """Raises UnknownPeer naming the peers that there are."""
+        """Of a configured peer or of a member of the mesh. Raises UnknownPeer naming the peers that there are."""
+        if peer not in self._peers and (member := self.member_url(peer)) is not None:
+            return member
         return peer_url(self._peers, peer)
 
     async def cross(self, to: str) -> None:
