@@ -22,6 +22,7 @@ __all__ = [
     "LogSection",
     "MeshSection",
     "NodeSection",
+    "PlacementSection",
     "QueueSection",
     "RuntimeSection",
 ]
@@ -292,6 +293,18 @@ class MeshSection(_Section, frozen=True):
     ] = ""
 
 
+class PlacementSection(_Section, frozen=True):
+    """Where functions run, and whose functions run here."""
+
+    signers: Annotated[
+        str,
+        Meta(
+            description="public keys, hexadecimal, by commas, besides those of mesh.operators: functions that they "
+            "signed (edgeagent sign) are taken from peers"
+        ),
+    ] = ""
+
+
 class LimitsSection(_Section, frozen=True):
     """The most that a manifest may ask for."""
 
@@ -387,6 +400,7 @@ class Config(_Section, frozen=True):
     runtime: RuntimeSection = RuntimeSection()
     hose: HoseSection = HoseSection()
     mesh: MeshSection = MeshSection()
+    placement: PlacementSection = PlacementSection()
     limits: LimitsSection = LimitsSection()
     queue: QueueSection = QueueSection()
     journal: JournalSection = JournalSection()
