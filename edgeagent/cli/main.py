@@ -26,6 +26,8 @@ VERBS = {
     "deploy": ("deploy", "deploy a function"),
     "functions": ("functions", "list deployed functions"),
     "undeploy": ("undeploy", "remove a function"),
+    "sign": ("sign", "vouch for a function, so that nodes take it from their peers"),
+    "verify": ("verify", "check a signature of a function"),
     "inspect": ("inspect", "what a wasm file is, imports and exports"),
     "invoke": ("invoke", "call a function, or a chain of them"),
     "peers": ("peers", "the other nodes of the mesh: state, place, contact, load"),

@@ -28,6 +28,7 @@ from edgeagent.model.errors import BadConfig, EdgeError
 from edgeagent.node import machine
 from edgeagent.node.config import Config
 from edgeagent.node.feeds import Feeds
+from edgeagent.node.function_fetch import FunctionFetch, trusted_keys
 from edgeagent.node.functions import Functions
 from edgeagent.node.hose_inbox import HoseInbox
 from edgeagent.node.hosts import Hosts, StreamsIn
@@ -71,6 +72,7 @@ class Node:
     remote: RemoteHoses
     streams_in: StreamsIn
     membership: Membership
+    fetch: FunctionFetch
     _scratch: Path
 
     def __init__(self, config: Config) -> None:
@@ -78,6 +80,7 @@ class Node:
         self.node_id = ""
         self.started_at = ""
         self.draining = False
+        self.trusted: frozenset[bytes] = frozenset()  # public keys whose signatures of functions count
         self.meters = Meters()
         self.notifier = Notifier()
         self.target: Target = "native"
@@ -124,6 +127,7 @@ class Node:
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
         config, ending = self.config, self._ending
+        self.trusted = trusted_keys(config)
         self.node_id = await asyncio.to_thread(self._state_dir.open)
         ending.callback(self._state_dir.close)
         state = Path(config.node.state_dir)
@@ -356,6 +360,10 @@ class Node:
         )
         self._ending.push_async_callback(hosts.close)
         await hosts.start()
+        self.fetch = FunctionFetch(
+            self.functions, hosts.http, self.trusted, wasm_bytes_max=self.config.runtime.wasm_bytes_max
+        )
+        self._ending.push_async_callback(self.fetch.close)
         self.membership = Membership(self.config, self.node_id, self.meters)
         self._ending.push_async_callback(self.membership.close)
         self.hose_inbox, self.remote, self.streams_in = hosts.inbox, hosts.remote, hosts.streams_in

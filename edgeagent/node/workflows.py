@@ -271,7 +271,9 @@ class Workflows:
 
     async def _go_on(self, record: RunRecord, excluded: dict[str, str], why: str) -> None:
         """Take over, under the record's new epoch."""
-        again = revert_lost(record, self._store.has)
+        outputs = [step.output for step in record.steps if step.output is not None]
+        here = {one.sha256 for one in outputs if await self._store.has(one)}
+        again = revert_lost(record, lambda ref: ref.sha256 in here)
         before, record.holder = record.holder, self._node_id
         record.decided(
             {"event": "taken-over", "why": why, "from": before, "by": self._node_id, "steps_again": again}

@@ -62,7 +62,7 @@ class LiveData:
 
     async def keep(self, ref: DataRef) -> DataRef:
         """On the disk, from now on. Raises StorageFull."""
-        if self._store.has(ref):
+        if await self._store.has(ref):
             return ref
         return await self._store.keep(await self.bytes_of(ref))
 

@@ -89,8 +89,8 @@ class RunStore:
             await self._blobs.put(bytes(data))
         return ref
 
-    def has(self, ref: DataRef) -> bool:
-        return ref.inline is not None or self._blobs.has(ref.sha256)
+    async def has(self, ref: DataRef) -> bool:
+        return ref.inline is not None or await self._blobs.has(ref.sha256)
 
     async def data(self, ref: DataRef) -> bytes:
         """Raises NotFound, StoreFailed."""
