@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeagent.placement.battery import charge_after
 from edgeagent.placement.filters import Filter
 from edgeagent.placement.outlook import Outlook, Window
 from edgeagent.placement.settings import DecideSettings
@@ -24,6 +23,16 @@ __all__ = ["battery_filter", "temperatures_c", "thermal_filter"]
 
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+
+class _Stretch(NamedTuple):
+    """``seconds`` within a cell of time whose light is asked for; cells are the same for all steps."""
+
+    seconds: float
+    from_s: float
+    to_s: float
+    runs: bool
 
 
 def _busy_share(table: NodeTable) -> Floats:
@@ -91,10 +100,9 @@ def battery_filter(
     working_w = table.idle_w + (table.busy_w - table.idle_w) * busy
     dark = table.charge - (table.idle_w * rest_s + working_w * run_s) / 3600.0 / table.battery_wh
     lowest = np.where(np.isnan(dark), np.inf, np.maximum(dark, 0.0))
-    asked = np.flatnonzero(alive & (lowest < reserve)).tolist()
-    stretches = _stretches(window, now_s, settings) if asked else []
-    for row in asked:
-        lowest[row] = _lowest(table, row, float(busy[row]), stretches, outlook)
+    asked = np.flatnonzero(alive & (lowest < reserve))
+    if len(asked):
+        lowest[asked] = _lowest(table, asked, busy[asked], _stretches(window, now_s, settings), outlook)
     return Filter(
         "battery",
         lowest >= reserve,
@@ -103,26 +111,37 @@ def battery_filter(
     )
 
 
-def _stretches(window: Window, now_s: float, settings: DecideSettings) -> list[tuple[float, float, bool]]:
-    """(from, to, does the step run), from now until ``battery_ahead_s`` after the step."""
-    stretches = []
+def _stretches(window: Window, now_s: float, settings: DecideSettings) -> list[_Stretch]:
+    """From now until ``battery_ahead_s`` after the step."""
+    size, made = settings.stretch_s, []
     begin = min(now_s, window.start_s)
     ends = ((window.start_s, False), (window.end_s, True), (window.end_s + settings.battery_ahead_s, False))
     for end, runs in ends:
-        count = math.ceil((end - begin) / settings.stretch_s)
-        times = np.linspace(begin, end, count + 1).tolist()
-        stretches += [(one, other, runs) for one, other in pairwise(times)]
-        begin = end
-    return stretches
+        while begin < end:
+            cell = math.floor(begin / size) * size
+            stop = min(end, cell + size)
+            if stop <= begin:  # the rest is less than a float can tell
+                break
+            made.append(_Stretch(stop - begin, cell, cell + size, runs))
+            begin = stop
+    return made
 
 
 def _lowest(
-    table: NodeTable, row: int, busy: float, stretches: Sequence[tuple[float, float, bool]], outlook: Outlook
-) -> float:
-    body = table.views[row].body
-    share = lowest = float(table.charge[row])
-    for begin, end, runs in stretches:
-        light = _light(table, row, begin, end, outlook, 0.0)
-        share = charge_after(body, share, busy if runs else 0.0, [(end - begin, light)])
-        lowest = min(lowest, share)
+    table: NodeTable, rows: Ints, busy: Floats, stretches: Sequence[_Stretch], outlook: Outlook
+) -> Floats:
+    """The lowest charge of some nodes, with the light that they will have."""
+    share = lowest = table.charge[rows]
+    solar, idle = table.solar_w[rows], table.idle_w[rows]
+    working = idle + (table.busy_w[rows] - idle) * busy
+    lights: dict[float, Floats] = {}
+    for one in stretches:
+        light = lights.get(one.from_s)
+        if light is None:
+            light = lights[one.from_s] = np.array(
+                [_light(table, row, one.from_s, one.to_s, outlook, 0.0) for row in rows.tolist()]
+            )
+        net = solar * light - (working if one.runs else idle)
+        share = np.clip(share + net * one.seconds / 3600.0 / table.battery_wh[rows], 0.0, 1.0)
+        lowest = np.minimum(lowest, share)
     return lowest

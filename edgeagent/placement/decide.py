@@ -68,7 +68,7 @@ def decide(
     )
     starts = work.starts_ms()
     plan = work.plan(starts)
-    moved = work.starts_ms(plan.nodes[1:])
+    moved = work.starts_ms(plan.nodes[1:], starts)
     shift_ms = max((abs(one - other) for one, other in zip(starts, moved, strict=True)), default=0.0)
     if shift_ms / 1000.0 * orbital_speed > settings.replan_s:
         starts = moved
@@ -89,20 +89,19 @@ class _Outcome:
     def __init__(self, work: Work, starts_ms: Sequence[float], nodes: Sequence[int]) -> None:
         self._work, self._starts, self._nodes = work, starts_ms, nodes
         self._chosen = dict(enumerate(nodes))
-        self._ends = [
-            start if ask.fixed else start + work.predicted_ms(index, nodes, start)
-            for index, (ask, start) in enumerate(zip(work.asks, work.starts_ms(nodes), strict=True))
-        ]
+        # What is reported is what the ways and times of the plan add up to, not what it was looked at for.
+        self._begins = work.starts_ms(nodes, starts_ms)
 
     def total_ms(self) -> float:
         """Until the last step has run and its result is back."""
-        backs = [
-            0.0
-            if ask.fixed
-            else float(self._work.look(index, self._starts[index]).scores.back[self._nodes[index]])
-            for index, ask in enumerate(self._work.asks)
-        ]
-        return max((end + back for end, back in zip(self._ends, backs, strict=True)), default=0.0)
+        last = 0.0
+        for index, ask in enumerate(self._work.asks):
+            looked = self._starts[index]
+            if not ask.fixed:
+                runs = self._work.predicted_ms(index, self._nodes, looked)
+                back = float(self._work.look(index, looked).scores.back[self._nodes[index]])
+                last = max(last, self._begins[index] + runs + back)
+        return last
 
     def _ways(self, index: int) -> tuple[Floats, Floats]:
         """(longest path, payload on it) into a step, for each node."""
@@ -141,7 +140,7 @@ class _Outcome:
     def _choice(self, index: int, below: Floats | None) -> Choice:
         work, node, start = self._work, self._nodes[index], self._starts[index]
         ask, name = work.asks[index], work.table.ids[node]
-        start_s = work.now_s + start / 1000.0 * work.outlook.speed
+        start_s = work.now_s + self._begins[index] / 1000.0 * work.outlook.speed
         if ask.fixed:
             placed = Choice(
                 step=ask.name, node=name, why="", predicted_ms=0.0, start_s=start_s, ranked=(name,)

@@ -69,6 +69,7 @@ class NodeTable:
         self.sun_c = _floats([body.sun_c for body in bodies], 0.0)
         self.battery_wh = _floats([body.battery_wh for body in bodies], np.nan)
         self.reserve = _floats([body.battery_reserve for body in bodies], 0.0)
+        self.solar_w = _floats([body.solar_w for body in bodies], 0.0)
         self.idle_w = _floats([body.idle_w for body in bodies], 0.0)
         self.busy_w = _floats([body.busy_w for body in bodies], 0.0)
 

@@ -94,8 +94,11 @@ class Work:
 
     # The windows
 
-    def starts_ms(self, nodes: Sequence[int] | None = None) -> list[float]:
-        """When each step's input sets out, in real ms from now: by estimates alone, or on the planned ``nodes``."""
+    def starts_ms(self, nodes: Sequence[int] | None = None, looked_ms: Sequence[float] = ()) -> list[float]:
+        """When each step's input sets out, in real ms from now: by estimates alone, or on the planned ``nodes``.
+
+        ``looked_ms`` are the times for which the plan was made: ways and queues are those of then.
+        """
         ends: list[float] = []
         starts: list[float] = []
         for index, ask in enumerate(self.asks):
@@ -106,7 +109,7 @@ class Work:
             elif nodes is None:
                 ends.append(start + ask.exec_ms)
             else:
-                ends.append(start + self.predicted_ms(index, nodes, start))
+                ends.append(start + self.predicted_ms(index, nodes, looked_ms[index]))
         return starts
 
     def predicted_ms(self, index: int, nodes: Sequence[int], start_ms: float) -> float:
