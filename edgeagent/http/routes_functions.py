@@ -20,6 +20,7 @@ from edgeagent.model.function import Deployed, Manifest, check_name
 from edgeagent.model.signature import SIGNATURE_BYTES_MAX, admit_signature
 from edgeagent.node.node import Node
 from edgeagent.node.result import Result
+from edgeagent.node.runs.function_ref import ref_of
 from edgeagent.runtime.manifest import default_manifest, parse_manifest
 
 __all__ = ["FunctionRoutes", "deployed_json", "json_reply"]
@@ -50,6 +51,7 @@ class FunctionRoutes:
                 "Deploy: application/wasm, or multipart with wasm, manifest and signature",
                 deploys=True,
             ),
+            Route("GET", one + "/ref", self.ref, "From another node: how to place and to fetch a function"),
             Route("DELETE", one, self.undeploy, "Undeploy a function", deploys=True),
         ]
 
@@ -60,7 +62,7 @@ class FunctionRoutes:
         if is_chain:
             self._chains.check(name, wanted)
         else:  # unknown functions are refused before the body is read
-            self._node.functions.get(name)
+            await self._node.invoker.known(name)
         body = await read_body(request, self._node.config.http.body_bytes_max, self._body_s)
         with structlog.contextvars.bound_contextvars(trace=wanted.traceparent[3:35]):
             if is_chain:
@@ -68,7 +70,14 @@ class FunctionRoutes:
             if wanted.is_async:
                 return await self._submit(name, body, wanted)
             result = await self._run(name, body, wanted)
-        return web.Response(body=result.output, headers=result_headers(self._node, result, wanted))
+            output = result.output
+            if result.payload is not None:  # it came by hose
+                payload, result.payload = result.payload, None
+                try:
+                    output = await asyncio.to_thread(lambda: bytes(payload.read()))
+                finally:
+                    payload.close()
+        return web.Response(body=output, headers=result_headers(self._node, result, wanted))
 
     async def _run(self, name: str, body: bytes, wanted: InvokeHeaders) -> Result:
         invoker = self._node.invoker
@@ -98,6 +107,10 @@ class FunctionRoutes:
 
     async def get(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
         return json_reply(deployed_json(self._node.functions.get(path["name"])))
+
+    async def ref(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
+        found = ref_of(self._node.functions.get(path["name"]))
+        return web.Response(body=msgspec.json.encode(found), content_type="application/json")
 
     async def undeploy(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
         await self._node.functions.undeploy(path["name"])

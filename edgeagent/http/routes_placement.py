@@ -51,7 +51,7 @@ class PlacementRoutes:
         if bool(function) == bool(workflow):
             raise BadRequest("ask for a place of ?function=NAME or of ?workflow=NAME", hint="and ?at=TIME for later")
         return json_reply(
-            await self._node.explain_placement(function, workflow, size, query.get("at", ""))
+            await self._node.continuum.explain(function, workflow, size, query.get("at", ""))
         )
 
     async def reserve(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
@@ -61,10 +61,10 @@ class PlacementRoutes:
             )
         except UNDECODABLE as error:
             raise BadRequest(f"not a request for a reservation: {error}"[:300]) from None
-        return json_reply(msgspec.to_builtins(await self._node.desk.reserve(wanted)), status=201)
+        return json_reply(msgspec.to_builtins(await self._node.continuum.desk.reserve(wanted)), status=201)
 
     async def release(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
-        self._node.desk.release(path["id"])
+        self._node.continuum.desk.release(path["id"])
         return web.Response(status=204)
 
     async def take(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
@@ -73,14 +73,14 @@ class PlacementRoutes:
         if role not in {HOLD, GUARD} or record.id != path["id"]:
             raise BadRequest(f"Edgeagent-Run-Role {role[:40]!r} is neither {HOLD} nor {GUARD}, or another run's record")
         reservation = request.headers.get("Edgeagent-Reservation", "")
-        standing = await asyncio.shield(self._node.workflows.take(record, role, reservation))
+        standing = await asyncio.shield(self._node.continuum.workflows.take(record, role, reservation))
         return json_reply(msgspec.to_builtins(standing), status=201)
 
     async def data(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
         body = await read_body(request, self._node.config.http.body_bytes_max, self._body_s)
         with self._parcel(body, request.headers.get("Edgeagent-Hose-Input", "")) as given:
             data = given if isinstance(given, bytes) else await asyncio.to_thread(given.read)
-            await self._node.workflows.take_data(path["sha256"], data)
+            await self._node.continuum.workflows.take_data(path["sha256"], data)
             del data
         return web.Response(status=204)
 
@@ -100,13 +100,13 @@ class PlacementRoutes:
         record = read_record(await read_body(request, RECORD_BYTES_MAX, self._body_s))
         if record.id != path["id"]:
             raise BadRequest("the record is of another run than the path")
-        standing = await asyncio.shield(self._node.workflows.report(record))
+        standing = await asyncio.shield(self._node.continuum.workflows.report(record))
         return json_reply(msgspec.to_builtins(standing))
 
     async def standing(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
         epoch = _number(request.query.get("epoch", "-1").replace("-1", "0"), "epoch")
         version = _number(request.query.get("version", "0"), "version")
-        return json_reply(msgspec.to_builtins(await self._node.workflows.standing(path["id"], epoch, version)))
+        return json_reply(msgspec.to_builtins(await self._node.continuum.workflows.standing(path["id"], epoch, version)))
 
 
 def _number(text: str, name: str) -> int:

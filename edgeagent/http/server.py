@@ -23,6 +23,7 @@ from edgeagent.http.routes_artifacts import ArtifactRoutes
 from edgeagent.http.routes_functions import FunctionRoutes
 from edgeagent.http.routes_hoses import HoseRoutes
 from edgeagent.http.routes_node import NodeRoutes
+from edgeagent.http.routes_placement import PlacementRoutes
 from edgeagent.http.site import Site
 from edgeagent.mesh.tls import tls_context
 from edgeagent.model.errors import BadConfig, EdgeError, Internal, Unavailable
@@ -53,6 +54,7 @@ class Server:
                 *FunctionRoutes(node).routes(),
                 *ArtifactRoutes(node).routes(),
                 *HoseRoutes(node).routes(),
+                *PlacementRoutes(node).routes(),
                 *node_routes.routes(),
             ]
         )

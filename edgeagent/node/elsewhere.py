@@ -21,6 +21,7 @@ from edgeagent.model.errors import EdgeError, NotFound, Unavailable
 from edgeagent.node.forwarder import Forwarder, Order
 from edgeagent.node.functions import Functions
 from edgeagent.node.invoker import Invoker
+from edgeagent.node.loaded import asks_for_a_place
 from edgeagent.node.membership import Membership
 from edgeagent.node.placer import Placer, ask_for, explained
 from edgeagent.node.remote_hoses import RemoteHoses
@@ -134,12 +135,11 @@ class Elsewhere:
         here = self._functions.find(name)
         if here is None:
             return True
-        place, entry = here.manifest.place, self._functions.ready(name)
-        wishes = place.needs or place.near or place.data_source or here.manifest.slo.class_ != "default"
+        entry = self._functions.ready(name)
         full = entry is not None and (
             bool(entry.admission.queue) or entry.admission.running >= entry.admission.limit
         )
-        return bool(wishes) or full or self._membership.is_strained()
+        return asks_for_a_place(here) or full or self._membership.is_strained()
 
     async def _placed(self, order: Order, bytes_in: int) -> Result:
         refusals: dict[str, str] = {}

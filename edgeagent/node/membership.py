@@ -294,6 +294,33 @@ class Membership:
 
         return FlatNetwork(ids)
 
+    def is_strained(self) -> bool:
+        """Too hot, or with too little in the battery, for work that can be done elsewhere."""
+        temperature_c, battery = self.heat_and_battery()
+        limit, told = self._told.temperature_c_max, self._told
+        hot = bool(limit) and temperature_c is not None and temperature_c > limit
+        return hot or (bool(told.battery_wh) and battery is not None and battery * 100 < told.battery_reserve_percent)
+
+    def sees(self, node: str) -> bool:
+        """Whether there is a route to the member that an id, or its beginning, names, by the prediction."""
+        service, utc_s = self.service, self.utc_now_s()
+        if service is None or utc_s is None or service.carrier is None:
+            return False
+        found = [one for one in service.core.states() if one == node or (len(node) >= 6 and one.startswith(node))]
+        return len(found) == 1 and self.state_of(found[0]) == "alive" and self.returns_in_s(found[0]) == 0.0
+
+    def place_below(self) -> tuple[float, float] | None:
+        """Latitude and longitude, degrees, of this node or of the point below it."""
+        service = self.service
+        if service is None or service.carrier is None:
+            return None
+        from edgeagent.mesh.views import place_view
+
+        place = place_view(service.sky.nodes.get(service.name), self.utc_now_s()) or {}
+        if "latitude_deg" not in place:
+            return None
+        return float(place["latitude_deg"]), float(place["longitude_deg"])
+
     def nearest(self, count: int) -> list[str]:
         """Members that are there and reachable, the nearest first; those that stand on the ground before satellites."""
         if self._surroundings is None:

@@ -27,6 +27,7 @@ from edgeagent.mesh.key_files import load_node
 from edgeagent.model.errors import BadConfig, EdgeError
 from edgeagent.node import machine
 from edgeagent.node.config import Config
+from edgeagent.node.continuum import Continuum
 from edgeagent.node.feeds import Feeds
 from edgeagent.node.function_fetch import FunctionFetch, trusted_keys
 from edgeagent.node.functions import Functions
@@ -40,6 +41,7 @@ from edgeagent.node.meters import Meters
 from edgeagent.node.remote_hoses import RemoteHoses
 from edgeagent.node.state_dir import StateDir
 from edgeagent.node.systemd import Notifier
+from edgeagent.node.workflows import Workflows
 from edgeagent.runtime.artifacts import ArtifactStore
 from edgeagent.runtime.compiler import Compiler
 from edgeagent.runtime.engine_config import Target, wheel_version
@@ -73,6 +75,7 @@ class Node:
     streams_in: StreamsIn
     membership: Membership
     fetch: FunctionFetch
+    continuum: Continuum
     _scratch: Path
 
     def __init__(self, config: Config) -> None:
@@ -204,6 +207,11 @@ class Node:
             queue=lambda: self.functions.queue.waiting,
             lag_us=lambda: self.loop_lag.last_us,
         )
+        await self.continuum.start()
+
+    @property
+    def workflows(self) -> Workflows:
+        return self.continuum.workflows
 
     def serving(self, url: str) -> None:
         """The wires are up: tell systemd and the log."""
@@ -260,6 +268,7 @@ class Node:
             await asyncio.to_thread(_made_again, self._scratch)
             try:
                 await self.journal.sweep()
+                await self.continuum.sweep()
                 self._totals = await self.journal.totals()
             except EdgeError as error:
                 log.warning("the journal could not be swept", error=str(error))
@@ -315,6 +324,7 @@ class Node:
             "functions_loaded": len(self.functions.entries),
             "hose_port": self.hose_inbox.port,
             "hose_socket": self.feeds.socket.settings.path if self.feeds else "",
+            "continuum": self.continuum.view(),
             "draining": self.draining,
             "clock": machine.clock_state(),
             "rss_bytes": machine.rss_bytes(),
@@ -369,6 +379,19 @@ class Node:
         self.hose_inbox, self.remote, self.streams_in = hosts.inbox, hosts.remote, hosts.streams_in
         if self.config.mesh.listen and self.config.mesh.emulate:
             self.remote.emulate(self.membership.cross)
+        self.continuum = Continuum(
+            self.config,
+            self.node_id,
+            store=self.store,
+            functions=self.functions,
+            invoker=self.invoker,
+            membership=self.membership,
+            remote=self.remote,
+            fetch=self.fetch,
+            meters=self.meters,
+            workers=self._worker_count,
+        )
+        self._ending.push_async_callback(self.continuum.stop)
         self.mailboxes.remote = self.remote
         self.invoker.chains.remote = self.remote
         self.invoker.chains.engine = self.engine

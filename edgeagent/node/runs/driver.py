@@ -128,7 +128,7 @@ class Driver:
 
         until_s = time.monotonic() + PATIENCE_S
         while True:
-            asks = self._asks()
+            asks = self.asks_of(self.record, self._estimates)
             try:
                 decision = await self._placer.decide(asks, excluded=self._excluded)
             except NoFeasibleNode as error:
@@ -137,24 +137,23 @@ class Driver:
                 self._excluded.clear()
                 await asyncio.sleep(_PAUSE_S)
                 continue
-            names = {step.name for step in ready}
             self.record.decided(
                 {
                     "event": "planned",
                     "by": self._node_id,
                     "at_ms": int(time.time() * 1000),
+                    "ready": [step.name for step in ready],
                     "steps": [
                         {"step": one.step, "node": one.node, "why": one.why, "predicted_ms": one.predicted_ms}
                         for one in decision.choices
-                        if one.step in names or one.step in {step.name for step in self.record.steps}
                     ],
                 }
             )
             return decision
 
-    def _asks(self) -> list[Any]:
+    @staticmethod
+    def asks_of(record: RunRecord, estimates: Estimates) -> list[Any]:
         """The steps that are left, in an order in which each follows earlier ones; inputs come from this node."""
-        record = self.record
         left: list[str] = []
         waiting = [step.name for step in record.steps if step.state == "waiting"]
         while waiting:
@@ -174,7 +173,7 @@ class Driver:
             bytes_in = sum(sizes.get(one, 0) for one in spec.after) if spec.after else record.input.size
             ask = ask_for(
                 ref,
-                self._estimates,
+                estimates,
                 bytes_in,
                 name=name,
                 after=tuple(left.index(one) for one in spec.after if one in left),
@@ -185,14 +184,9 @@ class Driver:
                 slo_class=record.spec.workflow.slo_class,
                 returns_to=record.origin if name in last else "",
                 wall_ms=spec.timeout_ms or float(ref.manifest.limits.wall_ms),
-                **{
-                    key: value
-                    for key, value in (
-                        ("needs", (*ref.manifest.place.needs, *spec.needs)),
-                        ("near", spec.near or ref.manifest.place.near),
-                        ("data_source", spec.data_source or ref.manifest.place.data_source),
-                    )
-                },
+                needs=(*ref.manifest.place.needs, *spec.needs),
+                near=spec.near or ref.manifest.place.near,
+                data_source=spec.data_source or ref.manifest.place.data_source,
             )
             sizes[name] = ask.bytes_out
             asks.append(ask)
