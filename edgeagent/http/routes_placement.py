@@ -35,13 +35,25 @@ class PlacementRoutes:
     def routes(self) -> list[Route]:
         run = "/v1/runs/{id}"
         return [
-            Route("GET", "/v1/placement", self.placement, "Where ?function=NAME or ?workflow=NAME would run, and why"),
+            Route(
+                "GET",
+                "/v1/placement",
+                self.placement,
+                "Where ?function=NAME or ?workflow=NAME would run, and why",
+            ),
             Route("POST", "/v1/reservations", self.reserve, "From another node: may a function run here?"),
             Route("DELETE", "/v1/reservations/{id}", self.release, "From another node: it will not come"),
             Route("POST", run, self.take, "From another node: a run, to hold or to guard"),
             Route("POST", run + "/data/{sha256}", self.data, "From another node: data of a run"),
-            Route("POST", run + "/report", self.report, "From another node: how a run that began here stands"),
-            Route("GET", run + "/standing", self.standing, "From another node: the newest of a run, when there is"),
+            Route(
+                "POST", run + "/report", self.report, "From another node: how a run that began here stands"
+            ),
+            Route(
+                "GET",
+                run + "/standing",
+                self.standing,
+                "From another node: the newest of a run, when there is",
+            ),
         ]
 
     async def placement(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
@@ -49,10 +61,10 @@ class PlacementRoutes:
         function, workflow = query.get("function", ""), query.get("workflow", "")
         size = _number(query.get("bytes", "0"), "bytes")
         if bool(function) == bool(workflow):
-            raise BadRequest("ask for a place of ?function=NAME or of ?workflow=NAME", hint="and ?at=TIME for later")
-        return json_reply(
-            await self._node.continuum.explain(function, workflow, size, query.get("at", ""))
-        )
+            raise BadRequest(
+                "ask for a place of ?function=NAME or of ?workflow=NAME", hint="and ?at=TIME for later"
+            )
+        return json_reply(await self._node.continuum.explain(function, workflow, size, query.get("at", "")))
 
     async def reserve(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
         try:
@@ -71,7 +83,9 @@ class PlacementRoutes:
         record = read_record(await read_body(request, RECORD_BYTES_MAX, self._body_s))
         role = request.headers.get("Edgeagent-Run-Role", "")
         if role not in {HOLD, GUARD} or record.id != path["id"]:
-            raise BadRequest(f"Edgeagent-Run-Role {role[:40]!r} is neither {HOLD} nor {GUARD}, or another run's record")
+            raise BadRequest(
+                f"Edgeagent-Run-Role {role[:40]!r} is neither {HOLD} nor {GUARD}, or another run's record"
+            )
         reservation = request.headers.get("Edgeagent-Reservation", "")
         standing = await asyncio.shield(self._node.continuum.workflows.take(record, role, reservation))
         return json_reply(msgspec.to_builtins(standing), status=201)
@@ -106,7 +120,9 @@ class PlacementRoutes:
     async def standing(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
         epoch = _number(request.query.get("epoch", "-1").replace("-1", "0"), "epoch")
         version = _number(request.query.get("version", "0"), "version")
-        return json_reply(msgspec.to_builtins(await self._node.continuum.workflows.standing(path["id"], epoch, version)))
+        return json_reply(
+            msgspec.to_builtins(await self._node.continuum.workflows.standing(path["id"], epoch, version))
+        )
 
 
 def _number(text: str, name: str) -> int:

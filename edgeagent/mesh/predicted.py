@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,9 @@ class ContactTable:
         stations = [node.id for node in found if isinstance(node, GroundNode)]
         wires = [Wire(a=a, b=b) for a, b in itertools.pairwise(stations)] if ground_network else []
         self.step_s = settings.step_s
-        self._make = lambda: Topology(nodes_of(found), OrbitPositions(found), settings, wires=wires)
+        self._make: Callable[[], Topology] = lambda: Topology(
+            nodes_of(found), OrbitPositions(found), settings, wires=wires
+        )
         # One for questions and one for the thread that extends: a topology is for one thread.
         self.topology = self._make()
         self._ahead = self._make()

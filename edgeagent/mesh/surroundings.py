@@ -68,7 +68,9 @@ def view_of(service: MeshService, member: Member, now_s: float, excluded: str = 
         memory_bytes=can.memory_bytes if isinstance(can, Capabilities) else None,
         gpu=can.gpu if isinstance(can, Capabilities) else "",
         labels=labels,
-        functions=frozenset(one.hex() for one in holds.digests) if isinstance(holds, Digests) else frozenset(),
+        functions=frozenset(one.hex() for one in holds.digests)
+        if isinstance(holds, Digests)
+        else frozenset(),
         load=_load(load, 0.0 if is_me else now_s - service.load_heard_s.get(member.name, -1e9))
         if isinstance(load, Load)
         else None,
@@ -104,7 +106,9 @@ class Surroundings:
         names = sorted({self._service.name, *core.states()})
         members = [core.member(name) for name in names]
         return [
-            view_of(self._service, one, now_s, excluded.get(one.name, "")) for one in members if one is not None
+            view_of(self._service, one, now_s, excluded.get(one.name, ""))
+            for one in members
+            if one is not None
         ]
 
     def network(self, ids: tuple[str, ...]) -> MeshNetwork:

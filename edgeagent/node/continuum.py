@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-
 from edgeagent.cost.estimates import Estimates
 from edgeagent.node.config_schema import Config
 from edgeagent.node.elsewhere import Elsewhere
@@ -34,6 +33,8 @@ from edgeagent.state.workflows import WorkflowRows
 
 __all__ = ["Continuum"]
 
+_SWEEP_EVERY_S = 300.0
+
 
 class Continuum:
     """On the event loop's thread."""
@@ -56,7 +57,7 @@ class Continuum:
         self._node_id = node_id
         self._functions = functions
         self._invoker = invoker
-        self._workers = workers
+        self._sweep_s = 0.0
         self.estimates = Estimates()
         self.placer = Placer(membership, node_id)
         self.desk = ReservationDesk(
@@ -125,6 +126,9 @@ class Continuum:
 
     async def sweep(self) -> None:
         """Now and then: forget runs that ended long ago."""
+        if time.monotonic() < self._sweep_s:
+            return
+        self._sweep_s = time.monotonic() + _SWEEP_EVERY_S
         with contextlib.suppress(asyncio.CancelledError):
             await self.workflows.sweep()
 
@@ -167,8 +171,4 @@ class Continuum:
             ("run_bytes", "inputs and outputs of runs on the disk", data.usage_bytes),
         ):
             meters.gauge(name, doc, read)
-        meters.counter(
-            "reservations_refused", "calls that were not admitted", lambda: self.desk.refused
-        )
-
-
+        meters.counter("reservations_refused", "calls that were not admitted", lambda: self.desk.refused)

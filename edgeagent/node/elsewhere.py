@@ -161,9 +161,7 @@ class Elsewhere:
                 last = error
                 continue
             result: Result = landed.result
-            self._estimates.observe(
-                order.ref.sha256, bytes_in, result.duration_us / 1000, len(result.output)
-            )
+            self._estimates.observe(order.ref.sha256, bytes_in, result.duration_us / 1000, len(result.output))
             return result
         assert last is not None
         raise last

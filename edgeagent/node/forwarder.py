@@ -54,7 +54,18 @@ _LOOK_S = 0.2
 _AGAIN_S = 0.25
 _GONE = frozenset({"dead", "left"})
 # The target would not or could not take it; another one may.
-_NEXT = (Busy, Cancelled, Conflict, NotFound, PeerFailed, Refused, StorageFull, StoreFailed, TooLarge, Unavailable)
+_NEXT = (
+    Busy,
+    Cancelled,
+    Conflict,
+    NotFound,
+    PeerFailed,
+    Refused,
+    StorageFull,
+    StoreFailed,
+    TooLarge,
+    Unavailable,
+)
 
 Given = bytes | memoryview | Payload
 Told = Callable[[str, str], Awaitable[None]]
@@ -123,7 +134,12 @@ class Forwarder:
         self._tries_max = tries_max
 
     async def land(
-        self, order: Order, ranked: Sequence[str], *, told: Told | None = None, refusals: dict[str, str] | None = None
+        self,
+        order: Order,
+        ranked: Sequence[str],
+        *,
+        told: Told | None = None,
+        refusals: dict[str, str] | None = None,
     ) -> Landed:
         """At the first of ``ranked`` that takes it. ``told`` hears of each node before it begins there.
 
@@ -164,7 +180,8 @@ class Forwarder:
             return last
         return Unavailable(
             f"no node took {order.ref.name}: {len(tried)} were asked",
-            hint="; ".join(f"{node[:8]}: {why}" for node, why in tried.items())[:500] or "no candidate is left",
+            hint="; ".join(f"{node[:8]}: {why}" for node, why in tried.items())[:500]
+            or "no candidate is left",
             retry_after_s=1.0,
             refusals=dict(tried),
         )
@@ -203,7 +220,10 @@ class Forwarder:
                 return await self._invoker.run_kept(
                     order.ref.name, order.given, order.args, wall_ms, keep=order.keep, move=order.move
                 )
-        headers = {"Edgeagent-Reservation": reservation.id, "Idempotency-Key": order.key or secrets.token_hex(16)}
+        headers = {
+            "Edgeagent-Reservation": reservation.id,
+            "Idempotency-Key": order.key or secrets.token_hex(16),
+        }
         if order.args is not None:
             headers["Edgeagent-Args"] = msgspec.json.encode(list(order.args)).decode()
         while True:

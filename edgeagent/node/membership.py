@@ -299,14 +299,18 @@ class Membership:
         temperature_c, battery = self.heat_and_battery()
         limit, told = self._told.temperature_c_max, self._told
         hot = bool(limit) and temperature_c is not None and temperature_c > limit
-        return hot or (bool(told.battery_wh) and battery is not None and battery * 100 < told.battery_reserve_percent)
+        return hot or (
+            bool(told.battery_wh) and battery is not None and battery * 100 < told.battery_reserve_percent
+        )
 
     def sees(self, node: str) -> bool:
         """Whether there is a route to the member that an id, or its beginning, names, by the prediction."""
         service, utc_s = self.service, self.utc_now_s()
         if service is None or utc_s is None or service.carrier is None:
             return False
-        found = [one for one in service.core.states() if one == node or (len(node) >= 6 and one.startswith(node))]
+        found = [
+            one for one in service.core.states() if one == node or (len(node) >= 6 and one.startswith(node))
+        ]
         return len(found) == 1 and self.state_of(found[0]) == "alive" and self.returns_in_s(found[0]) == 0.0
 
     def place_below(self) -> tuple[float, float] | None:
@@ -356,7 +360,9 @@ class Membership:
         )
 
     def _kind(self) -> str:
-        orbit = self._section.orbit or (self.service is not None and self.service.settings.elements is not None)
+        orbit = self._section.orbit or (
+            self.service is not None and self.service.settings.elements is not None
+        )
         return ("satellite" if orbit else "edge") if self._told.kind == "auto" else self._told.kind
 
     def _labels(self) -> tuple[str, ...]:

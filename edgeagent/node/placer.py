@@ -19,7 +19,6 @@ from edgeagent.node.runs.function_ref import FunctionRef
 if TYPE_CHECKING:
     from edgeagent.cost.estimates import Estimates
     from edgeagent.placement.decide import Decision
-    from edgeagent.placement.network import Network
     from edgeagent.placement.views import NodeView, StepAsk
 
 __all__ = ["Placer", "ask_for", "explained"]
@@ -112,7 +111,9 @@ class Placer:
                 f"{text!r:.60} is no time", hint="2026-11-23T20:00:00Z, or +600 for in ten minutes"
             ) from None
         if not 0.0 <= at_s - now_s + 60.0 <= AHEAD_S_MAX:
-            raise BadRequest(f"{text!r:.60} is not from now to a week ahead", hint="elements are good for days")
+            raise BadRequest(
+                f"{text!r:.60} is not from now to a week ahead", hint="elements are good for days"
+            )
         return at_s
 
     def _resolved(self, ask: StepAsk, views: Sequence[NodeView]) -> StepAsk:

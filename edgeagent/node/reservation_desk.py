@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from edgeagent.model.errors import EdgeError, NotFound, Unavailable
+from edgeagent.model.signature import canonical_manifest
 from edgeagent.node import machine
 from edgeagent.node.config_schema import PlacementSection
 from edgeagent.node.function_fetch import FunctionFetch
@@ -115,7 +116,7 @@ class ReservationDesk:
                 await self._fetch.ensure(
                     ref.name,
                     ref.sha256,
-                    msgspec.json.encode(ref.manifest, order="sorted"),
+                    canonical_manifest(ref.manifest),
                     ref.signature,
                     [url for one in request.sources if (url := self._membership.url_of(one)) is not None],
                     unsigned_ok=self._membership.is_on_loopback,

@@ -19,7 +19,7 @@ from edgeagent.node.membership import Membership
 if TYPE_CHECKING:
     from edgeagent.node.workflows import Workflows
 
-__all__ = ["Triggers", "is_over", "is_due"]
+__all__ = ["Triggers", "is_due", "is_over"]
 
 log = structlog.get_logger("runs")
 

@@ -146,7 +146,8 @@ class Workflows:
         found = self._workflows.get(name)
         if found is None:
             raise NotFound(
-                f"no workflow is called {name[:80]!r} here", hint="edgeagent workflow list shows what is deployed"
+                f"no workflow is called {name[:80]!r} here",
+                hint="edgeagent workflow list shows what is deployed",
             )
         return found
 
@@ -263,7 +264,10 @@ class Workflows:
         for node in {record.guardian, record.origin} - {"", self._node_id}:
             with contextlib.suppress(EdgeError):
                 reply = await self.board.standing_at(node, record.id)
-                if (reply.epoch, reply.holder) != (record.epoch, self._node_id) and reply.epoch > record.epoch:
+                if (reply.epoch, reply.holder) != (
+                    record.epoch,
+                    self._node_id,
+                ) and reply.epoch > record.epoch:
                     log.info("a run went on elsewhere", run=record.id, holder=reply.holder)
                     return
         record.epoch, record.version = record.epoch + 1, 0
@@ -319,7 +323,11 @@ class Workflows:
         late = DeadlineExceeded(
             f"the run had {record.deadline_ms - record.created_ms} ms; last heard of at {record.holder[:12]}"
         )
-        record.state, record.problem, record.finished_ms = "timed_out", late.problem(), int(time.time() * 1000)
+        record.state, record.problem, record.finished_ms = (
+            "timed_out",
+            late.problem(),
+            int(time.time() * 1000),
+        )
         record.epoch, record.version = record.epoch + 1, 0
         await self._store.put(record, ORIGIN)
         self.feed.saw(record)
@@ -422,5 +430,3 @@ class Workflows:
 
 def _standing(record: RunRecord, *, taken: bool = True) -> Standing:
     return Standing(record.epoch, record.version, record.state, record.holder, taken)
-
-

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from edgeagent.model.errors import DeadlineExceeded, EdgeError, Internal
-from edgeagent.node.forwarder import Forwarder, Order
+from edgeagent.node.forwarder import Forwarder
 from edgeagent.node.placer import Placer, ask_for
 from edgeagent.node.runs.handover import Handover
 from edgeagent.node.runs.live import LiveData
@@ -72,7 +72,13 @@ class Driver:
         self._live = live
         self._excluded: dict[str, str] = dict(excluded or {})
         self._stage = Stage(
-            record, node_id, board=board, forwarder=forwarder, estimates=estimates, live=live, excluded=self._excluded
+            record,
+            node_id,
+            board=board,
+            forwarder=forwarder,
+            estimates=estimates,
+            live=live,
+            excluded=self._excluded,
         )
 
     async def drive(self, reservation: str = "") -> bool:
@@ -133,7 +139,7 @@ class Driver:
                 decision = await self._placer.decide(asks, excluded=self._excluded)
             except NoFeasibleNode as error:
                 if error.details.get("constraint") in _FOR_GOOD or time.monotonic() > until_s:
-                    raise _of_step(error, str(error.details.get("step", "")))
+                    raise
                 self._excluded.clear()
                 await asyncio.sleep(_PAUSE_S)
                 continue
@@ -260,10 +266,3 @@ class Driver:
 
 def _choice(decision: Decision, step: str) -> Choice:
     return next(one for one in decision.choices if one.step == step)
-
-
-def _of_step(error: EdgeError, step: str) -> EdgeError:
-    error.details.setdefault("step", step)
-    return error
-
-

@@ -1,4 +1,4 @@
-"""What happens in runs, for those who watch: events, told by comparing records, kept while a run is watched or lives."""
+"""What happens in runs, for those who watch: events, told by comparing records, kept for a while."""
 
 from __future__ import annotations
 

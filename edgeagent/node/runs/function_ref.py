@@ -26,7 +26,9 @@ class FunctionRef(msgspec.Struct, frozen=True, kw_only=True):
 def ref_of(deployed: Deployed) -> FunctionRef:
     """Of a function that is deployed here."""
     info, manifest = deployed.info, deployed.manifest
-    speaks = any(info.imports_function("edge_hose", name) for name in ("send", "open")) or manifest.hose.output
+    speaks = (
+        any(info.imports_function("edge_hose", name) for name in ("send", "open")) or manifest.hose.output
+    )
     return FunctionRef(
         name=deployed.name,
         sha256=deployed.sha256,

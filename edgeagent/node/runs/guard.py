@@ -34,9 +34,7 @@ _GONE = frozenset({"dead", "left"})
 Verdict = str  # "released", "ended", "dead", "late"
 
 
-async def watch(
-    record: RunRecord, node_id: str, remote: RemoteHoses, membership: Membership
-) -> Verdict:
+async def watch(record: RunRecord, node_id: str, remote: RemoteHoses, membership: Membership) -> Verdict:
     """Until the run has moved on or ended ("released", "ended"), or its holder is no more ("dead"), or it is over time
     ("late").
     """

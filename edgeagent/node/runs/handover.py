@@ -20,7 +20,7 @@ from edgeagent.node.runs.live import LiveData
 from edgeagent.node.runs.progress import needed
 from edgeagent.node.runs.record import RunRecord
 
-__all__ = ["HOLD", "GUARD", "Handover"]
+__all__ = ["GUARD", "HOLD", "Handover"]
 
 log = structlog.get_logger("runs")
 
@@ -39,7 +39,7 @@ class Handover:
         self.gone: Callable[[RunRecord], Awaitable[None]] | None = None
 
     async def give(self, record: RunRecord, step: str, node: str, live: LiveData) -> str:
-        """"" when the run is the node's now; else why not, and it is still ours. Raises Superseded, StorageFull."""
+        """ "" when the run is the node's now; else why not, and it is still ours. Raises Superseded, StorageFull."""
         ref = record.functions[record.step(step).function]
         order = Order(
             ref=ref,

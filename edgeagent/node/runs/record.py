@@ -2,8 +2,8 @@
 
 Rules:
 
-1. One node holds a run at a time, and writes its record; (``epoch``, ``version``) orders what is written. Who takes over
-   from a holder that died writes under the next epoch, and what a former holder still says is refused everywhere.
+1. One node holds a run at a time, and writes its record; (``epoch``, ``version``) orders what is written. Who takes
+   over from a holder that died writes under the next epoch, and what a former holder still says is refused everywhere.
 2. A record names data by their SHA-256; what the steps to come need lies, durable, wherever the record does.
 3. A record that has ended never changes again.
 """
@@ -15,12 +15,21 @@ from typing import Any, Literal
 
 import msgspec
 
-from edgeagent.model.errors import BadRequest
 from edgeagent.model.decoding import UNDECODABLE
+from edgeagent.model.errors import BadRequest
 from edgeagent.model.workflow import Workflow
 from edgeagent.node.runs.function_ref import FunctionRef
 
-__all__ = ["ENDED", "DataRef", "RunRecord", "RunState", "StepRecord", "StepState", "new_run_id", "read_record"]
+__all__ = [
+    "ENDED",
+    "DataRef",
+    "RunRecord",
+    "RunState",
+    "StepRecord",
+    "StepState",
+    "new_run_id",
+    "read_record",
+]
 
 RunState = Literal["running", "succeeded", "failed", "timed_out"]
 StepState = Literal["waiting", "placed", "running", "succeeded", "skipped", "failed"]
@@ -124,5 +133,7 @@ def read_record(data: bytes) -> RunRecord:
     except UNDECODABLE as error:
         raise BadRequest(f"not the record of a run: {error}"[:300]) from None
     if record.wire != 1 or {one.name for one in record.steps} != {one.name for one in record.spec.step}:
-        raise BadRequest(f"a record of form {record.wire} whose steps do not fit", hint="form 1 is spoken here")
+        raise BadRequest(
+            f"a record of form {record.wire} whose steps do not fit", hint="form 1 is spoken here"
+        )
     return record

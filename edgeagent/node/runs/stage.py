@@ -166,7 +166,9 @@ class Stage:
         data = given if isinstance(given, bytes | memoryview) else await asyncio.to_thread(given.read)
         items = [bytes(one) for one in read_items(data)]
         if len(items) > ITEMS_MAX:
-            raise BadRequest(f"step {step.name!r} fans out over {len(items)} items", hint=f"at most {ITEMS_MAX}")
+            raise BadRequest(
+                f"step {step.name!r} fans out over {len(items)} items", hint=f"at most {ITEMS_MAX}"
+            )
         step.attempts += 1
         places = asyncio.Semaphore(_AT_ONCE)
         step.state, step.node = "running", ",".join(dict.fromkeys(ranked))

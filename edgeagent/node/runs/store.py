@@ -79,7 +79,9 @@ class RunStore:
         """``keep``, for data that somebody else named. Raises BadRequest where they are others."""
         ref = await asyncio.to_thread(ref_of_data, data)
         if ref.sha256 != sha256:
-            raise BadRequest(f"these data are {ref.sha256[:16]}..., not {sha256[:16]}...", hint="send them again")
+            raise BadRequest(
+                f"these data are {ref.sha256[:16]}..., not {sha256[:16]}...", hint="send them again"
+            )
         await self._blobs.put(bytes(data))
 
     async def keep(self, data: bytes | memoryview) -> DataRef:
