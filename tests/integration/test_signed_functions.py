@@ -15,6 +15,7 @@ import pytest
 from edgeagent.model.errors import Conflict, PeerFailed, Refused
 from edgeagent.model.signature import canonical_manifest
 from edgeagent.node.node import Node
+from edgeagent.node.peer_http import PeerHttp
 from edgeagent.runtime.manifest import default_manifest
 from tests.guests import wasm
 from tests.integration.daemon import WASM, Daemon, cli
@@ -234,5 +235,30 @@ def test_a_node_fetches_over_tls(signed: Signed, there: Daemon, tmp_path: Path) 
             assert got.origin == A
         finally:
             await node.close()
+
+    asyncio.run(main())
+
+
+def test_any_base_url_is_asked_within_bounds(there: Daemon) -> None:
+    path = f"/v1/artifacts/{SHA}"
+
+    async def main() -> None:
+        peers = PeerHttp({}, "me", reply_bytes_max=10)
+        crossed: list[str] = []
+
+        async def cross(to: str) -> None:
+            crossed.append(to)
+
+        peers.crossing = cross
+        try:
+            reply = await peers.request_url(there.url, "GET", path, bytes_max=1 << 20)
+            assert (reply.body, reply.headers["edgeagent-node"]) == (wasm("add1"), A)
+            assert crossed == [there.url] * 2
+            with pytest.raises(PeerFailed, match="more than 10 bytes"):
+                await peers.request_url(there.url, "GET", path)
+            with pytest.raises(PeerFailed, match="did not answer"):
+                await peers.request_url("http://", "GET", path)
+        finally:
+            await peers.close()
 
     asyncio.run(main())
