@@ -48,7 +48,13 @@ def module_of(args: argparse.Namespace) -> tuple[bytes, Manifest, str | None]:
     if text is None:
         return wasm, default_manifest(name), None
     text = _with_name(text, name)
-    return wasm, parse_manifest(text), text
+    manifest = parse_manifest(text)
+    if manifest.function.name != name:
+        raise BadRequest(
+            f"the manifest is of {manifest.function.name!r}, not of {name!r}",
+            hint="use one name in both places",
+        )
+    return wasm, manifest, text
 
 
 def read_signature_file(path: Path) -> bytes:

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
@@ -24,6 +24,8 @@ from edgeagent.node.peers import is_base_url
 from edgeagent.runtime.manifest import read_manifest_json
 
 __all__ = ["FunctionFetch", "Http", "trusted_keys"]
+
+T = TypeVar("T")
 
 log = structlog.get_logger("functions")
 
@@ -59,6 +61,7 @@ class FunctionFetch:
         self._trusted = trusted
         self._wasm_bytes_max = wasm_bytes_max
         self._fetching: dict[str, asyncio.Task[tuple[bytes, str]]] = {}
+        self._deploying: dict[tuple[str, str], asyncio.Future[tuple[Deployed, bool]]] = {}
         self._closed = False
 
     async def ensure(
@@ -94,13 +97,20 @@ class FunctionFetch:
         there = self._here(name, sha256)
         if there is not None:
             return there
-        deployed, _ = await self._functions.deploy(name, wasm, manifest, signature=signature, origin=origin)
+        deploying = self._deploying.get((name, sha256))
+        if deploying is None:
+            deploying = asyncio.ensure_future(
+                self._functions.deploy(name, wasm, manifest, signature=signature, origin=origin)
+            )
+            self._deploying[name, sha256] = deploying
+            deploying.add_done_callback(lambda done: self._deployed(name, sha256, done))
+        deployed, _ = await _joined(deploying)
         return deployed
 
     async def close(self) -> None:
         """Whoever waits gets Unavailable. Idempotent."""
         self._closed = True
-        running = list(self._fetching.values())
+        running: list[asyncio.Future[Any]] = [*self._fetching.values(), *self._deploying.values()]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
@@ -134,23 +144,20 @@ class FunctionFetch:
                 task = asyncio.ensure_future(self._fetch(sha256, sources))
                 self._fetching[sha256] = task
                 task.add_done_callback(lambda done: self._fetched(sha256, done))
-                task.add_done_callback(_seen)
             try:
-                # Whoever leaves does not take the bytes away from the others.
-                return await asyncio.shield(task)
+                return await _joined(task)
             except PeerFailed as failed:
                 tried.update(failed.details.get("sources", ()))
                 if is_own or tried.issuperset(sources):
                     raise
-            except asyncio.CancelledError:
-                current = asyncio.current_task()
-                if current is not None and not current.cancelling():
-                    raise _stops() from None
-                raise
 
     def _fetched(self, sha256: str, task: asyncio.Task[tuple[bytes, str]]) -> None:
-        if self._fetching.get(sha256) is task:
-            del self._fetching[sha256]
+        del self._fetching[sha256]
+        _seen(task)
+
+    def _deployed(self, name: str, sha256: str, task: asyncio.Future[tuple[Deployed, bool]]) -> None:
+        del self._deploying[name, sha256]
+        _seen(task)
 
     async def _fetch(self, sha256: str, sources: tuple[str, ...]) -> tuple[bytes, str]:
         """Raises PeerFailed, which says what each source did."""
@@ -191,7 +198,18 @@ def _checked(name: str, sha256: str, manifest_json: bytes) -> Manifest:
     return manifest
 
 
-def _seen(task: asyncio.Task[tuple[bytes, str]]) -> None:
+async def _joined(task: asyncio.Future[T]) -> T:
+    """Its result; whoever leaves does not take it away from the others. Raises Unavailable when it is stopped."""
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        current = asyncio.current_task()
+        if current is not None and not current.cancelling():
+            raise _stops() from None
+        raise
+
+
+def _seen(task: asyncio.Future[Any]) -> None:
     """Those who wait have the error; without one who does, it is of no use."""
     if not task.cancelled():
         task.exception()
