@@ -19,6 +19,7 @@ from edgeagent.node.node import Node
 from edgeagent.node.reservation_desk import ReserveRequest
 from edgeagent.node.runs.handover import GUARD, HOLD
 from edgeagent.node.runs.record import RECORD_BYTES_MAX, read_record
+from edgeagent.node.workflow_spec import parse_workflow
 from edgeagent.runtime.port import Payload
 
 __all__ = ["PlacementRoutes"]
@@ -40,6 +41,12 @@ class PlacementRoutes:
                 "/v1/placement",
                 self.placement,
                 "Where ?function=NAME or ?workflow=NAME would run, and why",
+            ),
+            Route(
+                "POST",
+                "/v1/placement",
+                self.spec_placement,
+                "The same for a workflow in the body (TOML or JSON)",
             ),
             Route("POST", "/v1/reservations", self.reserve, "From another node: may a function run here?"),
             Route("DELETE", "/v1/reservations/{id}", self.release, "From another node: it will not come"),
@@ -65,6 +72,12 @@ class PlacementRoutes:
                 "ask for a place of ?function=NAME or of ?workflow=NAME", hint="and ?at=TIME for later"
             )
         return json_reply(await self._node.continuum.explain(function, workflow, size, query.get("at", "")))
+
+    async def spec_placement(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
+        data = await read_body(request, _REQUEST_BYTES_MAX, self._body_s)
+        spec = parse_workflow(data, request.content_type)
+        size = _number(request.query.get("bytes", "0"), "bytes")
+        return json_reply(await self._node.continuum.explain_spec(spec, size, request.query.get("at", "")))
 
     async def reserve(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
         try:

@@ -101,7 +101,7 @@ class Surroundings:
         self._of: tuple[object, ...] = ()
 
     def views(self, now_s: float, excluded: Mapping[str, str]) -> list[NodeView]:
-        """This node and all members in the order of their ids; ``excluded`` are reasons against some of them."""
+        """All members and this node, in the order of their ids; ``excluded`` are reasons against some of them."""
         core = self._service.core
         names = sorted({self._service.name, *core.states()})
         members = [core.member(name) for name in names]

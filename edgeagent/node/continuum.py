@@ -9,21 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from edgeagent.cost.estimates import Estimates
+from edgeagent.model.workflow import Workflow
 from edgeagent.node.config_schema import Config
 from edgeagent.node.elsewhere import Elsewhere
 from edgeagent.node.forwarder import Forwarder
 from edgeagent.node.function_fetch import FunctionFetch
-from edgeagent.node.functions import Functions
-from edgeagent.node.invoker import Invoker
-from edgeagent.node.membership import Membership
 from edgeagent.node.meters import Meters
 from edgeagent.node.placer import Placer
-from edgeagent.node.remote_hoses import RemoteHoses
 from edgeagent.node.reservation_desk import ReservationDesk
 from edgeagent.node.runs.driver import Driver
 from edgeagent.node.runs.function_ref import ref_of
 from edgeagent.node.runs.record import DataRef, RunRecord, StepRecord
 from edgeagent.node.runs.store import RunStore
+from edgeagent.node.ties import Parts, Ties
 from edgeagent.node.triggers import Triggers
 from edgeagent.node.workflows import Workflows
 from edgeagent.state.blobs import Blobs
@@ -39,75 +37,34 @@ _SWEEP_EVERY_S = 300.0
 class Continuum:
     """On the event loop's thread."""
 
-    def __init__(
-        self,
-        config: Config,
-        node_id: str,
-        *,
-        store: Store,
-        functions: Functions,
-        invoker: Invoker,
-        membership: Membership,
-        remote: RemoteHoses,
-        fetch: FunctionFetch,
-        meters: Meters,
-        workers: int,
-    ) -> None:
-        settings = config.placement
-        self._node_id = node_id
-        self._functions = functions
-        self._invoker = invoker
+    def __init__(self, config: Config, store: Store, fetch: FunctionFetch, parts: Parts) -> None:
+        settings, membership, invoker = config.placement, parts.membership, parts.invoker
+        self._node_id = parts.node_id
+        self._functions = parts.functions
         self._sweep_s = 0.0
+        self.placer = Placer(membership, parts.node_id)
+        self.desk = ReservationDesk(settings, parts, fetch, epoch=int(time.time() * 1000))
+        self.forwarder = Forwarder(parts, self.desk, tries_max=settings.tries_max)
         self.estimates = Estimates()
-        self.placer = Placer(membership, node_id)
-        self.desk = ReservationDesk(
-            settings,
-            node_id,
-            functions=functions,
+        ties = Ties(
+            node_id=parts.node_id,
+            functions=parts.functions,
             invoker=invoker,
             membership=membership,
-            fetch=fetch,
-            workers=workers,
-            epoch=int(time.time() * 1000),
-        )
-        self.forwarder = Forwarder(
-            node_id,
-            placer=self.placer,
-            desk=self.desk,
-            invoker=invoker,
-            remote=remote,
-            membership=membership,
-            tries_max=settings.tries_max,
-        )
-        self.elsewhere = Elsewhere(
-            node_id,
-            functions=functions,
-            invoker=invoker,
+            remote=parts.remote,
             placer=self.placer,
             forwarder=self.forwarder,
-            remote=remote,
-            membership=membership,
             estimates=self.estimates,
-            forward=settings.forward,
         )
+        self.elsewhere = Elsewhere(ties, forward=settings.forward)
         data = Blobs(Path(config.node.state_dir) / "runs", settings.run_bytes_max)
-        self.workflows = Workflows(
-            settings,
-            node_id,
-            rows=WorkflowRows(store),
-            store=RunStore(RunRows(store, settings.runs_max), data),
-            functions=functions,
-            placer=self.placer,
-            forwarder=self.forwarder,
-            remote=remote,
-            membership=membership,
-            estimates=self.estimates,
-        )
+        runs = RunStore(RunRows(store, settings.runs_max), data)
+        self.workflows = Workflows(settings, ties, rows=WorkflowRows(store), store=runs)
         self.triggers = Triggers(self.workflows, membership)
-        remote.members(membership.url_of)
-        membership.busy_share = lambda: min(1.0, invoker.active / max(1, workers))
+        parts.remote.members(membership.url_of)
+        membership.busy_share = lambda: min(1.0, invoker.active / max(1, parts.workers))
         invoker.anywhere, invoker.known = self.elsewhere.run, self._known
-        self._gauges(meters, data)
+        self._gauges(parts.meters, data)
 
     async def _known(self, name: str) -> None:
         """Raises NotFound."""
@@ -136,7 +93,10 @@ class Continuum:
         """``/v1/placement``. Raises NotFound, BadRequest."""
         if function:
             return await self.elsewhere.explain(function, bytes_in, at)
-        spec = self.workflows.get(workflow)
+        return await self.explain_spec(self.workflows.get(workflow), bytes_in, at)
+
+    async def explain_spec(self, spec: Workflow, bytes_in: int, at: str) -> dict[str, Any]:
+        """For a workflow that need not be deployed. Raises as ``explain`` does."""
         refs = {}
         for step in spec.step:
             found = self._functions.find(step.function)
@@ -153,7 +113,7 @@ class Continuum:
             steps=[StepRecord(name=step.name, function=step.function) for step in spec.step],
         )
         asks = Driver.asks_of(record, self.estimates)
-        return {"workflow": workflow, **await self.elsewhere.told(asks, self.placer.time_of(at))}
+        return {"workflow": spec.workflow.name, **await self.elsewhere.told(asks, self.placer.time_of(at))}
 
     def view(self) -> dict[str, Any]:
         """For ``/v1/node``."""

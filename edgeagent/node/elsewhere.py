@@ -12,24 +12,18 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import EdgeError, NotFound, Unavailable
-from edgeagent.node.forwarder import Forwarder, Order
-from edgeagent.node.functions import Functions
-from edgeagent.node.invoker import Invoker
+from edgeagent.node.forwarder import Order
 from edgeagent.node.loaded import asks_for_a_place
-from edgeagent.node.membership import Membership
-from edgeagent.node.placer import Placer, ask_for, explained
-from edgeagent.node.remote_hoses import RemoteHoses
+from edgeagent.node.placer import ask_for, explained
 from edgeagent.node.result import Result
 from edgeagent.node.runs.function_ref import FunctionRef, ref_of
-
-if TYPE_CHECKING:
-    from edgeagent.cost.estimates import Estimates
+from edgeagent.node.ties import Ties
 
 __all__ = ["Elsewhere"]
 
@@ -43,27 +37,15 @@ _ROUNDS = 3
 class Elsewhere:
     """On the event loop's thread."""
 
-    def __init__(
-        self,
-        node_id: str,
-        *,
-        functions: Functions,
-        invoker: Invoker,
-        placer: Placer,
-        forwarder: Forwarder,
-        remote: RemoteHoses,
-        membership: Membership,
-        estimates: Estimates,
-        forward: bool,
-    ) -> None:
-        self._node_id = node_id
-        self._functions = functions
-        self._invoker = invoker
-        self._placer = placer
-        self._forwarder = forwarder
-        self._remote = remote
-        self._membership = membership
-        self._estimates = estimates
+    def __init__(self, ties: Ties, *, forward: bool) -> None:
+        self._node_id = ties.node_id
+        self._functions = ties.functions
+        self._invoker = ties.invoker
+        self._placer = ties.placer
+        self._forwarder = ties.forwarder
+        self._remote = ties.remote
+        self._membership = ties.membership
+        self._estimates = ties.estimates
         self._forward = forward
         self._known: OrderedDict[str, tuple[float, FunctionRef, str]] = OrderedDict()
 

@@ -36,13 +36,10 @@ from edgeagent.model.errors import (
     TooLarge,
     Unavailable,
 )
-from edgeagent.node.invoker import Invoker
-from edgeagent.node.membership import Membership
-from edgeagent.node.placer import Placer
-from edgeagent.node.remote_hoses import RemoteHoses
 from edgeagent.node.reservation_desk import ReservationDesk, ReserveReply, ReserveRequest
 from edgeagent.node.result import Result
 from edgeagent.node.runs.function_ref import FunctionRef
+from edgeagent.node.ties import Parts
 from edgeagent.runtime.port import Payload
 
 __all__ = ["Forwarder", "Landed", "Order"]
@@ -114,23 +111,12 @@ class TargetGone(PeerFailed):
 class Forwarder:
     """On the event loop's thread."""
 
-    def __init__(
-        self,
-        node_id: str,
-        *,
-        placer: Placer,
-        desk: ReservationDesk,
-        invoker: Invoker,
-        remote: RemoteHoses,
-        membership: Membership,
-        tries_max: int,
-    ) -> None:
-        self._node_id = node_id
-        self._placer = placer
+    def __init__(self, parts: Parts, desk: ReservationDesk, *, tries_max: int) -> None:
+        self._node_id = parts.node_id
         self._desk = desk
-        self._invoker = invoker
-        self._remote = remote
-        self._membership = membership
+        self._invoker = parts.invoker
+        self._remote = parts.remote
+        self._membership = parts.membership
         self._tries_max = tries_max
 
     async def land(

@@ -6,7 +6,6 @@ Only where ``mesh.listen`` is set: the mesh's rooms bring numpy and SGP4, which 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import platform
 import secrets
@@ -20,20 +19,20 @@ import structlog
 from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import BadConfig, BadRequest, Unavailable
 from edgeagent.node import machine
-from edgeagent.node.config_schema import Config, MeshSection
+from edgeagent.node.config_schema import Config
 from edgeagent.node.heat_meter import HeatMeter
+from edgeagent.node.mesh_config import mesh_settings
 from edgeagent.node.meters import Meters
 
 if TYPE_CHECKING:
     from edgeagent.mesh.sealing import SealedPackets
     from edgeagent.mesh.service import MeshService, Security
-    from edgeagent.mesh.settings import MeshSettings
     from edgeagent.mesh.surroundings import Surroundings
     from edgeagent.placement.body import Body
     from edgeagent.placement.network import Network
     from edgeagent.placement.views import NodeView
 
-__all__ = ["Membership", "check_mesh", "mesh_settings"]
+__all__ = ["Membership"]
 
 log = structlog.get_logger("mesh")
 
@@ -41,64 +40,6 @@ _LOAD_EVERY_S = 1.0
 _RING_EVERY_S = 2.0
 _FUNCTIONS_EVERY_S = 2.0
 _LAG_REPORTED_S = 0.2
-
-
-def mesh_settings(section: MeshSection) -> MeshSettings:
-    """The settings of a section that listens. Raises BadConfig."""
-    from edgeagent.gossip.presets import preset
-    from edgeagent.mesh.emulation import emulation_of
-    from edgeagent.mesh.ephemeris import operator_keys
-    from edgeagent.mesh.settings import MeshSettings, allowed_networks, own_elements, own_place, seeds_of
-    from edgeagent.mesh.sky import SkySettings
-    from edgeagent.node.config import host_and_port
-
-    host, port = host_and_port(section.listen, "mesh.listen", "mesh.listen")
-    for key, value in (("mesh.listen", host), ("mesh.advertise", section.advertise)):
-        _checked_ip(key, value)
-    return MeshSettings(
-        host=host,
-        port=port,
-        advertise=section.advertise,
-        seeds=seeds_of(section.seeds),
-        allowed=allowed_networks(section.allowed, host),
-        knobs=preset(section.preset),
-        sky=SkySettings(
-            isl=section.isl,
-            ground_network=section.ground_network,
-            horizon_s=section.horizon_ms / 1000,
-            mask_deg=float(section.mask_deg),
-        ),
-        elements=own_elements(section.orbit, section.orbit_object),
-        place=own_place(section.position, float(section.mask_deg)),
-        emulation=emulation_of(section.emulate, time.time()),
-        orbit_command=section.orbit_command,
-        orbit_object=section.orbit_object,
-        orbit_every_s=section.orbit_every_ms / 1000,
-        operators=operator_keys(section.operators),
-    )
-
-
-def check_mesh(section: MeshSection) -> None:
-    """What a start would refuse, but for which node's keys they are. Raises BadConfig."""
-    if section.listen:
-        from edgeagent.mesh.settings import advertised_address
-
-        settings = mesh_settings(section)
-        advertised_address(settings, settings.port, has_keys=bool(section.keys))
-    if section.keys:
-        from edgeagent.mesh.key_files import load_ring
-        from edgeagent.mesh.tls import tls_context
-
-        load_ring(Path(section.keys))
-        tls_context(Path(section.keys), server=True)
-
-
-def _checked_ip(key: str, text: str) -> None:
-    try:
-        if text:
-            ipaddress.ip_address(text)
-    except ValueError:
-        raise BadConfig(f"{key} = {text!r:.80} is no IP address", hint="names are for mesh.seeds") from None
 
 
 class Membership:
@@ -258,7 +199,7 @@ class Membership:
         return self._heat.temperature_c, self._heat.battery
 
     def views(self, excluded: Mapping[str, str]) -> list[NodeView]:
-        """This node and the members, in the order of their ids; this node alone without a mesh."""
+        """All members and this node, in the order of their ids; this node alone without a mesh."""
         if self._surroundings is not None:
             return self._surroundings.views(asyncio.get_running_loop().time(), excluded)
         from edgeagent.placement.views import NodeLoad, NodeView

@@ -41,6 +41,7 @@ from edgeagent.node.meters import Meters
 from edgeagent.node.remote_hoses import RemoteHoses
 from edgeagent.node.state_dir import StateDir
 from edgeagent.node.systemd import Notifier
+from edgeagent.node.ties import Parts
 from edgeagent.node.workflows import Workflows
 from edgeagent.runtime.artifacts import ArtifactStore
 from edgeagent.runtime.compiler import Compiler
@@ -379,18 +380,16 @@ class Node:
         self.hose_inbox, self.remote, self.streams_in = hosts.inbox, hosts.remote, hosts.streams_in
         if self.config.mesh.listen and self.config.mesh.emulate:
             self.remote.emulate(self.membership.cross)
-        self.continuum = Continuum(
-            self.config,
-            self.node_id,
-            store=self.store,
+        parts = Parts(
+            node_id=self.node_id,
             functions=self.functions,
             invoker=self.invoker,
             membership=self.membership,
             remote=self.remote,
-            fetch=self.fetch,
             meters=self.meters,
             workers=self._worker_count,
         )
+        self.continuum = Continuum(self.config, self.store, self.fetch, parts)
         self._ending.push_async_callback(self.continuum.stop)
         self.mailboxes.remote = self.remote
         self.invoker.chains.remote = self.remote

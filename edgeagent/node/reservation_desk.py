@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -15,10 +15,8 @@ from edgeagent.model.signature import canonical_manifest
 from edgeagent.node import machine
 from edgeagent.node.config_schema import PlacementSection
 from edgeagent.node.function_fetch import FunctionFetch
-from edgeagent.node.functions import Functions
-from edgeagent.node.invoker import Invoker
-from edgeagent.node.membership import Membership
 from edgeagent.node.runs.function_ref import FunctionRef
+from edgeagent.node.ties import Parts
 
 if TYPE_CHECKING:
     from edgeagent.placement.reservations import Reservations
@@ -52,25 +50,14 @@ class ReserveReply(msgspec.Struct, frozen=True, kw_only=True):
 class ReservationDesk:
     """On the event loop's thread."""
 
-    def __init__(
-        self,
-        settings: PlacementSection,
-        node_id: str,
-        *,
-        functions: Functions,
-        invoker: Invoker,
-        membership: Membership,
-        fetch: FunctionFetch,
-        workers: int,
-        epoch: int,
-    ) -> None:
+    def __init__(self, settings: PlacementSection, parts: Parts, fetch: FunctionFetch, *, epoch: int) -> None:
         self._settings = settings
-        self._node_id = node_id
-        self._functions = functions
-        self._invoker = invoker
-        self._membership = membership
+        self._node_id = parts.node_id
+        self._functions = parts.functions
+        self._invoker = parts.invoker
+        self._membership = parts.membership
         self._fetch = fetch
-        self._concurrency_max = 2 * workers
+        self._concurrency_max = 2 * parts.workers
         self._epoch = epoch
         self._made: Reservations | None = None
         self.refused = 0
@@ -167,8 +154,3 @@ class ReservationDesk:
             battery=battery,
             draining=self._invoker.draining,
         )
-
-
-def sources_of(ref: FunctionRef, here: str, *others: str) -> Sequence[str]:
-    """Nodes to fetch from, this one first; each once."""
-    return tuple(dict.fromkeys((here, *filter(None, others))))[:8]

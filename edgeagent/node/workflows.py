@@ -8,18 +8,13 @@ import contextlib
 import hashlib
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
 from edgeagent.model.errors import Conflict, DeadlineExceeded, EdgeError, KeyReused, NotFound, Unavailable
 from edgeagent.model.workflow import Workflow
 from edgeagent.node.config_schema import PlacementSection
-from edgeagent.node.forwarder import Forwarder
-from edgeagent.node.functions import Functions
-from edgeagent.node.membership import Membership
-from edgeagent.node.placer import Placer
-from edgeagent.node.remote_hoses import RemoteHoses
 from edgeagent.node.runs.board import Board, Standing, Superseded
 from edgeagent.node.runs.driver import Driver
 from edgeagent.node.runs.events import Events
@@ -31,11 +26,9 @@ from edgeagent.node.runs.progress import revert_lost
 from edgeagent.node.runs.record import RunRecord, StepRecord, new_run_id
 from edgeagent.node.runs.store import RunStore
 from edgeagent.node.runs.views import run_view
+from edgeagent.node.ties import Ties
 from edgeagent.node.workflow_views import RunEvent, RunView
 from edgeagent.state.workflows import WorkflowRows
-
-if TYPE_CHECKING:
-    from edgeagent.cost.estimates import Estimates
 
 __all__ = ["ORIGIN", "Workflows"]
 
@@ -52,32 +45,19 @@ class Workflows:
     """On the event loop's thread; a :class:`workflow_views.WorkflowPort`."""
 
     def __init__(
-        self,
-        settings: PlacementSection,
-        node_id: str,
-        *,
-        rows: WorkflowRows,
-        store: RunStore,
-        functions: Functions,
-        placer: Placer,
-        forwarder: Forwarder,
-        remote: RemoteHoses,
-        membership: Membership,
-        estimates: Estimates,
+        self, settings: PlacementSection, ties: Ties, *, rows: WorkflowRows, store: RunStore
     ) -> None:
         self._settings = settings
-        self._node_id = node_id
+        self._ties = ties
+        self._node_id = ties.node_id
         self._rows = rows
         self._store = store
-        self._functions = functions
-        self._placer = placer
-        self._forwarder = forwarder
-        self._remote = remote
-        self._membership = membership
-        self._estimates = estimates
+        self._functions = ties.functions
+        self._remote = ties.remote
+        self._membership = ties.membership
         self.feed = Events()
-        self.board = Board(node_id, store, self.feed, remote, membership)
-        self._handover = Handover(node_id, self.board, forwarder, remote)
+        self.board = Board(ties.node_id, store, self.feed, ties.remote, ties.membership)
+        self._handover = Handover(ties.node_id, self.board, ties.forwarder, ties.remote)
         self._handover.gone = self._guard
         self._workflows: dict[str, Workflow] = {}
         self._held: dict[str, Driver] = {}
@@ -222,12 +202,9 @@ class Workflows:
     ) -> None:
         driver = Driver(
             record,
-            self._node_id,
+            self._ties,
             board=self.board,
-            placer=self._placer,
-            forwarder=self._forwarder,
             handover=self._handover,
-            estimates=self._estimates,
             live=live or self._live(),
             excluded=excluded,
         )

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from edgeagent.model.errors import DeadlineExceeded, EdgeError, Internal
-from edgeagent.node.forwarder import Forwarder
-from edgeagent.node.placer import Placer, ask_for
+from edgeagent.node.placer import ask_for
 from edgeagent.node.runs.handover import Handover
 from edgeagent.node.runs.live import LiveData
 from edgeagent.node.runs.progress import last_steps, ready_steps, settle_skipped, spec_of
 from edgeagent.node.runs.record import RunRecord, StepRecord
 from edgeagent.node.runs.stage import Stage
+from edgeagent.node.ties import Ties
 
 if TYPE_CHECKING:
     from edgeagent.cost.estimates import Estimates
@@ -53,33 +53,22 @@ class Driver:
     def __init__(
         self,
         record: RunRecord,
-        node_id: str,
+        ties: Ties,
         *,
         board: Board,
-        placer: Placer,
-        forwarder: Forwarder,
         handover: Handover,
-        estimates: Estimates,
         live: LiveData,
         excluded: Mapping[str, str] | None = None,
     ) -> None:
         self.record = record
-        self._node_id = node_id
+        self._node_id = ties.node_id
         self._board = board
-        self._placer = placer
+        self._placer = ties.placer
         self._handover = handover
-        self._estimates = estimates
+        self._estimates = ties.estimates
         self._live = live
         self._excluded: dict[str, str] = dict(excluded or {})
-        self._stage = Stage(
-            record,
-            node_id,
-            board=board,
-            forwarder=forwarder,
-            estimates=estimates,
-            live=live,
-            excluded=self._excluded,
-        )
+        self._stage = Stage(record, ties, board=board, live=live, excluded=self._excluded)
 
     async def drive(self, reservation: str = "") -> bool:
         """True: the run has ended here; False: another node holds it. With a ``reservation`` the step that is ready

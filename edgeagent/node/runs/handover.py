@@ -39,7 +39,7 @@ class Handover:
         self.gone: Callable[[RunRecord], Awaitable[None]] | None = None
 
     async def give(self, record: RunRecord, step: str, node: str, live: LiveData) -> str:
-        """ "" when the run is the node's now; else why not, and it is still ours. Raises Superseded, StorageFull."""
+        """Why not, and then the run is still ours; empty when it is the node's now. Raises Superseded, StorageFull."""
         ref = record.functions[record.step(step).function]
         order = Order(
             ref=ref,

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edgeagent.model.errors import BadRequest, EdgeError, GuestFailed
-from edgeagent.node.forwarder import Forwarder, Landed, Order
+from edgeagent.node.forwarder import Landed, Order
 from edgeagent.node.items import read_items
 from edgeagent.node.result import Result
 from edgeagent.node.runs.live import LiveData
 from edgeagent.node.runs.progress import inputs_of, spec_of
 from edgeagent.node.runs.record import RunRecord, StepRecord
+from edgeagent.node.ties import Ties
 
 if TYPE_CHECKING:
-    from edgeagent.cost.estimates import Estimates
     from edgeagent.node.runs.board import Board
 
 __all__ = ["Chosen", "Stage"]
@@ -34,19 +34,17 @@ class Stage:
     def __init__(
         self,
         record: RunRecord,
-        node_id: str,
+        ties: Ties,
         *,
         board: Board,
-        forwarder: Forwarder,
-        estimates: Estimates,
         live: LiveData,
         excluded: dict[str, str],
     ) -> None:
         self._record = record
-        self._node_id = node_id
+        self._node_id = ties.node_id
         self._board = board
-        self._forwarder = forwarder
-        self._estimates = estimates
+        self._forwarder = ties.forwarder
+        self._estimates = ties.estimates
         self._live = live
         self._excluded = excluded
 
