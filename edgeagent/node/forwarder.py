@@ -114,6 +114,7 @@ class Forwarder:
     def __init__(self, parts: Parts, desk: ReservationDesk, *, tries_max: int) -> None:
         self._node_id = parts.node_id
         self._desk = desk
+        self._functions = parts.functions
         self._invoker = parts.invoker
         self._remote = parts.remote
         self._membership = parts.membership
@@ -178,7 +179,7 @@ class Forwarder:
             key=f"{order.key or secrets.token_hex(8)}/{node[:32]}",
             peer=self._node_id,
             function=order.ref,
-            sources=tuple(dict.fromkeys((self._node_id, *order.sources)))[:8],
+            sources=tuple(dict.fromkeys(filter(None, (*self._own_source(order.ref), *order.sources))))[:8],
             memory_bytes=order.ref.memory_bytes,
             wall_ms=order.wall_ms or float(order.ref.manifest.limits.wall_ms),
         )
@@ -195,6 +196,10 @@ class Forwarder:
             raise PeerFailed(f"the peer {node} did not answer in {timeout_s:.1f} s", peer=node) from None
         except UNDECODABLE:
             raise PeerFailed(f"the peer {node} answered with no reservation", peer=node) from None
+
+    def _own_source(self, ref: FunctionRef) -> tuple[str, ...]:
+        here = self._functions.find(ref.name)
+        return (self._node_id,) if here is not None and here.sha256 == ref.sha256 else ()
 
     async def run_at(self, order: Order, node: str, reservation: ReserveReply) -> Result:
         """Run what was reserved. Raises TargetGone, PeerFailed, DeadlineExceeded, and what the function raised."""

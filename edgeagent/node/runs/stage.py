@@ -134,6 +134,8 @@ class Stage:
             finally:
                 self._note(step, refusals)
         await self._settle(step, landed)
+        if reservation:
+            step.hose = "wire"  # its input came with the run
 
     async def _begins(self, step: StepRecord, node: str) -> None:
         if step.state == "running":
