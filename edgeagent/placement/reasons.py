@@ -11,10 +11,11 @@ from edgeagent.placement.decision import CandidateExplanation, Choice, StepExpla
 from edgeagent.placement.errors import NoFeasibleNode
 from edgeagent.placement.filters import Filter
 from edgeagent.placement.scores import Scores
+from edgeagent.placement.steps import PlanStep
 from edgeagent.placement.table import NodeTable
 from edgeagent.placement.views import StepAsk
 
-__all__ = ["explained", "infeasible", "lying", "why"]
+__all__ = ["explained", "infeasible", "lying", "together", "why"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -61,6 +62,37 @@ def infeasible(ask: StepAsk, filters: Sequence[Filter], table: NodeTable) -> NoF
             for index, other in enumerate(filters)
             if (first == index).any()
         },
+    )
+
+
+def together(steps: Sequence[PlanStep], refused: NoFeasibleNode) -> NoFeasibleNode:
+    """Every step has nodes, but they have none together: names the edge that none of them meets, if there is one."""
+    if refused.details["constraint"] != "capacity or latency":
+        return refused
+    for step in steps:
+        for before in step.after:
+            ways = step.graph.tree(np.flatnonzero(steps[before].allowed)).distance[step.allowed]
+            least = float(ways.min(initial=np.inf))
+            if least > step.latency_ms_max:
+                return NoFeasibleNode(
+                    f"no node can run step {step.name!r:.60}: it is {least:.1f} ms or more from any for "
+                    f"{steps[before].name!r:.60}, at most {step.latency_ms_max:g}",
+                    hint="loosen latency_ms_max, or wait for a better contact",
+                    step=step.name,
+                    constraint="latency",
+                )
+    if any(sum(step.demand) > 0.0 for step in steps):
+        return NoFeasibleNode(
+            refused.message,
+            hint="free memory, or join more nodes",
+            step=steps[-1].name,
+            constraint="capacity",
+        )
+    return NoFeasibleNode(
+        refused.message,
+        hint="loosen the latencies of the edges, or wait for a contact",
+        step=steps[-1].name,
+        constraint="latency",
     )
 
 

@@ -19,7 +19,7 @@ from edgeagent.placement.errors import NoFeasibleNode, PlanRefused
 from edgeagent.placement.filters import Filter, contact_filter, data_filters, edge_filters, node_filters
 from edgeagent.placement.outlook import Outlook, Window
 from edgeagent.placement.planner import plan_workflow
-from edgeagent.placement.reasons import infeasible
+from edgeagent.placement.reasons import infeasible, together
 from edgeagent.placement.scores import Scores, scores_of
 from edgeagent.placement.settings import DecideSettings
 from edgeagent.placement.steps import Plan, PlanStep
@@ -249,7 +249,10 @@ class Work:
             step = self._step(index, start, pins, banned.get(index, set()))
             self.steps.append(step)
             jitter[index + 1, : self.table.nodes] = self.jitter_ms(index, step)
-        return plan_workflow(self.steps, free, self.settings.planner, jitter_ms=jitter)
+        try:
+            return plan_workflow(self.steps, free, self.settings.planner, jitter_ms=jitter)
+        except NoFeasibleNode as refused:
+            raise together(self.steps, refused) from None
 
     def _root(self, rows: int) -> PlanStep:
         allowed = np.zeros(rows, dtype=np.bool_)
