@@ -11,7 +11,7 @@ from edgeagent.node.admission import Admission, Ticket
 from edgeagent.node.meters import FunctionMeter
 from edgeagent.runtime import port
 
-__all__ = ["LoadedEntry", "Stray", "Waiter"]
+__all__ = ["LoadedEntry", "Stray", "Waiter", "asks_for_a_place"]
 
 Waiter = asyncio.Future[None]
 SIZE_CLASSES = 66

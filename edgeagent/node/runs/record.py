@@ -22,6 +22,7 @@ from edgeagent.node.runs.function_ref import FunctionRef
 
 __all__ = [
     "ENDED",
+    "RECORD_BYTES_MAX",
     "DataRef",
     "RunRecord",
     "RunState",
