@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from edgeagent.cost.prices import link_of, price_of
 from edgeagent.gossip.members import Member
 from edgeagent.gossip.records import Capabilities, Digests, Identity, Load, Record, Section, Trust
 from edgeagent.gossip.states import State
@@ -25,7 +26,6 @@ _decoders: dict[Section, msgspec.msgpack.Decoder[Capabilities | Digests | Load]]
 }
 _GONE = {State.DEAD: "dead", State.LEFT: "has left", State.OCCLUDED: "occluded: out of contact"}
 _KIND_LABEL = "kind:"
-_PRICE_LABEL = "usd:"
 
 
 def _said(record: Record | None) -> Capabilities | Digests | Load | None:
@@ -60,9 +60,12 @@ def view_of(service: MeshService, member: Member, now_s: float, excluded: str = 
     gone = "" if is_me else _GONE.get(member.state, "")
     if not gone and not is_me and told is not None and len(told.endpoints) < 2:
         gone = "has no HTTP endpoint"
+    kind = kind or (told.kind if told is not None else "")
     return NodeView(
         id=member.name,
-        kind=kind or (told.kind if told is not None else ""),
+        kind=kind,
+        usd_per_cpu_s=price_of(kind).usd_per_cpu_s,
+        usd_per_gib_out=link_of(kind).usd_per_gib,
         architecture=can.architecture if isinstance(can, Capabilities) else "",
         cores=can.cores if isinstance(can, Capabilities) else None,
         memory_bytes=can.memory_bytes if isinstance(can, Capabilities) else None,
