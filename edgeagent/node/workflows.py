@@ -318,6 +318,7 @@ class Workflows:
             raise Unavailable("the node is draining", retry_after_s=5)
         if role == HOLD and record.holder != self._node_id:
             raise Conflict(f"the record names {record.holder[:40]!r} as its holder")
+        record.rebase(int(time.time() * 1000))
         if not await self._store.put(record, role):
             known, _ = await self._store.known(record.id)
             raise Superseded(f"run {record.id} is newer here", epoch=known.epoch)
@@ -342,6 +343,7 @@ class Workflows:
         known, _ = await self._store.known(record.id)
         if known.ended and known.order != record.order:
             return _standing(known, taken=False)
+        record.deadline_ms, record.created_ms = known.deadline_ms, known.created_ms  # our clock counts
         if record.order < known.order:
             return _standing(known, taken=record.order[0] == known.epoch)
         role = GUARD if record.guardian == self._node_id and not record.ended else ORIGIN

@@ -106,6 +106,7 @@ class Handover:
         headers = {"Edgeagent-Run-Role": role}
         if reservation:
             headers["Edgeagent-Reservation"] = reservation
+        given.left_ms = max(1, given.deadline_ms - int(time.time() * 1000))
         await self._remote.ask(
             node, "POST", f"/v1/runs/{given.id}", given.encode(), headers, timeout_s=TAKE_S
         )

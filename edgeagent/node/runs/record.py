@@ -93,6 +93,7 @@ class RunRecord(msgspec.Struct, kw_only=True):
     hops: int = 0
     traceparent: str = ""
     key: str = ""
+    left_ms: int = 0  # until the deadline when it was sent: clocks differ
     wire: int = 1  # version of this form
 
     @property
@@ -107,6 +108,10 @@ class RunRecord(msgspec.Struct, kw_only=True):
     def order(self) -> tuple[int, int]:
         """Newer is greater."""
         return self.epoch, self.version
+
+    def rebase(self, now_ms: int) -> None:
+        """What came from another node, by our own clock."""
+        self.deadline_ms = now_ms + self.left_ms
 
     def step(self, name: str) -> StepRecord:
         return next(one for one in self.steps if one.name == name)
