@@ -74,7 +74,7 @@ class Stage:
                     await self._call(step, ranked, given, reservation)
                 break
             except GuestFailed as error:
-                reservation = ""
+                reservation, step.state = "", "waiting"
                 step.problem = error.problem()
                 if attempt >= spec.retries:
                     step.state = "failed"
