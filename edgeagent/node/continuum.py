@@ -59,7 +59,7 @@ class Continuum:
         self.elsewhere = Elsewhere(ties, forward=settings.forward)
         data = Blobs(Path(config.node.state_dir) / "runs", settings.run_bytes_max)
         runs = RunStore(RunRows(store, settings.runs_max), data)
-        self.workflows = Workflows(settings, ties, rows=WorkflowRows(store), store=runs)
+        self.workflows = Workflows(settings, ties, self.desk, rows=WorkflowRows(store), store=runs)
         self.triggers = Triggers(self.workflows, membership)
         parts.remote.members(membership.url_of)
         membership.busy_share = lambda: min(1.0, invoker.active / max(1, parts.workers))

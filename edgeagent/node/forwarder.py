@@ -163,8 +163,8 @@ class Forwarder:
         return order.ref.repeatable or isinstance(error, Busy | NotFound | Unavailable)
 
     def _nobody(self, order: Order, tried: Mapping[str, str], last: EdgeError | None) -> EdgeError:
-        if len(tried) == 1 and last is not None:
-            return last
+        if len(tried) == 1 and isinstance(last, Busy | StorageFull | TooLarge):
+            return last  # says more than that nobody took it
         return Unavailable(
             f"no node took {order.ref.name}: {len(tried)} were asked",
             hint="; ".join(f"{node[:8]}: {why}" for node, why in tried.items())[:500]

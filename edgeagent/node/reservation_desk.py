@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -96,23 +96,29 @@ class ReservationDesk:
         except EdgeError:
             self.refused += 1
             raise
-        ref, fetched = request.function, False
         try:
-            if not self._has(ref):
-                fetched = True
-                await self._fetch.ensure(
-                    ref.name,
-                    ref.sha256,
-                    canonical_manifest(ref.manifest),
-                    ref.signature,
-                    [url for one in request.sources if (url := self._membership.url_of(one)) is not None],
-                    unsigned_ok=self._membership.is_on_loopback,
-                )
+            fetched = await self.have(request.function, request.sources)
         except BaseException:
             self._reservations.end(reservation.id)
             raise
         left_ms = max(0.0, (reservation.expires_s - time.monotonic()) * 1000)
         return ReserveReply(id=reservation.id, node=self._node_id, expires_ms=left_ms, fetched=fetched)
+
+    async def have(self, ref: FunctionRef, sources: Sequence[str]) -> bool:
+        """The function is here, fetched from one of the nodes ``sources`` and verified if it was not; whether it was
+        fetched. Raises Refused, Conflict, PeerFailed.
+        """
+        if self._has(ref):
+            return False
+        await self._fetch.ensure(
+            ref.name,
+            ref.sha256,
+            canonical_manifest(ref.manifest),
+            ref.signature,
+            [url for one in sources if (url := self._membership.url_of(one)) is not None],
+            unsigned_ok=self._membership.is_on_loopback,
+        )
+        return True
 
     def _has(self, ref: FunctionRef) -> bool:
         try:

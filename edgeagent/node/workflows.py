@@ -15,6 +15,7 @@ import structlog
 from edgeagent.model.errors import Conflict, DeadlineExceeded, EdgeError, KeyReused, NotFound, Unavailable
 from edgeagent.model.workflow import Workflow
 from edgeagent.node.config_schema import PlacementSection
+from edgeagent.node.reservation_desk import ReservationDesk
 from edgeagent.node.runs.board import Board, Standing, Superseded
 from edgeagent.node.runs.driver import Driver
 from edgeagent.node.runs.events import Events
@@ -45,10 +46,17 @@ class Workflows:
     """On the event loop's thread; a :class:`workflow_views.WorkflowPort`."""
 
     def __init__(
-        self, settings: PlacementSection, ties: Ties, *, rows: WorkflowRows, store: RunStore
+        self,
+        settings: PlacementSection,
+        ties: Ties,
+        desk: ReservationDesk,
+        *,
+        rows: WorkflowRows,
+        store: RunStore,
     ) -> None:
         self._settings = settings
         self._ties = ties
+        self._desk = desk
         self._node_id = ties.node_id
         self._rows = rows
         self._store = store
@@ -322,6 +330,7 @@ class Workflows:
         if not await self._store.put(record, role):
             known, _ = await self._store.known(record.id)
             raise Superseded(f"run {record.id} is newer here", epoch=known.epoch)
+        await self._fetch_functions(record)
         self.board.superseded.pop(record.id, None)
         self.feed.saw(record)
         self._wake(record.id)
@@ -333,6 +342,17 @@ class Workflows:
         elif not record.ended:
             self._spawn(self._guarding(record))
         return _standing(record)
+
+    async def _fetch_functions(self, record: RunRecord) -> None:
+        """The modules that the rest of the run takes: who had them may be gone when they are needed."""
+        wanted = {step.function for step in record.steps if step.state in {"waiting", "placed", "running"}}
+        others = (record.holder, record.guardian, record.origin)
+        sources = tuple(dict.fromkeys(one for one in others if one and one != self._node_id))
+        for name in wanted:
+            try:
+                await self._desk.have(record.functions[name], sources)
+            except EdgeError as error:  # another node will run it, or it is fetched when it is needed
+                log.info("a function of a run did not come", run=record.id, function=name, why=error.message)
 
     async def take_data(self, sha256: str, data: bytes | memoryview) -> None:
         """Data of a run, on the disk when it returns. Raises BadRequest, StorageFull."""

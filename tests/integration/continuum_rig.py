@@ -65,7 +65,9 @@ class Continuum:
         return self.origin.request("PUT", f"/v1/workflows/{name}", data, {"Content-Type": "application/json"})
 
     def start(self, name: str, body: bytes = b"", **headers: str) -> str:
-        reply = self.origin.request("POST", f"/workflows/{name}", body, {"Prefer": "respond-async", **headers})
+        reply = self.origin.request(
+            "POST", f"/workflows/{name}", body, {"Prefer": "respond-async", **headers}
+        )
         assert reply.status == 202, reply.body
         return str(reply.json()["id"])
 

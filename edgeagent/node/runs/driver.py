@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from edgeagent.model.errors import DeadlineExceeded, EdgeError, Internal
+from edgeagent.model.errors import DeadlineExceeded, EdgeError, Internal, Unavailable
 from edgeagent.node.placer import ask_for
 from edgeagent.node.runs.handover import Handover
 from edgeagent.node.runs.live import LiveData
@@ -44,7 +44,9 @@ PATIENCE_S = 5.0
 _PAUSE_S = 0.5
 HOPS_MAX = 256
 # No time mends these.
-_FOR_GOOD = frozenset({"data source", "near", "architecture", "needs", "gpu", "pinned"})
+_FOR_GOOD = frozenset(
+    {"data source", "near", "architecture", "kind", "label", "labels", "node", "gpu", "pinned", "trust"}
+)
 
 
 class Driver:
@@ -67,6 +69,8 @@ class Driver:
         self._handover = handover
         self._estimates = ties.estimates
         self._live = live
+        self._refusal: EdgeError | None = None
+        self._patient_s = 0.0
         self._excluded: dict[str, str] = dict(excluded or {})
         self._stage = Stage(record, ties, board=board, live=live, excluded=self._excluded)
 
@@ -113,7 +117,18 @@ class Driver:
             decision = await self._decided(ready)
             if await self._handed_on(ready, decision):
                 return True
-            await self._run_stage(ready, decision)
+            try:
+                await self._run_stage(ready, decision)
+            except Unavailable as error:
+                if "refusals" not in error.details or self._refused_s_max() < time.monotonic():
+                    raise
+                self._refusal = error  # those who refused are left out of the next plan
+
+    def _refused_s_max(self) -> float:
+        """Until when refusals are no end of the run."""
+        if self._refusal is None:
+            self._patient_s = time.monotonic() + PATIENCE_S
+        return self._patient_s
 
     # -- planning --------------------------------------------------------------------------------------------
 
@@ -127,8 +142,10 @@ class Driver:
             try:
                 decision = await self._placer.decide(asks, excluded=self._excluded)
             except NoFeasibleNode as error:
-                if error.details.get("constraint") in _FOR_GOOD or time.monotonic() > until_s:
+                if error.details.get("constraint") in _FOR_GOOD and not self._refusal:
                     raise
+                if time.monotonic() > until_s:
+                    raise (self._refusal or error) from None
                 self._excluded.clear()
                 await asyncio.sleep(_PAUSE_S)
                 continue

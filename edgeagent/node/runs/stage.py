@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from edgeagent.model.errors import BadRequest, EdgeError, GuestFailed
+from edgeagent.model.errors import BadRequest, EdgeError, GuestFailed, Unavailable
 from edgeagent.node.forwarder import Landed, Order
 from edgeagent.node.items import read_items
 from edgeagent.node.result import Result
@@ -82,7 +82,8 @@ class Stage:
                     raise
                 ranked = (*ranked[1:], *ranked[:1])  # elsewhere, where there is elsewhere
             except EdgeError as error:
-                step.state, step.problem = "failed", error.problem()
+                nobody = isinstance(error, Unavailable) and "refusals" in error.details
+                step.state, step.problem = "waiting" if nobody else "failed", error.problem()
                 error.details.setdefault("step", step.name)
                 raise
         step.state, step.problem = "succeeded", None
