@@ -1,9 +1,9 @@
 """Our planner in a placement case: at every decision all steps to come are planned, for the times at which they run.
 
-Where the data source is not known yet, it is known what it is: a satellite that has seen the place where the data
-comes in, rather from straight above than from aside. For the likeliest few the planner's bounds tell what the steps to
-come cost at least behind each node that the next step may take; the mean of these is the price of the node (two-stage
-planning with recourse).
+Where the data source is not known yet, it is known what it may be (``wildfire_guess.py``). For each of these the
+planner's bounds tell what the steps to come cost at least behind each node that the next step may take; the mean is the
+price of the node (two-stage planning with recourse). A node behind which the steps to come have no place within their
+limits, should that be the source, costs far more than any way: what can hedge does.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from edgeagent.placement.bounds import bounds_ahead
 from edgeagent.placement.errors import NoFeasibleNode
 from edgeagent.placement.planner import PlannerSettings, plan_workflow
 from edgeagent.placement.steps import PlanStep
+from edgeagent.simulator.wildfire_guess import possible_sources
 from edgeagent.simulator.wildfire_play import Turn
 
 __all__ = ["ours"]
 
 _SETTINGS = PlannerSettings()
-_OFF_NADIR_MAX_DEG = 45.0  # how far from straight down instruments look at most, and
-_OFF_NADIR_USUAL_DEG = 10.0  # as a rule (one standard deviation): the steeper, the sharper the picture
-_SOURCES = 3  # that are thought through
+_STUCK_MS = 1e4  # what a workflow that cannot go on is taken to cost
 
 Floats = NDArray[np.float64]
 
@@ -36,6 +35,7 @@ def _step(turn: Turn, index: int, source: int | None, *, warm: bool) -> PlanStep
     t = turn.instance.decision_times[name]
     after, recommended, highest = turn.case.heat_c(task)
     allowed = np.isin(turn.case.architectures, task.archs) & (after <= (highest if warm else recommended))
+    allowed &= (turn.free >= (task.milli_cpu, task.memory_mib)).all(axis=1)
     data = None
     if source is not None and index > 0:
         allowed[source] = False  # it gathers data then, and takes no task
@@ -61,24 +61,6 @@ def _before(turn: Turn) -> PlanStep:
     return PlanStep(name="before", graph=turn.graph, allowed=pinned, demand=(0.0, 0.0))
 
 
-def _possible_sources(turn: Turn) -> list[tuple[int, float]]:
-    """A few satellites that may be the source, and how likely each is; the nearest where none looks down so steeply."""
-    places = turn.case.positions_km(turn.t)
-    here = places[turn.instance.ingest_node]
-    flying = places[: turn.case.satellites]
-    look = here - flying
-    distance = np.linalg.norm(look, axis=1)
-    down = -(flying * look).sum(axis=1) / (np.linalg.norm(flying, axis=1) * distance)
-    above = flying @ here > here @ here  # on this side of the Earth
-    seen = np.flatnonzero(above & (down >= math.cos(math.radians(_OFF_NADIR_MAX_DEG))))
-    if not len(seen):
-        return [(int(distance.argmin()), 1.0)]
-    angle = np.degrees(np.arccos(np.clip(down[seen], -1.0, 1.0)))
-    likely = np.argsort(angle, kind="stable")[:_SOURCES]
-    weights = np.exp(-((angle[likely] ** 2) - angle[likely[0]] ** 2) / (2.0 * _OFF_NADIR_USUAL_DEG**2))
-    return list(zip(seen[likely].tolist(), (weights / weights.sum()).tolist(), strict=True))
-
-
 def _expected_ms(turn: Turn, *, warm: bool) -> Floats:
     """What the steps behind the next one cost at least, for each node that it may take: the mean over the sources."""
     count = len(turn.case.tasks)
@@ -90,10 +72,14 @@ def _expected_ms(turn: Turn, *, warm: bool) -> Floats:
     if not waiting:
         steps = [_step(turn, index, None, warm=warm) for index in range(turn.index, count)]
         return bounds_ahead([_before(turn), *steps], weight).below[1]
-    for source, share in _possible_sources(turn):
+    some = np.zeros(turn.case.nodes, dtype=np.bool_)
+    for source, share in possible_sources(turn):
         steps = [_step(turn, index, source, warm=warm) for index in range(turn.index, count)]
-        total += share * bounds_ahead([_before(turn), *steps], weight).below[1]
-    return total
+        behind = bounds_ahead([_before(turn), *steps], weight).below[1]
+        goes_on = np.isfinite(behind)
+        total += share * np.where(goes_on, behind, _STUCK_MS)
+        some |= goes_on
+    return np.where(some, total, np.inf)
 
 
 def _planned(turn: Turn, *, warm: bool) -> Sequence[int]:
