@@ -9,7 +9,7 @@ limits, should that be the source, costs far more than any way: what can hedge d
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ from edgeagent.simulator.wildfire_play import Turn
 __all__ = ["ours"]
 
 _SETTINGS = PlannerSettings()
+_TRIES_MAX = 8  # nodes asked, one round trip each
+_JITTER_MS = 1.0  # where others may decide on the same old view: of nodes about as good, not all choose one
 _STUCK_MS = 1e4  # what a workflow that cannot go on is taken to cost
 
 Floats = NDArray[np.float64]
@@ -82,23 +84,36 @@ def _expected_ms(turn: Turn, *, warm: bool) -> Floats:
     return np.where(some, total, np.inf)
 
 
-def _planned(turn: Turn, *, warm: bool) -> Sequence[int]:
+def _planned(turn: Turn, refused: Sequence[int], *, warm: bool) -> int:
+    """The node of the next step in the best plan without those that refused it. Raises NoFeasibleNode."""
     count = len(turn.case.tasks)
-    if turn.source_known:
-        source = turn.instance.eo_satellite
-        steps = [_step(turn, index, source, warm=warm) for index in range(turn.index, count)]
-        return plan_workflow([_before(turn), *steps], turn.free, _SETTINGS).nodes[1:2]
-    following = _step(turn, turn.index, None, warm=warm)
-    fields = {name: getattr(following, name) for name in following.__dataclass_fields__}
-    fields["cost_ms"] = _expected_ms(turn, warm=warm)
-    return plan_workflow([_before(turn), PlanStep(**fields)], turn.free, _SETTINGS).nodes[1:2]
+    source = turn.instance.eo_satellite if turn.source_known else None
+    last = count if turn.source_known else turn.index + 1
+    steps = [_step(turn, index, source, warm=warm) for index in range(turn.index, last)]
+    steps[0].allowed[list(refused)] = False
+    costs = None if turn.source_known else _expected_ms(turn, warm=warm)
+    if costs is not None:
+        fields = {name: getattr(steps[0], name) for name in steps[0].__dataclass_fields__}
+        fields["cost_ms"] = costs
+        steps[0] = PlanStep(**fields)
+    jitter = None
+    if turn.view_age_s > 0.0:
+        jitter = np.random.default_rng(turn.number).uniform(
+            0.0, _JITTER_MS, (len(steps) + 1, turn.case.nodes)
+        )
+        jitter[0] = 0.0
+        jitter[2:] = 0.0
+    return plan_workflow([_before(turn), *steps], turn.free, _SETTINGS, jitter_ms=jitter).nodes[1]
 
 
-def ours(turn: Turn) -> Sequence[int]:
-    """The node of the next step in the best plan for all steps to come."""
+def ours(turn: Turn) -> Iterator[int]:
+    """The node of the next step in the best plan for all steps to come; after a refusal, of the best plan without it."""
+    refused: list[int] = []
     for warm in (False, True):
-        try:
-            return _planned(turn, warm=warm)
-        except NoFeasibleNode:
-            continue
-    return ()
+        while len(refused) < _TRIES_MAX:
+            try:
+                node = _planned(turn, refused, warm=warm)
+            except NoFeasibleNode:
+                break
+            yield node
+            refused.append(node)
