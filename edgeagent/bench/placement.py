@@ -23,12 +23,12 @@ __all__ = ["cases"]
 
 _PLAIN = Variant()
 _STRAINED = (
-    *(Variant(f"-stale-{age}s", stale_s=float(age), crowd=4) for age in (0, 1, 10, 60)),
+    *(Variant(f"-stale-{age}s", stale_s=float(age), crowd=4) for age in (1, 10, 60)),
     Variant("-failing-10pct", failing=0.1),
 )
 _SKIES = (
-    Variant("-polar", shell=(36, 28, 87.9)),
-    Variant("-36-planes", shell=(36, 28, 53.0)),
+    Variant("-polar", sky=(36, 28, 87.9)),
+    Variant("-36-planes", sky=(36, 28, 53.0)),
 )
 
 
@@ -139,9 +139,12 @@ def cases() -> list[Case]:
         for variant in _SKIES
         for late in (False, True)
     ]
+    fresh = _case(
+        1118, "critical-path", 5, variant=Variant("-stale-0s", crowd=4)
+    )  # what the crowd does alone
     strained = [
         _case(size, "critical-path", 5 if variant.crowd > 1 else 15, variant=variant)
         for size in SIZES
         for variant in _STRAINED
     ]
-    return [*plain, *skies, *strained]
+    return [*plain, *skies, fresh, *strained]

@@ -25,14 +25,14 @@ _RESAMPLES = 2000
 class Variant:
     """How a case differs from the plain one: another shell, or the strains of ``wildfire_strain.py``.
 
-    ``shell`` is (planes, satellites a plane, inclination in degrees).
+    ``sky`` is (planes, satellites a plane, inclination in degrees).
     """
 
     suffix: str = ""
     stale_s: float = 0.0
     crowd: int = 1
     failing: float = 0.0
-    shell: tuple[int, int, float] | None = None
+    sky: tuple[int, int, float] | None = None
 
     @property
     def strained(self) -> bool:
@@ -46,8 +46,8 @@ class Variant:
             said.update(view_age_s=self.stale_s, crowd=self.crowd)
         if self.failing:
             said["failing"] = self.failing
-        if self.shell:
-            said.update(zip(("planes", "sats_per_plane", "inclination_deg"), self.shell, strict=True))
+        if self.sky:
+            said.update(zip(("planes", "sats_per_plane", "inclination_deg"), self.sky, strict=True))
         return said
 
     def recipe(self, size: int, number: int) -> WildfireRecipe:
@@ -55,7 +55,7 @@ class Variant:
         from edgeagent.simulator.wildfire_make import SIZES, WildfireRecipe
 
         slots = SIZES[size]
-        planes, slots_here, inclination_deg = self.shell or (72, slots, 53.0)
+        planes, slots_here, inclination_deg = self.sky or (72, slots, 53.0)
         return WildfireRecipe(
             planes=planes,
             sats_per_plane=slots_here,

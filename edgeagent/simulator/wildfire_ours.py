@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ _JITTER_MS = 1.0  # where others may decide on the same old view: of nodes about
 _STUCK_MS = 1e4  # what a workflow that cannot go on is taken to cost
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 
 def _step(turn: Turn, index: int, source: int | None, *, warm: bool) -> PlanStep:
@@ -36,7 +38,7 @@ def _step(turn: Turn, index: int, source: int | None, *, warm: bool) -> PlanStep
     name, task = turn.case.tasks[index]
     t = turn.instance.decision_times[name]
     after, recommended, highest = turn.case.heat_c(task)
-    allowed = np.isin(turn.case.architectures, task.archs) & (after <= (highest if warm else recommended))
+    allowed = turn.case.architecture_fits(task) & (after <= (highest if warm else recommended))
     allowed &= (turn.free >= (task.milli_cpu, task.memory_mib)).all(axis=1)
     data = None
     if source is not None and index > 0:
@@ -64,24 +66,44 @@ def _before(turn: Turn) -> PlanStep:
 
 
 def _expected_ms(turn: Turn, *, warm: bool) -> Floats:
-    """What the steps behind the next one cost at least, for each node that it may take: the mean over the sources."""
+    """What the steps behind the next one cost at least, for each node that it may take: the mean over the sources.
+
+    Infinite where they have no place whatever the source.
+    """
     count = len(turn.case.tasks)
-    waiting = [index for index in range(turn.index + 1, count) if turn.case.tasks[index][1].data_source]
-    total = np.zeros(turn.case.nodes)
     if turn.index + 1 == count:
-        return total
-    weight = _SETTINGS.spread_weight
-    if not waiting:
-        steps = [_step(turn, index, None, warm=warm) for index in range(turn.index, count)]
-        return bounds_ahead([_before(turn), *steps], weight).below[1]
+        return np.zeros(turn.case.nodes)
+    waiting = any(task.data_source for _, task in turn.case.tasks[turn.index + 1 :])
+    total = np.zeros(turn.case.nodes)
     some = np.zeros(turn.case.nodes, dtype=np.bool_)
-    for source, share in possible_sources(turn):
+    for source, share in possible_sources(turn) if waiting else [(None, 1.0)]:
         steps = [_step(turn, index, source, warm=warm) for index in range(turn.index, count)]
-        behind = bounds_ahead([_before(turn), *steps], weight).below[1]
-        goes_on = np.isfinite(behind)
+        chain = [_changed(one, after=(place - 1,) if place else ()) for place, one in enumerate(steps)]
+        behind = bounds_ahead(chain, _SETTINGS.spread_weight).below[0]
+        goes_on = np.isfinite(behind) & _goes_on(steps)
         total += share * np.where(goes_on, behind, _STUCK_MS)
         some |= goes_on
     return np.where(some, total, np.inf)
+
+
+def _goes_on(steps: Sequence[PlanStep]) -> Flags:
+    """Behind which nodes of the first step the next ones, up to that with the data leg, have nodes within their limits.
+
+    The bounds know no limits; those that bind are between what comes in here and data that lies far away.
+    """
+    last = max((place for place, step in enumerate(steps) if step.data_ms is not None), default=0)
+    good = np.ones(steps[0].graph.nodes, dtype=np.bool_)
+    for step in steps[last:0:-1]:
+        good = good & step.allowed & (True if step.data_ms is None else np.isfinite(step.data_ms))
+        if not good.any():
+            return good
+        way_ms, _ = step.graph.spread(np.where(good, 0.0, np.inf))
+        good = way_ms <= step.latency_ms_max
+    return good
+
+
+def _changed(step: PlanStep, **changed: Any) -> PlanStep:
+    return PlanStep(**{**{name: getattr(step, name) for name in step.__dataclass_fields__}, **changed})
 
 
 def _planned(turn: Turn, refused: Sequence[int], *, warm: bool) -> int:
@@ -91,11 +113,8 @@ def _planned(turn: Turn, refused: Sequence[int], *, warm: bool) -> int:
     last = count if turn.source_known else turn.index + 1
     steps = [_step(turn, index, source, warm=warm) for index in range(turn.index, last)]
     steps[0].allowed[list(refused)] = False
-    costs = None if turn.source_known else _expected_ms(turn, warm=warm)
-    if costs is not None:
-        fields = {name: getattr(steps[0], name) for name in steps[0].__dataclass_fields__}
-        fields["cost_ms"] = costs
-        steps[0] = PlanStep(**fields)
+    if not turn.source_known:
+        steps[0] = _changed(steps[0], cost_ms=_expected_ms(turn, warm=warm))
     jitter = None
     if turn.view_age_s > 0.0:
         jitter = np.random.default_rng(turn.number).uniform(
@@ -107,7 +126,7 @@ def _planned(turn: Turn, refused: Sequence[int], *, warm: bool) -> int:
 
 
 def ours(turn: Turn) -> Iterator[int]:
-    """The node of the next step in the best plan for all steps to come; after a refusal, of the best plan without it."""
+    """The node of the next step in the best plan for all steps to come; after a refusal, in the best one without it."""
     refused: list[int] = []
     for warm in (False, True):
         while len(refused) < _TRIES_MAX:

@@ -149,7 +149,7 @@ class Turn:
 
     @property
     def architecture_fits(self) -> Flags:
-        return np.isin(self.case.architectures, self.task.archs)
+        return self.case.architecture_fits(self.task)
 
     @property
     def heat_c(self) -> tuple[Floats, Floats, Floats]:
@@ -166,7 +166,7 @@ class Turn:
         )
 
     def of_kind(self, kind: str) -> Flags:
-        return np.array([one == kind for one in self.case.kinds])
+        return self.case.of_kind(kind)
 
 
 Scheduler = Callable[[Turn], Iterable[int]]
@@ -204,7 +204,7 @@ def play(
     failed = strain.failed_nodes(case)
     placements: list[Placement] = []
     for at_s, run, index in _agenda(case, strain):
-        name, task = case.tasks[index]
+        _, task = case.tasks[index]
         turn = Turn(
             case=case, networks=networks, instance=run.instance, index=index, number=len(placements),
             predecessor=run.previous, free=ledger.seen_at(at_s), source_known=known or index > 0,
