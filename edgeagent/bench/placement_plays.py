@@ -127,11 +127,9 @@ def paired(
     both = [pair for each in rounds for pair in each]
     if not both:
         return {"workflows": 0}
+    sums = [(sum(pair[0] for pair in each), sum(pair[1] for pair in each)) for each in rounds]
     rng = random.Random(seed)
-    drawn = [
-        _over([pair for each in rng.choices(rounds, k=len(rounds)) for pair in each])
-        for _ in range(_RESAMPLES)
-    ]
+    drawn = [_over(rng.choices(sums, k=len(sums))) for _ in range(_RESAMPLES)]
     return {
         "workflows": len(both),
         "ours": statistics.fmean(pair[0] for pair in both),
@@ -143,6 +141,6 @@ def paired(
 
 
 def _over(pairs: Sequence[tuple[float, float]]) -> float:
-    """Their mean over ours; 1 where there is nothing to divide."""
+    """Theirs over ours, all together; 1 where there is nothing to divide."""
     mine = sum(pair[0] for pair in pairs)
     return sum(pair[1] for pair in pairs) / mine if mine else 1.0

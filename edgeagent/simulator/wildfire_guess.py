@@ -2,9 +2,9 @@
 
 What is known of the source is that it passes over the place where the data comes in. All that do are about as likely,
 but for what earlier workflows have shown: instruments are pointed, and orbits chosen, so that the same leg of the orbit
-sees a region again and again. So the two legs, northbound and southbound, are learned as two faces of a coin are (a
-Beta(1/2, 1/2) prior, that of Krichevsky and Trofimov). It is the legs that count: where they cross, satellites of the
-two are a short way apart, and half the network.
+sees a region again and again. So the two legs, northbound and southbound, are learned as the faces of a coin are (the
+Beta(1/2, 1/2) prior of Krichevsky and Trofimov), and what was seen counts half for each workflow since, for passes move
+on. It is the legs that count: where they cross, satellites of the two are a short way apart, and half the network.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ __all__ = ["possible_sources"]
 
 _RANGE_KM = 500.0  # along the ground: what the scenario means by passing over
 _PRIOR = 0.5  # sources that each leg is taken to have shown before the first
+_KEPT = 0.5  # of what a source has shown, with each one after it
 
 
 def _northbound(turn: Turn, satellites: NDArray[np.intp], first_t: int, then_t: int) -> NDArray[np.bool_]:
@@ -30,14 +31,16 @@ def _northbound(turn: Turn, satellites: NDArray[np.intp], first_t: int, then_t: 
 
 
 def _shown(turn: Turn) -> list[float]:
-    """How many sources of earlier workflows flew [south, north], the prior included."""
-    counts = [_PRIOR, _PRIOR]
+    """How many sources of earlier workflows flew [south, north], the prior included; old ones count less."""
+    earlier = []
     for one in turn.case.instances:
         times = [one.decision_times[name] for name, _ in turn.case.tasks]
-        if one.wf != turn.instance.wf and times[0] < turn.t and len(times) > 1:
-            source = np.array([one.eo_satellite], dtype=np.intp)
-            if one.eo_satellite < turn.case.satellites:
-                counts[int(_northbound(turn, source, times[0], times[1])[0])] += 1.0
+        if times[0] < turn.t and len(times) > 1 and one.eo_satellite < turn.case.satellites:
+            earlier.append((times[0], times[1], one.eo_satellite))
+    counts = [_PRIOR, _PRIOR]
+    for age, (first_t, then_t, source) in enumerate(sorted(earlier, reverse=True)):
+        northbound = _northbound(turn, np.array([source], dtype=np.intp), first_t, then_t)
+        counts[int(northbound[0])] += _KEPT**age
     return counts
 
 
