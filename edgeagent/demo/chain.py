@@ -16,7 +16,7 @@ import msgspec
 from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import PeerFailed, Unavailable
 
-__all__ = ["STEPS", "Run", "Step", "deploy_all", "guests_directory", "run_chain"]
+__all__ = ["STEPS", "Run", "Step", "call_node", "deploy_all", "guests_directory", "run_chain"]
 
 STEPS = ("calibrate", "index", "detect", "cluster", "alert")
 _TIMEOUT_S = 120
@@ -69,13 +69,13 @@ def deploy_all(url: str) -> None:
     directory = guests_directory()
     for name in STEPS:
         wasm = (directory / f"{name}.wasm").read_bytes()
-        _call(url, "PUT", f"/v1/functions/{name}", wasm, "application/wasm")
+        call_node(url, "PUT", f"/v1/functions/{name}", wasm, "application/wasm")
 
 
 def run_chain(url: str, body: bytes) -> Run:
     """Run the steps in one request; raises PeerFailed with the node's problem."""
     began = time.perf_counter()
-    headers, output = _call(
+    headers, output = call_node(
         url,
         "POST",
         f"/functions/{STEPS[0]}",
@@ -119,9 +119,10 @@ class _Told(msgspec.Struct, kw_only=True):
     bytes_out: int
 
 
-def _call(
+def call_node(
     url: str, method: str, path: str, body: bytes, kind: str, more: dict[str, str] | None = None
 ) -> tuple[dict[str, str], bytes]:
+    """Headers (lower-case names) and body of a success. Raises PeerFailed with the node's problem."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
     try:

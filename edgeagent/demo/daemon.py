@@ -6,14 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from edgeagent.model.errors import PeerFailed
 
-__all__ = ["daemon"]
+__all__ = ["begin_daemon", "daemon", "end_daemon", "is_ready"]
 
 _STOP_S = 15
 
@@ -22,32 +22,38 @@ _STOP_S = 15
 def daemon(state: Path, listen: str = "127.0.0.1:0") -> Iterator[dict[str, Any]]:
     """What the daemon said when it was ready: ``url``, ``node``, ``pid``. Stopped on every way out.
 
-    ``--exit-with-parent`` has the kernel stop it when the demo is killed; the session of its own keeps Ctrl-C from
-    reaching it before the demo has said goodbye. Raises PeerFailed when it does not start.
+    Raises PeerFailed when it does not start.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "edgeagent",
-        "run",
-        "--json",
-        "--exit-with-parent",
-        "--log-level",
-        "warning",
-    ]
+    process = begin_daemon(state, {}, listen=listen)
+    try:
+        yield is_ready(process)
+    finally:
+        end_daemon(process)
+
+
+def begin_daemon(
+    state: Path, settings: Mapping[str, str], *, listen: str = "127.0.0.1:0", config: Path | None = None
+) -> subprocess.Popen[str]:
+    """Started, not yet ready.
+
+    ``--exit-with-parent`` has the kernel stop it when the demo is killed; the session of its own keeps Ctrl-C from
+    reaching it before the demo has said goodbye.
+    """
+    command = [sys.executable, "-m", "edgeagent", "run", "--json", "--exit-with-parent", "--log-level", "warning"]
     command += ["--listen", listen, "--state-dir", str(state), "--set", f"node.cache_dir={state}/cache"]
+    if config is not None:
+        command += ["--config", str(config)]
+    for key, value in settings.items():
+        command += ["--set", f"{key}={value}"]
     package = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, "PYTHONPATH": package + os.pathsep + os.environ.get("PYTHONPATH", "")}
-    with subprocess.Popen(
+    return subprocess.Popen(
         command, stdout=subprocess.PIPE, env=environment, text=True, start_new_session=True
-    ) as process:
-        try:
-            yield _ready(process)
-        finally:
-            _stop(process)
+    )
 
 
-def _ready(process: subprocess.Popen[str]) -> dict[str, Any]:
+def is_ready(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """What it said when it was. Raises PeerFailed."""
     assert process.stdout is not None
     line = process.stdout.readline()
     try:
@@ -61,10 +67,13 @@ def _ready(process: subprocess.Popen[str]) -> dict[str, Any]:
     return said
 
 
-def _stop(process: subprocess.Popen[str]) -> None:
+def end_daemon(process: subprocess.Popen[str]) -> None:
+    """Idempotent."""
     process.terminate()
     try:
         process.wait(_STOP_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
