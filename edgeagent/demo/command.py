@@ -1,4 +1,4 @@
-"""``edgeagent demo``: one daemon, five functions, one satellite scene, planted fires found."""
+"""``edgeagent demo``: one satellite scene, planted fires found, by a fleet of eight daemons or (--nodes 1) by one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -18,13 +18,19 @@ from edgeagent.demo.daemon import daemon
 from edgeagent.demo.fetch import scene_files
 from edgeagent.demo.picture import draw
 from edgeagent.demo.plant import Fire, Score, plant, score
-from edgeagent.demo.report import Voice, print_json, say_fires, say_table
+from edgeagent.demo.report import Voice, print_document, print_json, say_fires, say_table
 from edgeagent.demo.scene import Scene, generate_scene, read_landsat
 from edgeagent.model.errors import EdgeError, Unavailable
+
+if TYPE_CHECKING:
+    from edgeagent.demo.continuum import FleetRun
+    from edgeagent.demo.fleet import Fleet
 
 __all__ = ["add_arguments", "run"]
 
 _LOOK_S = 0.5
+_RUNS = 4  # of the fleet; in the last one a node is killed
+_BETWEEN_S = 8.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,13 +38,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--once", action="store_true", help="one round, then exit (the default)")
     how.add_argument("--keep", action="store_true", help="serve on after the round, until Ctrl-C")
+    parser.add_argument(
+        "--nodes",
+        type=int,
+        choices=(1, 8),
+        default=8,
+        help="8: cloud, ground station, edge nodes and satellites; 1: one node (default: %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=1, help="where the fires are planted (default 1)")
     parser.add_argument(
         "--out", type=Path, default=Path("demo-output"), metavar="DIR", help="for the picture and GeoJSON"
     )
     parser.add_argument("--generated", action="store_true", help="use the generated scene, fetch nothing")
     parser.add_argument(
-        "--listen", default="127.0.0.1:0", metavar="ADDRESS:PORT", help="of the demo's daemon"
+        "--listen", default="127.0.0.1:0", metavar="ADDRESS:PORT", help="of the daemon of --nodes 1"
     )
 
 
@@ -50,6 +63,56 @@ def run(args: argparse.Namespace) -> int:
     scene = _scene(say, generated=args.generated)
     planted, fires = plant(scene, args.seed)
     say(f"planted: {len(fires)} fires (seed {args.seed}), for the scene itself has none")
+    if args.nodes == 8:
+        return _run_fleet(args, say, planted, fires)
+    return _run_one(args, say, planted, fires)
+
+
+def _run_fleet(args: argparse.Namespace, say: Voice, planted: Scene, fires: list[Fire]) -> int:
+    from edgeagent.demo.continuum import deploy_workflow, run_killing, run_once
+    from edgeagent.demo.fleet import call_json, fleet
+    from edgeagent.demo.fleet_report import fleet_document, say_run, say_sky
+
+    body = planted.encode()
+    with tempfile.TemporaryDirectory(prefix="edgeagent-demo-") as state, fleet(Path(state), say) as ships:
+        ships.wait_until_met(say)
+        deploy_workflow(ships)
+        contacts = call_json(ships.origin.url, "GET", "/v1/contacts?hours=0.5")["contacts"]
+        say_sky(say, ships, contacts)
+        runs = []
+        for number in range(1, _RUNS + 1):
+            run = (run_killing if number == _RUNS else run_once)(ships, body)
+            runs.append(run)
+            say_run(say, ships, number, run)
+            if number < _RUNS:
+                time.sleep(_BETWEEN_S)  # the sky turns
+        result, collection = _score(fires, [run.output for run in runs])
+        picture = _write(args.out, planted, collection, fires, say)
+        map_ = _write_map(args.out, ships, contacts, runs)
+        say_fires(say, result, collection, fires)
+        for path in filter(None, (picture, map_)):
+            say(f"picture: {path}")
+        if args.json:
+            print_document(fleet_document(planted.source, fires, result, (picture, map_), ships, runs))
+        if args.keep:
+            try:
+                _serve_on(say, ships.origin.url)
+            except KeyboardInterrupt:
+                say("stopping")
+    return 0 if result.ok else 1
+
+
+def _write_map(out: Path, ships: Fleet, contacts: list[dict[str, Any]], runs: list[FleetRun]) -> str | None:
+    from edgeagent.demo.map import draw_map
+
+    path = out / "map.png"
+    try:
+        return str(path) if draw_map(path, ships, contacts, runs) else None
+    except OSError as error:
+        raise EdgeError(f"cannot write {path}: {error.strerror}", hint="choose another --out DIR") from None
+
+
+def _run_one(args: argparse.Namespace, say: Voice, planted: Scene, fires: list[Fire]) -> int:
     with tempfile.TemporaryDirectory(prefix="edgeagent-demo-") as state:
         _deploy(Path(state), args.listen, say)
         # A new daemon over the same state: what was deployed is there, and the first round loads it.
@@ -66,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
             url = ready["url"] if args.keep else None
             try:
                 if args.json:
-                    print_json(scene.source, fires, result, picture, url, *rounds)
+                    print_json(planted.source, fires, result, picture, url, *rounds)
                 if url:
                     _serve_on(say, url)
             except KeyboardInterrupt:

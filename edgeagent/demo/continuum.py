@@ -37,7 +37,17 @@ class FleetRun(msgspec.Struct, kw_only=True):
 
     def document(self) -> dict[str, Any]:
         """As ``demo --json`` gives it."""
-        names = ("name", "node", "backend", "why", "hose", "cold", "duration_ms", "predicted_ms", "measured_ms")
+        names = (
+            "name",
+            "node",
+            "backend",
+            "why",
+            "hose",
+            "cold",
+            "duration_ms",
+            "predicted_ms",
+            "measured_ms",
+        )
         steps = [{name: step[name] for name in (*names, "bytes_in", "bytes_out")} for step in self.steps]
         return {
             "id": self.id,

@@ -32,14 +32,28 @@ def daemon(state: Path, listen: str = "127.0.0.1:0") -> Iterator[dict[str, Any]]
 
 
 def begin_daemon(
-    state: Path, settings: Mapping[str, str], *, listen: str = "127.0.0.1:0", config: Path | None = None
+    state: Path,
+    settings: Mapping[str, str],
+    *,
+    listen: str = "127.0.0.1:0",
+    config: Path | None = None,
+    log_level: str = "warning",
 ) -> subprocess.Popen[str]:
     """Started, not yet ready.
 
     ``--exit-with-parent`` has the kernel stop it when the demo is killed; the session of its own keeps Ctrl-C from
     reaching it before the demo has said goodbye.
     """
-    command = [sys.executable, "-m", "edgeagent", "run", "--json", "--exit-with-parent", "--log-level", "warning"]
+    command = [
+        sys.executable,
+        "-m",
+        "edgeagent",
+        "run",
+        "--json",
+        "--exit-with-parent",
+        "--log-level",
+        log_level,
+    ]
     command += ["--listen", listen, "--state-dir", str(state), "--set", f"node.cache_dir={state}/cache"]
     if config is not None:
         command += ["--config", str(config)]

@@ -81,7 +81,9 @@ class Fleet:
             if said == len(self.members) - 1 and view["predicted_until"] and linked:
                 return
             time.sleep(_LOOK_S)
-        raise Unavailable("the demo's daemons did not find each other in a minute", hint="is the machine very busy?")
+        raise Unavailable(
+            "the demo's daemons did not find each other in a minute", hint="is the machine very busy?"
+        )
 
 
 def ground_places() -> list[tuple[str, str, float, float]]:
@@ -97,10 +99,15 @@ def call_json(url: str, method: str, path: str, body: bytes = b"", kind: str = "
 
 def configs_directory() -> Path:
     """Where configs/*.toml are: the repository, or what was installed with the package. Raises Unavailable."""
-    for place in (Path(__file__).resolve().parents[2] / "configs", Path(sys.prefix) / "share/edgeagent/configs"):
+    for place in (
+        Path(__file__).resolve().parents[2] / "configs",
+        Path(sys.prefix) / "share/edgeagent/configs",
+    ):
         if (place / "satellite.toml").exists():
             return place
-    raise Unavailable("the demo's configurations are not here: configs/satellite.toml", hint="run it from a clone")
+    raise Unavailable(
+        "the demo's configurations are not here: configs/satellite.toml", hint="run it from a clone"
+    )
 
 
 @contextmanager
@@ -121,10 +128,12 @@ def fleet(state: Path, say: Callable[[str], None]) -> Iterator[Fleet]:
         "mesh.mask_deg": "10",
         "http.listen_tls": "",
         "hose.listen": "127.0.0.1:0",
-        "log.level": "warning",
     }
     places = [
-        (Member(name=name, kind=kind), {"mesh.position": f"{latitude},{longitude},{height}", "placement.labels": name})
+        (
+            Member(name=name, kind=kind),
+            {"mesh.position": f"{latitude},{longitude},{height}", "placement.labels": name},
+        )
         for name, kind, latitude, longitude, height in _GROUND
     ]
     places += [
@@ -143,7 +152,7 @@ def fleet(state: Path, say: Callable[[str], None]) -> Iterator[Fleet]:
         for member, own in places:
             settings = {**shared, "mesh.seeds": seeds, **own}
             config = configs_directory() / f"{member.kind}.toml"
-            member.process = begin_daemon(state / member.name, settings, config=config)
+            member.process = begin_daemon(state / member.name, settings, config=config, log_level="error")
             ending.callback(end_daemon, member.process)
             if not seeds:
                 _settle(member)
@@ -157,5 +166,3 @@ def fleet(state: Path, say: Callable[[str], None]) -> Iterator[Fleet]:
 def _settle(member: Member) -> None:
     ready = is_ready(member.process)
     member.id, member.url = str(ready["node"]), str(ready["url"])
-
-

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from edgeagent.demo.continuum import FleetRun
 from edgeagent.demo.fleet import Fleet
 from edgeagent.demo.plant import Fire, Score
-from edgeagent.demo.report import Voice, detections_of
+from edgeagent.demo.report import Voice
 
 __all__ = ["fleet_document", "say_run", "say_sky"]
 
@@ -17,7 +18,9 @@ __all__ = ["fleet_document", "say_run", "say_sky"]
 def say_sky(say: Voice, fleet: Fleet, contacts: list[dict[str, Any]]) -> None:
     """Who is over the edge node, by its own prediction; seconds of orbital time from the beginning."""
     say()
-    say(f"contacts of {fleet.origin.name} (orbital seconds from the beginning; {fleet.members[0].kind} node's own plan)")
+    say(
+        f"contacts of {fleet.origin.name} (orbital seconds from the beginning; {fleet.members[0].kind} node's own plan)"
+    )
     for one in contacts:
         begin, end = one["start_s"] - fleet.since_s, one["end_s"] - fleet.since_s
         say(f"  {fleet.name_of(one['peer']):<7} {begin:7.0f} to {end:6.0f}")
@@ -27,7 +30,9 @@ def say_run(say: Voice, fleet: Fleet, number: int, run: FleetRun) -> None:
     """Where each step ran and why; what was predicted, what was measured."""
     say()
     say(f"run {number} ({run.id}) at {run.orbital_s:.0f} s of orbital time: {run.total_ms:.0f} ms")
-    say(f"{'step':<10} {'node':<8} {'predicted':>9} {'measured':>9} {'guest':>8} {'hose':>6} {'bytes in':>9} why")
+    say(
+        f"{'step':<10} {'node':<8} {'predicted':>9} {'measured':>9} {'guest':>8} {'hose':>6} {'bytes in':>9} why"
+    )
     for step in run.steps:
         say(
             f"{step['name']:<10} {fleet.name_of(step['node']):<8} {_ms(step['predicted_ms']):>9} "
@@ -64,9 +69,10 @@ def fleet_document(
         {
             "ok": result.ok and killed is not None,
             "source": source,
-            "detections": detections_of(fires, result),
+            "detections": result.document(),
+            "planted": [msgspec.structs.asdict(fire) for fire in fires],
             "picture": pictures[0],
-            "map": pictures[1] and str(Path(pictures[1])),
+            "map": pictures[1],
             "nodes": {one.id: {"name": one.name, "kind": one.kind, "url": one.url} for one in fleet.members},
             "steps": documents[-1]["steps"],
             "runs": documents,

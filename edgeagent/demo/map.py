@@ -51,7 +51,9 @@ def draw_map(path: Path, fleet: Fleet, contacts: list[dict[str, Any]], runs: lis
     sky.grid(visible=True, alpha=0.3)
     sky.set_xlabel("longitude, degrees")
     sky.set_ylabel("latitude, degrees")
-    sky.set_title(f"where the steps ran ({SPEED} times as fast as the clock); tracks of {_TRACK_S / 60:.0f} minutes")
+    sky.set_title(
+        f"where the steps ran ({SPEED} times as fast as the clock); tracks of {_TRACK_S / 60:.0f} minutes"
+    )
     _contacts(plan, fleet, contacts, runs)
     figure.savefig(path)
     return True
@@ -75,7 +77,14 @@ def _executions(sky: Any, fleet: Fleet, runs: list[FleetRun]) -> None:
         where = {**moving, **fixed}
         points = [where[fleet.name_of(step["node"])] for step in run.steps if step["state"] == "succeeded"]
         colour = f"C{number - 1}"
-        sky.plot(*zip(*points, strict=True), color=colour, linewidth=1.6, marker="o", markersize=4, label=f"run {number}")
+        sky.plot(
+            *zip(*points, strict=True),
+            color=colour,
+            linewidth=1.6,
+            marker="o",
+            markersize=4,
+            label=f"run {number}",
+        )
         if run.killed is not None and run.killed.name in where:
             sky.plot(*where[run.killed.name], marker="X", markersize=13, color="#d00000", label="killed")
     sky.legend(loc="lower left", fontsize=8)
@@ -91,5 +100,7 @@ def _contacts(plan: Any, fleet: Fleet, contacts: list[dict[str, Any]], runs: lis
     for number, run in enumerate(runs, 1):
         plan.axvline(run.orbital_s, color=f"C{number - 1}")
     plan.set_yticks(range(len(names)), names)
-    plan.set_xlabel(f"contacts of {fleet.origin.name}, orbital seconds from the beginning; lines: when runs began")
+    plan.set_xlabel(
+        f"contacts of {fleet.origin.name}, orbital seconds from the beginning; lines: when runs began"
+    )
     plan.set_xlim(0, _TRACK_S)

@@ -11,7 +11,7 @@ import msgspec
 from edgeagent.demo.chain import Run
 from edgeagent.demo.plant import Fire, Score
 
-__all__ = ["Voice", "print_json", "say_fires", "say_table"]
+__all__ = ["Voice", "print_document", "print_json", "say_fires", "say_table"]
 
 
 class Voice:
@@ -82,4 +82,9 @@ def print_json(
         "planted": [msgspec.structs.asdict(fire) for fire in fires],
         "url": url,
     }
-    print(json.dumps(document), flush=True)
+    print_document(json.dumps(document))
+
+
+def print_document(text: str) -> None:
+    """The one object on stdout."""
+    print(text, flush=True)

@@ -366,6 +366,7 @@ class Workflows:
         record.deadline_ms, record.created_ms = known.deadline_ms, known.created_ms  # our clock counts
         if record.order < known.order:
             return _standing(known, taken=record.order[0] == known.epoch)
+        self._learn(known, record)
         role = GUARD if record.guardian == self._node_id and not record.ended else ORIGIN
         if not await self._store.put(record, role) and record.order != known.order:
             known, _ = await self._store.known(record.id)
@@ -375,6 +376,18 @@ class Workflows:
             log.info("run ended", run=record.id, workflow=record.workflow, state=record.state)
         self._wake(record.id)
         return _standing(record)
+
+    def _learn(self, known: RunRecord, record: RunRecord) -> None:
+        """What steps took elsewhere, for the next plan here."""
+        before = {step.name for step in known.steps if step.state == "succeeded"}
+        for step in record.steps:
+            if step.state == "succeeded" and step.name not in before and step.duration_ms is not None:
+                self._ties.estimates.observe(
+                    record.functions[step.function].sha256,
+                    step.bytes_in or 0,
+                    step.duration_ms,
+                    step.bytes_out or 0,
+                )
 
     async def standing(self, run_id: str, epoch: int, version: int) -> Standing:
         """The newest here; where that is what who asks knows, as soon as there is newer, or after a while."""
