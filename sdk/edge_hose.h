@@ -73,9 +73,11 @@ EDGE_IMPORT("edge_hose", "map") int32_t edge_hose_map(int32_t id, void *to, int3
 /* release(ptr): a loan or a mapped message is given back; the range reads zeros. */
 EDGE_IMPORT("edge_hose", "release") int32_t edge_hose_release(void *at);
 
-/* A lent output buffer of zeros; ends the call when there is no memory. */
+/* A lent output buffer of zeros, also for none at all: an output may turn out to be empty. Ends the call when there is no
+ * memory. */
 static inline void *edge_hose_loan(size_t bytes) {
-  int32_t at = bytes > INT32_MAX ? EDGE_HOSE_MEMORY : edge_hose_loan_raw((int32_t)bytes);
+  int32_t wanted = bytes == 0 ? 1 : (int32_t)bytes;
+  int32_t at = bytes > INT32_MAX ? EDGE_HOSE_MEMORY : edge_hose_loan_raw(wanted);
   if (at < 0) {
     edge_fail("no memory for a loan");
   }

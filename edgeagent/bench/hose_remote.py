@@ -185,7 +185,7 @@ def _receive(link: socket.socket) -> None:
 
 
 async def _listen() -> None:
-    async def deliver(_: Delivery) -> None:
+    def deliver(_: Delivery) -> None:
         pass
 
     listener = RemoteListener(

@@ -5,128 +5,72 @@ and regions that burn. All contestants place the same cases. Of the figures, med
 and the ways between steps in ms a workflow, and the decision's CPU time in ms a step, networks given. What violates the
 limits of latency or the recommended temperature is counted over all rounds.
 
-Some contestants leave workflows without a node. A round's figure is the mean over those that they placed to the end; so
-``paired`` has the means over the workflows that both ours and the baseline placed, ``unfinished`` how many each did
-not.
+Some contestants leave workflows without a node, those that would have been slow. A round's figure is the mean over
+those that they placed to the end; so ``paired`` compares like with like, over the workflows that both ours and the
+baseline placed; ``unfinished`` is how many each did not.
 """
 
 from __future__ import annotations
 
-import random
-import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgeagent.bench.harness import Bench, Case, Rounds, Sample, Sampler, no_more_fields
+from edgeagent.bench.placement_plays import RIVAL_NAMES, Plays, Variant, paired
 
-if TYPE_CHECKING:
-    from edgeagent.simulator.wildfire_make import WildfireRecipe
-    from edgeagent.simulator.wildfire_play import Played, Turn
+__all__ = ["cases"]
 
-__all__ = ["RIVAL_NAMES", "cases", "recipe_of"]
-
-RIVAL_NAMES = ("hyperdrive", "nearest", "greedy", "first-fit", "round-robin", "random")
-_CENTRES = ((39.51, -122.99), (-33.6, 150.3), (38.1, 23.6), (-12.5, -60.7), (53.4, -119.9), (-25.7, 28.2))
-
-
-def recipe_of(sats_per_plane: int, number: int) -> WildfireRecipe:
-    """The recipe of round ``number``; 0 is the original's time and region."""
-    from edgeagent.simulator.wildfire_make import WildfireRecipe
-
-    return WildfireRecipe(
-        sats_per_plane=sats_per_plane,
-        seed=1 + number,
-        start_minute=37 * number,
-        centre=_CENTRES[number % len(_CENTRES)],
-    )
+_PLAIN = Variant()
+_STRAINED = (
+    *(Variant(f"-stale-{age}s", stale_s=float(age), crowd=4) for age in (1, 10, 60)),
+    Variant("-failing-10pct", failing=0.1),
+)
+_SKIES = (
+    Variant("-polar", sky=(36, 28, 87.9)),
+    Variant("-36-planes", sky=(36, 28, 53.0)),
+)
 
 
-def _ruled(
-    rule: Callable[[Turn, random.Random], list[int]], chance: random.Random
-) -> Callable[[Turn], list[int]]:
-    return lambda turn: rule(turn, chance)
-
-
-class _Plays:
-    """What each contestant did in each case of one size, played once for all figures."""
-
-    def __init__(self, sats_per_plane: int) -> None:
-        self._slots = sats_per_plane
-        self._known: dict[tuple[int, str], Played] = {}
-        self.topology_cpu_ms: dict[int, float] = {}
-
-    def of(self, number: int, who: str) -> Played:
-        if (number, who) not in self._known:
-            self._play(number)
-        return self._known[number, who]
-
-    def _play(self, number: int) -> None:
-        from edgeagent.simulator.wildfire_make import make_case
-        from edgeagent.simulator.wildfire_ours import ours
-        from edgeagent.simulator.wildfire_play import Networks, play
-        from edgeagent.simulator.wildfire_rivals import RIVALS
-
-        case = make_case(recipe_of(self._slots, number))
-        networks, chance = Networks(case), random.Random(number)
-        order = ["ours", "ours-late", *RIVALS]
-        chance.shuffle(order)
-        for who in order:
-            if who.startswith("ours"):
-                played = play(case, ours, networks=networks, known=who == "ours")
-            else:
-                played = play(case, _ruled(RIVALS[who], chance), networks=networks)
-            self._known[number, who] = played
-        self.topology_cpu_ms[number] = statistics.fmean(networks.build_cpu_ms)
-
-
-def _paired(known: _Plays, numbers: range, mine: str, theirs: str, part: int) -> dict[str, Any]:
-    """The means over the workflows that both placed to the end."""
-    ours, rival = [], []
-    for number in numbers:
-        one, other = known.of(number, mine).finished(), known.of(number, theirs).finished()
-        for wf in one.keys() & other.keys():
-            ours.append(one[wf][part])
-            rival.append(other[wf][part])
-    if not ours:
-        return {"workflows": 0}
-    mean, theirs_mean = statistics.fmean(ours), statistics.fmean(rival)
-    lower = 1.0 - mean / theirs_mean if theirs_mean else 0.0
-    return {"workflows": len(ours), "ours": mean, "baseline": theirs_mean, "lower_by": lower}
-
-
-def _more(size: int, figure: str, late: bool, taken: Rounds, bench: Bench) -> dict[str, Any]:
+def _more(
+    size: int, variant: Variant, figure: str, late: bool, taken: Rounds, bench: Bench
+) -> dict[str, Any]:
     """What is published beside the medians: violations, and what compares like with like."""
-    known: _Plays = bench.share(f"plays-{size}", lambda: _plays(size))
+    known = _shared(size, variant, bench)
     numbers = range(len(taken["ours"]))
     mine = "ours-late" if late else "ours"
+    summaries = {
+        who: [known.of(number, mine if who == "ours" else who).summary for number in numbers] for who in taken
+    }
     more: dict[str, Any] = {
         "violations": {
-            who: {kind: sum(int(extra[kind]) for _, extra in samples) for kind in ("slo", "heat")}
-            for who, samples in taken.items()
+            who: {
+                "slo": sum(one.slo_violations for one in each),
+                "heat": sum(one.heat_violations for one in each),
+            }
+            for who, each in summaries.items()
         },
-        "unfinished": {
-            who: sum(
-                known.of(number, mine if who == "ours" else who).summary.workflows_unfinished
-                for number in numbers
-            )
-            for who in taken
-        },
+        "unfinished": {who: sum(one.workflows_unfinished for one in each) for who, each in summaries.items()},
     }
+    if variant.strained:
+        more["refusals"] = {who: sum(one.refusals for one in each) for who, each in summaries.items()}
     if figure != "decision-cpu":
         part = 0 if figure == "critical-path" else 1
-        more["paired"] = {who: _paired(known, numbers, mine, who, part) for who in taken if who != "ours"}
+        more["paired"] = {
+            who: paired(known, numbers, mine, who, part, bench.options.seed) for who in taken if who != "ours"
+        }
     return more
 
 
-@contextmanager
-def _plays(size: int) -> Iterator[_Plays]:
-    from edgeagent.simulator.wildfire_make import SIZES
+def _shared(size: int, variant: Variant, bench: Bench) -> Plays:
+    @contextmanager
+    def opened() -> Iterator[Plays]:
+        yield Plays(size, variant)
 
-    yield _Plays(SIZES[size])
+    return bench.share(f"plays-{size}{variant.suffix}", opened)
 
 
-def _case(size: int, figure: str, late: bool, rounds: int) -> Case:
+def _case(size: int, figure: str, rounds: int, *, late: bool = False, variant: Variant = _PLAIN) -> Case:
     attribute = {
         "critical-path": "mean_critical_path",
         "predecessor-legs": "mean_pred_sum_per_wf",
@@ -135,7 +79,7 @@ def _case(size: int, figure: str, late: bool, rounds: int) -> Case:
 
     @contextmanager
     def opened(bench: Bench) -> Iterator[dict[str, Sampler]]:
-        known = bench.share(f"plays-{size}", lambda: _plays(size))
+        known = _shared(size, variant, bench)
 
         def sampler(who: str) -> Sampler:
             count = iter(range(10_000))
@@ -159,29 +103,48 @@ def _case(size: int, figure: str, late: bool, rounds: int) -> Case:
         }
 
     return Case(
-        name=f"wildfire-{size}-{figure}{'-late-source' if late else ''}",
+        name=f"wildfire-{size}-{figure}{variant.suffix}{'-late-source' if late else ''}",
         unit="ms",
         better="lower",
         open=opened,
-        params={"nodes": size, "workflows": 5, "source": "late" if late else "known"},
+        params={
+            "nodes": size,
+            "workflows": 5 * variant.crowd,
+            "source": "late" if late else "known",
+            **variant.params,
+        },
         rounds=rounds,
         rounds_full=101,
         warm_up_rounds=0,
         memory_bytes=600 << 20,
-        group=f"wildfire-{size}",
-        fields=(lambda taken, bench: _more(size, figure, late, taken, bench))
+        group=f"wildfire-{size}{variant.suffix}",
+        fields=(lambda taken, bench: _more(size, variant, figure, late, taken, bench))
         if attribute
         else no_more_fields,
     )
 
 
 def cases() -> list[Case]:
-    """Four sizes; 15 rounds by default, 101 with ``--full``."""
+    """Four sizes, 15 rounds each by default, 5 where a crowd decides on old views; 101 with ``--full``."""
     from edgeagent.simulator.wildfire_make import SIZES
 
-    return [
-        _case(size, figure, late, 15)
+    plain = [
+        _case(size, figure, 15, late=late)
         for size in SIZES
         for figure in ("critical-path", "predecessor-legs", "decision-cpu", "topology-cpu")
         for late in ((False,) if figure == "topology-cpu" else (False, True))
     ]
+    skies = [
+        _case(1118, "critical-path", 15, late=late, variant=variant)
+        for variant in _SKIES
+        for late in (False, True)
+    ]
+    fresh = _case(
+        1118, "critical-path", 5, variant=Variant("-stale-0s", crowd=4)
+    )  # what the crowd does alone
+    strained = [
+        _case(size, "critical-path", 5 if variant.crowd > 1 else 15, variant=variant)
+        for size in SIZES
+        for variant in _STRAINED
+    ]
+    return [*plain, *skies, fresh, *strained]

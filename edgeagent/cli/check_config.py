@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     args.config = args.file or args.config
-    from edgeagent.node.membership import check_mesh
+    from edgeagent.node.mesh_config import check_mesh
 
     effective = configured(args, os.environ)
     check_mesh(effective.mesh)

@@ -14,7 +14,7 @@ import msgspec
 from edgeagent.cli.output import Failed
 from edgeagent.model.errors import BadRequest, PeerFailed
 
-__all__ = ["KEYS_VARIABLE", "Reply", "call", "expect"]
+__all__ = ["KEYS_VARIABLE", "Reply", "call", "connect", "expect"]
 
 KEYS_VARIABLE = "EDGEAGENT_KEYS"
 _TLS_HINT = "both need keys of one cluster, and the node's must name this address (keys issue --address)"
@@ -52,7 +52,7 @@ def call(
     node: str, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
 ) -> Reply:
     """One request; raises PeerFailed when no daemon answers, BadRequest for a bad --node."""
-    connection = _connection(node)
+    connection = connect(node)
     try:
         connection.request(method, path, body=body, headers=headers or {})
         reply = connection.getresponse()
@@ -76,7 +76,8 @@ def _no_answer(node: str, error: Exception, hint: str = "") -> PeerFailed:
     return PeerFailed(f"the daemon at {node} did not answer: {str(error) or type(error).__name__}", hint=hint)
 
 
-def _connection(node: str) -> http.client.HTTPConnection:
+def connect(node: str) -> http.client.HTTPConnection:
+    """Not opened yet. Raises BadRequest for what is no URL, or where keys are missing."""
     scheme, host, port = _address(node)
     if scheme == "http":
         return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)

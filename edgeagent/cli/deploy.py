@@ -11,18 +11,58 @@ from edgeagent.cli.client import call, expect
 from edgeagent.cli.main import add_node_argument
 from edgeagent.cli.output import print_json
 from edgeagent.model.errors import BadRequest
-from edgeagent.model.function import check_name
+from edgeagent.model.function import Manifest, check_name
 
-__all__ = ["add_arguments", "read_wasm", "run"]
+__all__ = ["add_arguments", "add_module_arguments", "module_of", "read_signature_file", "read_wasm", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_module_arguments(parser)
+    parser.add_argument(
+        "--signature", type=Path, help="what edgeagent sign made for this module and manifest"
+    )
+    add_node_argument(parser)
+
+
+def add_module_arguments(parser: argparse.ArgumentParser) -> None:
+    """What :func:`module_of` reads."""
     parser.add_argument("file", type=Path, help="a .wasm module, or .wat text")
     parser.add_argument("--name", help="function name (default: the manifest's, else from the file name)")
     parser.add_argument(
         "--manifest", type=Path, help="TOML manifest (default: FILE with .toml, if it is there)"
     )
-    add_node_argument(parser)
+
+
+def module_of(args: argparse.Namespace) -> tuple[bytes, Manifest, str | None]:
+    """The module, its manifest as a node will read it, and that as text where there is one.
+
+    Raises BadRequest, ManifestRefused.
+    """
+    from edgeagent.runtime.manifest import default_manifest, parse_manifest
+
+    wasm = read_wasm(args.file)
+    text = _manifest(args)
+    manifest = None if text is None else parse_manifest(text)
+    named = "" if manifest is None else manifest.function.name
+    name = check_name(args.name or named or re.sub(r"[^a-z0-9-]+", "-", args.file.stem.lower()).strip("-"))
+    if text is None:
+        return wasm, default_manifest(name), None
+    text = _with_name(text, name)
+    manifest = parse_manifest(text)
+    if manifest.function.name != name:
+        raise BadRequest(
+            f"the manifest is of {manifest.function.name!r}, not of {name!r}",
+            hint="use one name in both places",
+        )
+    return wasm, manifest, text
+
+
+def read_signature_file(path: Path) -> bytes:
+    """Raises BadRequest."""
+    try:
+        return path.read_bytes().strip()
+    except OSError as error:
+        raise BadRequest(f"cannot read {path}: {error.strerror}") from None
 
 
 def read_wasm(path: Path) -> bytes:
@@ -42,14 +82,14 @@ def read_wasm(path: Path) -> bytes:
 
 
 def run(args: argparse.Namespace) -> int:
-    wasm = read_wasm(args.file)
-    manifest = _manifest(args)
-    name = args.name or _named_in(manifest) or re.sub(r"[^a-z0-9-]+", "-", args.file.stem.lower()).strip("-")
-    check_name(name)
-    if manifest is None:
-        body, kind = wasm, "application/wasm"
-    else:
-        body, kind = _multipart({"wasm": wasm, "manifest": _with_name(manifest, name).encode()})
+    wasm, manifest, text = module_of(args)
+    name = manifest.function.name
+    parts = {"wasm": wasm}
+    if text is not None:
+        parts["manifest"] = text.encode()
+    if args.signature is not None:
+        parts["signature"] = read_signature_file(args.signature)
+    body, kind = (wasm, "application/wasm") if len(parts) == 1 else _multipart(parts)
     reply = expect(call(args.node, "PUT", f"/v1/functions/{name}", body, {"Content-Type": kind}))
     deployed = reply.json()
     if args.json:
@@ -57,6 +97,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         word = "deployed" if reply.status == 201 else "already deployed"
         print(f"{word}: {name} ({deployed['abi']}, {deployed['sha256'][:12]}, {len(wasm)} bytes)")
+        if note := deployed.get("note"):
+            print(note)
     return 0
 
 
@@ -68,14 +110,6 @@ def _manifest(args: argparse.Namespace) -> str | None:
         return str(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise BadRequest(f"cannot read {path}: {error}") from None
-
-
-def _named_in(manifest: str | None) -> str | None:
-    if manifest is None:
-        return None
-    from edgeagent.runtime.manifest import parse_manifest
-
-    return parse_manifest(manifest).function.name
 
 
 def _with_name(manifest: str, name: str) -> str:

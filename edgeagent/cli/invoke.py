@@ -19,7 +19,7 @@ from edgeagent.model.errors import BadRequest
 from edgeagent.model.function import check_name
 from edgeagent.node.steps import parse_step
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "input_bytes", "output_members", "run"]
 
 _POLL_S = 0.05
 
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.is_async and args.then:
         args.usage_error("--async and --then do not go together")
-    body = _input(args.data)
+    body = input_bytes(args.data)
     if args.is_async:
         return _run_async(args, body)
     if (args.then or _is_chain(args.name)) and not args.idempotency_key:
@@ -91,7 +91,8 @@ def _is_chain(name: str) -> bool:
     return bool(step)
 
 
-def _input(data: str | None) -> bytes:
+def input_bytes(data: str | None) -> bytes:
+    """What ``--data`` says. Raises BadRequest."""
     if data is None:
         data = "-" if _is_piped() else ""
     if data in ("-", "@-"):
@@ -147,13 +148,14 @@ def _step(name: str, body: bytes, reply: Reply) -> dict[str, Any]:
 
 def _show(args: argparse.Namespace, steps: list[dict[str, Any]], output: bytes) -> None:
     if args.json:
-        print_json({"ok": True, **steps[-1], **_output(output), "steps": steps})
+        print_json({"ok": True, **steps[-1], **output_members(output), "steps": steps})
         return
     sys.stdout.buffer.write(output)
     sys.stdout.buffer.flush()
 
 
-def _output(output: bytes) -> dict[str, str]:
+def output_members(output: bytes) -> dict[str, str]:
+    """As JSON holds it: text where it is UTF-8, else base64."""
     try:
         return {"output_text": output.decode("utf-8")}
     except UnicodeDecodeError:
@@ -179,7 +181,7 @@ def _run_async(args: argparse.Namespace, body: bytes) -> int:
         raise Failed(view["problem"])
     output = expect(call(args.node, "GET", view["result"])).body
     if args.json:
-        print_json({"ok": True, **view, **_output(output)})
+        print_json({"ok": True, **view, **output_members(output)})
     else:
         sys.stdout.buffer.write(output)
     return 0

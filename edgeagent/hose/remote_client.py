@@ -80,23 +80,29 @@ class RemoteClient:
         data: bytes | bytearray | memoryview,
         *,
         transfer: bytes | None = None,
+        is_new: bool = False,
         generation: int = 0,
         hashed: bool = False,
         on_released: Callable[[bytes], None] | None = None,
     ) -> SendReport:
         """Send ``data`` and wait until the remote application has it; only then may its bytes change.
 
-        ``hashed`` adds a SHA-256 over the whole to the checksums of the frames. ``on_released(transfer)`` is called
-        once, just before this returns. Raises a HoseFault; then, and after cancellation, nothing reads ``data`` any
-        more, and to send other bytes under the same id takes a higher ``generation``.
+        ``is_new`` says that nobody has offered ``transfer`` before, so that data go along with the offer; an id that is
+        drawn here always is. ``hashed`` adds a SHA-256 over the whole to the checksums of the frames.
+        ``on_released(transfer)`` is called once, just before this returns. Raises a HoseFault; then, and after
+        cancellation, nothing reads ``data`` any more, and to send other bytes under the same id takes a higher
+        ``generation``.
         """
         with memoryview(data).cast("B") as view:
-            return await self._send(view, transfer or self._random(ID_BYTES), generation, hashed, on_released)
+            is_new = is_new or transfer is None
+            id_ = transfer or self._random(ID_BYTES)
+            return await self._send(view, id_, is_new, generation, hashed, on_released)
 
     async def _send(
         self,
         view: memoryview,
         id_: bytes,
+        is_new: bool,
         generation: int,
         hashed: bool,
         on_released: Callable[[bytes], None] | None,
@@ -111,6 +117,7 @@ class RemoteClient:
                         id_, generation, len(view), *stripe_of(len(view), stripes, k), k, stripes, digest[0]
                     ),
                     view,
+                    is_new=is_new,
                 )
                 for k in range(stripes)
             ]
@@ -137,8 +144,11 @@ class RemoteClient:
             raise LinkCut("the connection was closed")
         futures = [loop.run_in_executor(self._pool, call, argument) for call, argument in calls]
         try:
-            # Shielded: cancelling the future of a running thread would end the future and not the thread.
-            return await asyncio.gather(*map(asyncio.shield, futures))
+            # Not gather, which cancels what it waits for: that would end the future of a thread, and not the thread.
+            done, _ = await asyncio.wait(futures, return_when=asyncio.FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+            return [future.result() for future in futures]
         except BaseException:
             for job in jobs:
                 job.cancelled.set()

@@ -34,6 +34,7 @@ from edgeagent.hose.frames import (
     Abort,
     Accept,
     Data,
+    Done,
     Frame,
     Greeting,
     Hello,
@@ -63,9 +64,10 @@ class Cancelled(Exception):
 class Job:
     """One stripe on its way, with its counts."""
 
-    def __init__(self, offer: Offer, view: memoryview) -> None:
+    def __init__(self, offer: Offer, view: memoryview, *, is_new: bool) -> None:
         self.offer = offer
         self.view = view
+        self.is_new = is_new  # nobody has offered it before
         self.cancelled = threading.Event()
         self.sent_bytes = 0
         self.stored_bytes = 0
@@ -105,7 +107,11 @@ class Stream:
         """Send one stripe, over as many connections as it takes. Raises the HoseFault that ended it."""
         settings = self._settings
         sender = Sender(
-            job.offer, chunk_bytes=settings.payload_bytes, stall_s=settings.stall_s, ack_s=settings.ack_s
+            job.offer,
+            chunk_bytes=settings.payload_bytes,
+            stall_s=settings.stall_s,
+            ack_s=settings.ack_s,
+            eager=job.is_new,
         )
         idle_tries, best = 0, job.offer.base
         while True:
@@ -215,7 +221,7 @@ class Stream:
                     case Send(frame):
                         link.write(frame)
                     case SendData():
-                        self._send_data(link, effect, job)
+                        self._send_data(link, effect, job, sender.finish(time.monotonic()))
                     case Released():
                         return
             if job.cancelled.is_set():
@@ -243,15 +249,15 @@ class Stream:
         self._helpers.submit(ahead.run)
         return ahead
 
-    def _send_data(self, link: Link, order: SendData, job: Job) -> None:
+    def _send_data(self, link: Link, order: SendData, job: Job, done: Done | None) -> None:
         # Views are released by hand: a traceback that somebody keeps would keep the caller's memory pinned.
         with job.view[order.offset : order.offset + order.length] as raw:
             packed = self._packed(raw)
             if packed is None:
                 check = self._ahead.take(order) if self._ahead is not None else None
-                self._send_stored(link, order, job, raw, check)
+                self._send_stored(link, order, job, raw, check, done)
                 return
-        self._send_stored(link, order, job, memoryview(packed), None)
+        self._send_stored(link, order, job, memoryview(packed), None, done)
 
     def _packed(self, raw: memoryview) -> bytes | None:
         if not self._gate.wanted():
@@ -263,7 +269,13 @@ class Stream:
         return packed
 
     def _send_stored(
-        self, link: Link, order: SendData, job: Job, stored: memoryview, check: bytes | None
+        self,
+        link: Link,
+        order: SendData,
+        job: Job,
+        stored: memoryview,
+        check: bytes | None,
+        done: Done | None,
     ) -> None:
         size, offer = len(stored), job.offer
         flags = order.flags if size == order.length else order.flags | ZSTD
@@ -272,7 +284,7 @@ class Stream:
         if check is None:
             check = self._check(stored, nonce_of(self._number, order.offset, resent=bool(flags & RESENT)))
         head = Data(offer.transfer, offer.generation, order.offset, order.length, size, flags, check)
-        link.write_data(head, stored)
+        link.write_data(head, stored, done)
 
     def ping(self, token: int) -> float:
         """Round trip in seconds, over a connection that is opened if need be."""

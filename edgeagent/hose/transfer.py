@@ -121,19 +121,27 @@ def _out_of_turn(frame: Frame) -> FrameRefused:
 
 
 class Sender:
-    """The sending end of ``offer``. ``pump`` is called whenever the shell can send; it returns one frame at most."""
+    """The sending end of ``offer``. ``pump`` is called whenever the shell can send; it returns one frame at most.
 
-    def __init__(self, offer: Offer, *, chunk_bytes: int, stall_s: float, ack_s: float) -> None:
+    ``eager``: nobody has offered this before, so the receiver's answer is known, but for a refusal: one frame of data
+    goes along with the offer. On later connections, the answer is waited for.
+    """
+
+    def __init__(
+        self, offer: Offer, *, chunk_bytes: int, stall_s: float, ack_s: float, eager: bool = False
+    ) -> None:
         self.offer = offer
         self.chunk_bytes = self._chunk_wanted = chunk_bytes
         self._stall_s = stall_s
         self._ack_s = ack_s
         self.deadline_s: float | None = None
         self.resumed = offer.base  # where the receiver let us start, on this connection
+        self._eager = eager
         self._apart()
 
     def _apart(self) -> None:
         self._state = _State.APART
+        self._is_answered = False
         self._next = self._credit = self.offer.base
         self._again: list[Again] = []
         self._asked: set[int] = set()
@@ -158,18 +166,22 @@ class Sender:
         if self._state is not _State.APART:
             raise RuntimeError("start is called once a connection")
         self._state = _State.OFFERED
+        if self._eager:
+            self._state = _State.MOVING
+            self._credit = min(self.offer.end, self.offer.base + self.chunk_bytes)
         self.deadline_s = now_s + self._stall_s
         return [Send(self.offer)]
 
     def on_cut(self) -> None:
         """The connection is gone; ``start`` may follow on another."""
         if self._state is not _State.ENDED:
+            self._eager = False
             self._apart()
 
     def on_timer(self, now_s: float) -> None:
         """Raises LinkStalled when the deadline is over."""
         if self.deadline_s is not None and now_s >= self.deadline_s:
-            what = "acknowledgement" if self._state is _State.WHOLE else "answer"
+            what = "acknowledgement" if self._state is _State.WHOLE and self._is_answered else "answer"
             raise LinkStalled(f"no {what} in time")
 
     def pump(self, now_s: float) -> list[Effect]:
@@ -179,18 +191,21 @@ class Sender:
         if self._again:
             hole = self._again.pop(0)
             return [SendData(hole.offset, hole.length, RESENT)]
-        if self._state is _State.WHOLE:
-            return []
-        end = self.offer.end
-        if self._next == end:
-            self._state = _State.WHOLE
-            self.deadline_s = now_s + self._ack_s
-            return [Send(Done(self.offer.transfer, self.offer.generation, end))]
-        length = min(self.chunk_bytes, end - self._next, self._credit - self._next)
+        if (done := self.finish(now_s)) is not None:
+            return [Send(done)]
+        length = min(self.chunk_bytes, self.offer.end - self._next, self._credit - self._next)
         if length <= 0:
             return []
         offset, self._next = self._next, self._next + length
         return [SendData(offset, length)]
+
+    def finish(self, now_s: float) -> Done | None:
+        """The end, once, where nothing is left to be sent: it may go along with the last payload."""
+        if self._state is not _State.MOVING or self._again or self._next != self.offer.end:
+            return None
+        self._state = _State.WHOLE
+        self.deadline_s = now_s + (self._ack_s if self._is_answered else self._stall_s)
+        return Done(self.offer.transfer, self.offer.generation, self.offer.end)
 
     def on_message(self, frame: Frame, now_s: float) -> list[Effect]:
         """What the receiver says."""
@@ -203,11 +218,13 @@ class Sender:
                 _check_identity(self.offer, frame)
             case _:
                 raise _out_of_turn(frame)
+        if isinstance(frame, Accept) is self._is_answered:  # it comes first, and once
+            raise _out_of_turn(frame)
         if self._state is not _State.WHOLE:
             self.deadline_s = now_s + self._stall_s
         match frame:
-            case Accept() if self._state is _State.OFFERED:
-                return self._on_accept(frame)
+            case Accept() if self._state in {_State.OFFERED, _State.MOVING, _State.WHOLE}:
+                return self._on_accept(frame, now_s)
             case Window() if self._state in {_State.MOVING, _State.WHOLE}:
                 return self._on_window(frame)
             case Again() if self._state in {_State.MOVING, _State.WHOLE}:
@@ -217,12 +234,18 @@ class Sender:
                 return [Released(self.offer.transfer)]
         raise _out_of_turn(frame)
 
-    def _on_accept(self, frame: Accept) -> list[Effect]:
+    def _on_accept(self, frame: Accept, now_s: float) -> list[Effect]:
         if not self.offer.base <= frame.resume <= self.offer.end or frame.credit > self.offer.end:
             raise FrameRefused("the receiver wants to go on outside of the stripe")
-        self._next = self.resumed = frame.resume
+        self._is_answered = True
+        if self._state is _State.OFFERED:
+            self._next = self.resumed = frame.resume
+            self._state = _State.MOVING
+        elif frame.resume != self.offer.base or frame.credit < self._next:
+            raise FrameRefused("the receiver knows what was not offered before")
+        elif self._state is _State.WHOLE:
+            self.deadline_s = now_s + self._ack_s
         self._credit = frame.credit
-        self._state = _State.MOVING
         return []
 
     def _on_window(self, frame: Window) -> list[Effect]:

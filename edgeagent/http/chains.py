@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from edgeagent.http.headers import InvokeHeaders
+from edgeagent.http.once import Once
 from edgeagent.model.errors import BadRequest
 from edgeagent.node.chain import Chain
 from edgeagent.node.items import CONTENT_TYPE as ITEMS
@@ -25,10 +26,12 @@ __all__ = ["ChainReplies", "result_headers"]
 class ChainReplies:
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._once = Once()
 
     def check(self, name: str, wanted: InvokeHeaders) -> None:
         """Before the body is read: raises BadRequest, and NotFound for functions and peers that are not there."""
-        if wanted.is_async or wanted.idempotency_key is not None:
+        has_key = wanted.idempotency_key is not None and not wanted.reservation
+        if wanted.is_async or has_key:
             raise BadRequest(
                 "a chain goes with neither Prefer: respond-async nor Idempotency-Key",
                 hint="call the functions one by one, each with its own key",
@@ -52,7 +55,7 @@ class ChainReplies:
             keep=wanted.hose_return is not None,
         )
         with self._input(body, wanted) as given:
-            result = await self._node.invoker.invoke_chain(chain, given)
+            result = await self._result(chain, given, wanted)
         headers = result_headers(self._node, result, wanted)
         if len(steps[-1]) > 1:
             headers["Content-Type"] = ITEMS
@@ -63,6 +66,22 @@ class ChainReplies:
         headers["Edgeagent-Hops"] = str(int(bool(last.node)))
         headers["Edgeagent-Steps"] = msgspec.json.encode(result.steps).decode()
         return web.Response(body=await self._output(result, wanted, remote, headers), headers=headers)
+
+    async def _result(self, chain: Chain, given: bytes | Payload, wanted: InvokeHeaders) -> Result:
+        if not wanted.reservation:
+            return await self._node.invoker.invoke_chain(chain, given)
+
+        async def reserved() -> Result:
+            with self._node.continuum.desk.used(wanted.reservation):
+                return await self._node.invoker.invoke_chain(chain, given)
+
+        if wanted.idempotency_key is None:
+            return await reserved()
+        key = f"{wanted.peer}/{wanted.idempotency_key}"
+        result = await self._once.run(key, reserved)
+        if result.payload is not None:
+            await asyncio.to_thread(result.payload.share)  # another request for it may come
+        return result
 
     @contextlib.contextmanager
     def _input(self, body: bytes, wanted: InvokeHeaders) -> Iterator[bytes | Payload]:
@@ -92,7 +111,8 @@ class ChainReplies:
                 return b""
             return await asyncio.to_thread(payload.read)
         finally:
-            payload.close()
+            if not (wanted.reservation and wanted.idempotency_key):
+                payload.close()  # else it is kept for who asks again
 
 
 def _steps(name: str, wanted: InvokeHeaders) -> tuple[Step, ...]:
@@ -111,6 +131,10 @@ def result_headers(node: Node, result: Result, wanted: InvokeHeaders) -> dict[st
         "Edgeagent-Cold": "1" if result.cold else "0",
         "traceparent": wanted.traceparent,
     }
+    if result.steps and result.steps[-1].node:  # it ran at another member
+        last = result.steps[-1]
+        headers["Edgeagent-Node"], headers["Edgeagent-Hops"] = last.node, "1"
+        headers["Edgeagent-Hose"] = last.hose
     if result.replayed:
         headers["Idempotency-Replayed"] = "true"
     return headers

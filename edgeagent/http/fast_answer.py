@@ -27,6 +27,7 @@ _SPECIAL = frozenset(
         b"edgeagent-hops",
         b"edgeagent-hose-input",
         b"edgeagent-hose-return",
+        b"edgeagent-reservation",
         b"transfer-encoding",
         b"content-encoding",
         b"expect",

@@ -55,11 +55,12 @@ class InvokeHeaders(msgspec.Struct, frozen=True):
     hops: int = 0
     hose_input: str = ""
     hose_return: Invitation | None = None
+    reservation: str = ""
 
     @property
     def is_chain(self) -> bool:
         """Whether it takes more than running one function on a body."""
-        return bool(self.then or self.peer or self.hose_input or self.hose_return)
+        return bool(self.then or self.peer or self.hose_input or self.hose_return or self.reservation)
 
 
 def read_invoke_headers(headers: Mapping[str, str]) -> InvokeHeaders:
@@ -75,6 +76,7 @@ def read_invoke_headers(headers: Mapping[str, str]) -> InvokeHeaders:
         hops=read_hops(headers),
         hose_input=headers.get("Edgeagent-Hose-Input", ""),
         hose_return=_return(headers.get("Edgeagent-Hose-Return")),
+        reservation=headers.get("Edgeagent-Reservation", "")[:64],
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from typing import Any
 
 import msgspec
@@ -16,8 +17,10 @@ from edgeagent.http.headers import InvokeHeaders, read_invoke_headers
 from edgeagent.http.router import Route
 from edgeagent.model.errors import BadRequest, Refused, UnsupportedType
 from edgeagent.model.function import Deployed, Manifest, check_name
+from edgeagent.model.signature import SIGNATURE_BYTES_MAX, admit_signature
 from edgeagent.node.node import Node
 from edgeagent.node.result import Result
+from edgeagent.node.runs.function_ref import ref_of
 from edgeagent.runtime.manifest import default_manifest, parse_manifest
 
 __all__ = ["FunctionRoutes", "deployed_json", "json_reply"]
@@ -45,9 +48,10 @@ class FunctionRoutes:
                 "PUT",
                 one,
                 self.deploy,
-                "Deploy: application/wasm, or multipart with wasm and manifest",
+                "Deploy: application/wasm, or multipart with wasm, manifest and signature",
                 deploys=True,
             ),
+            Route("GET", one + "/ref", self.ref, "From another node: how to place and to fetch a function"),
             Route("DELETE", one, self.undeploy, "Undeploy a function", deploys=True),
         ]
 
@@ -58,7 +62,7 @@ class FunctionRoutes:
         if is_chain:
             self._chains.check(name, wanted)
         else:  # unknown functions are refused before the body is read
-            self._node.functions.get(name)
+            await self._node.invoker.known(name)
         body = await read_body(request, self._node.config.http.body_bytes_max, self._body_s)
         with structlog.contextvars.bound_contextvars(trace=wanted.traceparent[3:35]):
             if is_chain:
@@ -66,7 +70,14 @@ class FunctionRoutes:
             if wanted.is_async:
                 return await self._submit(name, body, wanted)
             result = await self._run(name, body, wanted)
-        return web.Response(body=result.output, headers=result_headers(self._node, result, wanted))
+            output = result.output
+            if result.payload is not None:  # it came by hose
+                payload, result.payload = result.payload, None
+                try:
+                    output = await asyncio.to_thread(lambda: bytes(payload.read()))
+                finally:
+                    payload.close()
+        return web.Response(body=output, headers=result_headers(self._node, result, wanted))
 
     async def _run(self, name: str, body: bytes, wanted: InvokeHeaders) -> Result:
         invoker = self._node.invoker
@@ -97,6 +108,10 @@ class FunctionRoutes:
     async def get(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
         return json_reply(deployed_json(self._node.functions.get(path["name"])))
 
+    async def ref(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
+        found = ref_of(self._node.functions.get(path["name"]))
+        return web.Response(body=msgspec.json.encode(found), content_type="application/json")
+
     async def undeploy(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
         await self._node.functions.undeploy(path["name"])
         return web.Response(status=204)
@@ -105,36 +120,56 @@ class FunctionRoutes:
         name = check_name(path["name"])
         bytes_max = self._node.config.runtime.wasm_bytes_max
         if request.content_type == _WASM:
-            wasm = await read_body(request, bytes_max, self._body_s)
+            wasm, signature = await read_body(request, bytes_max, self._body_s), b""
             manifest = default_manifest(name)
         elif request.content_type == "multipart/form-data":
-            wasm, manifest = await self._parts(request, name, bytes_max)
+            wasm, manifest, signature = await self._parts(request, name, bytes_max)
         else:
             raise UnsupportedType(
                 f"a deploy is {_WASM} or multipart/form-data, not {request.content_type}",
                 hint=f"send Content-Type: {_WASM}",
             )
         # A deploy that has begun goes on to its end when the client leaves: half a deploy helps nobody.
-        deployed, is_new = await asyncio.shield(self._node.functions.deploy(name, wasm, manifest))
-        headers = {"Location": f"/v1/functions/{name}"}
-        return json_reply(deployed_json(deployed), status=201 if is_new else 200, headers=headers)
-
-    async def _parts(self, request: web.BaseRequest, name: str, bytes_max: int) -> tuple[bytes, Manifest]:
-        parts = await _read_parts(
-            request, {"wasm": bytes_max, "manifest": _MANIFEST_BYTES_MAX, "signature": 4096}, self._body_s
+        note = await self._signed(request, wasm, manifest, signature) if signature else ""
+        deployed, is_new = await asyncio.shield(
+            self._node.functions.deploy(name, wasm, manifest, signature=signature)
         )
-        if "signature" in parts:
-            raise Refused(
-                "signatures are not checked by this version", hint="deploy without the signature part"
-            )
+        headers = {"Location": f"/v1/functions/{name}"}
+        shown = {**deployed_json(deployed), **({"note": note} if note else {})}
+        return json_reply(shown, status=201 if is_new else 200, headers=headers)
+
+    async def _signed(
+        self, request: web.BaseRequest, wasm: bytes, manifest: Manifest, signature: bytes
+    ) -> str:
+        """What is to be said of a signature that is taken. Raises Refused."""
+        sha256 = await asyncio.to_thread(lambda: hashlib.sha256(wasm).hexdigest())
+        trusted = self._node.trusted
+        unknown_ok = not trusted and not request.secure
+        key = admit_signature(signature, sha256, manifest, trusted, unknown_ok=unknown_ok)
+        if bytes.fromhex(key) in trusted:
+            return ""
+        return f"signed by {key}, which this node does not know: placement.signers is empty"
+
+    async def _parts(
+        self, request: web.BaseRequest, name: str, bytes_max: int
+    ) -> tuple[bytes, Manifest, bytes]:
+        known = {
+            "wasm": bytes_max,
+            "manifest": _MANIFEST_BYTES_MAX,
+            "signature": SIGNATURE_BYTES_MAX,
+        }
+        parts = await _read_parts(request, known, self._body_s)
+        if parts.get("signature") == b"":
+            raise Refused("the part 'signature' is empty", hint="edgeagent sign makes one")
+        signature = parts.get("signature", b"")
         if "wasm" not in parts:
             raise BadRequest("the multipart body has no part named 'wasm'")
         if "manifest" not in parts:
-            return parts["wasm"], default_manifest(name)
+            return parts["wasm"], default_manifest(name), signature
         manifest = parse_manifest(parts["manifest"])
         if manifest.function.name != name:
             raise Refused(f"the manifest names the function {manifest.function.name!r}, the path {name!r}")
-        return parts["wasm"], manifest
+        return parts["wasm"], manifest, signature
 
 
 async def _read_parts(request: web.BaseRequest, known: dict[str, int], timeout_s: float) -> dict[str, bytes]:

@@ -19,9 +19,12 @@ from edgeagent.http.lane import lane_fits
 from edgeagent.http.problems import problem_reply
 from edgeagent.http.reply_meter import ReplyMeter
 from edgeagent.http.router import Router
+from edgeagent.http.routes_artifacts import ArtifactRoutes
 from edgeagent.http.routes_functions import FunctionRoutes
 from edgeagent.http.routes_hoses import HoseRoutes
 from edgeagent.http.routes_node import NodeRoutes
+from edgeagent.http.routes_placement import PlacementRoutes
+from edgeagent.http.routes_workflows import WorkflowRoutes
 from edgeagent.http.site import Site
 from edgeagent.mesh.tls import tls_context
 from edgeagent.model.errors import BadConfig, EdgeError, Internal, Unavailable
@@ -48,7 +51,14 @@ class Server:
         self._meter = ReplyMeter()
         node_routes = NodeRoutes(node)
         self._router = Router(
-            [*FunctionRoutes(node).routes(), *HoseRoutes(node).routes(), *node_routes.routes()]
+            [
+                *FunctionRoutes(node).routes(),
+                *ArtifactRoutes(node).routes(),
+                *HoseRoutes(node).routes(),
+                *PlacementRoutes(node).routes(),
+                *WorkflowRoutes(node).routes(),
+                *node_routes.routes(),
+            ]
         )
         node_routes.all_routes = self._router.routes
         self._runner: web.ServerRunner | None = None

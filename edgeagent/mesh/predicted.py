@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,10 +38,12 @@ class ContactTable:
         stations = [node.id for node in found if isinstance(node, GroundNode)]
         wires = [Wire(a=a, b=b) for a, b in itertools.pairwise(stations)] if ground_network else []
         self.step_s = settings.step_s
-        table = nodes_of(found)
+        self._make: Callable[[], Topology] = lambda: Topology(
+            nodes_of(found), OrbitPositions(found), settings, wires=wires
+        )
         # One for questions and one for the thread that extends: a topology is for one thread.
-        self.topology = Topology(table, OrbitPositions(found), settings, wires=wires)
-        self._ahead = Topology(table, OrbitPositions(found), settings, wires=wires)
+        self.topology = self._make()
+        self._ahead = self._make()
         self._rows = {name: row for row, name in enumerate(self.topology.ids)}
         self._steps: dict[int, NDArray[np.int32]] = {}
 
@@ -49,6 +51,10 @@ class ContactTable:
     def end_s(self) -> float:
         """The moment from which on nothing is known, UTC; 0 where nothing is."""
         return (max(self._steps) + 1) * self.step_s if self._steps else 0.0
+
+    def another_topology(self) -> Topology:
+        """The same network for another thread."""
+        return self._make()
 
     def extend(self, utc_s: float, horizon_s: float, *, steps_max: int) -> bool:
         """Compute at most so many steps between now and the horizon, forget what is past; whether all is there."""

@@ -83,6 +83,7 @@ class MeshService:
         self.sky = Sky(settings.sky, self.utc_now_s)
         self.address = ""
         self.name_taken = False
+        self.load_heard_s: dict[str, float] = {}  # when members' load came last, in the loop's time
         self.contradicted = 0  # members whose elements measurements contradicted
         self._contradictions = Contradictions(
             CONTRADICTIONS if settings.emulation is None else CONTRADICTIONS_EMULATED
@@ -261,6 +262,8 @@ class MeshService:
                 self._member_changed(notice)
             case RecordChanged(record) if record.section in PLACES:
                 self.sky.take(record)
+            case RecordChanged(record) if record.section == Section.LOAD:
+                self.load_heard_s[record.name] = asyncio.get_running_loop().time()
             case RoundTrip(name, seconds):
                 self._measured(name, seconds)
             case NameTaken():
@@ -308,6 +311,7 @@ class MeshService:
         log.info("member", member=notice.name, before=before, after=after, returns_at_s=notice.returns_at_s)
         if notice.after in {None, State.DEAD, State.LEFT}:
             self.sky.forget(notice.name)
+            self.load_heard_s.pop(notice.name, None)
         elif notice.before in {State.DEAD, State.LEFT} and self.carrier is not None:
             member = self.core.member(notice.name)
             for section in PLACES:

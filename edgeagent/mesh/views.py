@@ -22,7 +22,7 @@ from edgeagent.orbit.geodetic import geodetic_of
 from edgeagent.orbit.nodes import Node, Satellite
 from edgeagent.orbit.planner import Planner
 
-__all__ = ["CONTACTS_HOURS_MAX", "adopted_view", "contacts_view", "peers_view", "resolved"]
+__all__ = ["CONTACTS_HOURS_MAX", "adopted_view", "contacts_view", "peers_view", "place_view", "resolved"]
 
 CONTACTS_HOURS_MAX = 48.0
 _PAIRS_MAX = 2000
@@ -87,7 +87,7 @@ def peers_view(service: MeshService, loop_now_s: float) -> dict[str, Any]:
         "health": core.health,
         "incarnation": core.incarnation,
         "predicted_until": iso(table.end_s) if table is not None and table.end_s else None,
-        "place": _place(service.sky.nodes.get(service.name), utc_s),
+        "place": place_view(service.sky.nodes.get(service.name), utc_s),
         "peers": sorted(peers, key=lambda one: (one["state"], one["id"])),
     }
 
@@ -105,7 +105,7 @@ def _peer(sky: Sky, me: str, member: Member, utc_s: float | None, loop_now_s: fl
         "trust": member.trust.name.lower(),
         "since_s": round(max(0.0, loop_now_s - member.since_s), 1),
         "heard_s": round(loop_now_s - member.heard_s, 1) if member.heard_s > -1e8 else None,
-        "place": _place(sky.nodes.get(member.name), utc_s),
+        "place": place_view(sky.nodes.get(member.name), utc_s),
         "contradicted": sky.is_distrusted(member.name),
         **_contact(sky, me, member.name, utc_s),
     }
@@ -141,7 +141,7 @@ def _contact(sky: Sky, me: str, name: str, utc_s: float | None) -> dict[str, Any
     return {"in_contact": True, "latency_ms": round(latency_ms, 3) if known else None, "returns_at": None}
 
 
-def _place(node: Node | None, utc_s: float | None) -> dict[str, Any] | None:
+def place_view(node: Node | None, utc_s: float | None) -> dict[str, Any] | None:
     if node is None:
         return None
     if not isinstance(node, Satellite):

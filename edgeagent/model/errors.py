@@ -17,6 +17,7 @@ message names what was wrong, ``hint`` says what to do, ``details`` are extra me
     │   ├── WasmRefused           not a module this node can run
     │   │   └── UnknownImports    imports what we do not offer (``details["unknown_imports"]`` lists them)
     │   ├── ManifestRefused       bad manifest value
+    │   ├── WorkflowRefused       bad value in a workflow, a cycle, a step that is not there
     │   └── KeyReused             an Idempotency-Key seen with another request
     ├── Busy 429                  a bounded queue is full; retry later
     ├── Unavailable 503           draining or no capacity; retry later
@@ -27,6 +28,7 @@ message names what was wrong, ``hint`` says what to do, ``details`` are extra me
     │   ├── GuestExit             non-zero exit (``exit_code``, ``stderr``)
     │   └── BadGuestOutput        pointers outside memory, or output over the limit
     │       └── OutputTooLarge
+    ├── RunFailed 500             a step of a workflow failed for good (``step``, ``run``, ``reason``: its problem)
     ├── DeadlineExceeded 504      wall limit or Edgeagent-Deadline-Ms passed
     ├── Cancelled 503             stopped because the caller left or the node shuts down
     ├── StorageFull 507           quota or disk full
@@ -62,6 +64,7 @@ __all__ = [
     "PeerFailed",
     "Refused",
     "RequestTimeout",
+    "RunFailed",
     "StackOverflow",
     "StorageFull",
     "StoreFailed",
@@ -70,6 +73,7 @@ __all__ = [
     "UnknownImports",
     "UnsupportedType",
     "WasmRefused",
+    "WorkflowRefused",
 ]
 
 TYPE_PREFIX = "urn:edgeagent:problem:"
@@ -155,6 +159,10 @@ class ManifestRefused(Refused):
     slug = "manifest-refused"
 
 
+class WorkflowRefused(Refused):
+    slug = "workflow-refused"
+
+
 class KeyReused(Refused):
     slug = "idempotency-key-reused"
 
@@ -193,6 +201,10 @@ class BadGuestOutput(GuestFailed):
 
 class OutputTooLarge(BadGuestOutput):
     slug = "guest-output-too-large"
+
+
+class RunFailed(EdgeError):
+    slug, status = "run-failed", 500
 
 
 class DeadlineExceeded(EdgeError):

@@ -149,7 +149,11 @@ class ModuleInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Deployed(msgspec.Struct, frozen=True, kw_only=True):
-    """A deployed function as the registry stores it; ``deployed_at`` is UTC, ISO 8601."""
+    """A deployed function as the registry stores it; ``deployed_at`` is UTC, ISO 8601.
+
+    ``signature`` is the document of model.signature, empty: none; ``origin`` the node that it came from, empty: a user
+    deployed it here.
+    """
 
     name: str
     sha256: str
@@ -157,3 +161,5 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True):
     manifest: Manifest
     info: ModuleInfo
     deployed_at: str
+    signature: bytes = b""
+    origin: str = ""

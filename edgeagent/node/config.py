@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from edgeagent.model.errors import BadConfig
+from edgeagent.model.signature import public_keys
 from edgeagent.node.config_schema import Config, HttpSection
 from edgeagent.node.peers import checked_peers, split_peers
 
@@ -307,6 +308,8 @@ def _checked(key: _Key, value: Any, source: str) -> Any:
         )
     if key.name == "http.listen" or (key.name == "http.listen_tls" and value):
         listen_address(value, key.name, source=source)
+    if key.name == "placement.signers":
+        public_keys(value, f"{source}: {key.name}")
     if key.name == "hose.listen":
         hose_address(value, source=source)
     return checked_peers(value, source=source) if key.kind is dict else value

@@ -23,6 +23,7 @@ import hashlib
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
+import msgspec
 import structlog
 
 from edgeagent.model.errors import (
@@ -59,6 +60,7 @@ class Artifacts(Protocol):
     """What is needed of runtime.artifacts.ArtifactStore."""
 
     async def put(self, wasm: bytes) -> str: ...
+    async def read(self, sha256: str) -> bytes: ...
     async def code(self, sha256: str, settings: Settings) -> tuple[Code, ModuleInfo | None]: ...
     async def compile(self, sha256: str, settings: Settings) -> _Compiled: ...
     async def collect(self, keep: set[str]) -> int: ...
@@ -126,6 +128,13 @@ class Functions:
             )
         return deployed
 
+    def find(self, name: str) -> Deployed | None:
+        return self._deployed.get(name)
+
+    async def wasm(self, sha256: str) -> bytes:
+        """The module of a deployed function. Raises NotFound, StoreFailed."""
+        return await self._collector.use(self._artifacts.read(sha256))
+
     def list(self) -> list[Deployed]:
         """All of them by name."""
         return [self._deployed[name] for name in sorted(self._deployed)]
@@ -149,9 +158,18 @@ class Functions:
         self._collector.want()
         await self._collector.settled()
 
-    async def deploy(self, name: str, wasm: bytes, manifest: Manifest | None = None) -> tuple[Deployed, bool]:
-        """Store, compile, check and register a function; returns it and whether anything changed.
+    async def deploy(
+        self,
+        name: str,
+        wasm: bytes,
+        manifest: Manifest | None = None,
+        *,
+        signature: bytes = b"",
+        origin: str = "",
+    ) -> tuple[Deployed, bool]:
+        """Store, compile, check and register a function; returns it and whether module or manifest changed.
 
+        ``signature`` has been checked; ``origin`` as in Deployed.
         Raises ManifestRefused, WasmRefused, UnknownImports, TooLarge, Conflict, StorageFull,
         StoreFailed, Unavailable; the version that was there before stays in service then.
         """
@@ -162,7 +180,7 @@ class Functions:
                 f"the module has {len(wasm)} bytes, over runtime.wasm_bytes_max ="
                 f" {self._config.runtime.wasm_bytes_max}"
             )
-        return await self._change(name, self._deploy(name, wasm, manifest))
+        return await self._change(name, self._deploy(name, wasm, manifest, signature, origin))
 
     async def undeploy(self, name: str) -> None:
         """Remove a function, durably; calls that run go on. Raises NotFound, Conflict, StoreFailed."""
@@ -178,21 +196,23 @@ class Functions:
         self._changing.add(name)
         return await self._to_its_end(self._collector.use(change), lambda: self._changing.discard(name))
 
-    async def _deploy(self, name: str, wasm: bytes, manifest: Manifest) -> tuple[Deployed, bool]:
+    async def _deploy(
+        self, name: str, wasm: bytes, manifest: Manifest, signature: bytes, origin: str
+    ) -> tuple[Deployed, bool]:
         sha256 = await asyncio.to_thread(lambda: hashlib.sha256(wasm).hexdigest())
         before = self._deployed.get(name)
         if before is not None and before.sha256 == sha256 and before.manifest == manifest:
             await self._artifacts.put(
                 wasm
             )  # nothing, unless the stored one is missing or damaged: mended then
-            return before, False
+            return await self._relabelled(before, signature, origin), False
         if before is None and len(self._deployed) >= self._config.runtime.functions_max:
             raise StorageFull(
                 f"{len(self._deployed)} functions are deployed (runtime.functions_max)",
                 hint="undeploy one, or raise runtime.functions_max",
             )
         try:
-            deployed, function = await self._prepare(name, wasm, sha256, manifest)
+            deployed, function = await self._prepare(name, wasm, sha256, manifest, signature, origin)
         except BaseException:
             self._collector.want()
             raise
@@ -201,11 +221,28 @@ class Functions:
         self._deployed[name] = deployed
         self._install(deployed, function)
         self._meters.count("deploys")
-        log.info("deployed", function=name, sha256=sha256, abi=deployed.abi, replaced=before is not None)
+        log.info(
+            "deployed",
+            function=name,
+            sha256=sha256,
+            abi=deployed.abi,
+            replaced=before is not None,
+            origin=origin,
+        )
         return deployed, True
 
+    async def _relabelled(self, before: Deployed, signature: bytes, origin: str) -> Deployed:
+        """The same function with a newer signature; what a user deploys himself is no longer a peer's."""
+        after = msgspec.structs.replace(
+            before, signature=signature or before.signature, origin=before.origin and origin
+        )
+        if after != before:
+            await self._rows.put(after)
+            self._deployed[after.name] = after
+        return after
+
     async def _prepare(
-        self, name: str, wasm: bytes, sha256: str, manifest: Manifest
+        self, name: str, wasm: bytes, sha256: str, manifest: Manifest, signature: bytes, origin: str
     ) -> tuple[Deployed, Function]:
         """Everything of a deploy up to the row on disk."""
         await self._artifacts.put(wasm)
@@ -215,7 +252,14 @@ class Functions:
             info = self._known_info(sha256) or (await self._artifacts.compile(sha256, settings)).info
         abi = check_module(info, manifest)
         deployed = Deployed(
-            name=name, sha256=sha256, abi=abi, manifest=manifest, info=info, deployed_at=_utc_now()
+            name=name,
+            sha256=sha256,
+            abi=abi,
+            manifest=manifest,
+            info=info,
+            deployed_at=_utc_now(),
+            signature=signature,
+            origin=origin,
         )
         function = await self._into_engine(code, deployed)
         try:

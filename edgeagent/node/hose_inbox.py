@@ -25,7 +25,7 @@ _WILDCARDS = frozenset(("0.0.0.0", "::"))  # noqa: S104 - compared with
 
 
 class HoseInbox:
-    """On the event loop's thread, but for the engine's leases."""
+    """On the event loop's thread, but for the engine's leases and for what arrives."""
 
     def __init__(
         self,
@@ -129,7 +129,8 @@ class HoseInbox:
             await asyncio.sleep(min(1.0, self._keep_s))
             self.parcels.expire(time.monotonic())
 
-    async def _deliver(self, delivery: Delivery) -> None:
+    def _deliver(self, delivery: Delivery) -> None:
+        """On a thread of the listener's."""
         try:
             self.parcels.add(delivery.transfer.hex(), delivery.payload, time.monotonic())
         except StorageFull as error:

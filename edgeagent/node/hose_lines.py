@@ -116,11 +116,16 @@ class Line:
             server_hostname=address.name,
         )
 
-    async def send(self, data: bytes | memoryview, transfer: bytes | None = None) -> SendReport:
-        """One transfer at a time; the others wait. Raises HoseFault, after which the line can be used again."""
+    async def send(
+        self, data: bytes | memoryview, transfer: bytes | None = None, *, is_new: bool = False
+    ) -> SendReport:
+        """One transfer at a time; the others wait. Raises HoseFault, after which the line can be used again.
+
+        ``is_new``: the id ``transfer`` was never sent with before.
+        """
         self._users += 1
         try:
-            return await self._client.send(data, transfer=transfer)
+            return await self._client.send(data, transfer=transfer, is_new=is_new)
         finally:
             self._users -= 1
             if self._is_retired and not self._users:

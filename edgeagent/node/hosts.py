@@ -47,13 +47,14 @@ class Hosts:
             keep_s=section.keep_ms / 1000,
             tls=listener_tls(config),
         )
+        self.http = PeerHttp(
+            checked_peers(section.peers),
+            node_id,
+            reply_bytes_max=config.limits.output_bytes_max + _REPLY_EXTRA_BYTES,
+            tls=_keys_tls(config, server=False),
+        )
         self.remote = RemoteHoses(
-            PeerHttp(
-                checked_peers(section.peers),
-                node_id,
-                reply_bytes_max=config.limits.output_bytes_max + _REPLY_EXTRA_BYTES,
-                tls=_keys_tls(config, server=False),
-            ),
+            self.http,
             self.inbox,
             meters,
             node_id=node_id,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from edgeagent.model.errors import Busy, Cancelled, DeadlineExceeded, EdgeError, Unavailable
 from edgeagent.node.background import Background
@@ -21,7 +21,7 @@ from edgeagent.node.chain import Chain, Chains
 from edgeagent.node.config_schema import Config
 from edgeagent.node.functions import Functions
 from edgeagent.node.guest_log import GuestLog
-from edgeagent.node.idempotency import Idempotency
+from edgeagent.node.idempotency import Idempotency, Run
 from edgeagent.node.loaded import LoadedEntry, Stray, Waiter
 from edgeagent.node.meters import Meters
 from edgeagent.node.result import InvocationView, Result
@@ -44,8 +44,11 @@ class Invoker:
         self.draining = False
         self.guest_log = GuestLog(config.log)
         self.chains = Chains(self._run, meters)
-        self.background = Background(journal, self._run, config.queue.background_max or 2 * workers)
-        self.idempotency = Idempotency(journal, self._run, self.background, meters)
+        # The node sets these: calls that may run at other members, and functions that those may have.
+        self.anywhere: Run = self.run_here
+        self.known: Callable[[str], Awaitable[None]] = self._known_here
+        self.background = Background(journal, self._run_anywhere, config.queue.background_max or 2 * workers)
+        self.idempotency = Idempotency(journal, self._run_anywhere, self.background, meters)
         self._config = config
         self._functions = functions
         self._entries = functions.entries
@@ -66,7 +69,7 @@ class Invoker:
         not lost: ``invoke`` picks it up.
         """
         entry = self._entries.get(name)
-        if entry is None or self.draining or not entry.short[len(body).bit_length()]:
+        if entry is None or self.draining or entry.is_placed or not entry.short[len(body).bit_length()]:
             return None
         admission = entry.admission
         if admission.queue or admission.running >= admission.limit or len(entry.strays) >= STRAYS_MAX:
@@ -119,8 +122,8 @@ class Invoker:
         self._arrive()
         try:
             if idempotency_key is None:
-                return await self._run(name, body, args, wall_ms)
-            self._functions.get(name)
+                return await self.anywhere(name, body, args, wall_ms)
+            await self.known(name)
             return await self.idempotency.invoke(idempotency_key, name, body, args, wall_ms)
         finally:
             self._depart()
@@ -148,6 +151,25 @@ class Invoker:
         finally:
             self._depart()
 
+    async def run_kept(
+        self,
+        name: str,
+        given: bytes | memoryview | port.Payload,
+        args: Sequence[str] | None = None,
+        wall_ms: float = 0,
+        *,
+        keep: bool,
+        move: bool,
+    ) -> Result:
+        """``invoke`` for the node's own use: with ``keep`` the output stays where it is, with ``move`` the input's
+        pages may be taken. Raises what ``invoke`` raises.
+        """
+        self._arrive()
+        try:
+            return await self._run(name, given, args, wall_ms, keep=keep, move=move)
+        finally:
+            self._depart()
+
     async def submit(
         self,
         name: str,
@@ -163,7 +185,7 @@ class Invoker:
         """
         self._arrive()
         try:
-            self._functions.get(name)
+            await self.known(name)
             return await self.idempotency.submit(idempotency_key, name, body, args, wall_ms)
         finally:
             self._depart()
@@ -171,6 +193,37 @@ class Invoker:
     async def status(self, invocation_id: str) -> InvocationView:
         """How an async invocation (or a synchronous one with a key) stands; raises NotFound."""
         return await self.background.status(invocation_id)
+
+    async def run_here(
+        self,
+        name: str,
+        body: bytes | memoryview,
+        args: Sequence[str] | None = None,
+        wall_ms: float = 0,
+        exempt: bool = False,
+    ) -> Result:
+        """One run at this node; ``exempt`` as in ``_run``."""
+        return await self._run(name, body, args, wall_ms, exempt)
+
+    async def _run_anywhere(
+        self,
+        name: str,
+        body: bytes | memoryview,
+        args: Sequence[str] | None = None,
+        wall_ms: float = 0,
+        exempt: bool = False,
+    ) -> Result:
+        result = await self.anywhere(name, body, args, wall_ms, exempt)
+        if result.payload is not None:  # what is journaled is bytes
+            payload, result.payload = result.payload, None
+            try:
+                result.output = await asyncio.to_thread(lambda: bytes(payload.read()))
+            finally:
+                payload.close()
+        return result
+
+    async def _known_here(self, name: str) -> None:
+        self._functions.get(name)
 
     async def _run(
         self,

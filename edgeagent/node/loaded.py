@@ -11,7 +11,7 @@ from edgeagent.node.admission import Admission, Ticket
 from edgeagent.node.meters import FunctionMeter
 from edgeagent.runtime import port
 
-__all__ = ["LoadedEntry", "Stray", "Waiter"]
+__all__ = ["LoadedEntry", "Stray", "Waiter", "asks_for_a_place"]
 
 Waiter = asyncio.Future[None]
 SIZE_CLASSES = 66
@@ -47,6 +47,7 @@ class LoadedEntry:
         "admission",
         "deployed",
         "function",
+        "is_placed",
         "meter",
         "name",
         "retired",
@@ -69,6 +70,7 @@ class LoadedEntry:
         self.short = bytearray(SIZE_CLASSES)
         self.strays: deque[Stray] = deque()
         self.writes = _can_write(deployed)
+        self.is_placed = asks_for_a_place(deployed)
         self.retired = False
         self.seen_runs = self.runs
 
@@ -96,6 +98,12 @@ class LoadedEntry:
     def close_if_idle(self) -> None:
         if self.admission.idle:
             self.function.close()
+
+
+def asks_for_a_place(deployed: Deployed) -> bool:
+    """Whether its manifest wishes for more than this node: such calls are placed, wherever they arrive."""
+    place = deployed.manifest.place
+    return bool(place.needs or place.near or place.data_source) or deployed.manifest.slo.class_ != "default"
 
 
 def _can_write(deployed: Deployed) -> bool:

@@ -6,12 +6,11 @@ Only where ``mesh.listen`` is set: the mesh's rooms bring numpy and SGP4, which 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import platform
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +19,20 @@ import structlog
 from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import BadConfig, BadRequest, Unavailable
 from edgeagent.node import machine
-from edgeagent.node.config_schema import Config, MeshSection
+from edgeagent.node.config_schema import Config
+from edgeagent.node.heat_meter import HeatMeter
+from edgeagent.node.mesh_config import mesh_settings
 from edgeagent.node.meters import Meters
 
 if TYPE_CHECKING:
     from edgeagent.mesh.sealing import SealedPackets
     from edgeagent.mesh.service import MeshService, Security
-    from edgeagent.mesh.settings import MeshSettings
+    from edgeagent.mesh.surroundings import Surroundings
+    from edgeagent.placement.body import Body
+    from edgeagent.placement.network import Network
+    from edgeagent.placement.views import NodeView
 
-__all__ = ["Membership", "check_mesh", "mesh_settings"]
+__all__ = ["Membership"]
 
 log = structlog.get_logger("mesh")
 
@@ -38,74 +42,20 @@ _FUNCTIONS_EVERY_S = 2.0
 _LAG_REPORTED_S = 0.2
 
 
-def mesh_settings(section: MeshSection) -> MeshSettings:
-    """The settings of a section that listens. Raises BadConfig."""
-    from edgeagent.gossip.presets import preset
-    from edgeagent.mesh.emulation import emulation_of
-    from edgeagent.mesh.ephemeris import operator_keys
-    from edgeagent.mesh.settings import MeshSettings, allowed_networks, own_elements, own_place, seeds_of
-    from edgeagent.mesh.sky import SkySettings
-    from edgeagent.node.config import host_and_port
-
-    host, port = host_and_port(section.listen, "mesh.listen", "mesh.listen")
-    for key, value in (("mesh.listen", host), ("mesh.advertise", section.advertise)):
-        _checked_ip(key, value)
-    return MeshSettings(
-        host=host,
-        port=port,
-        advertise=section.advertise,
-        seeds=seeds_of(section.seeds),
-        allowed=allowed_networks(section.allowed, host),
-        knobs=preset(section.preset),
-        sky=SkySettings(
-            isl=section.isl,
-            ground_network=section.ground_network,
-            horizon_s=section.horizon_ms / 1000,
-            mask_deg=float(section.mask_deg),
-        ),
-        elements=own_elements(section.orbit, section.orbit_object),
-        place=own_place(section.position, float(section.mask_deg)),
-        emulation=emulation_of(section.emulate, time.time()),
-        orbit_command=section.orbit_command,
-        orbit_object=section.orbit_object,
-        orbit_every_s=section.orbit_every_ms / 1000,
-        operators=operator_keys(section.operators),
-    )
-
-
-def check_mesh(section: MeshSection) -> None:
-    """What a start would refuse, but for which node's keys they are. Raises BadConfig."""
-    if section.listen:
-        from edgeagent.mesh.settings import advertised_address
-
-        settings = mesh_settings(section)
-        advertised_address(settings, settings.port, has_keys=bool(section.keys))
-    if section.keys:
-        from edgeagent.mesh.key_files import load_ring
-        from edgeagent.mesh.tls import tls_context
-
-        load_ring(Path(section.keys))
-        tls_context(Path(section.keys), server=True)
-
-
-def _checked_ip(key: str, text: str) -> None:
-    try:
-        if text:
-            ipaddress.ip_address(text)
-    except ValueError:
-        raise BadConfig(f"{key} = {text!r:.80} is no IP address", hint="names are for mesh.seeds") from None
-
-
 class Membership:
     """On the event loop's thread; ``start`` once the node's wires are up."""
 
     def __init__(self, config: Config, node_id: str, meters: Meters) -> None:
         self._section = config.mesh
+        self._told = config.placement
+        self._surroundings: Surroundings | None = None
         self._state = Path(config.node.state_dir)
         self._node_id = node_id
         self._meters = meters
         self._tasks: list[asyncio.Task[None]] = []
         self._cpu = machine.CpuMeter()
+        self._heat = HeatMeter()
+        self.busy_share: Callable[[], float] = lambda: 0.0  # of the workers of this node
         self.service: MeshService | None = None
 
     @property
@@ -142,7 +92,10 @@ class Membership:
         )
         await service.start((url,), kind="satellite" if settings.elements is not None else "ground")
         self.service = service
-        service.say(Section.CAPABILITIES, _capabilities())
+        from edgeagent.mesh.surroundings import Surroundings
+
+        self._surroundings = Surroundings(service)
+        service.say(Section.CAPABILITIES, _capabilities(self._labels()))
         self._gauges(service)
         self._tasks = [
             asyncio.ensure_future(self._tell_load(service, queue, lag_us)),
@@ -189,9 +142,173 @@ class Membership:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        self._surroundings = None
         service, self.service = self.service, None
         if service is not None:
             await service.close()
+
+    # what placement asks
+
+    @property
+    def peer_count(self) -> int:
+        """Members that are there, as far as we know."""
+        if self.service is None or self.service.carrier is None:
+            return 0
+        return sum(one.value in {"alive", "suspect"} for one in self.service.core.states().values())
+
+    @property
+    def orbital_speed(self) -> float:
+        """Seconds of orbits in a second of the clock: 1 but where they are emulated."""
+        emulation = None if self.service is None else self.service.settings.emulation
+        return 1.0 if emulation is None else emulation.speed
+
+    def utc_now_s(self) -> float | None:
+        """Of the orbits; None while the clock is not set, or without a mesh."""
+        return None if self.service is None else self.service.utc_now_s()
+
+    def url_of(self, node: str) -> str | None:
+        """Where a member's HTTP is."""
+        if self.service is None or self.service.carrier is None:
+            return None
+        from edgeagent.mesh.surroundings import endpoint_of
+
+        return endpoint_of(self.service, node)
+
+    def state_of(self, node: str) -> str:
+        """``alive``, ``suspect``, ``occluded``, ``dead``, ``left``; "" for strangers."""
+        if self.service is None or self.service.carrier is None:
+            return ""
+        member = self.service.core.member(node)
+        return "" if member is None else member.state.value
+
+    def returns_in_s(self, node: str) -> float | None:
+        """Seconds of the clock until a route to the member is predicted, 0 where there is one; None: not in sight."""
+        service, utc_s = self.service, self.utc_now_s()
+        if service is None or utc_s is None:
+            return 0.0
+        at_s = service.sky.returns_at_s(service.name, node, utc_s)
+        return None if at_s is None else max(0.0, at_s - utc_s) / self.orbital_speed
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether no other host can be a member: unsigned functions may come from members then."""
+        return not self._section.keys
+
+    def heat_and_battery(self) -> tuple[float | None, float | None]:
+        """Temperature (C) and the battery's share now; None for what is not known."""
+        return self._heat.temperature_c, self._heat.battery
+
+    def views(self, excluded: Mapping[str, str]) -> list[NodeView]:
+        """All members and this node, in the order of their ids; this node alone without a mesh."""
+        if self._surroundings is not None:
+            return self._surroundings.views(asyncio.get_running_loop().time(), excluded)
+        from edgeagent.placement.views import NodeLoad, NodeView
+
+        memory = machine.memory_bytes()
+        return [
+            NodeView(
+                id=self._node_id,
+                kind=self._kind(),
+                architecture=platform.machine(),
+                cores=os.cpu_count(),
+                memory_bytes=memory["total_bytes"],
+                labels=self._labels(),
+                load=NodeLoad(
+                    cpu=self._cpu.share,
+                    queue=0,
+                    memory_free_bytes=memory["available_bytes"],
+                    temperature_c=None,
+                    battery=None,
+                    sunlit=None,
+                    age_s=0.0,
+                ),
+                body=self.body(),
+                excluded=excluded.get(self._node_id, ""),
+            )
+        ]
+
+    def network(self, ids: tuple[str, ...]) -> Network:
+        """Between members of these ids."""
+        if self._surroundings is not None:
+            return self._surroundings.network(ids)
+        from edgeagent.placement.network import FlatNetwork
+
+        return FlatNetwork(ids)
+
+    def is_strained(self) -> bool:
+        """Too hot, or with too little in the battery, for work that can be done elsewhere."""
+        temperature_c, battery = self.heat_and_battery()
+        limit, told = self._told.temperature_c_max, self._told
+        hot = bool(limit) and temperature_c is not None and temperature_c > limit
+        return hot or (
+            bool(told.battery_wh) and battery is not None and battery * 100 < told.battery_reserve_percent
+        )
+
+    def sees(self, node: str) -> bool:
+        """Whether there is a route to the member that an id, or its beginning, names, by the prediction."""
+        service, utc_s = self.service, self.utc_now_s()
+        if service is None or utc_s is None or service.carrier is None:
+            return False
+        found = [
+            one for one in service.core.states() if one == node or (len(node) >= 6 and one.startswith(node))
+        ]
+        return len(found) == 1 and self.state_of(found[0]) == "alive" and self.returns_in_s(found[0]) == 0.0
+
+    def place_below(self) -> tuple[float, float] | None:
+        """Latitude and longitude, degrees, of this node or of the point below it."""
+        service = self.service
+        if service is None or service.carrier is None:
+            return None
+        from edgeagent.mesh.views import place_view
+
+        place = place_view(service.sky.nodes.get(service.name), self.utc_now_s()) or {}
+        if "latitude_deg" not in place:
+            return None
+        return float(place["latitude_deg"]), float(place["longitude_deg"])
+
+    def nearest(self, count: int) -> list[str]:
+        """Members that are there and reachable, the nearest first; those that stand on the ground before satellites."""
+        if self._surroundings is None:
+            return []
+        views = self.views({})
+        network = self.network(tuple(one.id for one in views))
+        me = network.ids.index(self._node_id)
+        ways = network.graph(self.utc_now_s() or 0.0).tree(me).distance
+        found = [
+            (one.kind == "satellite", float(ways[row]), one.id)
+            for row, one in enumerate(views)
+            if row != me and not one.excluded and one.trusted and ways[row] < float("inf")
+        ]
+        return [name for _, _, name in sorted(found)[:count]]
+
+    def body(self) -> Body:
+        """What this node's heat and battery allow, by its configuration."""
+        from edgeagent.placement.body import Body
+
+        told = self._told
+        return Body(
+            temperature_c_max=float(told.temperature_c_max) or None,
+            temperature_c_recommended=float(told.temperature_c_recommended) or None,
+            heat_tau_s=float(told.heat_tau_s),
+            heat_c_per_w=told.heat_mk_per_w / 1000,
+            base_c=float(told.base_c),
+            sun_c=float(told.sun_c),
+            battery_wh=float(told.battery_wh) or None,
+            battery_reserve=told.battery_reserve_percent / 100,
+            solar_w=float(told.solar_w),
+            idle_w=float(told.idle_w),
+            busy_w=float(told.busy_w),
+        )
+
+    def _kind(self) -> str:
+        orbit = self._section.orbit or (
+            self.service is not None and self.service.settings.elements is not None
+        )
+        return ("satellite" if orbit else "edge") if self._told.kind == "auto" else self._told.kind
+
+    def _labels(self) -> tuple[str, ...]:
+        words = [word.strip()[:64] for word in self._told.labels.split(",") if word.strip()]
+        return (*words[:12], f"kind:{self._kind()}", *self.body().labels())
 
     def _running(self) -> MeshService:
         if self.service is None:
@@ -245,10 +362,24 @@ class Membership:
     ) -> None:
         from edgeagent.gossip.records import Load, Section
 
+        body, is_emulated = self.body(), service.settings.emulation is not None
         while True:
             memory = machine.memory_bytes()["available_bytes"]
+            cpu, sunlit = self._cpu.look(), service.is_sunlit()
+            if is_emulated:  # all nodes of an emulation share one machine: what it does is no node's load
+                cpu = self.busy_share()
+                self._heat.model(
+                    body, busy_share=cpu, sunlit=sunlit, seconds=_LOAD_EVERY_S * self.orbital_speed
+                )
+            else:
+                await asyncio.to_thread(self._heat.look)
             load = Load(
-                cpu=self._cpu.look(), queue=queue(), memory_free_bytes=memory, sunlit=service.is_sunlit()
+                cpu=cpu,
+                queue=queue(),
+                memory_free_bytes=memory,
+                temperature_c=self._heat.temperature_c,
+                battery=self._heat.battery,
+                sunlit=sunlit,
             )
             service.say(Section.LOAD, load)
             lag_s = lag_us() / 1e6
@@ -304,8 +435,10 @@ class Membership:
             self._meters.counter(name, doc, read)
 
 
-def _capabilities() -> Any:
+def _capabilities(labels: tuple[str, ...]) -> Any:
     from edgeagent.gossip.records import Capabilities
 
     total = machine.memory_bytes()["total_bytes"]
-    return Capabilities(architecture=platform.machine()[:32], cores=os.cpu_count(), memory_bytes=total)
+    return Capabilities(
+        architecture=platform.machine()[:32], cores=os.cpu_count(), memory_bytes=total, labels=labels
+    )

@@ -27,7 +27,9 @@ from edgeagent.mesh.key_files import load_node
 from edgeagent.model.errors import BadConfig, EdgeError
 from edgeagent.node import machine
 from edgeagent.node.config import Config
+from edgeagent.node.continuum import Continuum
 from edgeagent.node.feeds import Feeds
+from edgeagent.node.function_fetch import FunctionFetch, trusted_keys
 from edgeagent.node.functions import Functions
 from edgeagent.node.hose_inbox import HoseInbox
 from edgeagent.node.hosts import Hosts, StreamsIn
@@ -39,6 +41,8 @@ from edgeagent.node.meters import Meters
 from edgeagent.node.remote_hoses import RemoteHoses
 from edgeagent.node.state_dir import StateDir
 from edgeagent.node.systemd import Notifier
+from edgeagent.node.ties import Parts
+from edgeagent.node.workflows import Workflows
 from edgeagent.runtime.artifacts import ArtifactStore
 from edgeagent.runtime.compiler import Compiler
 from edgeagent.runtime.engine_config import Target, wheel_version
@@ -71,6 +75,8 @@ class Node:
     remote: RemoteHoses
     streams_in: StreamsIn
     membership: Membership
+    fetch: FunctionFetch
+    continuum: Continuum
     _scratch: Path
 
     def __init__(self, config: Config) -> None:
@@ -78,6 +84,7 @@ class Node:
         self.node_id = ""
         self.started_at = ""
         self.draining = False
+        self.trusted: frozenset[bytes] = frozenset()  # public keys whose signatures of functions count
         self.meters = Meters()
         self.notifier = Notifier()
         self.target: Target = "native"
@@ -124,6 +131,7 @@ class Node:
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
         config, ending = self.config, self._ending
+        self.trusted = trusted_keys(config)
         self.node_id = await asyncio.to_thread(self._state_dir.open)
         ending.callback(self._state_dir.close)
         state = Path(config.node.state_dir)
@@ -200,6 +208,11 @@ class Node:
             queue=lambda: self.functions.queue.waiting,
             lag_us=lambda: self.loop_lag.last_us,
         )
+        await self.continuum.start()
+
+    @property
+    def workflows(self) -> Workflows:
+        return self.continuum.workflows
 
     def serving(self, url: str) -> None:
         """The wires are up: tell systemd and the log."""
@@ -256,6 +269,7 @@ class Node:
             await asyncio.to_thread(_made_again, self._scratch)
             try:
                 await self.journal.sweep()
+                await self.continuum.sweep()
                 self._totals = await self.journal.totals()
             except EdgeError as error:
                 log.warning("the journal could not be swept", error=str(error))
@@ -311,6 +325,7 @@ class Node:
             "functions_loaded": len(self.functions.entries),
             "hose_port": self.hose_inbox.port,
             "hose_socket": self.feeds.socket.settings.path if self.feeds else "",
+            "continuum": self.continuum.view(),
             "draining": self.draining,
             "clock": machine.clock_state(),
             "rss_bytes": machine.rss_bytes(),
@@ -356,11 +371,26 @@ class Node:
         )
         self._ending.push_async_callback(hosts.close)
         await hosts.start()
+        self.fetch = FunctionFetch(
+            self.functions, hosts.http, self.trusted, wasm_bytes_max=self.config.runtime.wasm_bytes_max
+        )
+        self._ending.push_async_callback(self.fetch.close)
         self.membership = Membership(self.config, self.node_id, self.meters)
         self._ending.push_async_callback(self.membership.close)
         self.hose_inbox, self.remote, self.streams_in = hosts.inbox, hosts.remote, hosts.streams_in
         if self.config.mesh.listen and self.config.mesh.emulate:
             self.remote.emulate(self.membership.cross)
+        parts = Parts(
+            node_id=self.node_id,
+            functions=self.functions,
+            invoker=self.invoker,
+            membership=self.membership,
+            remote=self.remote,
+            meters=self.meters,
+            workers=self._worker_count,
+        )
+        self.continuum = Continuum(self.config, self.store, self.fetch, parts)
+        self._ending.push_async_callback(self.continuum.stop)
         self.mailboxes.remote = self.remote
         self.invoker.chains.remote = self.remote
         self.invoker.chains.engine = self.engine

@@ -1,4 +1,6 @@
-"""HTTP to the peers that the configuration names: bounded, without redirects, every failure a typed error."""
+"""HTTP to peers that the configuration names or that membership found: bounded, without redirects, every failure a
+typed error.
+"""
 
 from __future__ import annotations
 
@@ -84,10 +86,14 @@ class PeerHttp:
         self._tls = tls
         # Emulated links: ends when something that is sent to a URL or a node would be there; raises PeerFailed.
         self.crossing: Callable[[str], Awaitable[None]] | None = None
+        # Where members of the mesh are, by their ids; None: no member.
+        self.member_url: Callable[[str], str | None] = lambda _: None
         self._session: aiohttp.ClientSession | None = None
 
     def url(self, peer: str) -> str:
-        """Raises UnknownPeer naming the peers that there are."""
+        """Of a configured peer or of a member of the mesh. Raises UnknownPeer naming the peers that there are."""
+        if peer not in self._peers and (member := self.member_url(peer)) is not None:
+            return member
         return peer_url(self._peers, peer)
 
     async def cross(self, to: str) -> None:
@@ -111,20 +117,31 @@ class PeerHttp:
         """The reply, with a status below 300. Raises UnknownPeer, PeerFailed when the peer
         does not answer, DeadlineExceeded, and what the peer's problem says.
         """
-        url = self.url(peer)
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                # No bound of its own on connections: calls are bounded where they come in, and a ticket must not wait
-                # for a hundred calls to end.
-                connector=aiohttp.TCPConnector(limit=0, socket_factory=_socket, ssl=self._tls or True),
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                max_field_size=_FIELD_BYTES_MAX,
-            )
+        return await self.request_url(
+            self.url(peer), method, path, body, headers, timeout_s=timeout_s, called=peer
+        )
+
+    async def request_url(
+        self,
+        url: str,
+        method: str,
+        path: str,
+        body: bytes | memoryview = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        timeout_s: float = 0.0,
+        bytes_max: int = 0,
+        called: str = "",
+    ) -> PeerReply:
+        """As :meth:`request`, of whoever is at a base URL (``http://HOST:PORT``); errors say ``called``, else the URL.
+
+        The reply may have ``bytes_max`` bytes, 0: as many as any. Raises PeerFailed where the URL is none.
+        """
+        peer = called or url
         await self.cross(url)
         timeout = aiohttp.ClientTimeout(total=timeout_s or REPLY_S, sock_connect=CONNECT_S)
         try:
-            async with self._session.request(
+            async with self._open_session().request(
                 method,
                 url + path,
                 data=bytes(body) if isinstance(body, memoryview) else body,
@@ -132,7 +149,7 @@ class PeerHttp:
                 timeout=timeout,
                 allow_redirects=False,
             ) as reply:
-                content = await self._read(peer, reply)
+                content = await self._read(peer, reply, bytes_max or self._reply_bytes_max)
         except TimeoutError:
             if timeout_s:
                 raise errors.DeadlineExceeded(f"the peer {peer} did not answer in time", peer=peer) from None
@@ -142,16 +159,27 @@ class PeerHttp:
         except aiohttp.ClientError as error:
             reason = getattr(error, "os_error", None)  # without aiohttp's words around it
             why = (reason and reason.strerror) or str(error) or type(error).__name__
-            raise errors.PeerFailed(
-                f"the peer {peer} at {url} did not answer: {why[:200]}", peer=peer
-            ) from None
+            at = f" at {url}" if called else ""
+            raise errors.PeerFailed(f"the peer {peer}{at} did not answer: {why[:200]}", peer=peer) from None
         await self.cross(url)
         if reply.status >= 300:
             raise error_of(peer, reply.status, content, reply.headers.get("Retry-After", ""))
         return PeerReply({key.lower(): value for key, value in reply.headers.items()}, content)
 
-    async def _read(self, peer: str, reply: aiohttp.ClientResponse) -> bytes:
-        limit = self._reply_bytes_max if reply.status < 300 else _PROBLEM_BYTES_MAX
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                # No bound of its own on connections: calls are bounded where they come in, and a ticket must not wait
+                # for a hundred calls to end.
+                connector=aiohttp.TCPConnector(limit=0, socket_factory=_socket, ssl=self._tls or True),
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                max_field_size=_FIELD_BYTES_MAX,
+            )
+        return self._session
+
+    async def _read(self, peer: str, reply: aiohttp.ClientResponse, bytes_max: int) -> bytes:
+        limit = bytes_max if reply.status < 300 else _PROBLEM_BYTES_MAX
         pieces: list[bytes] = []
         total = 0
         async for piece in reply.content.iter_chunked(_PIECE_BYTES):

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from edgeagent.model.errors import BadConfig, BadRequest
 
-__all__ = ["PEERS_MAX", "UnknownPeer", "checked_peers", "peer_url", "split_peers"]
+__all__ = ["PEERS_MAX", "UnknownPeer", "checked_peers", "is_base_url", "peer_url", "split_peers"]
 
 PEERS_MAX = 1024
 _NAME = re.compile(r"[a-z0-9-]{1,63}")
@@ -45,7 +45,7 @@ def checked_peers(table: Mapping[str, Any], *, source: str = "configuration") ->
         raise BadConfig(f"{source}: hose.peers has {len(table)} entries", hint=f"at most {PEERS_MAX}")
     peers: dict[str, str] = {}
     for name, url in table.items():
-        if not _NAME.fullmatch(name) or not isinstance(url, str) or not _is_base(url):
+        if not _NAME.fullmatch(name) or not isinstance(url, str) or not is_base_url(url):
             raise BadConfig(
                 f"{source}: hose.peers: {name[:100]!r} = {str(url)[:200]!r} is not NAME = 'http://HOST:PORT'",
                 hint=_HINT,
@@ -54,7 +54,8 @@ def checked_peers(table: Mapping[str, Any], *, source: str = "configuration") ->
     return peers
 
 
-def _is_base(url: str) -> bool:
+def is_base_url(url: str) -> bool:
+    """Whether it is ``http://HOST:PORT`` or ``https://...``, at most a slash behind it."""
     try:
         parts = urlsplit(url)
         has_port = parts.port is None or parts.port > 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -67,9 +67,10 @@ class RemoteHoses:
         wall_ms: float = 0,
         hops: int = 0,
         traceparent: str = "",
+        headers: Mapping[str, str] | None = None,
     ) -> Result:
         """Run the steps at the peer, on ``given``, which stays the caller's; the result has their ``steps``, and a
-        ``payload`` (the caller's to close) where the output came by hose.
+        ``payload`` (the caller's to close) where the output came by hose. ``headers`` go with the request.
 
         Raises UnknownPeer for one that is not configured, BadRequest at the hop limit, PeerFailed, DeadlineExceeded,
         TooLarge, StorageFull and Unavailable where the peer has no room for the data, and what the peer raised.
@@ -79,7 +80,7 @@ class RemoteHoses:
                 f"the chain has gone over {hops} hosts",
                 hint=f"at most {HOPS_MAX}: do its steps send it in a circle?",
             )
-        headers = {"Edgeagent-Hops": str(hops + 1)}
+        headers = {"Edgeagent-Hops": str(hops + 1), **(headers or {})}
         if steps[1:]:
             headers["Edgeagent-Then"] = ",".join(steps[1:])
         if wall_ms > 0:
@@ -134,6 +135,26 @@ class RemoteHoses:
         except NotFound:
             raise PeerFailed(f"the output of the peer {peer} is not here", peer=peer) from None
         return Result(output=b"", duration_us=duration_us, steps=steps, payload=payload)
+
+    async def ask(
+        self,
+        peer: str,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 0.0,
+    ) -> PeerReply:
+        """A request to a peer or a member that runs nothing. Raises as :meth:`PeerHttp.request` does."""
+        return await self._http.request(peer, method, path, body, headers, timeout_s)
+
+    async def deliver(self, peer: str, path: str, data: bytes | memoryview, timeout_s: float) -> None:
+        """Data for a path of a peer, by hose where they are many. Raises as ``call`` does."""
+        await self._post(peer, path, data, {}, timeout_s)
+
+    def members(self, url_of: Callable[[str], str | None]) -> None:
+        """From now on members of the mesh are peers, by their ids."""
+        self._http.member_url = url_of
 
     def check(self, peer: str) -> None:
         """Raises UnknownPeer for one that is not configured."""

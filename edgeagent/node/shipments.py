@@ -181,7 +181,7 @@ class Shipments:
             line = await self._line(peer, len(data))
             await self._http.cross(self._http.url(peer))
             try:
-                report = await line.send(data, id_)
+                report = await line.send(data, id_, is_new=not is_last)
             except HoseFault as fault:
                 if line.has_moved:
                     await self._retire(peer, line)

@@ -33,7 +33,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     ranked: tuple[str, ...] = ()
 
 
-class Terms(msgspec.Struct, frozen=True, kw_only=True):
+class Terms(msgspec.Struct, frozen=True):
     """What a node's score is made of. ``path_ms``: the longest leg in, the way back and the way from ``near``.
 
     ``transfer_ms`` is payload, state and code on the wire; ``queue_ms``, ``energy_ms`` and ``cost_ms`` are weighted.

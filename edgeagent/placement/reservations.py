@@ -52,7 +52,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reservations:
-    """What one node has promised. ``epoch`` tells its lives apart; ``spare_places`` may queue beside ``waiting_max``."""
+    """What one node has promised. ``epoch`` tells its lives apart; at most ``spare_places`` may queue."""
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class Reservations:
         if len(self._ids) >= self.reserved_max:
             raise _refused("reservations", f"{len(self._ids)} reservations, at most {self.reserved_max}")
         taken = truth.active + truth.waiting + self.held
-        room = truth.concurrency_max + max(truth.waiting_max, self.spare_places)
+        room = truth.concurrency_max + min(truth.waiting_max, self.spare_places)
         if taken >= room:
             raise _refused("concurrency", f"{taken} calls run, wait or are expected, at most {room}")
         promised = sum(made.memory_bytes for made in self._waiting.values())

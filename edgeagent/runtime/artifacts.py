@@ -75,6 +75,13 @@ class ArtifactStore:
         self._used_bytes = await asyncio.to_thread(self._measure)
         return digest
 
+    async def read(self, sha256: str) -> bytes:
+        """A module as it was put. Raises NotFound, and StoreFailed when it is damaged."""
+        data = await asyncio.to_thread(_read_checked, self.path(sha256), sha256)
+        if data is None:
+            raise NotFound(f"artifact {sha256} is not here", hint="deploy the function again")
+        return data
+
     def path(self, sha256: str) -> Path:
         return self._root / sha256[:2] / f"{sha256}.wasm"
 
@@ -182,6 +189,18 @@ def _is_stored(path: Path, sha256: str) -> bool:
     except OSError as error:
         raise _typed(error, path) from None
     return True
+
+
+def _read_checked(path: Path, sha256: str) -> bytes | None:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreFailed(f"cannot read {path}: {error.strerror}") from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise StoreFailed(f"the stored module {sha256} is damaged", hint="deploy the function again")
+    return data
 
 
 def _write(path: Path, data: bytes) -> None:

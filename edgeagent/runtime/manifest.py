@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 
+from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import ManifestRefused
 from edgeagent.model.function import FunctionSection, Manifest, check_name
 
-__all__ = ["LIMIT_RANGES", "default_manifest", "parse_manifest"]
+__all__ = ["LIMIT_RANGES", "default_manifest", "parse_manifest", "read_manifest_json"]
 
 # Lowest and highest value of each limit that any node accepts; a node's configuration may be narrower.
 LIMIT_RANGES: dict[str, tuple[int, int]] = {
@@ -46,6 +47,18 @@ def parse_manifest(text: str | bytes, *, source: str = "manifest") -> Manifest:
         manifest = msgspec.convert(raw, Manifest)
     except msgspec.ValidationError as error:
         raise ManifestRefused(f"{source}: {error}") from None
+    _check(manifest, source)
+    return manifest
+
+
+def read_manifest_json(data: bytes, *, source: str = "manifest") -> Manifest:
+    """A manifest as another node sends it: JSON with the same rules. Raises ManifestRefused."""
+    if len(data) > _TEXT_BYTES_MAX:
+        raise ManifestRefused(f"{source} is larger than {_TEXT_BYTES_MAX} bytes")
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except UNDECODABLE as error:
+        raise ManifestRefused(f"{source}: {error}"[:300]) from None
     _check(manifest, source)
     return manifest
 

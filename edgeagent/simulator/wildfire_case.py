@@ -231,8 +231,41 @@ class Case:
         """The class of each satellite."""
         return np.array([int(digit) for digit in self.document.nodes.satellites.heat_class], dtype=np.intp)
 
+    @cached_property
+    def _of_kind(self) -> dict[str, Flags]:
+        kinds = np.array(self.kinds)
+        return {kind: kinds == kind for kind in set(self.kinds)}
+
+    def of_kind(self, kind: str) -> Flags:
+        """Which nodes are of a kind, ``(nodes,)``; not to be changed."""
+        return self._of_kind.get(kind, np.zeros(self.nodes, dtype=np.bool_))
+
+    def architecture_fits(self, task: Task) -> Flags:
+        """Which nodes have an architecture that the task has a binary for, ``(nodes,)``; not to be changed."""
+        key = tuple(task.archs)
+        if key not in self._fits:
+            self._fits[key] = np.isin(self.architectures, task.archs)
+        return self._fits[key]
+
+    @cached_property
+    def _fits(self) -> dict[tuple[str, ...], Flags]:
+        return {}
+
     def heat_c(self, task: Task) -> tuple[Floats, Floats, Floats]:
-        """(estimate, recommended, maximum) after ``task``, degrees C, ``(nodes,)``; -inf and inf on the ground."""
+        """(estimate, recommended, maximum) after ``task``, degrees C, ``(nodes,)``; -inf and inf on the ground.
+
+        Not to be changed.
+        """
+        key = (task.milli_cpu, task.expected_exec_ms.get(self.document.nodes.satellites.arch, 0.0))
+        if key not in self._heat:
+            self._heat[key] = self._heat_c(task)
+        return self._heat[key]
+
+    @cached_property
+    def _heat(self) -> dict[tuple[float, float], tuple[Floats, Floats, Floats]]:
+        return {}
+
+    def _heat_c(self, task: Task) -> tuple[Floats, Floats, Floats]:
         classes = self.document.nodes.satellites.heat_classes
         arch = self.document.nodes.satellites.arch
         minutes = task.expected_exec_ms.get(arch, 0.0) / 6e4

@@ -1,15 +1,16 @@
 """Our planner in a placement case: at every decision all steps to come are planned, for the times at which they run.
 
-Where the data source is not known yet, it is known what it is: a satellite that has seen the place where the data
-comes in, rather from straight above than from aside. For the likeliest few the planner's bounds tell what the steps to
-come cost at least behind each node that the next step may take; the mean of these is the price of the node (two-stage
-planning with recourse).
+Where the data source is not known yet, it is known what it may be (``wildfire_guess.py``). For each of these the
+planner's bounds tell what the steps to come cost at least behind each node that the next step may take; the mean is the
+price of the node (two-stage planning with recourse). A node behind which the steps to come have no place within their
+limits, should that be the source, costs far more than any way: what can hedge does.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +19,18 @@ from edgeagent.placement.bounds import bounds_ahead
 from edgeagent.placement.errors import NoFeasibleNode
 from edgeagent.placement.planner import PlannerSettings, plan_workflow
 from edgeagent.placement.steps import PlanStep
+from edgeagent.simulator.wildfire_guess import possible_sources
 from edgeagent.simulator.wildfire_play import Turn
 
 __all__ = ["ours"]
 
 _SETTINGS = PlannerSettings()
-_OFF_NADIR_MAX_DEG = 45.0  # how far from straight down instruments look at most, and
-_OFF_NADIR_USUAL_DEG = 10.0  # as a rule (one standard deviation): the steeper, the sharper the picture
-_SOURCES = 3  # that are thought through
+_TRIES_MAX = 8  # nodes asked, one round trip each
+_JITTER_MS = 1.0  # where others may decide on the same old view: of nodes about as good, not all choose one
+_STUCK_MS = 1e4  # what a workflow that cannot go on is taken to cost
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 
 def _step(turn: Turn, index: int, source: int | None, *, warm: bool) -> PlanStep:
@@ -35,7 +38,8 @@ def _step(turn: Turn, index: int, source: int | None, *, warm: bool) -> PlanStep
     name, task = turn.case.tasks[index]
     t = turn.instance.decision_times[name]
     after, recommended, highest = turn.case.heat_c(task)
-    allowed = np.isin(turn.case.architectures, task.archs) & (after <= (highest if warm else recommended))
+    allowed = turn.case.architecture_fits(task) & (after <= (highest if warm else recommended))
+    allowed &= (turn.free >= (task.milli_cpu, task.memory_mib)).all(axis=1)
     data = None
     if source is not None and index > 0:
         allowed[source] = False  # it gathers data then, and takes no task
@@ -61,58 +65,74 @@ def _before(turn: Turn) -> PlanStep:
     return PlanStep(name="before", graph=turn.graph, allowed=pinned, demand=(0.0, 0.0))
 
 
-def _possible_sources(turn: Turn) -> list[tuple[int, float]]:
-    """A few satellites that may be the source, and how likely each is; the nearest where none looks down so steeply."""
-    places = turn.case.positions_km(turn.t)
-    here = places[turn.instance.ingest_node]
-    flying = places[: turn.case.satellites]
-    look = here - flying
-    distance = np.linalg.norm(look, axis=1)
-    down = -(flying * look).sum(axis=1) / (np.linalg.norm(flying, axis=1) * distance)
-    above = flying @ here > here @ here  # on this side of the Earth
-    seen = np.flatnonzero(above & (down >= math.cos(math.radians(_OFF_NADIR_MAX_DEG))))
-    if not len(seen):
-        return [(int(distance.argmin()), 1.0)]
-    angle = np.degrees(np.arccos(np.clip(down[seen], -1.0, 1.0)))
-    likely = np.argsort(angle, kind="stable")[:_SOURCES]
-    weights = np.exp(-((angle[likely] ** 2) - angle[likely[0]] ** 2) / (2.0 * _OFF_NADIR_USUAL_DEG**2))
-    return list(zip(seen[likely].tolist(), (weights / weights.sum()).tolist(), strict=True))
-
-
 def _expected_ms(turn: Turn, *, warm: bool) -> Floats:
-    """What the steps behind the next one cost at least, for each node that it may take: the mean over the sources."""
+    """What the steps behind the next one cost at least, for each node that it may take: the mean over the sources.
+
+    Infinite where they have no place whatever the source.
+    """
     count = len(turn.case.tasks)
-    waiting = [index for index in range(turn.index + 1, count) if turn.case.tasks[index][1].data_source]
-    total = np.zeros(turn.case.nodes)
     if turn.index + 1 == count:
-        return total
-    weight = _SETTINGS.spread_weight
-    if not waiting:
-        steps = [_step(turn, index, None, warm=warm) for index in range(turn.index, count)]
-        return bounds_ahead([_before(turn), *steps], weight).below[1]
-    for source, share in _possible_sources(turn):
+        return np.zeros(turn.case.nodes)
+    waiting = any(task.data_source for _, task in turn.case.tasks[turn.index + 1 :])
+    total = np.zeros(turn.case.nodes)
+    some = np.zeros(turn.case.nodes, dtype=np.bool_)
+    for source, share in possible_sources(turn) if waiting else [(None, 1.0)]:
         steps = [_step(turn, index, source, warm=warm) for index in range(turn.index, count)]
-        total += share * bounds_ahead([_before(turn), *steps], weight).below[1]
-    return total
+        chain = [_changed(one, after=(place - 1,) if place else ()) for place, one in enumerate(steps)]
+        behind = bounds_ahead(chain, _SETTINGS.spread_weight).below[0]
+        goes_on = np.isfinite(behind) & _goes_on(steps)
+        total += share * np.where(goes_on, behind, _STUCK_MS)
+        some |= goes_on
+    return np.where(some, total, np.inf)
 
 
-def _planned(turn: Turn, *, warm: bool) -> Sequence[int]:
+def _goes_on(steps: Sequence[PlanStep]) -> Flags:
+    """Behind which nodes of the first step the next ones, up to that with the data leg, have nodes within their limits.
+
+    The bounds know no limits; those that bind are between what comes in here and data that lies far away.
+    """
+    last = max((place for place, step in enumerate(steps) if step.data_ms is not None), default=0)
+    good = np.ones(steps[0].graph.nodes, dtype=np.bool_)
+    for step in steps[last:0:-1]:
+        good = good & step.allowed & (True if step.data_ms is None else np.isfinite(step.data_ms))
+        if not good.any():
+            return good
+        way_ms, _ = step.graph.spread(np.where(good, 0.0, np.inf))
+        good = way_ms <= step.latency_ms_max
+    return good
+
+
+def _changed(step: PlanStep, **changed: Any) -> PlanStep:
+    return PlanStep(**{**{name: getattr(step, name) for name in step.__dataclass_fields__}, **changed})
+
+
+def _planned(turn: Turn, refused: Sequence[int], *, warm: bool) -> int:
+    """The node of the next step in the best plan without those that refused it. Raises NoFeasibleNode."""
     count = len(turn.case.tasks)
-    if turn.source_known:
-        source = turn.instance.eo_satellite
-        steps = [_step(turn, index, source, warm=warm) for index in range(turn.index, count)]
-        return plan_workflow([_before(turn), *steps], turn.free, _SETTINGS).nodes[1:2]
-    following = _step(turn, turn.index, None, warm=warm)
-    fields = {name: getattr(following, name) for name in following.__dataclass_fields__}
-    fields["cost_ms"] = _expected_ms(turn, warm=warm)
-    return plan_workflow([_before(turn), PlanStep(**fields)], turn.free, _SETTINGS).nodes[1:2]
+    source = turn.instance.eo_satellite if turn.source_known else None
+    last = count if turn.source_known else turn.index + 1
+    steps = [_step(turn, index, source, warm=warm) for index in range(turn.index, last)]
+    steps[0].allowed[list(refused)] = False
+    if not turn.source_known:
+        steps[0] = _changed(steps[0], cost_ms=_expected_ms(turn, warm=warm))
+    jitter = None
+    if turn.view_age_s > 0.0:
+        jitter = np.random.default_rng(turn.number).uniform(
+            0.0, _JITTER_MS, (len(steps) + 1, turn.case.nodes)
+        )
+        jitter[0] = 0.0
+        jitter[2:] = 0.0
+    return plan_workflow([_before(turn), *steps], turn.free, _SETTINGS, jitter_ms=jitter).nodes[1]
 
 
-def ours(turn: Turn) -> Sequence[int]:
-    """The node of the next step in the best plan for all steps to come."""
+def ours(turn: Turn) -> Iterator[int]:
+    """The node of the next step in the best plan for all steps to come; after a refusal, in the best one without it."""
+    refused: list[int] = []
     for warm in (False, True):
-        try:
-            return _planned(turn, warm=warm)
-        except NoFeasibleNode:
-            continue
-    return ()
+        while len(refused) < _TRIES_MAX:
+            try:
+                node = _planned(turn, refused, warm=warm)
+            except NoFeasibleNode:
+                break
+            yield node
+            refused.append(node)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeagent.simulator.wildfire_case import Case, Instance, Task
+from edgeagent.simulator.wildfire_strain import NO_STRAIN, Ledger, Strain
 from edgeagent.topology.graph import Graph
 
 __all__ = ["Networks", "Placement", "Played", "Summary", "Turn", "play"]
@@ -32,6 +33,7 @@ class Placement(msgspec.Struct, frozen=True):
     decision_cpu_ms: float
     slo_violated: bool
     heat_violated: bool
+    refusals: int = 0
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -45,6 +47,7 @@ class Summary(msgspec.Struct, frozen=True):
     decision_cpu_ms_mean: float
     unplaced: int
     workflows_unfinished: int
+    refusals: int
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,10 @@ class Networks:
 
 @dataclass(eq=False, kw_only=True)
 class Turn:
-    """One decision, as a scheduler sees it. ``number`` counts the decisions of the case."""
+    """One decision, as a scheduler sees it: what is ``free`` as it was ``view_age_s`` ago.
+
+    ``number`` counts the decisions of the case.
+    """
 
     case: Case
     networks: Networks
@@ -105,6 +111,7 @@ class Turn:
     predecessor: int
     free: Floats
     source_known: bool
+    view_age_s: float = 0.0
 
     @property
     def task(self) -> Task:
@@ -142,7 +149,7 @@ class Turn:
 
     @property
     def architecture_fits(self) -> Flags:
-        return np.isin(self.case.architectures, self.task.archs)
+        return self.case.architecture_fits(self.task)
 
     @property
     def heat_c(self) -> tuple[Floats, Floats, Floats]:
@@ -159,60 +166,98 @@ class Turn:
         )
 
     def of_kind(self, kind: str) -> Flags:
-        return np.array([one == kind for one in self.case.kinds])
+        return self.case.of_kind(kind)
 
 
-Scheduler = Callable[[Turn], Sequence[int]]
+Scheduler = Callable[[Turn], Iterable[int]]
 
 
-def play(case: Case, scheduler: Scheduler, *, networks: Networks | None = None, known: bool = True) -> Played:
-    """Every decision of the case in order; of the nodes that ``scheduler`` names the first that fits wins.
+@dataclass
+class _Run:
+    """One workflow on its way; ``previous`` is the node of its last step."""
 
-    ``known``: the data source is named with the workflow; else it is revealed when the first task has its node.
-    Nothing is ever given back, and the data source takes no task once the first one is placed.
+    wf: int
+    instance: Instance
+    previous: int
+
+
+def play(
+    case: Case,
+    scheduler: Scheduler,
+    *,
+    networks: Networks | None = None,
+    known: bool = True,
+    strain: Strain = NO_STRAIN,
+) -> Played:
+    """Every decision of the case in the order of time; of the nodes that ``scheduler`` names the first that fits wins.
+
+    What is named is asked for one by one, so a scheduler may think again after each refusal. ``known``: the data source
+    is named with the workflow; else it is revealed when the first task has its node. Nothing is ever given back, and
+    the data source takes no task once the first one is placed. ``strain``: old views, crowds, failed nodes.
     """
     networks = networks or Networks(case)
     networks.forget_ways()
-    free = case.capacity.copy()
-    placements: list[Placement] = []
+    ledger = Ledger(case.capacity.copy(), strain.stale_s)
     first = case.document.workflow.tasks[case.document.workflow.chain[0]]
     for instance in case.instances:  # all of them before the first decision, as the published placements show
-        free[instance.ingest_node] -= (first.milli_cpu, first.memory_mib)
-    for instance in case.instances:
-        previous = instance.ingest_node
-        for index, (name, task) in enumerate(case.tasks):
-            turn = Turn(
-                case=case, networks=networks, instance=instance, index=index, number=len(placements),
-                predecessor=previous, free=free, source_known=known or index > 0,
-            )  # fmt: skip
-            networks.at(turn.t)  # its price is a case of its own
-            began = time.process_time()
-            ranked = scheduler(turn)
-            spent_ms = (time.process_time() - began) * 1e3
-            demand = np.array([task.milli_cpu, task.memory_mib])
-            node = next((one for one in ranked if (free[one] >= demand).all()), -1)
-            placements.append(_account(turn, name, node, spent_ms))
-            if node >= 0:
-                free[node] -= demand
-                previous = node
-            if index == 0:
-                free[instance.eo_satellite] = 0.0
-    return Played(tuple(placements), _summary(placements, len(case.instances)))
+        ledger.owe(instance.ingest_node, np.array([first.milli_cpu, first.memory_mib]))
+    failed = strain.failed_nodes(case)
+    placements: list[Placement] = []
+    for at_s, run, index in _agenda(case, strain):
+        _, task = case.tasks[index]
+        turn = Turn(
+            case=case, networks=networks, instance=run.instance, index=index, number=len(placements),
+            predecessor=run.previous, free=ledger.seen_at(at_s), source_known=known or index > 0,
+            view_age_s=strain.stale_s,
+        )  # fmt: skip
+        networks.at(turn.t)  # its price is a case of its own
+        demand = np.array([task.milli_cpu, task.memory_mib])
+        began = time.process_time()
+        node, refusals = -1, 0
+        for one in scheduler(turn):
+            if one not in failed and ledger.takes(one, demand):
+                node = one
+                break
+            refusals += 1
+        spent_ms = (time.process_time() - began) * 1e3
+        placements.append(_account(turn, run.wf, node, spent_ms, refusals))
+        if node >= 0:
+            ledger.take(at_s, node, demand)
+            run.previous = node
+        if index == 0:
+            ledger.close(at_s, run.instance.eo_satellite)
+    placements.sort(key=lambda one: one.wf)
+    return Played(tuple(placements), _summary(placements, len(case.instances) * strain.crowd))
 
 
-def _account(turn: Turn, name: str, node: int, spent_ms: float) -> Placement:
+def _agenda(case: Case, strain: Strain) -> list[tuple[float, _Run, int]]:
+    """(seconds, workflow, index of its task) of all decisions, in the order of time."""
+    agenda = []
+    for place, instance in enumerate(case.instances):
+        for number, offset_s in enumerate(strain.offsets_s(place)):
+            run = _Run(instance.wf * strain.crowd + number, instance, instance.ingest_node)
+            for index, (name, _) in enumerate(case.tasks):
+                agenda.append((60.0 * instance.decision_times[name] + offset_s, run, index))
+    if strain.crowd > 1:  # else in the order of the case, whatever its times
+        agenda.sort(key=lambda one: one[0])
+    return agenda
+
+
+def _account(turn: Turn, wf: int, node: int, spent_ms: float, refusals: int) -> Placement:
+    name = turn.case.tasks[turn.index][0]
     if node < 0:
         return Placement(
-            turn.instance.wf, name, -1, None, None, spent_ms, slo_violated=True, heat_violated=False
+            wf, name, -1, None, None, spent_ms, slo_violated=True, heat_violated=False, refusals=refusals
         )
     way = float(turn.from_predecessor_ms()[node])
     source = turn.from_source_ms()
     data = None if source is None else float(source[node])
     after, recommended, _ = turn.heat_c
     return Placement(
-        turn.instance.wf, name, node, way, data, spent_ms,
+        wf, name, node, way, data, spent_ms,
         slo_violated=way > turn.latency_ms_max or (data or 0.0) > turn.data_ms_max,
         heat_violated=bool(after[node] > recommended[node]),
+        refusals=refusals,
     )  # fmt: skip
 
 
@@ -231,6 +276,7 @@ def _summary(placements: Sequence[Placement], instances: int) -> Summary:
         decision_cpu_ms_mean=math.fsum(one.decision_cpu_ms for one in placements) / max(len(placements), 1),
         unplaced=sum(one.node < 0 for one in placements),
         workflows_unfinished=instances - len(whole),
+        refusals=sum(one.refusals for one in placements),
     )
 
 

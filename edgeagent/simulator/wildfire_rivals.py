@@ -21,6 +21,7 @@ __all__ = ["RIVALS", "geodesic_km"]
 
 Floats = NDArray[np.float64]
 _VICINITY = {"ground-station": (500.0, 120), "edge": (200.0, 120), "satellite": (2000.0, 60)}  # km, how many
+_TRIES_MAX = 8  # nodes that the simple rules name, like ours; HyperDrive has 3 by its own rule
 
 
 def geodesic_km(
@@ -101,7 +102,7 @@ def _hyperdrive(turn: Turn, _chance: random.Random) -> list[int]:
 
 
 def _first_fit(turn: Turn, _chance: random.Random) -> list[int]:
-    return _in_order(turn)[:1]
+    return _in_order(turn)[:_TRIES_MAX]
 
 
 def _in_order(turn: Turn) -> list[int]:
@@ -116,20 +117,20 @@ def _round_robin(turn: Turn, _chance: random.Random) -> list[int]:
     """From satellite 0 on, by id: the next one each time."""
     fits = np.flatnonzero(_fits(turn))
     at = int(np.searchsorted(fits, turn.number))
-    return [int(fits[at % len(fits)])] if len(fits) else []
+    return [int(one) for one in np.take(fits, range(at, at + _TRIES_MAX), mode="wrap")] if len(fits) else []
 
 
 def _random(turn: Turn, chance: random.Random) -> list[int]:
     fits = np.flatnonzero(_fits(turn) & np.isfinite(turn.from_predecessor_ms()))
-    return [int(chance.choice(fits))] if len(fits) else []
+    return [int(chance.choice(fits)) for _ in range(_TRIES_MAX)] if len(fits) else []
 
 
 def _least(turn: Turn, cost: Floats) -> list[int]:
-    """The node of least cost among those that meet everything, the heat's recommendation included."""
+    """The nodes of least cost among those that meet everything, the heat's recommendation included."""
     cool = turn.heat_c[0] <= turn.heat_c[1]
     good = _fits(turn) & _within_slo(turn) & cool & np.isfinite(cost)
     rows = np.flatnonzero(good)
-    return [int(rows[cost[rows].argmin()])] if len(rows) else []
+    return [int(one) for one in rows[np.argsort(cost[rows], kind="stable")][:_TRIES_MAX]]
 
 
 def _nearest(turn: Turn, _chance: random.Random) -> list[int]:

@@ -66,4 +66,26 @@ CREATE TRIGGER invocations_dropped AFTER DELETE ON invocations BEGIN
 END;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FUNCTIONS + _INVOCATIONS,)
+_WORKFLOWS = """
+CREATE TABLE workflows (
+    name TEXT PRIMARY KEY,
+    record BLOB NOT NULL            -- model.Workflow as JSON
+) WITHOUT ROWID;
+CREATE TABLE runs (
+    id TEXT PRIMARY KEY,
+    workflow TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('running', 'succeeded', 'failed', 'timed_out')),
+    role TEXT NOT NULL CHECK (role IN ('', 'origin', 'holder', 'guardian')),
+    epoch INTEGER NOT NULL,         -- (epoch, version) only ever grows
+    version INTEGER NOT NULL,
+    created_ms INTEGER NOT NULL,
+    updated_ms INTEGER NOT NULL,
+    record BLOB NOT NULL
+);
+CREATE INDEX runs_unfinished ON runs (created_ms) WHERE state = 'running';
+CREATE INDEX runs_finished ON runs (updated_ms) WHERE state <> 'running';
+CREATE INDEX runs_created ON runs (created_ms);
+CREATE INDEX runs_of ON runs (workflow, created_ms);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FUNCTIONS + _INVOCATIONS, _WORKFLOWS)

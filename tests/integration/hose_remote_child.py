@@ -32,7 +32,7 @@ async def _send(port: int, ticket: Ticket, transfer: bytes, total: int, frames: 
     sent = 0
     write_data = Link.write_data
 
-    def stop_half_way(self: Link, frame: Frame, payload: memoryview) -> None:
+    def stop_half_way(self: Link, frame: Frame, payload: memoryview, after: Frame | None = None) -> None:
         nonlocal sent
         if sent == frames:
             # Half of the next frame as well: a cut in the middle of a payload.
@@ -40,7 +40,7 @@ async def _send(port: int, ticket: Ticket, transfer: bytes, total: int, frames: 
             os.write(1, b"half\n")
             sys.stdin.read()
         sent += 1
-        write_data(self, frame, payload)
+        write_data(self, frame, payload, after)
 
     Link.write_data = stop_half_way  # type: ignore[method-assign]
 

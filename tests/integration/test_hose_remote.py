@@ -34,7 +34,7 @@ from edgeagent.hose.frames import (
     Ping,
     encode,
 )
-from edgeagent.hose.remote import MemoryBuffer, RemoteClient, RemoteSettings, Scope, Ticket
+from edgeagent.hose.remote import Delivery, MemoryBuffer, RemoteClient, RemoteSettings, Scope, Ticket
 from edgeagent.hose.remote_link import Link
 from edgeagent.hose.remote_stream import Job, Stream
 from edgeagent.model.errors import Busy
@@ -128,13 +128,13 @@ def test_a_receiver_that_is_killed_is_a_typed_error(monkeypatch: pytest.MonkeyPa
         rig.run(client.send(_content(MIB)))
         write_data, frames = Link.write_data, 0
 
-        def kill_at_third(self: Link, frame: Frame, payload: memoryview) -> None:
+        def kill_at_third(self: Link, frame: Frame, payload: memoryview, after: Frame | None = None) -> None:
             nonlocal frames
             frames += 1
             if frames == 3:
                 child.send_signal(signal.SIGKILL)
                 child.wait(WAIT_S)
-            write_data(self, frame, payload)
+            write_data(self, frame, payload, after)
 
         monkeypatch.setattr(Link, "write_data", kill_at_third)
         with pytest.raises(LinkCut):
@@ -144,11 +144,13 @@ def test_a_receiver_that_is_killed_is_a_typed_error(monkeypatch: pytest.MonkeyPa
 def test_a_cut_is_repaired_by_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
     write_data, frames = Link.write_data, 0
 
-    def cut_now_and_then(self: Link, frame: Frame, payload: memoryview) -> None:
+    def cut_now_and_then(self: Link, frame: Frame, payload: memoryview, after: Frame | None = None) -> None:
         nonlocal frames
         frames += 1
-        write_data(self, frame, payload if frames % 4 else payload[: len(payload) // 3])
-        if not frames % 4:
+        if frames % 4:
+            write_data(self, frame, payload, after)
+        else:
+            write_data(self, frame, payload[: len(payload) // 3])
             self.interrupt()
 
     monkeypatch.setattr(Link, "write_data", cut_now_and_then)
@@ -226,6 +228,22 @@ def test_what_the_application_refuses_is_told_to_the_sender() -> None:
         rig.refuse = None
         rig.run(client.send(b"1", transfer=ID))
         assert rig.delivered() == b"1"
+
+
+def test_an_application_may_take_it_on_the_thread_of_the_connection() -> None:
+    with Rig() as rig:
+        threads: list[str] = []
+
+        def deliver(_: Delivery) -> None:
+            threads.append(threading.current_thread().name)
+            if len(threads) == 2:
+                raise Busy("the queue is full")
+
+        rig.listener._app_deliver = deliver
+        rig.run(rig.client().send(b"1"))
+        with pytest.raises(TransferRefused, match="the queue is full"):
+            rig.run(rig.client().send(b"2"))
+        assert threads == ["hose-link"] * 2
 
 
 @pytest.mark.parametrize("streams", [1, 3])

@@ -14,6 +14,7 @@ from edgeagent.hose.checksum import nonce_of
 from edgeagent.hose.errors import (
     AbortCode,
     LinkCut,
+    LinkStalled,
     NoRoom,
     PeerUntrusted,
     PlainLinkRefused,
@@ -30,13 +31,16 @@ from edgeagent.hose.frames import (
     Done,
     Frame,
     Greeting,
+    Hello,
     Offer,
     Ping,
     Welcome,
     Window,
+    decode,
     encode,
 )
 from edgeagent.hose.remote import MemoryBuffer, Ticket
+from edgeagent.hose.tickets import listener_proof
 from tests.integration.hose_remote_rig import MIB, WAIT_S, RawPeer, Rig, tls_contexts
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +96,48 @@ def test_a_listener_that_does_not_know_the_ticket_gets_no_byte() -> None:
             rig.run(rig.client().send(b"secret"))
         thread.join(WAIT_S)
         assert not any(b"secret" in got for got in seen)
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_only_what_is_new_brings_data_along_with_its_offer(*, is_new: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, Rig() as rig:
+        rig.port, ticket = server.getsockname()[1], rig.ticket()
+        seen: list[Frame] = []
+
+        def mute() -> None:
+            sock, _ = server.accept()
+            with sock:
+                sock.sendall(encode(Greeting(bytes(16), 1)))
+                hello = decode(sock.recv(128, socket.MSG_WAITALL))
+                assert isinstance(hello, Hello)
+                proof = listener_proof(ticket.id, ticket.secret, hello.nonce, bytes(16))
+                sock.sendall(encode(Welcome(proof, 1, 0, MIB, 1 << 40)))
+                while head := sock.recv(128, socket.MSG_WAITALL):
+                    seen.append(frame := decode(head))
+                    if isinstance(frame, Data):
+                        sock.recv(frame.stored, socket.MSG_WAITALL)
+
+        thread = threading.Thread(target=mute)
+        thread.start()
+        client = rig.client(lambda: ticket, stall_s=0.2, retries=0)
+        with pytest.raises(LinkStalled):
+            rig.run(client.send(b"x", transfer=ID, is_new=is_new))
+        thread.join(WAIT_S)
+        assert [type(frame) for frame in seen if not isinstance(frame, Abort)] == [Offer, Data, Done][
+            : 3 if is_new else 1
+        ]
+
+
+def test_what_came_along_with_a_refused_offer_is_not_taken() -> None:
+    def allocate(_: int) -> MemoryBuffer:
+        raise MemoryError
+
+    with Rig(allocate=allocate) as rig:
+        for _ in range(3):
+            with pytest.raises(NoRoom):
+                rig.run(rig.client().send(_content(8 * MIB)))
+        assert rig.listener.stats.bytes == 0
+        assert rig.deliveries.empty()
 
 
 @pytest.mark.parametrize(

@@ -186,12 +186,16 @@ def test_multipart_refusals(daemon: Daemon) -> None:
     )
     assert named.status == 422
     assert "this" in named.json()["detail"]
-    signed = b'--b\r\nContent-Disposition: form-data; name="signature"\r\n\r\nx\r\n--b--\r\n'
-    reply = daemon.request(
-        "PUT", "/v1/functions/x", signed, {"Content-Type": "multipart/form-data; boundary=b"}
+    signed = (
+        b'--b\r\nContent-Disposition: form-data; name="wasm"\r\n\r\n\0asm\r\n'
+        b'--b\r\nContent-Disposition: form-data; name="signature"\r\n\r\n%b\r\n--b--\r\n'
     )
-    assert reply.status == 422
-    assert "signature" in reply.json()["detail"]
+    for given, said in ((b"x", "the signature cannot be read"), (b"", "the part 'signature' is empty")):
+        reply = daemon.request(
+            "PUT", "/v1/functions/x", signed % given, {"Content-Type": "multipart/form-data; boundary=b"}
+        )
+        assert reply.status == 422
+        assert said in reply.json()["detail"]
     empty = daemon.request("PUT", "/v1/functions/x", b"", {"Content-Type": "multipart/form-data"})
     assert empty.status == 400
 

@@ -11,7 +11,7 @@ import pytest
 from edgeagent.mesh.emulation import emulation_of
 from edgeagent.model.errors import BadConfig
 from edgeagent.node.config_schema import MeshSection
-from edgeagent.node.membership import mesh_settings
+from edgeagent.node.mesh_config import mesh_settings
 
 OMM = {
     "OBJECT_NAME": "ONE", "OBJECT_ID": "2020-001A", "EPOCH": "2026-11-23T00:00:00.000000", "MEAN_MOTION": 15.5,

@@ -189,6 +189,11 @@ class FakeArtifacts:
         self.hold: asyncio.Event | None = None
         self.code_is_cached = False
 
+    async def read(self, sha256: str) -> bytes:
+        if sha256 not in self.modules:
+            raise NotFound(f"no module {sha256}")
+        return self.modules[sha256]
+
     async def put(self, wasm: bytes) -> str:
         sha256 = hashlib.sha256(wasm).hexdigest()
         self.modules[sha256] = wasm

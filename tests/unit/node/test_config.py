@@ -230,3 +230,11 @@ def test_beyond_loopback_takes_keys(listen: str) -> None:
 @pytest.mark.parametrize("listen", ["8480", "example.org:80", "[::1"])
 def test_the_address_for_other_hosts_is_checked_too(listen: str) -> None:
     assert "http.listen_tls" in refused(flags={"http.listen_tls": listen, "mesh.keys": "/keys"})[0]
+
+
+def test_signers_are_public_keys(tmp_path: Path) -> None:
+    key = "ab" * 32
+    assert load_config(None, HOME, {"placement.signers": f"{key}, {key}"}).placement.signers
+    message, hint = refused('[placement]\nsigners = "abc"\n', path=tmp_path / "c.toml")
+    assert "c.toml:2: placement.signers" in message
+    assert "64 hexadecimal" in hint

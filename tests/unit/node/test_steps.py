@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -119,6 +121,25 @@ def test_a_parcel_is_used_until_its_sender_lets_go() -> None:
     parcels.done("a", 1.0)
     assert (box.closed, parcels.bytes, len(parcels)) == (1, 0, 0)
     parcels.release("a")  # twice, or of nobody
+
+
+def test_parcels_come_and_go_on_several_threads() -> None:
+    parcels = table(count_max=10_000, bytes_max=1 << 20)
+    boxes = [[Box(1) for _ in range(500)] for _ in range(4)]
+
+    def come_and_go(number: int) -> None:
+        for at, box in enumerate(boxes[number]):
+            id_ = f"{number}-{at}"
+            parcels.add(id_, box, float(at))
+            parcels.use(id_)
+            parcels.expire(0.0)  # looks at all of them
+            parcels.release(id_)
+            parcels.done(id_, float(at))
+
+    with ThreadPoolExecutor(len(boxes)) as pool:
+        list(pool.map(come_and_go, range(len(boxes))))
+    assert (parcels.bytes, len(parcels)) == (0, 0)
+    assert all(box.closed == 1 for some in boxes for box in some)
 
 
 def test_a_parcel_that_is_taken_is_the_takers() -> None:

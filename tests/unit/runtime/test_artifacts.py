@@ -76,6 +76,23 @@ def test_stored_by_digest_and_compiled_once(tmp_path: Path) -> None:
     assert stat.S_IMODE(_cached(tmp_path)[0].stat().st_mode) == 0o600
 
 
+def test_a_module_is_read_as_it_was_put_or_not_at_all(tmp_path: Path) -> None:
+    async def work(store: ArtifactStore, _: Index) -> None:
+        digest = await store.put(wasm("add1"))
+        assert await store.read(digest) == wasm("add1")
+        with pytest.raises(NotFound):
+            await store.read("ab" * 32)
+        store.path(digest).write_bytes(wasm("echo"))
+        with pytest.raises(StoreFailed, match="damaged"):
+            await store.read(digest)
+        store.path(digest).unlink()
+        store.path(digest).mkdir()
+        with pytest.raises(StoreFailed, match="cannot read"):
+            await store.read(digest)
+
+    _with_store(tmp_path, work)
+
+
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "foreign", "missing", "unknown"])
 def test_a_bad_cache_entry_is_found_before_it_is_loaded(tmp_path: Path, damage: str) -> None:
     async def work(store: ArtifactStore, index: Index) -> None:

@@ -1,0 +1,155 @@
+"""Where the newest record of each run is noted: on the disk, for those who watch here, and at the run's origin."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import msgspec
+import structlog
+
+from edgeagent.model.decoding import UNDECODABLE
+from edgeagent.model.errors import Conflict, EdgeError, PeerFailed
+from edgeagent.node.membership import Membership
+from edgeagent.node.remote_hoses import RemoteHoses
+from edgeagent.node.runs.events import Events
+from edgeagent.node.runs.record import DataRef, RunRecord
+from edgeagent.node.runs.store import RunStore
+
+__all__ = ["Board", "Standing", "Superseded"]
+
+log = structlog.get_logger("runs")
+
+REPORT_S = 5.0
+DELIVER_S = 60.0
+PAUSE_S_FIRST, PAUSE_S_MAX = 0.25, 10.0
+
+
+class Superseded(Conflict):
+    """Another node has gone on with the run under a later epoch, or it has ended: nothing is done here any more."""
+
+    slug = "run-superseded"
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What a node answers of a run: its newest record's order, and whether it goes on elsewhere."""
+
+    epoch: int
+    version: int
+    state: str
+    holder: str
+    taken: bool = True
+
+
+class Board:
+    """On the event loop's thread."""
+
+    def __init__(
+        self, node_id: str, store: RunStore, events: Events, remote: RemoteHoses, membership: Membership
+    ) -> None:
+        self.store = store
+        self.events = events
+        self._node_id = node_id
+        self._remote = remote
+        self._membership = membership
+        self._reports: dict[str, tuple[RunRecord, asyncio.Task[None]]] = {}
+        self.superseded: dict[str, int] = {}  # runs that go on elsewhere, and under which epoch
+
+    async def changed(self, record: RunRecord, *, durable: bool = False) -> None:
+        """The holder did something. Raises Superseded."""
+        if record.id in self.superseded:
+            raise Superseded(f"run {record.id} goes on at another node", epoch=self.superseded[record.id])
+        record.version += 1
+        self.events.saw(record)
+        if durable and not await self.store.put(record, self.role(record)):
+            raise Superseded(f"run {record.id} goes on at another node")
+        if record.origin != self._node_id:
+            self._report_soon(record)
+
+    def role(self, record: RunRecord) -> str:
+        return "holder" if record.holder == self._node_id else "guardian"
+
+    # -- telling the origin ----------------------------------------------------------------------------------
+
+    def _report_soon(self, record: RunRecord) -> None:
+        """The newest record only: what it replaces need not be told."""
+        before = self._reports.get(record.id)
+        copy = record.copy()
+        if before is not None and not before[1].done():
+            self._reports[record.id] = (copy, before[1])
+            return
+        task = asyncio.ensure_future(self._report(record.id))
+        self._reports[record.id] = (copy, task)
+
+    async def _report(self, run_id: str) -> None:
+        sent: RunRecord | None = None
+        while (newest := self._reports[run_id][0]) is not sent:
+            sent = newest
+            try:
+                await self.tell(newest.origin, newest)
+            except Superseded as error:
+                self.superseded[run_id] = int(error.details.get("epoch", 0))
+            except EdgeError as error:  # progress is a courtesy; the end is not (see deliver)
+                log.info("progress could not be told", run=run_id, why=error.message)
+        del self._reports[run_id]
+
+    async def tell(self, node: str, record: RunRecord) -> Standing:
+        """Raises Superseded, PeerFailed and what else requests raise."""
+        reply = await self._remote.ask(
+            node, "POST", f"/v1/runs/{record.id}/report", record.encode(), timeout_s=REPORT_S
+        )
+        try:
+            standing = msgspec.json.decode(reply.body, type=Standing)
+        except UNDECODABLE:
+            raise PeerFailed(f"the peer {node} answered a report with nonsense", peer=node) from None
+        if not standing.taken:
+            raise Superseded(
+                f"run {record.id} is {standing.state} at {standing.holder}",
+                epoch=standing.epoch,
+                state=standing.state,
+            )
+        return standing
+
+    async def standing_at(self, node: str, run_id: str) -> Standing:
+        """What another node knows. Raises NotFound, PeerFailed."""
+        reply = await self._remote.ask(node, "GET", f"/v1/runs/{run_id}/standing", timeout_s=REPORT_S)
+        try:
+            return msgspec.json.decode(reply.body, type=Standing)
+        except UNDECODABLE:
+            raise PeerFailed(f"the peer {node} answered with nonsense", peer=node) from None
+
+    async def send_data(self, node: str, run_id: str, ref: DataRef, data: bytes | memoryview) -> None:
+        """By hose where they are many; they are on that node's disk when it returns."""
+        await self._remote.deliver(node, f"/v1/runs/{run_id}/data/{ref.sha256}", data, DELIVER_S)
+
+    async def deliver(self, record: RunRecord) -> None:
+        """The end of a run to its origin, until it has it: what has no contact to return by is held.
+
+        Returns when it is there, or when the origin has another end of it.
+        """
+        pause_s = PAUSE_S_FIRST
+        while True:
+            try:
+                if record.output is not None and record.output.inline is None:
+                    data = await self.store.data(record.output)
+                    await self.send_data(record.origin, record.id, record.output, data)
+                await self.tell(record.origin, record)
+                return
+            except Superseded as error:
+                log.info("a run had ended otherwise", run=record.id, why=error.message)
+                return
+            except EdgeError as error:
+                wait_s = self._membership.returns_in_s(record.origin)
+                log.info("a result is held", run=record.id, why=error.message, returns_in_s=wait_s)
+            if time.time() * 1000 > record.deadline_ms + 24 * 3600 * 1000:
+                log.error("a result was given up: its origin was away for a day", run=record.id)
+                return
+            await asyncio.sleep(min(PAUSE_S_MAX, max(pause_s, wait_s or 0.0)))
+            pause_s = min(2 * pause_s, PAUSE_S_MAX)
+
+    async def close(self) -> None:
+        """Idempotent."""
+        tasks = [task for _, task in self._reports.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,98 @@
+"""What happens in runs, for those who watch: events, told by comparing records, kept for a while."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from typing import Any
+
+from edgeagent.node.runs.record import RunRecord, StepRecord
+from edgeagent.node.workflow_views import RunEvent
+
+__all__ = ["Events", "step_view"]
+
+_RUNS_MAX = 512
+_EVENTS_MAX = 2048  # of one run: fan-outs tell of each item
+
+
+def step_view(step: StepRecord) -> dict[str, Any]:
+    """A step as events and views show it."""
+    return {
+        "name": step.name,
+        "function": step.function,
+        "state": step.state,
+        "node": step.node,
+        "why": step.why,
+        "backend": step.backend,
+        "hose": step.hose,
+        "cold": step.cold,
+        "attempts": step.attempts,
+        "duration_ms": step.duration_ms,
+        "predicted_ms": step.predicted_ms,
+        "measured_ms": step.measured_ms,
+        "bytes_in": step.bytes_in,
+        "bytes_out": step.bytes_out,
+        "problem": step.problem,
+    }
+
+
+class _Log:
+    def __init__(self) -> None:
+        self.events: list[RunEvent] = []
+        self.steps: dict[str, dict[str, Any]] = {}
+        self.head: dict[str, Any] = {}
+        self.ended = False
+        self.changed = asyncio.Event()
+
+
+class Events:
+    """On the event loop's thread; the runs touched last are kept."""
+
+    def __init__(self) -> None:
+        self._logs: OrderedDict[str, _Log] = OrderedDict()
+
+    def saw(self, record: RunRecord) -> None:
+        """The newest record of a run: what is new in it becomes events."""
+        log = self._log(record.id)
+        if log.ended:
+            return
+        for step in record.steps:
+            view = step_view(step)
+            if log.steps.get(step.name) != view and (step.state != "waiting" or step.name in log.steps):
+                log.steps[step.name] = view
+                self._add(log, "placed" if step.state == "placed" else "step", view)
+        head = {"state": record.state, "holder": record.holder, "epoch": record.epoch}
+        if head != log.head:
+            log.head = head
+            log.ended = record.ended
+            self._add(log, "state", {**head, "problem": record.problem})
+
+    def _add(self, log: _Log, kind: str, data: dict[str, Any]) -> None:
+        seq = log.events[-1].seq + 1 if log.events else 1
+        log.events.append(RunEvent(seq=seq, kind=kind, data=data))  # type: ignore[arg-type]
+        del log.events[:-_EVENTS_MAX]
+        changed, log.changed = log.changed, asyncio.Event()
+        changed.set()
+
+    def _log(self, run_id: str) -> _Log:
+        log = self._logs.get(run_id)
+        if log is None:
+            log = self._logs[run_id] = _Log()
+            while len(self._logs) > _RUNS_MAX:
+                self._logs.popitem(last=False)
+        self._logs.move_to_end(run_id)
+        return log
+
+    async def follow(self, run_id: str, after: int) -> AsyncIterator[RunEvent]:
+        """From the event behind ``after`` to the last one of the run."""
+        log = self._log(run_id)
+        while True:
+            changed = log.changed
+            for event in [one for one in log.events if one.seq > after]:
+                after = event.seq
+                yield event
+            if log.ended and (not log.events or log.events[-1].seq <= after):
+                return
+            if changed is log.changed:
+                await changed.wait()

@@ -1,0 +1,86 @@
+"""Guarding a run that another node holds: with its record and data here, it goes on when that node dies.
+
+The guardian asks the holder, and the holder answers when there is something new, so that a holder that is killed is
+missed as soon as its connection breaks. Who is out of contact by the plan is not dead: its return is waited for, within
+the run's deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import msgspec
+import structlog
+
+from edgeagent.model.decoding import UNDECODABLE
+from edgeagent.model.errors import EdgeError, NotFound, PeerFailed
+from edgeagent.node.membership import Membership
+from edgeagent.node.remote_hoses import RemoteHoses
+from edgeagent.node.runs.board import Standing
+from edgeagent.node.runs.record import ENDED, RunRecord
+
+__all__ = ["WATCH_S", "Verdict", "watch"]
+
+log = structlog.get_logger("runs")
+
+WATCH_S = 5.0  # a holder answers after this at the latest
+_GRACE_S = 3.0
+_LOOK_S = 0.2
+_MISSES_MAX = 3
+_PAUSE_S = 0.3
+_GONE = frozenset({"dead", "left"})
+
+Verdict = str  # "released", "ended", "dead", "late"
+
+
+async def watch(record: RunRecord, node_id: str, remote: RemoteHoses, membership: Membership) -> Verdict:
+    """Until the run has moved on or ended ("released", "ended"), or its holder is no more ("dead"), or it is over time
+    ("late").
+    """
+    misses, known = 0, record.order
+    while True:
+        if time.time() * 1000 > record.deadline_ms + 1000:
+            return "late"
+        try:
+            standing = await _ask(record, known, remote, membership)
+        except NotFound:
+            return "dead"  # it lost its state: nobody holds the run
+        except EdgeError as error:
+            if membership.state_of(record.holder) in _GONE:
+                return "dead"
+            wait_s = membership.returns_in_s(record.holder)
+            if membership.state_of(record.holder) == "occluded" or wait_s is None or wait_s > 0:
+                await asyncio.sleep(min(max(wait_s or 0.0, _PAUSE_S), 1.0))
+                continue
+            misses += 1
+            log.info("a holder does not answer", run=record.id, holder=record.holder, why=error.message)
+            if misses >= _MISSES_MAX:
+                return "dead"
+            await asyncio.sleep(_PAUSE_S)
+            continue
+        misses = 0
+        if standing.state in ENDED:
+            return "ended"
+        if standing.holder != record.holder or standing.epoch > record.epoch:
+            return "released"
+        known = (standing.epoch, standing.version)
+
+
+async def _ask(
+    record: RunRecord, known: tuple[int, int], remote: RemoteHoses, membership: Membership
+) -> Standing:
+    path = f"/v1/runs/{record.id}/standing?epoch={known[0]}&version={known[1]}"
+    asking = asyncio.ensure_future(remote.ask(record.holder, "GET", path, timeout_s=WATCH_S + _GRACE_S))
+    try:
+        while not asking.done():
+            await asyncio.wait({asking}, timeout=_LOOK_S)
+            if not asking.done() and membership.state_of(record.holder) in _GONE:
+                raise PeerFailed(f"the holder {record.holder} is gone", peer=record.holder)
+        return msgspec.json.decode(asking.result().body, type=Standing)
+    except UNDECODABLE:
+        raise PeerFailed(f"the holder {record.holder} answered with nonsense", peer=record.holder) from None
+    finally:
+        if not asking.done():
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)

@@ -1,0 +1,135 @@
+"""Nodes that die, stand still, are full or come back while workflows run over them."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.continuum_rig import Continuum, sleep_input, spec
+from tests.integration.daemon import patience
+
+# The sleeper runs on a cloud node; there are two of them.
+_SLEEPER = (
+    {"name": "sleep", "function": "cmd-sleep", "needs": ["kind:cloud"]},
+    {"name": "after", "function": "echo", "after": ["sleep"]},
+)
+
+
+@pytest.fixture
+def four(tmp_path: Path) -> Iterator[Continuum]:
+    made = Continuum(tmp_path, ("edge", "cloud", "cloud", "ground"))
+    for guest in ("echo", "add1", "cmd_sleep"):
+        assert made.origin.deploy(guest).status == 201
+    made.deploy(spec("sleeper", *_SLEEPER))
+    yield made
+    made.stop()
+
+
+def test_the_node_that_executes_a_step_is_killed_and_the_run_succeeds(four: Continuum) -> None:
+    run_id = four.start("sleeper", sleep_input(1500))
+    victim = four.running_at(run_id, "sleep")
+    assert victim in {1, 2}
+    four.nodes[victim].kill()
+    view = four.ended(run_id)
+    assert view["state"] == "succeeded", view
+    sleep = view["steps"][0]
+    assert sleep["node"] == four.ids[3 - victim]
+    assert sleep["attempts"] >= 1
+    taken = [one for one in view["decisions"] if one["event"] == "taken-over"]
+    assert taken
+    assert taken[0]["from"] == four.ids[victim]
+    assert four.origin.request("GET", f"/v1/runs/{run_id}/output").body == b"up"
+
+
+def test_a_node_that_is_dead_before_a_step_is_passed_over(four: Continuum) -> None:
+    four.nodes[1].kill()  # nobody has noticed yet
+    run_id = four.start("sleeper", sleep_input(10))
+    view = four.ended(run_id)
+    assert view["state"] == "succeeded", view
+    assert view["steps"][0]["node"] == four.ids[2]
+
+
+def test_a_node_that_dies_after_its_step_takes_nothing_with_it(four: Continuum) -> None:
+    steps = (
+        {"name": "early", "function": "add1", "needs": ["n1"]},
+        {"name": "sleep", "function": "cmd-sleep", "after": ["early"], "needs": ["n2"]},
+    )
+    four.deploy(spec("early", *steps))
+    # add1 adds to every byte: the sleep is that of the bytes after it.
+    given = bytes((one - 1) % 256 for one in sleep_input(700))
+    run_id = four.start("early", given)
+    assert four.running_at(run_id, "sleep") == 2
+    four.nodes[1].kill()
+    view = four.ended(run_id)
+    assert view["state"] == "succeeded", view
+    assert [one["node"] for one in view["steps"]] == [four.ids[1], four.ids[2]]
+
+
+def test_the_origin_is_killed_and_finds_the_result_when_it_is_back(four: Continuum) -> None:
+    run_id = four.start("sleeper", sleep_input(800))
+    four.running_at(run_id, "sleep")
+    four.origin.listen = f"127.0.0.1:{four.origin.port}"
+    four.origin.kill()
+    four.origin.start()
+    view = four.ended(run_id)
+    assert view["state"] == "succeeded", view
+
+
+def test_the_origin_dies_for_good_and_its_run_still_ends(four: Continuum) -> None:
+    steps = (
+        {"name": "any", "function": "cmd-sleep"},
+        {"name": "then", "function": "echo", "after": ["any"]},
+    )
+    four.deploy(spec("orphan", *steps, deadline_ms=30_000))
+    run_id = four.start("orphan", sleep_input(1500))
+    four.running_at(run_id, "any")
+    holder = four.ids.index(four.view(run_id)["holder"])
+    four.origin.kill()
+    del four.nodes[0], four.ids[0]
+    for _ in patience():
+        views = [node.request("GET", f"/v1/runs/{run_id}") for node in four.nodes]
+        if any(one.status == 200 and one.json()["state"] == "succeeded" for one in views):
+            return
+    raise AssertionError((holder, [one.json() for one in views]))
+
+
+def test_a_holder_that_stood_still_comes_back_and_changes_nothing(four: Continuum) -> None:
+    run_id = four.start("sleeper", sleep_input(1500))
+    victim = four.running_at(run_id, "sleep")
+    stopped = four.nodes[victim].process
+    stopped.send_signal(signal.SIGSTOP)
+    try:
+        view = four.ended(run_id)
+    finally:
+        stopped.send_signal(signal.SIGCONT)
+    assert view["state"] == "succeeded", view
+    assert view["steps"][0]["node"] == four.ids[3 - victim]
+    before = (view["epoch"], view["finished_at"], view["decisions"])
+    # What stood still goes on, is told that the run has ended, and lets go of it.
+    four.nodes[victim].wait_metric("edgeagent_runs_held", 0)
+    after = four.view(run_id)
+    assert (after["epoch"], after["finished_at"], after["decisions"]) == before
+
+
+def test_full_nodes_refuse_and_the_run_says_who_was_asked(tmp_path: Path) -> None:
+    made = Continuum(tmp_path, ("edge", "cloud"), "placement.guest_work=false")
+    try:
+        assert made.origin.deploy("echo").status == 201
+        made.deploy(spec("full", {"name": "only", "function": "echo", "needs": ["kind:cloud"]}))
+        reply = made.origin.request("POST", "/workflows/full", b"x")
+        assert (reply.status, reply.slug) == (503, "run-failed")
+        assert "takes no work" in reply.json()["cause"]["hint"] + reply.json()["detail"]
+    finally:
+        made.stop()
+
+
+def test_unsigned_functions_stay_where_signatures_are_asked_for(four: Continuum) -> None:
+    # On loopback without keys unsigned functions travel; what a user deployed under a name is never replaced.
+    assert four.nodes[1].deploy("add1", "echo").status == 201
+    four.deploy(spec("named", {"name": "only", "function": "echo", "needs": ["n1"]}))
+    reply = four.origin.request("POST", "/workflows/named", b"x")
+    assert reply.status == 503
+    assert "another echo is deployed" in str(reply.json())

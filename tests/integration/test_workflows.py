@@ -1,0 +1,203 @@
+"""Workflows over real daemons: where steps run, what they return, and what happens when nodes die."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.continuum_rig import Continuum, sleep_input, spec
+from tests.integration.daemon import cli
+
+
+@pytest.fixture(scope="module")
+def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Continuum]:
+    made = Continuum(tmp_path_factory.mktemp("trio"), ("edge", "cloud", "ground"))
+    for guest in ("echo", "add1", "trap", "cmd_sleep", "cmd_exit"):
+        assert made.origin.deploy(guest).status == 201
+    yield made
+    made.stop()
+
+
+def _items(*items: bytes) -> bytes:
+    return b"".join(struct.pack("<I", len(one)) + one for one in items)
+
+
+def test_steps_run_where_they_ask_for_and_the_result_comes_back(trio: Continuum) -> None:
+    steps = (
+        {"name": "first", "function": "add1", "needs": ["kind:cloud"]},
+        {"name": "second", "function": "add1", "after": ["first"], "needs": ["kind:ground"]},
+        {"name": "third", "function": "add1", "after": ["second"], "needs": ["kind:edge"]},
+    )
+    assert trio.deploy(spec("around", *steps)).status == 201
+    reply = trio.origin.request("POST", "/workflows/around", b"\x01\x02")
+    assert (reply.status, reply.body) == (200, b"\x04\x05")
+    told = json.loads(reply.headers["edgeagent-steps"])
+    assert [one["node"] for one in told] == [trio.ids[1], trio.ids[2], trio.ids[0]]
+    assert all(one["why"] and one["measured_ms"] > 0 and one["predicted_ms"] > 0 for one in told)
+    view = trio.view(reply.headers["edgeagent-run"])
+    assert view["state"] == "succeeded"
+    assert base64.b64decode(view["output_base64"]) == b"\x04\x05"
+    assert any(one["event"] == "planned" for one in view["decisions"])
+
+
+def test_large_data_pass_between_hosts_by_hose(trio: Continuum) -> None:
+    steps = (
+        {"name": "there", "function": "echo", "needs": ["kind:cloud"]},
+        {"name": "back", "function": "echo", "after": ["there"], "needs": ["kind:edge"]},
+    )
+    trio.deploy(spec("large", *steps))
+    body = bytes(range(256)) * 8192
+    reply = trio.origin.request("POST", "/workflows/large", body)
+    assert reply.body == body
+    assert [one["hose"] for one in json.loads(reply.headers["edgeagent-steps"])] == ["wire", "wire"]
+    assert trio.nodes[1].metric("edgeagent_hose_remote_received_bytes_total") >= len(body)
+
+
+def test_branches_join_and_items_fan_out(trio: Continuum) -> None:
+    steps = (
+        {"name": "all", "function": "echo"},
+        {"name": "each", "function": "add1", "after": ["all"], "fan_out": "items"},
+        {"name": "never", "function": "trap", "after": ["all"], "when": "bytes > 1000000"},
+        {"name": "join", "function": "echo", "after": ["each", "never"]},
+    )
+    trio.deploy(spec("fan", *steps))
+    reply = trio.origin.request("POST", "/workflows/fan", _items(b"\x01", b"\x02\x03", b"\x04"))
+    assert reply.body == _items(b"\x02", b"\x03\x04", b"\x05")
+    states = {one["name"]: one["state"] for one in json.loads(reply.headers["edgeagent-steps"])}
+    assert states == {"all": "succeeded", "each": "succeeded", "never": "skipped", "join": "succeeded"}
+
+
+def test_a_step_that_fails_ends_the_run_with_its_reason(trio: Continuum) -> None:
+    steps = (
+        {"name": "good", "function": "echo"},
+        {"name": "bad", "function": "trap", "after": ["good"], "retries": 1},
+    )
+    trio.deploy(spec("failing", *steps))
+    reply = trio.origin.request("POST", "/workflows/failing", b"x")
+    assert (reply.status, reply.slug) == (500, "run-failed")
+    problem = reply.json()
+    assert problem["step"] == "bad"
+    assert problem["cause"]["type"].endswith("guest-trap")
+    view = trio.view(problem["run"])
+    assert [one["attempts"] for one in view["steps"] if one["name"] == "bad"] == [2]
+
+
+@pytest.mark.parametrize(
+    ("step", "constraint"),
+    [
+        ({"needs": ["gpu"]}, "gpu"),
+        ({"needs": ["kind:satellite"]}, "kind"),
+        ({"data_source": "eo-1"}, "data source"),
+    ],
+)
+def test_no_feasible_node_names_what_binds(trio: Continuum, step: dict[str, object], constraint: str) -> None:
+    trio.deploy(spec("nowhere", {"name": "only", "function": "echo", **step}))
+    reply = trio.origin.request("POST", "/workflows/nowhere", b"x")
+    assert (reply.status, reply.slug) == (503, "run-failed")
+    assert reply.json()["cause"]["constraint"] == constraint
+
+
+def test_specs_that_cannot_be_are_refused(trio: Continuum) -> None:
+    circle = (
+        {"name": "a", "function": "echo", "after": ["b"]},
+        {"name": "b", "function": "echo", "after": ["a"]},
+    )
+    assert trio.deploy(spec("circle", *circle)).status == 422
+    trio.deploy(spec("unknown", {"name": "a", "function": "no-such-function"}))
+    assert trio.origin.request("POST", "/workflows/unknown").status == 404
+    assert trio.origin.request("POST", "/workflows/no-such-workflow").status == 404
+    assert trio.origin.request("GET", "/v1/runs/0123").status == 404
+
+
+def test_a_run_out_of_time_is_timed_out(trio: Continuum) -> None:
+    trio.deploy(spec("slow", {"name": "sleep", "function": "cmd-sleep"}, deadline_ms=300))
+    reply = trio.origin.request("POST", "/workflows/slow", sleep_input(5000))
+    assert (reply.status, reply.slug) == (504, "deadline-exceeded")
+
+
+def test_the_same_key_is_the_same_run(trio: Continuum) -> None:
+    trio.deploy(spec("keyed", {"name": "only", "function": "echo"}))
+    key = {"Idempotency-Key": "one"}
+    first, second = (trio.origin.request("POST", "/workflows/keyed", b"x", key) for _ in range(2))
+    assert first.headers["edgeagent-run"] == second.headers["edgeagent-run"]
+    assert trio.origin.request("POST", "/workflows/keyed", b"y", key).slug == "idempotency-key-reused"
+
+
+def test_events_tell_what_happens_and_end(trio: Continuum) -> None:
+    trio.deploy(spec("told", {"name": "only", "function": "cmd-sleep", "needs": ["kind:cloud"]}))
+    run_id = trio.start("told", sleep_input(50))
+    text = trio.origin.request("GET", f"/v1/runs/{run_id}/events").body.decode()
+    kinds = [line.removeprefix("event: ") for line in text.splitlines() if line.startswith("event: ")]
+    assert kinds[-1] == "state"
+    assert "step" in kinds
+    datas = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]
+    assert datas[-1]["state"] == "succeeded"
+    again = trio.origin.request(
+        "GET", f"/v1/runs/{run_id}/events", None, {"Last-Event-ID": "1"}
+    ).body.decode()
+    assert "id: 1\n" not in again
+    assert "id: 2\n" in again
+
+
+def test_the_command_deploys_runs_lists_and_shows(trio: Continuum, tmp_path: Path) -> None:
+    file = tmp_path / "hello.toml"
+    file.write_text(
+        '[workflow]\nname = "typed"\n[[step]]\nname = "only"\nfunction = "echo"\nneeds = ["kind:cloud"]\n'
+    )
+    url = trio.origin.url
+    assert cli("workflow", "deploy", str(file), node=url).returncode == 0
+    ran = cli("workflow", "run", "typed", "--data", "hey", "--json", node=url)
+    view = json.loads(ran.stdout)
+    assert (ran.returncode, view["output_text"], view["state"]) == (0, "hey", "succeeded")
+    plain = cli("workflow", "run", "typed", "--data", "hey", node=url)
+    assert plain.stdout == b"hey"
+    assert b"only: succeeded" in plain.stderr
+    shown = cli("workflow", "status", view["id"], node=url)
+    assert b"only" in shown.stdout
+    assert shown.returncode == 0
+    names = [
+        one["name"] for one in json.loads(cli("workflow", "list", "--json", node=url).stdout)["workflows"]
+    ]
+    assert "typed" in names
+    runs = json.loads(cli("workflow", "list", "--runs", "--json", node=url).stdout)["runs"]
+    assert view["id"] in [one["id"] for one in runs]
+    assert cli("workflow", "run", "no-such", node=url).returncode == 1
+
+
+def test_place_explains_every_candidate(trio: Continuum, tmp_path: Path) -> None:
+    url = trio.origin.url
+    told = json.loads(cli("place", "echo", "--explain", "--json", node=url).stdout)
+    assert {one["node"] for one in told["steps"][0]["candidates"]} == set(trio.ids)
+    file = tmp_path / "somewhere.json"
+    file.write_bytes(spec("somewhere", {"name": "a", "function": "echo", "needs": ["kind:ground"]}))
+    told = json.loads(cli("place", "--workflow", str(file), "--json", "--at", "+60", node=url).stdout)
+    assert told["choices"][0]["node"] == trio.ids[2]
+    removed = {one["node"]: one["removed_by"] for one in told["steps"][0]["candidates"]}
+    assert removed[trio.ids[0]]
+    assert removed[trio.ids[1]]
+    assert not removed[trio.ids[2]]
+    file.write_bytes(spec("nowhere", {"name": "a", "function": "echo", "needs": ["gpu"]}))
+    none = cli("place", "--workflow", str(file), "--explain", "--json", node=url)
+    assert none.returncode == 1
+    assert json.loads(none.stdout)["problem"]["constraint"] == "gpu"
+
+
+def test_functions_are_called_where_they_are_not(trio: Continuum) -> None:
+    reply = trio.nodes[2].invoke("add1", b"\x07")
+    assert (reply.status, reply.body) == (200, b"\x08")
+    assert trio.nodes[2].invoke("no-such-function").status == 404
+    manifest = '[place]\nneeds = ["kind:cloud"]\n'
+    assert trio.origin.deploy("echo", "only-cloud", manifest).status == 201
+    reply = trio.origin.invoke("only-cloud", b"up")
+    assert (reply.body, reply.headers["edgeagent-node"]) == (b"up", trio.ids[1])
+    assert reply.headers["edgeagent-hops"] == "1"
+    keyed = [trio.origin.invoke("only-cloud", b"up", Idempotency_Key="k1") for _ in range(2)]
+    assert [one.body for one in keyed] == [b"up", b"up"]
+    assert keyed[1].headers["idempotency-replayed"] == "true"
+    traps = trio.nodes[2].invoke("trap", b"x")
+    assert (traps.status, traps.slug) == (500, "guest-trap")

@@ -1,0 +1,98 @@
+"""Data that go along with an offer, and the end that goes along with the last data."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgeagent.hose.errors import FrameRefused, LinkStalled
+from edgeagent.hose.frames import RESENT, Accept, Ack, Again, Data, Done, Frame, Offer, Window
+from edgeagent.hose.transfer import Complete, Effect, Receiver, Released, Send, SendData, Sender
+
+ID, TOTAL, CHUNK = b"t" * 16, 1000, 100
+
+
+def _offer(total: int = TOTAL) -> Offer:
+    return Offer(ID, 3, total, 0, total)
+
+
+def _pumped(sender: Sender) -> list[Effect]:
+    found: list[Effect] = []
+    while effects := sender.pump(0.0):
+        found += effects
+    return found
+
+
+def _eager(total: int = TOTAL) -> Sender:
+    sender = Sender(_offer(total), chunk_bytes=CHUNK, stall_s=10, ack_s=20, eager=True)
+    assert sender.start(0.0) == [Send(sender.offer)]
+    return sender
+
+
+def test_what_nobody_has_offered_before_brings_one_frame_along() -> None:
+    sender = _eager()
+    assert _pumped(sender) == [SendData(0, CHUNK)]  # and no more, before the answer
+    assert sender.on_message(Accept(ID, 3, 0, 300), 0.0) == []
+    assert _pumped(sender) == [SendData(100, CHUNK), SendData(200, CHUNK)]
+
+
+@pytest.mark.parametrize("total", [0, 1, CHUNK])
+def test_what_fits_in_a_frame_comes_whole_with_its_offer(total: int) -> None:
+    receiver, sender = Receiver(_offer(total), window_bytes=CHUNK, payload_bytes_max=CHUNK), _eager(total)
+    assert _pumped(sender) == [SendData(0, total)] * bool(total) + [Send(Done(ID, 3, total))]
+    [answer] = receiver.on_offer(receiver.offer)
+    assert isinstance(answer, Send)
+    if total:
+        receiver.on_message(Data(ID, 3, 0, total, total, 0, bytes(16)))
+        receiver.on_payload(good=True)
+    assert receiver.on_message(Done(ID, 3, total)) == [Complete()]
+    assert sender.on_message(answer.frame, 5.0) == []
+    assert sender.deadline_s == 25.0  # the acknowledgement has its time from the answer on
+    assert sender.on_message(Ack(ID, 3), 6.0) == [Released(ID)]
+
+
+def test_an_offer_with_data_is_answered_in_time_too() -> None:
+    sender = _eager(CHUNK)
+    _pumped(sender)
+    with pytest.raises(LinkStalled, match="no answer"):
+        sender.on_timer(10.0)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Accept(ID, 3, CHUNK, TOTAL),  # it knows something that was never offered
+        Accept(ID, 3, 0, CHUNK - 1),
+        Window(ID, 3, TOTAL),  # before the answer
+        Again(ID, 3, 0, CHUNK),
+        Ack(ID, 3),
+    ],
+)
+def test_a_sender_of_what_is_new_refuses(frame: Frame) -> None:
+    sender = _eager()
+    _pumped(sender)
+    with pytest.raises(FrameRefused):
+        sender.on_message(frame, 0.0)
+
+
+def test_after_a_cut_the_answer_is_waited_for() -> None:
+    sender = _eager()
+    _pumped(sender)
+    sender.on_cut()
+    sender.start(1.0)
+    assert sender.pump(1.0) == []
+    sender.on_message(Accept(ID, 3, CHUNK, TOTAL), 1.0)
+    assert sender.pump(1.0) == [SendData(CHUNK, CHUNK)]
+
+
+def test_the_end_goes_along_once_and_not_before_what_was_asked_for_again() -> None:
+    sender = Sender(_offer(), chunk_bytes=CHUNK, stall_s=10, ack_s=20)
+    sender.start(0.0)
+    sender.on_message(Accept(ID, 3, 0, TOTAL), 0.0)
+    for _ in range(0, TOTAL, CHUNK):
+        assert sender.finish(0.0) is None
+        sender.pump(0.0)
+    sender.on_message(Again(ID, 3, 0, CHUNK), 0.0)
+    assert sender.finish(0.0) is None
+    assert sender.pump(0.0) == [SendData(0, CHUNK, RESENT)]
+    assert sender.finish(0.0) == Done(ID, 3, TOTAL)
+    assert sender.finish(0.0) is None
