@@ -176,12 +176,12 @@ def build_library(target: Path) -> None:
 
 
 def example_files() -> list[tuple[str, list[str]]]:
-    """The compiled example functions and their manifests, for ``share/edgeagent/examples``; and the C header."""
+    """What goes to ``share/edgeagent``: compiled example functions, their manifests, configurations; the C header."""
     found: dict[str, list[str]] = {}
     if (ROOT / HEADER).is_file():
         found["share/edgeagent/include"] = [HEADER]
     for pattern in ("*.wasm", "*.wat", "*.c", "*.h", "*.toml", "*.md"):
-        for path in sorted((ROOT / "examples").rglob(pattern)):
+        for path in sorted([*(ROOT / "examples").rglob(pattern), *(ROOT / "configs").rglob(pattern)]):
             place = Path("share/edgeagent") / path.parent.relative_to(ROOT)
             found.setdefault(place.as_posix(), []).append(path.relative_to(ROOT).as_posix())
     return sorted(found.items())
