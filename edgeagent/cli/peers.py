@@ -66,9 +66,16 @@ def _latency(one: dict[str, Any]) -> str:
 def _where(place: dict[str, Any] | None) -> str:
     if place is None:
         return "-"
-    if "latitude_deg" not in place:
-        return str(place.get("object", "-"))
-    where = f"{place['latitude_deg']:.2f} {place['longitude_deg']:.2f}"
     if place["kind"] == "ground":
-        return where
-    return f"{place['object']} {where} {place['altitude_km']:.0f} km" + ("" if place["sunlit"] else ", dark")
+        return f"{place['latitude_deg']:.2f} {place['longitude_deg']:.2f}"
+    words = [str(place.get("object", "-"))]
+    if "latitude_deg" in place:
+        words.append(
+            f"{place['latitude_deg']:.2f} {place['longitude_deg']:.2f} {place['altitude_km']:.0f} km"
+        )
+    where = " ".join(words)
+    if place.get("sunlit") is False:
+        where += ", dark"
+    if place.get("elements", "fresh") != "fresh":
+        where += f", elements {place['elements']} ({place['elements_age_days']:.1f} days)"
+    return where

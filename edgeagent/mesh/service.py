@@ -39,6 +39,7 @@ from edgeagent.mesh.settings import MeshSettings, advertised_address
 from edgeagent.mesh.sky import PLACES, Sky, sunlit
 from edgeagent.mesh.sockets import bound_sockets
 from edgeagent.model.errors import PeerFailed
+from edgeagent.orbit.age import DEFAULT_POLICY, Freshness
 from edgeagent.orbit.elements import Elements
 from edgeagent.orbit.wire import encode_elements
 
@@ -247,6 +248,16 @@ class MeshService:
         place = None if mine is None else mine.records[Section.PLACE]
         if place is not None:
             self.sky.take(place)
+        utc_s = self.utc_now_s()
+        if settings.elements is not None and utc_s is not None:
+            verdict = DEFAULT_POLICY.verdict(settings.elements, utc_s)
+            if verdict is not Freshness.FRESH:
+                log.warning(
+                    "this node's own elements are old",
+                    elements=verdict.value,
+                    why=DEFAULT_POLICY.note(settings.elements, utc_s),
+                    hint="fetch newer ones: mesh.orbit, or edgeagent elements",
+                )
 
     @property
     def core(self) -> Mesh:

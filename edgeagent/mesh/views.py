@@ -17,7 +17,7 @@ from edgeagent.mesh.service import MeshService
 from edgeagent.mesh.sky import Sky, node_of, sunlit
 from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import BadRequest, NotFound
-from edgeagent.orbit.age import DEFAULT_POLICY
+from edgeagent.orbit.age import DEFAULT_POLICY, age_s
 from edgeagent.orbit.geodetic import geodetic_of
 from edgeagent.orbit.nodes import Node, Satellite
 from edgeagent.orbit.planner import Planner
@@ -160,6 +160,7 @@ def place_view(node: Node | None, utc_s: float | None) -> dict[str, Any] | None:
     if utc_s is None:
         return view
     view["elements"] = DEFAULT_POLICY.verdict(node.elements, utc_s).value
+    view["elements_age_days"] = round(age_s(node.elements, utc_s) / 86_400, 1)
     where = node.positions_km(utc_s)[0]
     if np.isnan(where).any():
         return view

@@ -31,6 +31,11 @@ def mesh_settings(section: MeshSection) -> MeshSettings:
     host, port = host_and_port(section.listen, "mesh.listen", "mesh.listen")
     for key, value in (("mesh.listen", host), ("mesh.advertise", section.advertise)):
         _checked_ip(key, value)
+    if section.position and (section.orbit or section.orbit_command):
+        raise BadConfig(
+            "mesh.position and an orbit are both given: which one is true?",
+            hint="a satellite has mesh.orbit or mesh.orbit_command, what stands on the ground mesh.position",
+        )
     return MeshSettings(
         host=host,
         port=port,

@@ -253,6 +253,24 @@ def test_emulation_never_leaves_loopback(tmp_path: Path) -> None:
     daemon.kill()
 
 
+@pytest.mark.parametrize(("days", "says"), [(4, "aged"), (20, "stale")])
+def test_old_elements_are_said_to_be_old(start_daemon: Start, tmp_path: Path, days: int, says: str) -> None:
+    epoch = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
+    orbit = _elements(tmp_path, EPOCH=epoch.strftime("%Y-%m-%dT%H:%M:%S"))
+    ground = _mesh(start_daemon, "ground", "mesh.position=48.2,16.4,171")
+    flying = _mesh(start_daemon, "flying", f"mesh.orbit={orbit}", seed=ground)
+    ground.wait_metric("edgeagent_mesh_members_alive", 1)
+    place = None
+    for _ in patience():
+        place = _peers(ground)[_id(flying)]["place"]
+        if place is not None:
+            break
+    assert place is not None
+    assert (place["elements"], place["elements_age_days"]) == (says, days)
+    assert f"elements {says} ({days}.0 days)".encode() in cli("peers", node=ground.url).stdout
+    assert "own elements are old" in flying.log_text()
+
+
 def test_a_command_says_where_the_node_is(start_daemon: Start, tmp_path: Path) -> None:
     file = tmp_path / "place"
     file.write_text("10, 20, 30")

@@ -61,6 +61,8 @@ def test_a_satellite_among_others(tmp_path: Path) -> None:
         ({"position": "1"}, "mesh.position"),
         ({"position": "95, 0"}, "mesh.position"),
         ({"orbit": "/nowhere/at/all"}, "mesh.orbit"),
+        ({"orbit": "gp.json", "position": "1, 2"}, "mesh.position and an orbit"),
+        ({"orbit_command": "gps", "position": "1, 2"}, "mesh.position and an orbit"),
     ],
 )
 def test_refusals_name_the_key(given: dict[str, object], says: str) -> None:
