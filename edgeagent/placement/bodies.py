@@ -120,8 +120,9 @@ def _stretches(window: Window, now_s: float, settings: DecideSettings) -> list[_
         while begin < end:
             cell = math.floor(begin / size) * size
             stop = min(end, cell + size)
-            if stop <= begin:  # the rest is less than a float can tell
-                break
+            if stop <= begin:  # a quotient was rounded down to the cell that ends here
+                cell += size
+                stop = max(min(end, cell + size), math.nextafter(begin, math.inf))
             made.append(_Stretch(stop - begin, cell, cell + size, runs))
             begin = stop
     return made

@@ -30,26 +30,25 @@ def _first_failed(filters: Sequence[Filter], nodes: int) -> Ints:
 
 
 def infeasible(ask: StepAsk, filters: Sequence[Filter], table: NodeTable) -> NoFeasibleNode:
-    """Names the filter without which most nodes would be left; where no single one does, the one that removed most.
+    """Names the filter without which a node would be left; where no single one does, the one that removed most.
 
-    A step that is pinned has but one node: what that one fails binds.
+    Of several the last: what the network, heat and batteries allow changes sooner than what a node is. A step that is
+    pinned has but one node: what that one fails binds.
     """
     failed = np.array([~one.passed for one in filters])
+    first = _first_failed(filters, table.nodes)
     row = table.row.get(ask.pinned)
+    alone = failed & (failed.sum(axis=0) == 1)
     if ask.pinned and row is not None and failed[:, row].any():
         binding = int(failed[:, row].argmax())
         nodes = np.array([row])
+    elif alone.any():
+        binding = int(np.flatnonzero(alone.any(axis=1))[-1])
+        nodes = np.flatnonzero(alone[binding])
     else:
-        alone = failed & (failed.sum(axis=0) == 1)
-        first = _first_failed(filters, table.nodes)
-        removed = alone.sum(axis=1)
-        if not removed.any():
-            removed = np.bincount(first, minlength=len(filters) + 1)[: len(filters)]
-        # Among equals the last: nothing the caller said excluded it, it is what the step asks.
-        binding = len(filters) - 1 - int(removed[::-1].argmax())
-        nodes = np.flatnonzero(alone[binding] if alone.any() else failed[binding])
+        binding = int(np.bincount(first, minlength=len(filters) + 1)[: len(filters)].argmax())
+        nodes = np.flatnonzero(failed[binding])
     one = filters[binding]
-    first = _first_failed(filters, table.nodes)
     sample = f"; {table.ids[nodes[0]]}: {one.detail(int(nodes[0]))}" if len(nodes) else ""
     return NoFeasibleNode(
         f"no node can run step {ask.name!r:.60}: {one.name} "

@@ -212,28 +212,45 @@ class Work:
         waiting = [index for index in range(len(self.asks)) if self._needs_rates(index, starts_ms[index])]
         before = sorted({one for index in waiting for one in self.asks[index].after})
         at = retries = 0
+        first: NoFeasibleNode | None = None
         while at < len(before):
             step = before[at]
             pins[step] = plan.nodes[step + 1]
             try:
                 plan = self._solve(starts_ms, pins, banned)
-            except NoFeasibleNode:
-                retries += 1
-                if retries > self.settings.retries_max:
-                    raise
+                at += 1
+            except NoFeasibleNode as refused:
+                first, retries = first or refused, retries + 1
                 banned.setdefault(step, set()).add(pins.pop(step))
-                plan = self._solve(starts_ms, pins, banned)
-                continue
-            at += 1
+                plan = self._solve_or(
+                    starts_ms, pins, banned, first, stop=retries > self.settings.retries_max
+                )
         return Plan(plan.chosen, plan.total_ms, plan.exact and not before, plan.candidates)
+
+    def _solve_or(
+        self,
+        starts_ms: Sequence[float],
+        pins: Mapping[int, int],
+        banned: Mapping[int, set[int]],
+        first: NoFeasibleNode,
+        *,
+        stop: bool,
+    ) -> Plan:
+        """The plan without the banned nodes; where there is none, what was wrong at ``first``."""
+        if stop:
+            raise first
+        try:
+            return self._solve(starts_ms, pins, banned)
+        except NoFeasibleNode:
+            raise first from None
 
     def _needs_rates(self, index: int, start_ms: float) -> bool:
         """Whether bandwidths matter on edges into this step, and are known, though not from where they come."""
         ask = self.asks[index]
         if ask.fixed or self.anchors(index, {}) is not None:
             return False
-        if ask.mbit_s_min <= 0.0 and ask.bytes_in + ask.state_bytes <= 0:
-            return False
+        if ask.mbit_s_min > 0.0 or ask.bytes_in + ask.state_bytes <= 0:
+            return ask.mbit_s_min > 0.0
         rates = self.outlook.mbit_s(self.here, self.window(index, start_ms).start_s)
         return bool(np.isfinite(rates).any())
 

@@ -389,3 +389,21 @@ def test_three_edges_that_hold_in_pairs_and_not_together_are_a_latency() -> None
     with pytest.raises(NoFeasibleNode) as refused:
         _decide(asks, nodes, Scripted(IDS, lambda at_s: ways))
     assert refused.value.details["constraint"] == "latency"
+
+
+def test_no_step_back_helps_where_no_link_is_fast_enough() -> None:
+    network = Scripted(
+        IDS,
+        lambda at_s: {("a", "b"): 1.0, ("a", "c"): 5.0, ("b", "d"): 1.0, ("c", "d"): 5.0},
+        rates={("b", "d"): 1.0, ("c", "d"): 2.0, ("a", "d"): 500.0},
+    )
+    nodes = views(IDS, b={"labels": ("x",)}, c={"labels": ("x",)}, d={"labels": ("y",)})
+    asks = [
+        StepAsk(name="one", needs=("x",)),
+        StepAsk(name="two", after=(0,), needs=("y",), mbit_s_min=100.0),
+    ]
+    for retries in (1, 8):
+        with pytest.raises(NoFeasibleNode) as refused:
+            _decide(asks, nodes, network, settings=DecideSettings(retries_max=retries))
+        assert refused.value.details["constraint"] == "bandwidth"
+        assert "d: 1.0 Mbit/s, at least 100" in refused.value.message
