@@ -30,6 +30,7 @@ __all__ = ["add_arguments", "run"]
 
 _LOOK_S = 0.5
 _RUNS = 4  # of the fleet; in the last one a node is killed
+_MORE_RUNS = 1  # where it was too quick to be killed
 _BETWEEN_S = 8.0
 
 
@@ -79,27 +80,37 @@ def _run_fleet(args: argparse.Namespace, say: Voice, planted: Scene, fires: list
         deploy_workflow(ships)
         contacts = call_json(ships.origin.url, "GET", "/v1/contacts?hours=0.5")["contacts"]
         say_sky(say, ships, contacts)
-        runs = []
-        for number in range(1, _RUNS + 1):
-            run = (run_killing if number == _RUNS else run_once)(ships, body)
-            runs.append(run)
-            say_run(say, ships, number, run)
-            if number < _RUNS:
+        runs: list[FleetRun] = []
+        for number in range(1, _RUNS + _MORE_RUNS + 1):
+            if runs:
                 time.sleep(_BETWEEN_S)  # the sky turns
-        result, collection = _score(fires, [run.output for run in runs])
+            runs.append((run_killing if number >= _RUNS else run_once)(ships, body))
+            say_run(say, ships, number, runs[-1])
+            if runs[-1].killed is not None:
+                break
+        scored = [score(fires, run.output) for run in runs]
+        scores = [one for one, _ in scored]
+        collection = min(scored, key=lambda one: one[0].ok)[1]  # the worst is what is shown
         picture = _write(args.out, planted, collection, fires, say)
         map_ = _write_map(args.out, ships, contacts, runs)
-        say_fires(say, result, collection, fires)
+        say_fires(say, min(scores, key=lambda one: one.ok), collection, fires)
         for path in filter(None, (picture, map_)):
             say(f"picture: {path}")
-        if args.json:
-            print_document(fleet_document(planted.source, fires, result, (picture, map_), ships, runs))
-        if args.keep:
-            try:
-                _serve_on(say, ships.origin.url)
-            except KeyboardInterrupt:
-                say("stopping")
-    return 0 if result.ok else 1
+        ok = all(one.ok for one in scores) and runs[-1].killed is not None
+        url = ships.origin.url if args.keep else None
+        try:
+            if args.json:
+                pictures = (picture, map_)
+                print_document(
+                    fleet_document(planted.source, fires, scores, pictures, ships, runs, ok=ok, url=url)
+                )
+            if url:
+                _serve_on(say, url)
+        except KeyboardInterrupt:
+            if not args.keep:
+                raise
+            say("stopping")
+    return 0 if ok else 1
 
 
 def _write_map(out: Path, ships: Fleet, contacts: list[dict[str, Any]], runs: list[FleetRun]) -> str | None:

@@ -160,7 +160,11 @@ def fleet(state: Path, say: Callable[[str], None]) -> Iterator[Fleet]:
         for member, _ in places[1:]:
             _settle(member)
         say(f"{len(places)} daemons: " + ", ".join(member.name for member, _ in places))
-        yield Fleet([member for member, _ in places], since_s)
+        try:
+            yield Fleet([member for member, _ in places], since_s)
+        finally:
+            for member, _ in places:  # all at once: each takes its time
+                member.process.terminate()
 
 
 def _settle(member: Member) -> None:

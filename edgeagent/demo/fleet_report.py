@@ -39,6 +39,8 @@ def say_run(say: Voice, fleet: Fleet, number: int, run: FleetRun) -> None:
             f"{_ms(step['measured_ms']):>9} {_ms(step['duration_ms']):>8} {step['hose']:>6} {step['bytes_in']:>9} "
             f"{_named(fleet, step['why'])}"
         )
+    if run.problem:
+        say(f"NOT OK: {_named(fleet, run.problem)}")
     if run.killed is not None:
         say(f"killed {run.killed.name} (SIGKILL) while it executed vet; the run went on, vet ran again on "
             f"{fleet.name_of(run.rerun_on)}")  # fmt: skip
@@ -57,19 +59,22 @@ def _named(fleet: Fleet, why: str) -> str:
 def fleet_document(
     source: str,
     fires: list[Fire],
-    result: Score,
+    scores: list[Score],
     pictures: tuple[str | None, str | None],
     fleet: Fleet,
     runs: list[FleetRun],
+    *,
+    ok: bool,
+    url: str | None,
 ) -> str:
-    """The object of ``demo --json`` (CONTRACTS 2)."""
+    """The object of ``demo --json`` (CONTRACTS 2); ``scores`` are those of the runs, ``url`` is served on."""
     killed = next((run.killed for run in runs if run.killed is not None), None)
-    documents = [run.document() for run in runs]
+    documents = [run.document(ok=one.ok) for run, one in zip(runs, scores, strict=True)]
     return json.dumps(
         {
-            "ok": result.ok and killed is not None,
+            "ok": ok,
             "source": source,
-            "detections": result.document(),
+            "detections": scores[-1].document(),
             "planted": [msgspec.structs.asdict(fire) for fire in fires],
             "picture": pictures[0],
             "map": pictures[1],
@@ -77,5 +82,6 @@ def fleet_document(
             "steps": documents[-1]["steps"],
             "runs": documents,
             "killed_node": killed.id if killed is not None else None,
+            "url": url,
         }
     )

@@ -13,7 +13,7 @@ __all__ = ["draw_map"]
 
 _COLOURS = {"cloud": "#5b6c8f", "ground": "#7a5230", "edge": "#207a4a", "satellite": "#b0307a"}
 _TRACK_S = 1500.0
-_SPAN_DEG = 32.0
+_SPAN_DEG = 20.0
 
 
 def _tracks(fleet: Fleet, times_s: list[float]) -> dict[str, list[tuple[float, float]]]:
@@ -40,14 +40,14 @@ def draw_map(path: Path, fleet: Fleet, contacts: list[dict[str, Any]], runs: lis
     FigureCanvasAgg(figure)
     sky, plan = figure.subplots(2, 1, height_ratios=(4, 1))
     times = [fleet.since_s + second for second in range(0, int(_TRACK_S), 15)]
-    for name, points in _tracks(fleet, times).items():
-        sky.plot(*zip(*points, strict=True), color=_COLOURS["satellite"], alpha=0.35, linewidth=1)
-        sky.annotate(name, points[-1], color=_COLOURS["satellite"], fontsize=8)
-    _stations(sky, fleet)
+    for points in _tracks(fleet, times).values():
+        sky.plot(*zip(*points, strict=True), color=_COLOURS["satellite"], alpha=0.25, linewidth=1)
+    _links(sky, fleet, contacts, runs)
     _executions(sky, fleet, runs)
+    _stations(sky, fleet)
     latitude, longitude = REGION
     sky.set_xlim(longitude - 1.4 * _SPAN_DEG, longitude + 1.4 * _SPAN_DEG)
-    sky.set_ylim(max(-90.0, latitude - _SPAN_DEG), min(90.0, latitude + _SPAN_DEG * 0.8))
+    sky.set_ylim(max(-90.0, latitude - _SPAN_DEG), min(90.0, latitude + _SPAN_DEG))
     sky.grid(visible=True, alpha=0.3)
     sky.set_xlabel("longitude, degrees")
     sky.set_ylabel("latitude, degrees")
@@ -59,12 +59,38 @@ def draw_map(path: Path, fleet: Fleet, contacts: list[dict[str, Any]], runs: lis
     return True
 
 
-def _stations(sky: Any, fleet: Fleet) -> None:
+def _links(sky: Any, fleet: Fleet, contacts: list[dict[str, Any]], runs: list[FleetRun]) -> None:
+    """Where each satellite was when a run began, and the line to the origin of those that it saw then."""
     from edgeagent.demo.fleet import ground_places
 
-    for name, kind, latitude, longitude in ground_places():
-        sky.plot(longitude, latitude, marker="^", color=_COLOURS[kind], markersize=8)
-        sky.annotate(name, (longitude, latitude), xytext=(5, 3), textcoords="offset points", fontsize=8)
+    origin = next(place[2:] for place in ground_places() if place[0] == fleet.origin.name)
+    for number, run in enumerate(runs, 1):
+        utc_s = fleet.since_s + run.orbital_s
+        seen = {fleet.name_of(one["peer"]) for one in contacts if one["start_s"] <= utc_s < one["end_s"]}
+        for name, ((longitude, latitude),) in _tracks(fleet, [utc_s]).items():
+            sky.plot(longitude, latitude, marker="s", markersize=4, color=f"C{number - 1}", alpha=0.7)
+            sky.annotate(
+                f"{name} in run {number}",
+                (longitude, latitude),
+                xytext=(4, -9),
+                textcoords="offset points",
+                color=f"C{number - 1}",
+                fontsize=6.5,
+                clip_on=True,
+            )
+            if name in seen:
+                ends = (longitude, origin[1]), (latitude, origin[0])
+                sky.plot(*ends, color=f"C{number - 1}", linewidth=0.7, linestyle=":")
+
+
+def _stations(sky: Any, fleet: Fleet) -> None:
+    """Names to all sides, for the stations stand close together."""
+    from edgeagent.demo.fleet import ground_places
+
+    sides = ((-38, 4), (-38, -10), (9, -4), (-32, 6))
+    for (name, kind, latitude, longitude), side in zip(ground_places(), sides, strict=True):
+        sky.plot(longitude, latitude, marker="^", color=_COLOURS[kind], markersize=8, markeredgecolor="white")
+        sky.annotate(name, (longitude, latitude), xytext=side, textcoords="offset points", fontsize=9)
 
 
 def _executions(sky: Any, fleet: Fleet, runs: list[FleetRun]) -> None:

@@ -1,4 +1,4 @@
-"""The demo's daemon never outlives the demo, whatever ends it; waited for by pidfd, not by sleeping."""
+"""The demo's daemons never outlive the demo, whatever ends it; waited for by pidfd, not by sleeping."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ from tests.integration.daemon import environment
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def nodes() -> str:
+    return "1"
+
+
+@pytest.fixture
+def demo(tmp_path: Path, nodes: str) -> Iterator[subprocess.Popen[str]]:
     """A demo that serves on."""
     with (
         (tmp_path / "log").open("w") as log,
@@ -28,6 +33,8 @@ def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
                 "edgeagent",
                 "demo",
                 "--keep",
+                "--nodes",
+                nodes,
                 "--json",
                 "--generated",
                 "--out",
@@ -43,13 +50,12 @@ def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def _daemon_of(process: subprocess.Popen[str]) -> int:
-    """A pidfd of the daemon, once the demo has said its JSON."""
+def _daemons_of(process: subprocess.Popen[str]) -> list[int]:
+    """A pidfd of each daemon, once the demo has said its JSON."""
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["ok"] is True
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    assert len(children) == 1
-    return os.pidfd_open(int(children[0]))
+    return [os.pidfd_open(int(child)) for child in children]
 
 
 def _ended(pidfd: int) -> bool:
@@ -62,12 +68,26 @@ def _ended(pidfd: int) -> bool:
     ("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
 )
 def test_nothing_is_left(demo: subprocess.Popen[str], tmp_path: Path, number: int, code: int) -> None:
-    pidfd = _daemon_of(demo)
+    _stopped_by(demo, tmp_path, number, code, daemons=1)
+
+
+@pytest.mark.parametrize("nodes", ["8"])
+def test_nothing_is_left_of_the_fleet(demo: subprocess.Popen[str], tmp_path: Path) -> None:
+    """The one that was killed is a child still, for nobody has waited for it: it has ended, too."""
+    _stopped_by(demo, tmp_path, signal.SIGINT, 0, daemons=8)
+
+
+def _stopped_by(
+    process: subprocess.Popen[str], tmp_path: Path, number: int, code: int, *, daemons: int
+) -> None:
+    pidfds = _daemons_of(process)
     try:
-        demo.send_signal(number)
-        assert demo.wait(30) == code
-        assert _ended(pidfd)
+        assert len(pidfds) == daemons
+        process.send_signal(number)
+        assert process.wait(60) == code
+        assert all(_ended(pidfd) for pidfd in pidfds)
     finally:
-        os.close(pidfd)
+        for pidfd in pidfds:
+            os.close(pidfd)
     if number != signal.SIGKILL:
         assert not list(tmp_path.glob("edgeagent-demo-*")), "the state directory goes too"

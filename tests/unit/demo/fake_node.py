@@ -15,7 +15,10 @@ __all__ = ["FakeNode", "fake_node"]
 
 
 class FakeNode:
-    """``requests`` are (method, path, content type); ``broken`` maps a path to (status, body) given instead."""
+    """``requests`` are (method, path, content type); ``broken`` maps a path to (status, body) given instead.
+
+    ``scripted`` maps a method and a path to answers (status, headers, body) in their order, of which the last remains.
+    """
 
     def __init__(self) -> None:
         self.url = ""
@@ -24,10 +27,13 @@ class FakeNode:
         self.requests: list[tuple[str, str, str | None]] = []
         self.tells = True
         self.broken: dict[str, tuple[int, bytes]] = {}
+        self.scripted: dict[tuple[str, str], list[tuple[int, dict[str, str], bytes]]] = {}
 
     def answer(
         self, method: str, path: str, body: bytes, then: str | None = None
     ) -> tuple[int, dict[str, str], bytes]:
+        if answers := self.scripted.get((method, path)):
+            return answers.pop(0) if len(answers) > 1 else answers[0]
         name = path.rpartition("/")[2]
         if method == "PUT":
             self.guests[name] = Guest(body)
@@ -68,7 +74,7 @@ def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(answer)
 
-        do_PUT = do_POST = _serve  # noqa: N815 - http.server calls them so
+        do_GET = do_PUT = do_POST = _serve  # noqa: N815 - http.server calls them so
 
         def log_message(self, *_: Any) -> None:
             """Nothing: a test's output is its own."""

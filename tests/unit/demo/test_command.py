@@ -59,7 +59,7 @@ def _args(tmp_path: Path, *words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", action="store_true")
     add_arguments(parser)
-    return parser.parse_args(["--out", str(tmp_path / "out"), *words])
+    return parser.parse_args(["--nodes", "1", "--out", str(tmp_path / "out"), *words])
 
 
 def test_json_is_the_contract(node: FakeNode, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
