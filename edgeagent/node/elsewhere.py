@@ -165,11 +165,10 @@ class Elsewhere:
         try:
             return {**head, "feasible": True, **explained(await self._placer.decide(asks, at_s=at_s))}
         except NoFeasibleNode as error:
-            found = error.details.pop("explanations", ())
             return {
                 **head,
                 "feasible": False,
                 "problem": error.problem(),
                 "choices": [],
-                "steps": msgspec.to_builtins(found),
+                "steps": msgspec.to_builtins(error.explanations),
             }

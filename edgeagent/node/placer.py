@@ -135,7 +135,7 @@ class Placer:
         ):
             if found:
                 return found[0]
-        what = field.replace("_", " ")
+        what = field.replace("_", "-")
         raise NoFeasibleNode(
             f"step {step!r:.60} names the {what} {word!r:.60}, which no member is",
             hint=f"an id of edgeagent peers, or a node whose placement.labels has {SOURCE_LABEL}{word:.60}",

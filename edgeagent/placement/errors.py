@@ -9,6 +9,8 @@ EdgeError
 
 from __future__ import annotations
 
+from typing import Any
+
 from edgeagent.model.errors import EdgeError
 
 __all__ = ["NoFeasibleNode", "NotAdmitted", "PlacementFault", "PlanRefused"]
@@ -25,7 +27,12 @@ class PlanRefused(PlacementFault):
 
 
 class NoFeasibleNode(PlacementFault):
-    """``details``: ``step``, and ``constraint``, the filter without which there would be a node."""
+    """``details``: ``step``, and ``constraint``, the filter without which there would be a node.
+
+    ``explanations``: what removed each node (StepExplanation), where filters did; no part of the problem document.
+    """
+
+    explanations: tuple[Any, ...] = ()
 
     slug, status = "no-feasible-node", 503
 

@@ -50,7 +50,7 @@ def infeasible(ask: StepAsk, filters: Sequence[Filter], table: NodeTable) -> NoF
         nodes = np.flatnonzero(failed[binding])
     one = filters[binding]
     sample = f"; {table.ids[nodes[0]]}: {one.detail(int(nodes[0]))}" if len(nodes) else ""
-    return NoFeasibleNode(
+    refused = NoFeasibleNode(
         f"no node can run step {ask.name!r:.60}: {one.name} "
         f"({int(failed[binding].sum())} of {table.nodes} nodes{sample:.200})",
         hint=one.hint,
@@ -61,6 +61,25 @@ def infeasible(ask: StepAsk, filters: Sequence[Filter], table: NodeTable) -> NoF
             for index, other in enumerate(filters)
             if (first == index).any()
         },
+    )
+    refused.explanations = (_removed(ask, filters, table, first),)
+    return refused
+
+
+def _removed(ask: StepAsk, filters: Sequence[Filter], table: NodeTable, first: Ints) -> StepExplanation:
+    """All nodes, by the filter that each failed first."""
+    return StepExplanation(
+        step=ask.name,
+        node="",
+        candidates=tuple(
+            CandidateExplanation(
+                node=view.id,
+                kind=view.kind,
+                removed_by=filters[first[row]].name if first[row] < len(filters) else "",
+                detail=filters[first[row]].detail(row) if first[row] < len(filters) else "",
+            )
+            for row, view in enumerate(table.views)
+        ),
     )
 
 

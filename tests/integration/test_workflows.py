@@ -92,7 +92,7 @@ def test_a_step_that_fails_ends_the_run_with_its_reason(trio: Continuum) -> None
     [
         ({"needs": ["gpu"]}, "gpu"),
         ({"needs": ["kind:satellite"]}, "kind"),
-        ({"data_source": "eo-1"}, "data source"),
+        ({"data_source": "eo-1"}, "data-source"),
     ],
 )
 def test_no_feasible_node_names_what_binds(trio: Continuum, step: dict[str, object], constraint: str) -> None:
@@ -184,7 +184,9 @@ def test_place_explains_every_candidate(trio: Continuum, tmp_path: Path) -> None
     file.write_bytes(spec("nowhere", {"name": "a", "function": "echo", "needs": ["gpu"]}))
     none = cli("place", "--workflow", str(file), "--explain", "--json", node=url)
     assert none.returncode == 1
-    assert json.loads(none.stdout)["problem"]["constraint"] == "gpu"
+    told = json.loads(none.stdout)
+    assert told["problem"]["constraint"] == "gpu"
+    assert {one["removed_by"] for one in told["steps"][0]["candidates"]} == {"gpu"}
 
 
 def test_functions_are_called_where_they_are_not(trio: Continuum) -> None:

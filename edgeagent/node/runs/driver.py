@@ -45,7 +45,7 @@ _PAUSE_S = 0.5
 HOPS_MAX = 256
 # No time mends these.
 _FOR_GOOD = frozenset(
-    {"data source", "near", "architecture", "kind", "label", "labels", "node", "gpu", "pinned", "trust"}
+    {"data-source", "near", "architecture", "kind", "label", "labels", "node", "gpu", "pinned", "trust"}
 )
 
 
