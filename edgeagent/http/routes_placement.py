@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from edgeagent.http.body import read_body
+from edgeagent.http.headers import read_peer
 from edgeagent.http.router import Route
 from edgeagent.http.routes_functions import json_reply
 from edgeagent.model.decoding import UNDECODABLE
@@ -86,6 +87,8 @@ class PlacementRoutes:
             )
         except UNDECODABLE as error:
             raise BadRequest(f"not a request for a reservation: {error}"[:300]) from None
+        if wanted.peer != read_peer(request.headers):  # which TLS has checked
+            raise BadRequest("a reservation is for the node that Edgeagent-Peer names")
         return json_reply(msgspec.to_builtins(await self._node.continuum.desk.reserve(wanted)), status=201)
 
     async def release(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:

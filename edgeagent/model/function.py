@@ -24,6 +24,7 @@ __all__ = [
     "Slo",
     "State",
     "check_name",
+    "is_name",
 ]
 
 Abi = Literal["bytes", "command"]
@@ -31,9 +32,14 @@ Abi = Literal["bytes", "command"]
 _NAME = re.compile(r"[a-z0-9-]{1,63}")
 
 
+def is_name(name: str) -> bool:
+    """Whether a function may be called so."""
+    return _NAME.fullmatch(name) is not None
+
+
 def check_name(name: str) -> str:
     """Return ``name`` if it is a function name (``[a-z0-9-]{1,63}``); raise ManifestRefused if not."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise ManifestRefused(
             f"function name {name[:80]!r} is not allowed", hint="use 1 to 63 of a-z, 0-9 and -"
         )

@@ -68,7 +68,8 @@ class Continuum:
 
     async def _known(self, name: str) -> None:
         """Raises NotFound."""
-        await self.elsewhere.find(name)
+        if self._functions.find(name) is None:
+            await self.elsewhere.find(name)
 
     async def start(self) -> None:
         """Once the mesh is joined: take up what had not ended."""

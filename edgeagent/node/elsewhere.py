@@ -18,6 +18,7 @@ import msgspec
 
 from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import EdgeError, NotFound, Unavailable
+from edgeagent.model.function import is_name
 from edgeagent.node.forwarder import Order
 from edgeagent.node.loaded import asks_for_a_place
 from edgeagent.node.placer import ask_for, explained
@@ -59,7 +60,7 @@ class Elsewhere:
         here = self._functions.find(name)
         if here is not None:
             return ref_of(here), self._node_id
-        if not self.is_open:
+        if not self.is_open or not is_name(name):
             self._functions.get(name)
         known = self._known.get(name)
         if known is not None and known[0] > time.monotonic():
