@@ -13,6 +13,7 @@ import wasmtime
 from tests.unit.guests.guest import EXAMPLES, Guest
 
 ROOT = EXAMPLES.parent
+BY_HAND = {"wildfire/vet.wasm"}  # made of the text beside it: test_vet.py
 MODULES = sorted(path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*.wasm"))
 
 
@@ -77,7 +78,7 @@ def test_command_in_c(tmp_path: Path, words: list[str], text: bytes, says: str, 
 def test_all_are_here() -> None:
     wildfire = {f"wildfire/{name}.wasm" for name in ("alert", "calibrate", "cluster", "detect", "index")}
     streams = {"streams/rows.wasm", "streams/sum.wasm"}
-    assert set(MODULES) == {"command-c/count.wasm", "hello-c/hello.wasm"} | streams | wildfire
+    assert set(MODULES) == {"command-c/count.wasm", "hello-c/hello.wasm"} | streams | wildfire | BY_HAND
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -95,12 +96,8 @@ def test_a_bytes_function_imports_what_it_needs_only(name: str) -> None:
         ("edge_log", "log"),
         *(("edge_hose", each) for each in hose),
     }
-    assert {each.name for each in module.exports} == {
-        "memory",
-        "edge_alloc",
-        "edge_alloc_aligned",
-        "edge_handle",
-    }
+    aligned = set() if name in BY_HAND else {"edge_alloc_aligned"}
+    assert {each.name for each in module.exports} == {"memory", "edge_alloc", "edge_handle"} | aligned
 
 
 def test_the_modules_are_what_the_sources_give(tmp_path: Path) -> None:
@@ -120,5 +117,5 @@ def test_the_modules_are_what_the_sources_give(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    for name in MODULES:
+    for name in sorted(set(MODULES) - BY_HAND):
         assert (tmp_path / "examples" / name).read_bytes() == (EXAMPLES / name).read_bytes(), name
