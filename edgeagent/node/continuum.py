@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ class Continuum:
         settings, membership, invoker = config.placement, parts.membership, parts.invoker
         self._node_id = parts.node_id
         self._functions = parts.functions
-        self._sweep_s = 0.0
+        self._sweep_s = time.monotonic() + _SWEEP_EVERY_S  # not in the rush of the start
         self.placer = Placer(membership, parts.node_id)
         self.desk = ReservationDesk(settings, parts, fetch, epoch=int(time.time() * 1000))
         self.forwarder = Forwarder(parts, self.desk, tries_max=settings.tries_max)
@@ -87,8 +86,7 @@ class Continuum:
         if time.monotonic() < self._sweep_s:
             return
         self._sweep_s = time.monotonic() + _SWEEP_EVERY_S
-        with contextlib.suppress(asyncio.CancelledError):
-            await self.workflows.sweep()
+        await self.workflows.sweep()
 
     async def explain(self, function: str, workflow: str, bytes_in: int, at: str) -> dict[str, Any]:
         """``/v1/placement``. Raises NotFound, BadRequest."""
