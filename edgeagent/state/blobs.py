@@ -80,23 +80,20 @@ class Blobs:
             if self._touched(path, digest):
                 return digest
             self._claim(len(data))
-            try:
-                self._write(path, data)
-            except BaseException:
-                self._give_back(len(data))
-                raise
+            self._write(path, data)
         except OSError as error:
             raise _typed(error, path) from None
         return digest
 
     def _touched(self, path: Path, digest: str) -> bool:
         """Whether it is there and sound; it counts as recent from now on. One that is damaged is removed."""
-        with self._lock:
-            try:
+        try:
+            with self._lock:
                 os.utime(path)
-            except FileNotFoundError:
-                return False
-        if _digest_of(path) == digest:
+            is_sound = _digest_of(path) == digest
+        except FileNotFoundError:
+            return False
+        if is_sound:
             _sync_directory(path.parent)  # whoever renamed it may not have come so far yet
             return True
         with self._lock:
@@ -117,11 +114,12 @@ class Blobs:
             self._used_bytes -= size_bytes
 
     def _write(self, path: Path, data: bytes | memoryview) -> None:
-        if not path.parent.exists():
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            _sync_directory(self._directory)
+        """What was claimed for it is given back unless the file appears."""
         temp = path.parent / f"{_TEMP}{uuid.uuid4().hex}"
         try:
+            if not path.parent.exists():
+                path.parent.mkdir(mode=0o700, exist_ok=True)
+                _sync_directory(self._directory)
             with os.fdopen(os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(data)
                 file.flush()
@@ -130,10 +128,12 @@ class Blobs:
                 if path.exists():  # put twice at once: it is counted once
                     self._used_bytes -= len(data)
                 temp.rename(path)
-            _sync_directory(path.parent)
-        finally:
+        except BaseException:
+            self._give_back(len(data))
             with contextlib.suppress(OSError):
                 temp.unlink(missing_ok=True)
+            raise
+        _sync_directory(path.parent)
 
     def _get(self, sha256: str) -> bytes:
         path = self._path(sha256)
