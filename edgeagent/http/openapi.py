@@ -10,7 +10,9 @@ import msgspec
 from edgeagent import __version__
 from edgeagent.http.router import Route
 from edgeagent.model.function import Deployed, Manifest
+from edgeagent.model.workflow import Workflow
 from edgeagent.node.hose_lines import Invitation, TicketRequest
+from edgeagent.node.workflow_views import RunView
 
 __all__ = ["openapi"]
 
@@ -40,12 +42,24 @@ _REPLY_HEADERS = {
     "Edgeagent-Hose-Output": "to another node: the hose transfer that is the output, instead of a body",
 }
 _TICKETS = "/v1/hoses/tickets"
+_RUN_HEADERS = {
+    "Prefer": "respond-async: answer 202 with the Location of the run",
+    "Idempotency-Key": "the same key and input run once; repeats get that run",
+    "Edgeagent-Deadline-Ms": "milliseconds for the run, instead of the workflow's",
+    "traceparent": "W3C trace context",
+}
+_RUN_REPLY_HEADERS = {
+    "Edgeagent-Run": "the id of the run",
+    "Edgeagent-Node": "where it began",
+    "Edgeagent-Steps": "JSON, one object for each step: where it ran and why, what it took",
+}
 
 
 def openapi(routes: list[Route]) -> dict[str, Any]:
     """The document for ``routes``."""
     _, components = msgspec.json.schema_components(
-        [Deployed, Manifest, TicketRequest, Invitation], ref_template="#/components/schemas/{name}"
+        [Deployed, Manifest, TicketRequest, Invitation, Workflow, RunView],
+        ref_template="#/components/schemas/{name}",
     )
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
@@ -89,15 +103,14 @@ def _operation(route: Route) -> dict[str, Any]:
     if invokes:
         operation["requestBody"] = {"content": _BYTES}
         operation["responses"]["202"] = {"description": "accepted; Location names the invocation"}
-        operation["parameters"] += [
-            {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
-            for name, text in _INVOKE_HEADERS.items()
-        ]
+        operation["parameters"] += _parameters(_INVOKE_HEADERS, where="header")
         operation["responses"]["200"]["headers"] = {
             name: {"description": text, "schema": {"type": "string"}} for name, text in _REPLY_HEADERS.items()
         }
     elif route.path.startswith("/v1/hoses/"):
         _between_nodes(route, operation)
+    elif "workflows" in route.path or route.path.startswith("/v1/runs"):
+        _workflows(route, operation)
     elif route.method == "PUT":
         operation["requestBody"] = {
             "required": True,
@@ -110,6 +123,44 @@ def _operation(route: Route) -> dict[str, Any]:
     if route.method == "DELETE":
         operation["responses"]["204"] = {"description": "gone"}
     return operation
+
+
+def _workflows(route: Route, operation: dict[str, Any]) -> None:
+    responses, parameters = operation["responses"], operation["parameters"]
+    spec = {"schema": {"$ref": "#/components/schemas/Workflow"}}
+    if route.method == "PUT":
+        toml = {"schema": {"type": "string"}}
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/toml": toml, "application/json": spec},
+        }
+        responses["201"] = {"description": "deployed"}
+    elif route.method == "POST":
+        operation["requestBody"] = {"content": _BYTES}
+        parameters += _parameters(_RUN_HEADERS, where="header")
+        responses["200"]["content"] = _BYTES
+        responses["200"]["headers"] = {
+            name: {"description": text, "schema": {"type": "string"}}
+            for name, text in _RUN_REPLY_HEADERS.items()
+        }
+        responses["202"] = {"description": "accepted; Location names the run"}
+    elif route.path.endswith("/events"):
+        responses["200"]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+        parameters += _parameters({"Last-Event-ID": "go on behind the event of this number"}, where="header")
+    elif route.path.endswith("/output"):
+        responses["200"]["content"] = _BYTES
+    elif route.path == "/v1/runs/{id}":
+        view = {"schema": {"$ref": "#/components/schemas/RunView"}}
+        responses["200"]["content"] = {"application/json": view}
+    elif route.path == "/v1/runs":
+        parameters += _parameters({"workflow": "of this one only", "limit": "at most so many"}, where="query")
+
+
+def _parameters(names: dict[str, str], *, where: str) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": where, "description": text, "schema": {"type": "string"}}
+        for name, text in names.items()
+    ]
 
 
 def _between_nodes(route: Route, operation: dict[str, Any]) -> None:

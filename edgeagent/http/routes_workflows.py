@@ -15,25 +15,18 @@ from edgeagent.http.body import read_body
 from edgeagent.http.headers import read_invoke_headers
 from edgeagent.http.router import Route
 from edgeagent.http.routes_functions import json_reply
-from edgeagent.model.errors import BadRequest, DeadlineExceeded, EdgeError, Refused
+from edgeagent.model.errors import BadRequest, DeadlineExceeded, EdgeError, Refused, RunFailed
 from edgeagent.model.workflow import Workflow
 from edgeagent.node.node import Node
-from edgeagent.node.workflow_spec import parse_workflow
+from edgeagent.node.workflow_spec import TEXT_BYTES_MAX, parse_workflow
 from edgeagent.node.workflow_views import RunEvent, RunView
 
-__all__ = ["RunFailed", "WorkflowRoutes"]
+__all__ = ["WorkflowRoutes"]
 
-_SPEC_BYTES_MAX = 256 << 10
 _INLINE_BYTES_MAX = 64 << 10
 _KEEP_ALIVE_S = 10.0
 _RUNS_MAX = 1000
 _NUMBER = re.compile(r"[0-9]{1,9}")
-
-
-class RunFailed(EdgeError):
-    """A run ended as failed; ``details``: run, step, cause (the problem of the step)."""
-
-    slug, status = "run-failed", 500
 
 
 class WorkflowRoutes:
@@ -59,7 +52,7 @@ class WorkflowRoutes:
         return json_reply({"workflows": [_workflow_json(one) for one in self._node.workflows.list()]})
 
     async def deploy(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
-        data = await read_body(request, _SPEC_BYTES_MAX, self._body_s)
+        data = await read_body(request, TEXT_BYTES_MAX, self._body_s)
         workflow = parse_workflow(data, request.content_type)
         if workflow.workflow.name != path["name"]:
             raise Refused(
@@ -137,6 +130,8 @@ class WorkflowRoutes:
             }
         )
         await reply.prepare(request)
+        if request.method == "HEAD":
+            return reply
         stream = self._node.workflows.events(path["id"], after)
         following = asyncio.ensure_future(anext(stream, None))
         try:

@@ -28,7 +28,7 @@ message names what was wrong, ``hint`` says what to do, ``details`` are extra me
     │   ├── GuestExit             non-zero exit (``exit_code``, ``stderr``)
     │   └── BadGuestOutput        pointers outside memory, or output over the limit
     │       └── OutputTooLarge
-    ├── RunFailed 500             a step of a workflow failed for good (``step``, ``run``, ``reason``: its problem)
+    ├── RunFailed 500             a run of a workflow failed (``run``, ``step``, ``cause``: the step's problem)
     ├── DeadlineExceeded 504      wall limit or Edgeagent-Deadline-Ms passed
     ├── Cancelled 503             stopped because the caller left or the node shuts down
     ├── StorageFull 507           quota or disk full

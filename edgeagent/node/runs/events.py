@@ -43,13 +43,15 @@ class _Log:
         self.steps: dict[str, dict[str, Any]] = {}
         self.head: dict[str, Any] = {}
         self.ended = False
+        self.followers = 0
         self.changed = asyncio.Event()
 
 
 class Events:
-    """On the event loop's thread; the runs touched last are kept."""
+    """On the event loop's thread; the runs touched last are kept, and those that somebody follows."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, runs_max: int = _RUNS_MAX) -> None:
+        self._runs_max = runs_max
         self._logs: OrderedDict[str, _Log] = OrderedDict()
 
     def saw(self, record: RunRecord) -> None:
@@ -78,21 +80,31 @@ class Events:
     def _log(self, run_id: str) -> _Log:
         log = self._logs.get(run_id)
         if log is None:
+            if len(self._logs) >= self._runs_max:
+                alone = next((one for one, held in self._logs.items() if not held.followers), None)
+                if alone is not None:
+                    del self._logs[alone]
             log = self._logs[run_id] = _Log()
-            while len(self._logs) > _RUNS_MAX:
-                self._logs.popitem(last=False)
         self._logs.move_to_end(run_id)
         return log
 
     async def follow(self, run_id: str, after: int) -> AsyncIterator[RunEvent]:
-        """From the event behind ``after`` to the last one of the run."""
+        """From the event behind ``after`` to the last one of the run; from the first where none has that number, as
+        after a restart.
+        """
         log = self._log(run_id)
-        while True:
-            changed = log.changed
-            for event in [one for one in log.events if one.seq > after]:
-                after = event.seq
-                yield event
-            if log.ended and (not log.events or log.events[-1].seq <= after):
-                return
-            if changed is log.changed:
-                await changed.wait()
+        if after > (log.events[-1].seq if log.events else 0):
+            after = 0
+        log.followers += 1
+        try:
+            while True:
+                changed = log.changed
+                for event in [one for one in log.events if one.seq > after]:
+                    after = event.seq
+                    yield event
+                if log.ended and (not log.events or log.events[-1].seq <= after):
+                    return
+                if changed is log.changed:
+                    await changed.wait()
+        finally:
+            log.followers -= 1

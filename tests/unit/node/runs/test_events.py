@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from edgeagent.node.runs.events import Events
+from edgeagent.node.workflow_views import RunEvent
 from tests.unit.node.runs.samples import record
 
 
@@ -32,5 +33,40 @@ def test_followers_get_what_is_new_and_end_with_the_run() -> None:
         assert kinds == ["state", "step", "step", "state"]
         late = [event.seq async for event in events.follow("r", 2)]
         assert late == [3, 4]
+
+    asyncio.run(main())
+
+
+def test_a_number_from_before_a_restart_begins_at_the_first() -> None:
+    async def main() -> None:
+        events, run = Events(), record({"name": "a"})
+        run.state = "succeeded"
+        events.saw(run)
+        assert [event.seq async for event in events.follow("r", 50)] == [1]
+
+    asyncio.run(main())
+
+
+def test_runs_that_are_followed_are_not_forgotten() -> None:
+    async def main() -> None:
+        events, run = Events(runs_max=2), record({"name": "a"})
+        events.saw(run)
+        seen: list[RunEvent] = []
+
+        async def follow() -> None:
+            seen.extend([event async for event in events.follow("r", 0)])
+
+        following = asyncio.ensure_future(follow())
+        await asyncio.sleep(0)
+        for i in range(5):
+            other = record({"name": "a"})
+            other.id = f"other-{i}"
+            events.saw(other)
+        assert len(events._logs) == 2
+        run.state = "failed"
+        events.saw(run)
+        await asyncio.wait_for(following, 5)
+        assert seen[-1].data["state"] == "failed"
+        assert not events._logs["r"].followers
 
     asyncio.run(main())
