@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from edgeagent.cli.client import Reply, call, expect
 from edgeagent.cli.invoke import input_bytes, output_members
 from edgeagent.cli.main import add_node_argument
@@ -21,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
     deploy = verbs.add_parser("deploy", help="deploy a workflow")
     deploy.add_argument("file", type=Path, help="TOML, or JSON")
+    deploy.add_argument("--name", help="instead of the one in the file")
     start = verbs.add_parser("run", help="run a workflow, and wait for its output")
     start.add_argument("name")
     start.add_argument(
@@ -52,15 +55,23 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _deploy(args: argparse.Namespace) -> int:
-    from edgeagent.node.workflow_spec import parse_workflow
+    from edgeagent.node.workflow_spec import check_workflow_name, parse_workflow
 
     try:
         data = args.file.read_bytes()
     except OSError as error:
         raise BadRequest(f"cannot read {args.file}: {error.strerror}") from None
-    kind = "application/json" if args.file.suffix == ".json" else "application/toml"
-    name = parse_workflow(data, kind, source=str(args.file)).workflow.name
-    reply = expect(call(args.node, "PUT", f"/v1/workflows/{name}", data, {"Content-Type": kind}))
+    kind = {".json": "application/json", ".toml": "application/toml"}.get(args.file.suffix)
+    workflow = parse_workflow(data, kind, source=str(args.file))
+    name = args.name or workflow.workflow.name
+    if args.name:
+        named = msgspec.structs.replace(workflow.workflow, name=check_workflow_name(name))
+        data, kind = (
+            msgspec.json.encode(msgspec.structs.replace(workflow, workflow=named)),
+            "application/json",
+        )
+    headers = {"Content-Type": kind or "application/octet-stream"}
+    reply = expect(call(args.node, "PUT", f"/v1/workflows/{name}", data, headers))
     if args.json:
         print_json({"ok": True, "new": reply.status == 201, "workflow": reply.json()})
     else:
@@ -69,12 +80,15 @@ def _deploy(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from edgeagent.node.workflow_spec import check_workflow_name
+
     headers = {"Content-Type": "application/octet-stream", "Prefer": "respond-async"}
     if args.deadline_ms is not None:
         headers["Edgeagent-Deadline-Ms"] = f"{args.deadline_ms:.6f}"
     if args.idempotency_key:
         headers["Idempotency-Key"] = args.idempotency_key
-    reply = expect(call(args.node, "POST", f"/workflows/{args.name}", input_bytes(args.data), headers))
+    name = check_workflow_name(args.name)
+    reply = expect(call(args.node, "POST", f"/workflows/{name}", input_bytes(args.data), headers))
     run_id = reply.json()["id"]
     if args.is_async and not args.wait:
         if args.json:
@@ -137,6 +151,10 @@ def _step(one: dict[str, Any]) -> tuple[str, ...]:
 
 def _list(args: argparse.Namespace) -> int:
     if args.runs or args.workflow:
+        from edgeagent.node.workflow_spec import check_workflow_name
+
+        if args.workflow:
+            check_workflow_name(args.workflow)
         query = f"?limit={max(1, args.limit)}" + (f"&workflow={args.workflow}" if args.workflow else "")
         found = _listed(call(args.node, "GET", f"/v1/runs{query}"), "runs")
         if args.json:

@@ -45,6 +45,9 @@ def stranger() -> Iterator[str]:
         ["functions", "--json"],
         ["invoke", "a", "--data", "x", "--then", "b"],
         ["invoke", "a", "--data", "x", "--async"],
+        ["workflow", "run", "a", "--data", "x"],
+        ["workflow", "list", "--runs"],
+        ["workflow", "status", "r", "--follow"],
     ],
 )
 @pytest.mark.parametrize("status", [200, 500])
