@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -208,3 +209,21 @@ def test_lists(daemon: Daemon, capfdbinary: Any) -> None:
         assert said in capfdbinary.readouterr().out
         assert call(daemon, *words, "--json") == 0
         assert json.loads(capfdbinary.readouterr().out)["ok"]
+
+
+def test_on_a_terminal_a_bar_or_lines_where_rich_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    assert isinstance(workflow_progress._shown(2), workflow_progress._Lines)
+
+
+def test_the_bar_counts_steps_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rich")
+    bar = workflow_progress._Bar(2)
+    try:
+        for state in ("running", "succeeded", "succeeded"):
+            bar.event("step", {**STEP, "state": state})
+        bar.event("state", {"state": "succeeded"})
+        assert bar._progress.tasks[0].completed == 1
+    finally:
+        bar.end()
