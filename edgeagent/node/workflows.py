@@ -72,6 +72,7 @@ class Workflows:
         self._moved: dict[str, asyncio.Event] = {}  # set when the run's record here is newer
         self._tasks: set[asyncio.Task[None]] = set()
         self._keys: dict[str, tuple[str, str]] = {}  # Idempotency-Key: run, fingerprint
+        self._starting = asyncio.Lock()
         self._undelivered: set[str] = set()  # ended here, for another node that has not heard of it
         self._stopping = False
 
@@ -82,8 +83,6 @@ class Workflows:
         for workflow in await self._rows.all():
             self._workflows[workflow.workflow.name] = workflow
         for record, role in await self._store.unfinished():
-            if record.key:
-                self._keys[record.key] = (record.id, record.input.sha256)
             self.feed.saw(record)
             if role == HOLD:
                 self._spawn(self._resume(record))
@@ -91,8 +90,18 @@ class Workflows:
                 self._spawn(self._guarding(record))
             if record.origin == self._node_id:
                 self._spawn(self._await_end(record.id, record.deadline_ms))
+        for record in reversed(await self._store.latest(self._settings.runs_max, None)):
+            if record.origin == self._node_id:
+                self._note_key(record)
         for record in await self._store.undelivered(self._node_id):
             self._spawn(self._deliver(record))
+
+    def _note_key(self, record: RunRecord) -> None:
+        """The oldest go where there are more than runs are kept."""
+        if record.key:
+            self._keys[record.key] = (record.id, record.input.sha256)
+            while len(self._keys) > self._settings.runs_max:
+                del self._keys[next(iter(self._keys))]
 
     async def stop(self) -> None:
         """Stop driving: what had not ended goes on at the next start, or at its guardian. Idempotent."""
@@ -155,10 +164,22 @@ class Workflows:
         workflow = self.get(name)
         if self._stopping:
             raise Unavailable("the node is draining", retry_after_s=5)
-        if key is not None and (known := self._keys.get(f"{name}/{key}")) is not None:
-            if known[1] != hashlib.sha256(body).hexdigest():
-                raise KeyReused(f"the key {key[:80]!r} was used with another input")
-            return known[0]
+        if key is None:
+            return await self._start(workflow, body, deadline_ms, "", traceparent)
+        full = f"{name}/{key}"
+        async with (
+            self._starting
+        ):  # two requests with one key are one run, and a key names a run that is kept
+            known = self._keys.get(full)
+            if known is not None and await self._store.get(known[0]) is not None:
+                if known[1] != hashlib.sha256(body).hexdigest():
+                    raise KeyReused(f"the key {key[:80]!r} was used with another input")
+                return known[0]
+            return await self._start(workflow, body, deadline_ms, full, traceparent)
+
+    async def _start(
+        self, workflow: Workflow, body: bytes, deadline_ms: float, key: str, traceparent: str
+    ) -> str:
         refs = {step.function: ref_of(self._functions.get(step.function)) for step in workflow.step}
         now_ms = int(time.time() * 1000)
         record = RunRecord(
@@ -172,12 +193,11 @@ class Workflows:
             input=await self._store.keep(body),
             steps=[StepRecord(name=step.name, function=step.function) for step in workflow.step],
             traceparent=traceparent,
-            key="" if key is None else f"{name}/{key}",
+            key=key,
         )
-        if key is not None:
-            self._keys[record.key] = (record.id, record.input.sha256)
         record.version = 1
         await self._store.put(record, HOLD)
+        self._note_key(record)
         self.feed.saw(record)
         self._spawn(self._begin(record, body))
         self._spawn(self._await_end(record.id, record.deadline_ms))

@@ -69,6 +69,10 @@ def test_a_node_that_dies_after_its_step_takes_nothing_with_it(four: Continuum) 
 
 
 def test_the_origin_is_killed_and_finds_the_result_when_it_is_back(four: Continuum) -> None:
+    key = {"Idempotency-Key": "kept"}
+    four.deploy(spec("quick", {"name": "only", "function": "echo"}))
+    finished = four.start("quick", b"x", **key)
+    assert four.ended(finished)["state"] == "succeeded"
     run_id = four.start("sleeper", sleep_input(800))
     four.running_at(run_id, "sleep")
     four.origin.listen = f"127.0.0.1:{four.origin.port}"
@@ -76,6 +80,7 @@ def test_the_origin_is_killed_and_finds_the_result_when_it_is_back(four: Continu
     four.origin.start()
     view = four.ended(run_id)
     assert view["state"] == "succeeded", view
+    assert four.start("quick", b"x", **key) == finished, "keys outlive the process"
 
 
 def test_the_origin_dies_for_good_and_its_run_still_ends(four: Continuum) -> None:

@@ -6,6 +6,7 @@ import base64
 import json
 import struct
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,10 @@ def test_the_same_key_is_the_same_run(trio: Continuum) -> None:
     key = {"Idempotency-Key": "one"}
     first, second = (trio.origin.request("POST", "/workflows/keyed", b"x", key) for _ in range(2))
     assert first.headers["edgeagent-run"] == second.headers["edgeagent-run"]
+    together = {"Idempotency-Key": "two"}
+    with ThreadPoolExecutor(8) as pool:
+        ids = set(pool.map(lambda _: trio.start("keyed", b"x", **together), range(8)))
+    assert len(ids) == 1
     assert trio.origin.request("POST", "/workflows/keyed", b"y", key).slug == "idempotency-key-reused"
 
 
