@@ -54,8 +54,7 @@ class ChainReplies:
             traceparent=wanted.traceparent,
             keep=wanted.hose_return is not None,
         )
-        with self._input(body, wanted) as given:
-            result = await self._result(chain, given, wanted)
+        result = await self._result(chain, body, wanted)
         headers = result_headers(self._node, result, wanted)
         if len(steps[-1]) > 1:
             headers["Content-Type"] = ITEMS
@@ -67,18 +66,17 @@ class ChainReplies:
         headers["Edgeagent-Steps"] = msgspec.json.encode(result.steps).decode()
         return web.Response(body=await self._output(result, wanted, remote, headers), headers=headers)
 
-    async def _result(self, chain: Chain, given: bytes | Payload, wanted: InvokeHeaders) -> Result:
-        if not wanted.reservation:
-            return await self._node.invoker.invoke_chain(chain, given)
-
-        async def reserved() -> Result:
-            with self._node.continuum.desk.used(wanted.reservation):
+    async def _result(self, chain: Chain, body: bytes, wanted: InvokeHeaders) -> Result:
+        async def call() -> Result:
+            desk, reservation = self._node.continuum.desk, wanted.reservation
+            reserved = desk.used(reservation) if reservation else contextlib.nullcontext()
+            with reserved, self._input(body, wanted) as given:
                 return await self._node.invoker.invoke_chain(chain, given)
 
         if wanted.idempotency_key is None:
-            return await reserved()
-        key = f"{wanted.peer}/{wanted.idempotency_key}"
-        result = await self._once.run(key, reserved)
+            return await call()
+        # Who asks again after a cut has another parcel; the call has the first one until it ends.
+        result = await self._once.run(f"{wanted.peer}/{wanted.idempotency_key}", call)
         if result.payload is not None:
             await asyncio.to_thread(result.payload.share)  # another request for it may come
         return result
@@ -111,7 +109,7 @@ class ChainReplies:
                 return b""
             return await asyncio.to_thread(payload.read)
         finally:
-            if not (wanted.reservation and wanted.idempotency_key):
+            if wanted.idempotency_key is None:
                 payload.close()  # else it is kept for who asks again
 
 

@@ -70,14 +70,7 @@ class FunctionRoutes:
             if wanted.is_async:
                 return await self._submit(name, body, wanted)
             result = await self._run(name, body, wanted)
-            output = result.output
-            if result.payload is not None:  # it came by hose
-                payload, result.payload = result.payload, None
-                try:
-                    output = await asyncio.to_thread(lambda: bytes(payload.read()))
-                finally:
-                    payload.close()
-        return web.Response(body=output, headers=result_headers(self._node, result, wanted))
+        return web.Response(body=result.output, headers=result_headers(self._node, result, wanted))
 
     async def _run(self, name: str, body: bytes, wanted: InvokeHeaders) -> Result:
         invoker = self._node.invoker

@@ -77,14 +77,9 @@ class MeshNetwork:
 
     def contact_until_s(self, a_row: int, b_row: int, at_s: float) -> float:
         """Until when the two have a route; ``at_s`` where they have none now, infinite where nothing is predicted."""
-        table, a, b = self._table, self.ids[a_row], self.ids[b_row]
-        if table is None or a == b or not table.covers(a, b, at_s):
+        if self._table is None or a_row == b_row:
             return math.inf
-        while table.covers(a, b, at_s):
-            if not table.reachable(a, b, at_s):
-                return at_s
-            at_s = (math.floor(at_s / table.step_s) + 1) * table.step_s
-        return math.inf
+        return self._table.contact_until_s(self.ids[a_row], self.ids[b_row], at_s)
 
     def _at(self, at_s: float) -> tuple[Graph, dict[tuple[int, int], float]]:
         step = 0 if self._topology is None else math.floor(at_s / self._topology.settings.step_s)

@@ -46,6 +46,9 @@ class ContactTable:
         self._ahead = self._make()
         self._rows = {name: row for row, name in enumerate(self.topology.ids)}
         self._steps: dict[int, NDArray[np.int32]] = {}
+        self._stacked: tuple[tuple[int, int], NDArray[np.int32]] = (
+            (0, 0), np.empty((0, len(found)), dtype=np.int32)
+        )  # fmt: skip
 
     @property
     def end_s(self) -> float:
@@ -86,6 +89,28 @@ class ContactTable:
             return True
         one, other = int(moment[a]), int(moment[b])
         return one == other or _ABSENT in {one, other}
+
+    def contact_until_s(self, a: str, b: str, at_s: float) -> float:
+        """Until when they have a route, ``at_s`` without one; infinite where no end is known. From any thread."""
+        one, other = self._rows.get(a), self._rows.get(b)
+        first, moments = self._stack()
+        begin = math.floor(at_s / self.step_s) - first
+        if one is None or other is None or not 0 <= begin < len(moments):
+            return math.inf
+        left, right = moments[begin:, one], moments[begin:, other]
+        apart = np.flatnonzero((left != right) & (left != _ABSENT) & (right != _ABSENT))
+        if not len(apart):
+            return math.inf
+        return max(at_s, (first + begin + int(apart[0])) * self.step_s)
+
+    def _stack(self) -> tuple[int, NDArray[np.int32]]:
+        """(first step, one row of components a step), made once for as long as the table stays as it is."""
+        steps = dict(self._steps)  # at once: another thread may extend the table
+        key = (min(steps, default=0), len(steps))
+        if self._stacked[0] != key:
+            rows = [steps[one] for one in sorted(steps)]
+            self._stacked = (key, np.stack(rows) if rows else np.empty((0, len(self._rows)), dtype=np.int32))
+        return self._stacked[0][0], self._stacked[1]
 
     def returns_at_s(self, a: str, b: str, at_s: float) -> float | None:
         one, other = self._rows.get(a), self._rows.get(b)

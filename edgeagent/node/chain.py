@@ -25,7 +25,7 @@ from edgeagent.node.result import Step as Ran
 from edgeagent.node.steps import Leg, Step, Target, legs_of
 from edgeagent.runtime.port import Lease, Payload
 
-__all__ = ["Chain", "Chains", "RemoteCalls"]
+__all__ = ["Chain", "Chains", "RemoteCalls", "as_bytes"]
 
 STOP_RETRY_S = 5.0
 Given = bytes | memoryview | Payload
@@ -177,7 +177,7 @@ class Chains:
             raise
         for step in result.steps[:1]:  # the others were handed over at the peer, which counts them
             self._meters.handed_over(step.hose, step.wire_bytes, 0)
-        return result if job.keep else await _as_bytes(result)
+        return result if job.keep else await as_bytes(result)
 
     # -- several at once -----------------------------------------------------------------------------------------------
 
@@ -203,7 +203,7 @@ class Chains:
         total = items_bytes(sizes)
         payload = await asyncio.to_thread(_join, self.engine, results, total)
         joined = Result(output=b"", payload=payload, steps=tuple(step for r in results for step in r.steps))
-        return joined if job.keep else await _as_bytes(joined)
+        return joined if job.keep else await as_bytes(joined)
 
     def _note(self, name: str, result: Result, bytes_in: int) -> Ran:
         tier, copied, mapped, _ = result.hose
@@ -246,7 +246,7 @@ def _size(given: Given) -> int:
     return len(given) if isinstance(given, bytes | memoryview) else given.size
 
 
-async def _as_bytes(result: Result) -> Result:
+async def as_bytes(result: Result) -> Result:
     """With the output as bytes, wherever it lies."""
     if result.payload is not None:
         payload, result.payload = result.payload, None

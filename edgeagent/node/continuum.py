@@ -41,7 +41,7 @@ class Continuum:
         self._node_id = parts.node_id
         self._functions = parts.functions
         self._sweep_s = time.monotonic() + _SWEEP_EVERY_S  # not in the rush of the start
-        self.placer = Placer(membership, parts.node_id)
+        self.placer = Placer(membership, parts.node_id, forward=settings.forward)
         self.desk = ReservationDesk(settings, parts, fetch, epoch=int(time.time() * 1000))
         self.forwarder = Forwarder(parts, self.desk, tries_max=settings.tries_max)
         self.estimates = Estimates()
@@ -55,7 +55,7 @@ class Continuum:
             forwarder=self.forwarder,
             estimates=self.estimates,
         )
-        self.elsewhere = Elsewhere(ties, forward=settings.forward)
+        self.elsewhere = Elsewhere(ties)
         data = Blobs(Path(config.node.state_dir) / "runs", settings.run_bytes_max)
         runs = RunStore(RunRows(store, settings.runs_max), data)
         self.workflows = Workflows(settings, ties, self.desk, rows=WorkflowRows(store), store=runs)

@@ -19,12 +19,14 @@ import msgspec
 from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import EdgeError, NotFound, Unavailable
 from edgeagent.model.function import is_name
+from edgeagent.node.chain import as_bytes
 from edgeagent.node.forwarder import Order
 from edgeagent.node.loaded import asks_for_a_place
 from edgeagent.node.placer import ask_for, explained
 from edgeagent.node.result import Result
 from edgeagent.node.runs.function_ref import FunctionRef, ref_of
 from edgeagent.node.ties import Ties
+from edgeagent.placement.errors import NoFeasibleNode
 
 __all__ = ["Elsewhere"]
 
@@ -38,22 +40,21 @@ _ROUNDS = 3
 class Elsewhere:
     """On the event loop's thread."""
 
-    def __init__(self, ties: Ties, *, forward: bool) -> None:
+    def __init__(self, ties: Ties) -> None:
         self._node_id = ties.node_id
         self._functions = ties.functions
-        self._invoker = ties.invoker
+        self._here = ties.invoker.anywhere  # before calls may go elsewhere
         self._placer = ties.placer
         self._forwarder = ties.forwarder
         self._remote = ties.remote
         self._membership = ties.membership
         self._estimates = ties.estimates
-        self._forward = forward
         self._known: OrderedDict[str, tuple[float, FunctionRef, str]] = OrderedDict()
 
     @property
     def is_open(self) -> bool:
         """Whether there is anywhere else."""
-        return self._forward and self._membership.peer_count > 0
+        return self._placer.forward and self._membership.peer_count > 0
 
     async def find(self, name: str) -> tuple[FunctionRef, str]:
         """A function and a node that has it: this one, or the first member that says so. Raises NotFound."""
@@ -65,7 +66,8 @@ class Elsewhere:
         known = self._known.get(name)
         if known is not None and known[0] > time.monotonic():
             return known[1], known[2]
-        asks = [asyncio.ensure_future(self._ask(node, name)) for node in self._membership.nearest(_ASKED_MAX)]
+        nodes = await self._placer.nearest(_ASKED_MAX)
+        asks = [asyncio.ensure_future(self._ask(node, name)) for node in nodes]
         try:
             for answer in asyncio.as_completed(asks):
                 found = await answer
@@ -100,7 +102,7 @@ class Elsewhere:
     ) -> Result:
         """A call, wherever it runs best. Raises what calls raise, and NoFeasibleNode."""
         if not self._is_placed(name):
-            return await self._invoker.run_here(name, body, args, wall_ms, exempt)
+            return await self._here(name, body, args, wall_ms, exempt)
         ref, node = await self.find(name)
         order = Order(
             ref=ref,
@@ -113,16 +115,15 @@ class Elsewhere:
         return await self._placed(order, len(body))
 
     def _is_placed(self, name: str) -> bool:
-        if not self.is_open:
-            return False
         here = self._functions.find(name)
         if here is None:
-            return True
+            return self.is_open
         entry = self._functions.ready(name)
         full = entry is not None and (
             bool(entry.admission.queue) or entry.admission.running >= entry.admission.limit
         )
-        return asks_for_a_place(here) or full or self._membership.is_strained()
+        wanted = asks_for_a_place(here) or full or self._membership.is_strained()
+        return wanted and self.is_open  # counting members comes last: most calls need no look at them
 
     async def _placed(self, order: Order, bytes_in: int) -> Result:
         refusals: dict[str, str] = {}
@@ -143,7 +144,7 @@ class Elsewhere:
                     raise
                 last = error
                 continue
-            result: Result = landed.result
+            result = await as_bytes(landed.result)
             self._estimates.observe(order.ref.sha256, bytes_in, result.duration_us / 1000, len(result.output))
             return result
         assert last is not None
@@ -160,8 +161,6 @@ class Elsewhere:
 
     async def told(self, asks: Sequence[Any], at_s: float | None) -> dict[str, Any]:
         """What would be decided; where no node will do, the explanation of that."""
-        from edgeagent.placement.errors import NoFeasibleNode
-
         head = {"node": self._node_id, "at": at_s if at_s is not None else self._membership.utc_now_s()}
         try:
             return {**head, "feasible": True, **explained(await self._placer.decide(asks, at_s=at_s))}

@@ -40,7 +40,7 @@ from edgeagent.node.reservation_desk import ReservationDesk, ReserveReply, Reser
 from edgeagent.node.result import Result
 from edgeagent.node.runs.function_ref import FunctionRef
 from edgeagent.node.ties import Parts
-from edgeagent.runtime.port import Payload
+from edgeagent.placement.errors import NotAdmitted
 
 __all__ = ["Forwarder", "Landed", "Order"]
 
@@ -55,6 +55,7 @@ _NEXT = (
     Busy,
     Cancelled,
     Conflict,
+    NotAdmitted,
     NotFound,
     PeerFailed,
     Refused,
@@ -64,8 +65,7 @@ _NEXT = (
     Unavailable,
 )
 
-Given = bytes | memoryview | Payload
-Told = Callable[[str, str], Awaitable[None]]
+Told = Callable[[str], Awaitable[None]]
 
 
 class Order(msgspec.Struct, kw_only=True):
@@ -80,8 +80,6 @@ class Order(msgspec.Struct, kw_only=True):
     key: str = ""
     sources: tuple[str, ...] = ()
     keep: bool = False
-    move: bool = False
-    hops: int = 0
 
     def left_s(self) -> float:
         """Until the deadline, infinite without one. Raises DeadlineExceeded."""
@@ -130,7 +128,8 @@ class Forwarder:
     ) -> Landed:
         """At the first of ``ranked`` that takes it. ``told`` hears of each node before it begins there.
 
-        Raises NoFeasibleNode-like Unavailable where nobody took it, DeadlineExceeded, and what the function raised.
+        Raises Unavailable with ``details["refusals"]`` where nobody took it, DeadlineExceeded, and what the function
+        raised.
         """
         tried: dict[str, str] = {} if refusals is None else refusals
         last: EdgeError | None = None
@@ -144,7 +143,7 @@ class Forwarder:
                 log.info("refused", function=order.ref.name, node=node, why=error.message)
                 continue
             if told is not None:
-                await told(node, reservation.id)
+                await told(node)
             try:
                 result = await self.run_at(order, node, reservation)
             except _NEXT as error:
@@ -160,7 +159,7 @@ class Forwarder:
 
     def _may_go_on(self, order: Order, error: EdgeError) -> bool:
         """Whether the next node may be asked; a call that never began may always."""
-        return order.ref.repeatable or isinstance(error, Busy | NotFound | Unavailable)
+        return order.ref.repeatable or isinstance(error, Busy | NotAdmitted | NotFound | Unavailable)
 
     def _nobody(self, order: Order, tried: Mapping[str, str], last: EdgeError | None) -> EdgeError:
         if len(tried) == 1 and isinstance(last, Busy | StorageFull | TooLarge):
@@ -208,8 +207,8 @@ class Forwarder:
         wall_ms = min(bounds) if min(bounds) < float("inf") else 0.0
         if node == self._node_id:
             with self._desk.used(reservation.id):
-                return await self._invoker.run_kept(
-                    order.ref.name, order.given, order.args, wall_ms, keep=order.keep, move=order.move
+                return await self._invoker.feed(
+                    order.ref.name, order.given, order.args, wall_ms, keep=order.keep, move=False
                 )
         headers = {
             "Edgeagent-Reservation": reservation.id,
@@ -222,10 +221,10 @@ class Forwarder:
                 return await self._watched(order, node, headers, wall_ms)
             except TargetGone:
                 raise
-            except PeerFailed as error:
+            except PeerFailed:
                 # The way was cut, not the node: what it did is still there under the key.
                 wait_s = self._comes_back_in_s(node, order)
-                if wait_s is None or error.details.get("refused"):
+                if wait_s is None:
                     raise
                 await asyncio.sleep(max(wait_s, _AGAIN_S))
                 wall_ms = min(wall_ms or float("inf"), order.left_s() * 1000)
@@ -244,7 +243,6 @@ class Forwarder:
                 [order.ref.name],
                 order.given,
                 wall_ms=wall_ms,
-                hops=order.hops,
                 traceparent=order.traceparent,
                 headers=headers,
             )

@@ -45,7 +45,7 @@ class Invoker:
         self.guest_log = GuestLog(config.log)
         self.chains = Chains(self._run, meters)
         # The node sets these: calls that may run at other members, and functions that those may have.
-        self.anywhere: Run = self.run_here
+        self.anywhere: Run = self._run
         self.known: Callable[[str], Awaitable[None]] = self._known_here
         self.background = Background(journal, self._run_anywhere, config.queue.background_max or 2 * workers)
         self.idempotency = Idempotency(journal, self._run_anywhere, self.background, meters)
@@ -140,18 +140,7 @@ class Invoker:
         finally:
             self._depart()
 
-    async def feed(self, name: str, payload: port.Payload, *, keep: bool) -> Result:
-        """Run the function on a payload that others may need too; ``keep`` leaves the output where it is.
-
-        Raises what ``invoke`` raises.
-        """
-        self._arrive()
-        try:
-            return await self._run(name, payload, keep=keep)
-        finally:
-            self._depart()
-
-    async def run_kept(
+    async def feed(
         self,
         name: str,
         given: bytes | memoryview | port.Payload,
@@ -159,10 +148,12 @@ class Invoker:
         wall_ms: float = 0,
         *,
         keep: bool,
-        move: bool,
+        move: bool = True,
     ) -> Result:
-        """``invoke`` for the node's own use: with ``keep`` the output stays where it is, with ``move`` the input's
-        pages may be taken. Raises what ``invoke`` raises.
+        """Run the function here, for the node's own use: ``keep`` leaves the output where it is, without ``move``
+        others need the input too.
+
+        Raises what ``invoke`` raises.
         """
         self._arrive()
         try:
@@ -194,17 +185,6 @@ class Invoker:
         """How an async invocation (or a synchronous one with a key) stands; raises NotFound."""
         return await self.background.status(invocation_id)
 
-    async def run_here(
-        self,
-        name: str,
-        body: bytes | memoryview,
-        args: Sequence[str] | None = None,
-        wall_ms: float = 0,
-        exempt: bool = False,
-    ) -> Result:
-        """One run at this node; ``exempt`` as in ``_run``."""
-        return await self._run(name, body, args, wall_ms, exempt)
-
     async def _run_anywhere(
         self,
         name: str,
@@ -213,14 +193,8 @@ class Invoker:
         wall_ms: float = 0,
         exempt: bool = False,
     ) -> Result:
-        result = await self.anywhere(name, body, args, wall_ms, exempt)
-        if result.payload is not None:  # what is journaled is bytes
-            payload, result.payload = result.payload, None
-            try:
-                result.output = await asyncio.to_thread(lambda: bytes(payload.read()))
-            finally:
-                payload.close()
-        return result
+        """By what ``anywhere`` is when it is called."""
+        return await self.anywhere(name, body, args, wall_ms, exempt)
 
     async def _known_here(self, name: str) -> None:
         self._functions.get(name)

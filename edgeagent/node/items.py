@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from edgeagent.model.errors import BadRequest, TooLarge
 
-__all__ = ["CONTENT_TYPE", "items_bytes", "read_items", "write_items"]
+__all__ = ["CONTENT_TYPE", "framed", "items_bytes", "read_items", "write_items"]
 
 CONTENT_TYPE = "application/vnd.edgeagent.items"
 _LENGTH = struct.Struct("<I")
@@ -33,6 +33,13 @@ def write_items(into: memoryview, items: Sequence[bytes | memoryview]) -> None:
         at += _LENGTH.size
         into[at : at + len(item)] = item
         at += len(item)
+
+
+def framed(items: Sequence[bytes | memoryview]) -> bytes:
+    """The items together. Raises TooLarge."""
+    joined = bytearray(items_bytes([len(one) for one in items]))
+    write_items(memoryview(joined), items)
+    return bytes(joined)
 
 
 def read_items(data: bytes | memoryview) -> list[memoryview]:

@@ -266,21 +266,6 @@ class Membership:
             return None
         return float(place["latitude_deg"]), float(place["longitude_deg"])
 
-    def nearest(self, count: int) -> list[str]:
-        """Members that are there and reachable, the nearest first; those that stand on the ground before satellites."""
-        if self._surroundings is None:
-            return []
-        views = self.views({})
-        network = self.network(tuple(one.id for one in views))
-        me = network.ids.index(self._node_id)
-        ways = network.graph(self.utc_now_s() or 0.0).tree(me).distance
-        found = [
-            (one.kind == "satellite", float(ways[row]), one.id)
-            for row, one in enumerate(views)
-            if row != me and not one.excluded and one.trusted and ways[row] < float("inf")
-        ]
-        return [name for _, _, name in sorted(found)[:count]]
-
     def body(self) -> Body:
         """What this node's heat and battery allow, by its configuration."""
         from edgeagent.placement.body import Body

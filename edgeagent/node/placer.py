@@ -15,6 +15,7 @@ from edgeagent.model.errors import BadRequest
 from edgeagent.model.function import Manifest
 from edgeagent.node.membership import Membership
 from edgeagent.node.runs.function_ref import FunctionRef
+from edgeagent.placement.errors import NoFeasibleNode
 
 if TYPE_CHECKING:
     from edgeagent.cost.estimates import Estimates
@@ -55,19 +56,34 @@ def ask_for(ref: FunctionRef, estimates: Estimates, bytes_in: int, **more: Any) 
 class Placer:
     """On the event loop's thread; decisions are made on a thread of its own, one at a time."""
 
-    def __init__(self, membership: Membership, node_id: str, *, chance: random.Random | None = None) -> None:
+    def __init__(self, membership: Membership, node_id: str, *, forward: bool) -> None:
+        self.forward = forward  # whether anything may run elsewhere
         self._membership = membership
         self._node_id = node_id
-        self._chance = chance or random.Random(secrets.randbits(64))
+        self._chance = random.Random(secrets.randbits(64))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="edgeagent-place")
 
     def close(self) -> None:
         """Idempotent."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    @property
-    def has_peers(self) -> bool:
-        return self._membership.peer_count > 0
+    async def nearest(self, count: int) -> list[str]:
+        """Members that are there and reachable, the nearest first; those that stand on the ground before satellites."""
+        views = self._membership.views({})
+        network = self._membership.network(tuple(one.id for one in views))
+        at_s = self._membership.utc_now_s() or 0.0
+
+        def work() -> list[str]:
+            me = network.ids.index(self._node_id)
+            ways = network.graph(at_s).tree(me).distance
+            found = [
+                (one.kind == "satellite", float(ways[row]), one.id)
+                for row, one in enumerate(views)
+                if row != me and not one.excluded and one.trusted and ways[row] < float("inf")
+            ]
+            return [name for _, _, name in sorted(found)[:count]]
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def decide(
         self,
@@ -80,6 +96,12 @@ class Placer:
         from edgeagent.placement.decide import decide
 
         views = self._membership.views(excluded or {})
+        if not self.forward:
+            why = "placement.forward is false here"
+            views = [
+                one if one.id == self._node_id else msgspec.structs.replace(one, excluded=why)
+                for one in views
+            ]
         network = self._membership.network(tuple(one.id for one in views))
         asks = [self._resolved(one, views) for one in asks]
         now_s = self._membership.utc_now_s() or 0.0 if at_s is None else at_s
@@ -126,8 +148,6 @@ class Placer:
 
     def _node_named(self, word: str, views: Sequence[NodeView], field: str, step: str) -> str:
         """An id, the beginning of one, or what a node calls itself by a label. Raises NoFeasibleNode."""
-        from edgeagent.placement.errors import NoFeasibleNode
-
         for found in (
             [one.id for one in views if one.id == word],
             [one.id for one in views if word in one.labels or SOURCE_LABEL + word in one.labels],

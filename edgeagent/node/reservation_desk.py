@@ -17,6 +17,7 @@ from edgeagent.node.config_schema import PlacementSection
 from edgeagent.node.function_fetch import FunctionFetch
 from edgeagent.node.runs.function_ref import FunctionRef
 from edgeagent.node.ties import Parts
+from edgeagent.placement.errors import NotAdmitted
 
 if TYPE_CHECKING:
     from edgeagent.placement.reservations import Reservations
@@ -134,8 +135,6 @@ class ReservationDesk:
     def used(self, id_: str) -> Iterator[None]:
         """For as long as what was reserved runs. Raises NotAdmitted where it has expired, or never was."""
         if self._reservations.begin(id_, time.monotonic()) is None:
-            from edgeagent.placement.errors import NotAdmitted
-
             raise NotAdmitted(
                 f"no reservation {id_[:40]!r} here: it has expired, or is of another life",
                 hint="reserve again",

@@ -25,7 +25,6 @@ log = structlog.get_logger("runs")
 
 _LOOK_S = 0.5
 _EARTH_KM = 6371.0088
-_RUNNING_MAX = 1  # runs of one trigger at a time
 
 
 def is_due(trigger: Trigger, *, now_s: float, last_s: float | None, holds: bool, held: bool) -> bool:

@@ -38,7 +38,6 @@ log = structlog.get_logger("runs")
 ORIGIN = "origin"
 STANDING_S = 5.0
 _GRACE_S = 2.0
-_TRIES_MAX = 3  # drives of one run that the node did not survive
 WORKFLOWS_MAX = 1000
 
 
@@ -82,19 +81,22 @@ class Workflows:
         """Take up the workflows, and the runs that had not ended."""
         for workflow in await self._rows.all():
             self._workflows[workflow.workflow.name] = workflow
-        for record, role in await self._store.unfinished():
-            self.feed.saw(record)
-            if role == HOLD:
-                self._spawn(self._resume(record))
-            elif role == GUARD:
-                self._spawn(self._guarding(record))
-            if record.origin == self._node_id:
-                self._spawn(self._await_end(record.id, record.deadline_ms))
-        for record in reversed(await self._store.latest(self._settings.runs_max, None)):
+        for record, role in await self._store.all():
             if record.origin == self._node_id:
                 self._note_key(record)
-        for record in await self._store.undelivered(self._node_id):
-            self._spawn(self._deliver(record))
+            if not record.ended:
+                self._take_up(record, role)
+            elif role == HOLD and self._node_id == record.holder != record.origin:
+                self._spawn(self._deliver(record))  # its origin may not know
+
+    def _take_up(self, record: RunRecord, role: str) -> None:
+        self.feed.saw(record)
+        if role == HOLD:
+            self._spawn(self._resume(record))
+        elif role == GUARD:
+            self._spawn(self._guarding(record))
+        if record.origin == self._node_id:
+            self._spawn(self._await_end(record.id, record.deadline_ms))
 
     def _note_key(self, record: RunRecord) -> None:
         """The oldest go where there are more than runs are kept."""
@@ -123,7 +125,7 @@ class Workflows:
 
     async def sweep(self) -> None:
         """Forget what ended long ago."""
-        await self._store.sweep(int(time.time() * 1000) - self._settings.run_ttl_ms, ())
+        await self._store.sweep(int(time.time() * 1000) - self._settings.run_ttl_ms)
 
     @property
     def held(self) -> int:
@@ -167,9 +169,8 @@ class Workflows:
         if key is None:
             return await self._start(workflow, body, deadline_ms, "", traceparent)
         full = f"{name}/{key}"
-        async with (
-            self._starting
-        ):  # two requests with one key are one run, and a key names a run that is kept
+        # Two requests with one key are one run, and a key names a run that is kept.
+        async with self._starting:
             known = self._keys.get(full)
             if known is not None and await self._store.get(known[0]) is not None:
                 if known[1] != hashlib.sha256(body).hexdigest():
@@ -211,7 +212,7 @@ class Workflows:
 
     async def _find_guardian(self, record: RunRecord, live: LiveData) -> None:
         """A second copy at the nearest member, before any step is announced; none where there is nobody."""
-        for node in self._membership.nearest(3):
+        for node in await self._ties.placer.nearest(3):
             if await self._handover.copy_to(record, node, live):
                 return
 
@@ -242,8 +243,9 @@ class Workflows:
         finally:
             if self._held.get(record.id) is driver:
                 del self._held[record.id]
-        if ended and record.id not in self.board.superseded:
+        if self.board.superseded.pop(record.id, None) is None and ended:
             await self._finish(record)
+        self._wake(record.id)
 
     async def _finish(self, record: RunRecord) -> None:
         """The end, on the disk here, then at the origin."""
@@ -254,7 +256,6 @@ class Workflows:
         log.info("run ended", run=record.id, workflow=record.workflow, state=record.state)
         if record.origin != self._node_id:
             await self._deliver(record)
-        self._wake(record.id)
 
     async def _deliver(self, record: RunRecord) -> None:
         """Held here, and guarded elsewhere, until the origin has it."""
@@ -269,10 +270,7 @@ class Workflows:
         for node in {record.guardian, record.origin} - {"", self._node_id}:
             with contextlib.suppress(EdgeError):
                 reply = await self.board.standing_at(node, record.id)
-                if (reply.epoch, reply.holder) != (
-                    record.epoch,
-                    self._node_id,
-                ) and reply.epoch > record.epoch:
+                if reply.epoch > record.epoch:
                     log.info("a run went on elsewhere", run=record.id, holder=reply.holder)
                     return
         record.epoch, record.version = record.epoch + 1, 0
@@ -306,7 +304,7 @@ class Workflows:
         self._spawn(self._guarding(record))
 
     async def _guarding(self, record: RunRecord) -> None:
-        verdict = await watch(record, self._node_id, self._remote, self._membership)
+        verdict = await watch(record, self._remote, self._membership)
         found = await self._store.get(record.id)
         known = record if found is None else found[0]
         if known.ended or known.epoch > record.epoch or known.holder != record.holder:
@@ -328,11 +326,8 @@ class Workflows:
         late = DeadlineExceeded(
             f"the run had {record.deadline_ms - record.created_ms} ms; last heard of at {record.holder[:12]}"
         )
-        record.state, record.problem, record.finished_ms = (
-            "timed_out",
-            late.problem(),
-            int(time.time() * 1000),
-        )
+        record.state, record.problem = "timed_out", late.problem()
+        record.finished_ms = int(time.time() * 1000)
         record.epoch, record.version = record.epoch + 1, 0
         await self._store.put(record, ORIGIN)
         self.feed.saw(record)

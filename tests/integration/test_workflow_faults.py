@@ -119,6 +119,37 @@ def test_a_holder_that_stood_still_comes_back_and_changes_nothing(four: Continuu
     assert (after["epoch"], after["finished_at"], after["decisions"]) == before
 
 
+def test_a_full_node_sends_on_to_the_next(tmp_path: Path) -> None:
+    made = Continuum(tmp_path, ("edge", "cloud", "cloud"), "runtime.workers=1")
+    try:
+        assert made.origin.deploy("cmd_sleep").status == 201
+        steps = {"name": "sleep", "function": "cmd-sleep", "needs": ["kind:cloud"]}
+        made.deploy(spec("crowd", steps, deadline_ms=30_000))
+        runs = [made.start("crowd", sleep_input(700)) for _ in range(12)]
+        views = [made.ended(one) for one in runs]
+        assert {one["state"] for one in views} == {"succeeded"}, views
+        assert {one["steps"][0]["node"] for one in views} == set(made.ids[1:])
+        assert sum(node.metric("edgeagent_reservations_refused_total") for node in made.nodes[1:]) > 0
+    finally:
+        made.stop()
+
+
+def test_what_is_not_to_go_elsewhere_stays(tmp_path: Path) -> None:
+    made = Continuum(tmp_path, ("edge", "cloud"), "placement.forward=false")
+    try:
+        assert made.origin.deploy("echo").status == 201
+        made.deploy(spec("away", {"name": "only", "function": "echo", "needs": ["kind:cloud"]}))
+        reply = made.origin.request("POST", "/workflows/away", b"x")
+        assert reply.status == 503
+        assert reply.json()["cause"]["removed"]["excluded"] == 1
+        told = made.origin.request("GET", "/v1/placement?workflow=away").json()["steps"][0]["candidates"]
+        assert "placement.forward is false here" in [one["detail"] for one in told]
+        assert made.origin.deploy("add1").status == 201
+        assert made.nodes[1].invoke("add1", b"x").status == 404
+    finally:
+        made.stop()
+
+
 def test_full_nodes_refuse_and_the_run_says_who_was_asked(tmp_path: Path) -> None:
     made = Continuum(tmp_path, ("edge", "cloud"), "placement.guest_work=false")
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.continuum_rig import Continuum, sleep_input, spec
-from tests.integration.daemon import cli
+from tests.integration.daemon import cli, patience
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +147,22 @@ def test_events_tell_what_happens_and_end(trio: Continuum) -> None:
     ).body.decode()
     assert "id: 1\n" not in again
     assert "id: 2\n" in again
+
+
+@pytest.mark.parametrize(("trigger", "at_least"), [({"every_s": 1}, 2), ({"contact_with": ""}, 1)])
+def test_triggers_begin_runs(trio: Continuum, trigger: dict[str, object], at_least: int) -> None:
+    if "contact_with" in trigger:
+        trigger = {"contact_with": trio.ids[1]}  # which is in sight already
+    name = next(iter(trigger)).replace("_", "-")
+    document = json.loads(spec(name, {"name": "only", "function": "echo"})) | {"trigger": [trigger]}
+    assert trio.deploy(json.dumps(document).encode()).status == 201
+    for _ in patience():
+        runs = trio.origin.request("GET", f"/v1/runs?workflow={name}").json()["runs"]
+        if sum(one["state"] == "succeeded" for one in runs) >= at_least:
+            break
+    else:
+        raise AssertionError(runs)
+    assert trio.origin.request("DELETE", f"/v1/workflows/{name}").status == 204
 
 
 def test_the_command_deploys_runs_lists_and_shows(trio: Continuum, tmp_path: Path) -> None:

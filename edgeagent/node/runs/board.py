@@ -52,7 +52,7 @@ class Board:
         self._node_id = node_id
         self._remote = remote
         self._membership = membership
-        self._reports: dict[str, tuple[RunRecord, asyncio.Task[None]]] = {}
+        self._reports: dict[str, tuple[bytes, asyncio.Task[None]]] = {}
         self.superseded: dict[str, int] = {}  # runs that go on elsewhere, and under which epoch
 
     async def changed(self, record: RunRecord, *, durable: bool = False) -> None:
@@ -74,41 +74,34 @@ class Board:
     def _report_soon(self, record: RunRecord) -> None:
         """The newest record only: what it replaces need not be told."""
         before = self._reports.get(record.id)
-        copy = record.copy()
-        if before is not None and not before[1].done():
-            self._reports[record.id] = (copy, before[1])
-            return
-        task = asyncio.ensure_future(self._report(record.id))
-        self._reports[record.id] = (copy, task)
+        task = asyncio.ensure_future(self._report(record.id, record.origin)) if before is None else before[1]
+        self._reports[record.id] = (record.encode(), task)
 
-    async def _report(self, run_id: str) -> None:
-        sent: RunRecord | None = None
+    async def _report(self, run_id: str, origin: str) -> None:
+        sent = b""
         while (newest := self._reports[run_id][0]) is not sent:
             sent = newest
             try:
-                await self.tell(newest.origin, newest)
+                await self._tell(origin, run_id, newest)
             except Superseded as error:
                 self.superseded[run_id] = int(error.details.get("epoch", 0))
             except EdgeError as error:  # progress is a courtesy; the end is not (see deliver)
                 log.info("progress could not be told", run=run_id, why=error.message)
         del self._reports[run_id]
 
-    async def tell(self, node: str, record: RunRecord) -> Standing:
+    async def _tell(self, node: str, run_id: str, record: bytes) -> None:
         """Raises Superseded, PeerFailed and what else requests raise."""
-        reply = await self._remote.ask(
-            node, "POST", f"/v1/runs/{record.id}/report", record.encode(), timeout_s=REPORT_S
-        )
+        reply = await self._remote.ask(node, "POST", f"/v1/runs/{run_id}/report", record, timeout_s=REPORT_S)
         try:
             standing = msgspec.json.decode(reply.body, type=Standing)
         except UNDECODABLE:
             raise PeerFailed(f"the peer {node} answered a report with nonsense", peer=node) from None
         if not standing.taken:
             raise Superseded(
-                f"run {record.id} is {standing.state} at {standing.holder}",
+                f"run {run_id} is {standing.state} at {standing.holder}",
                 epoch=standing.epoch,
                 state=standing.state,
             )
-        return standing
 
     async def standing_at(self, node: str, run_id: str) -> Standing:
         """What another node knows. Raises NotFound, PeerFailed."""
@@ -133,7 +126,7 @@ class Board:
                 if record.output is not None and record.output.inline is None:
                     data = await self.store.data(record.output)
                     await self.send_data(record.origin, record.id, record.output, data)
-                await self.tell(record.origin, record)
+                await self._tell(record.origin, record.id, record.encode())
                 return
             except Superseded as error:
                 log.info("a run had ended otherwise", run=record.id, why=error.message)

@@ -29,6 +29,7 @@ from edgeagent.node.runs.progress import last_steps, ready_steps, settle_skipped
 from edgeagent.node.runs.record import RunRecord, StepRecord
 from edgeagent.node.runs.stage import Stage
 from edgeagent.node.ties import Ties
+from edgeagent.placement.errors import NoFeasibleNode
 
 if TYPE_CHECKING:
     from edgeagent.cost.estimates import Estimates
@@ -46,7 +47,7 @@ _LATE_MS = 100.0  # a limit that ends so shortly before the run's is the run's
 HOPS_MAX = 256
 # No time mends these.
 _FOR_GOOD = frozenset(
-    {"data-source", "near", "architecture", "kind", "label", "labels", "node", "gpu", "pinned", "trust"}
+    {"data-source", "near", "architecture", "kind", "label", "node", "gpu", "pinned", "trust"}
 )
 
 
@@ -91,11 +92,11 @@ class Driver:
             if isinstance(error, DeadlineExceeded) and self._is_late():
                 self._time_out()  # the function's limit was the run's
             else:
-                self._fail(error, getattr(error, "step", ""))
+                self._fail(error)
         except Exception as error:
             log.exception("a run broke", run=record.id)
             gone = False
-            self._fail(Internal(f"a fault of this node: {error!r}"), "")
+            self._fail(Internal(f"a fault of this node: {error!r}"))
         finally:
             self._live.close()
         return not gone
@@ -141,8 +142,6 @@ class Driver:
 
     async def _decided(self, ready: Sequence[StepRecord]) -> Decision:
         """The plan of all that is left; waits a little where no node will do now."""
-        from edgeagent.placement.errors import NoFeasibleNode
-
         until_s = time.monotonic() + PATIENCE_S
         while True:
             asks = self.asks_of(self.record, self._estimates)
@@ -237,7 +236,7 @@ class Driver:
     async def _run_reserved(self, ready: Sequence[StepRecord], reservation: str) -> None:
         """The step that this node took the run for."""
         if len(ready) == 1 and not spec_of(self.record, ready[0].name).fan_out:
-            await self._stage.run([(ready[0], (self._node_id,), ready[0].predicted_ms)], reservation)
+            await self._stage.run([(ready[0], (self._node_id,))], reservation)
 
     async def _run_stage(self, ready: Sequence[StepRecord], decision: Decision) -> None:
         chosen = []
@@ -245,7 +244,7 @@ class Driver:
             choice = _choice(decision, step.name)
             step.why, step.predicted_ms = choice.why, choice.predicted_ms
             ranked = tuple(one for one in choice.ranked if one not in self._excluded) or (choice.node,)
-            chosen.append((step, ranked, choice.predicted_ms))
+            chosen.append((step, ranked))
         await self._stage.run(chosen)
 
     # -- ends ------------------------------------------------------------------------------------------------
@@ -267,9 +266,8 @@ class Driver:
         record.state, record.problem = "timed_out", late.problem()
         record.finished_ms = int(time.time() * 1000)
 
-    def _fail(self, error: EdgeError, step: str) -> None:
-        record = self.record
-        name = step or str(error.details.get("step", ""))
+    def _fail(self, error: EdgeError) -> None:
+        record, name = self.record, str(error.details.get("step", ""))
         record.state, record.problem = "failed", {**error.problem(), "step": name}
         record.finished_ms = int(time.time() * 1000)
         for one in record.steps:

@@ -7,34 +7,16 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from typing import Any
 
-from edgeagent.node.runs.record import RunRecord, StepRecord
+import msgspec
+
+from edgeagent.node.runs.record import RunRecord
+from edgeagent.node.runs.views import step_view
 from edgeagent.node.workflow_views import RunEvent
 
-__all__ = ["Events", "step_view"]
+__all__ = ["Events"]
 
 _RUNS_MAX = 512
 _EVENTS_MAX = 2048  # of one run: fan-outs tell of each item
-
-
-def step_view(step: StepRecord) -> dict[str, Any]:
-    """A step as events and views show it."""
-    return {
-        "name": step.name,
-        "function": step.function,
-        "state": step.state,
-        "node": step.node,
-        "why": step.why,
-        "backend": step.backend,
-        "hose": step.hose,
-        "cold": step.cold,
-        "attempts": step.attempts,
-        "duration_ms": step.duration_ms,
-        "predicted_ms": step.predicted_ms,
-        "measured_ms": step.measured_ms,
-        "bytes_in": step.bytes_in,
-        "bytes_out": step.bytes_out,
-        "problem": step.problem,
-    }
 
 
 class _Log:
@@ -60,7 +42,7 @@ class Events:
         if log.ended:
             return
         for step in record.steps:
-            view = step_view(step)
+            view = msgspec.structs.asdict(step_view(step))
             if log.steps.get(step.name) != view and (step.state != "waiting" or step.name in log.steps):
                 log.steps[step.name] = view
                 self._add(log, "placed" if step.state == "placed" else "step", view)

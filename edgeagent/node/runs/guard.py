@@ -20,7 +20,7 @@ from edgeagent.node.remote_hoses import RemoteHoses
 from edgeagent.node.runs.board import Standing
 from edgeagent.node.runs.record import ENDED, RunRecord
 
-__all__ = ["WATCH_S", "Verdict", "watch"]
+__all__ = ["Verdict", "watch"]
 
 log = structlog.get_logger("runs")
 
@@ -34,7 +34,7 @@ _GONE = frozenset({"dead", "left"})
 Verdict = str  # "released", "ended", "dead", "late"
 
 
-async def watch(record: RunRecord, node_id: str, remote: RemoteHoses, membership: Membership) -> Verdict:
+async def watch(record: RunRecord, remote: RemoteHoses, membership: Membership) -> Verdict:
     """Until the run has moved on or ended ("released", "ended"), or its holder is no more ("dead"), or it is over time
     ("late").
     """

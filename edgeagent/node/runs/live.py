@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from edgeagent.node.items import items_bytes, write_items
+from edgeagent.node.items import framed
 from edgeagent.node.result import Result
 from edgeagent.node.runs.record import DataRef
 from edgeagent.node.runs.store import RunStore, ref_of_data
@@ -45,9 +45,6 @@ class LiveData:
         if before is not None and not isinstance(before, bytes | memoryview):
             self._let_go(before)
 
-    def has(self, ref: DataRef) -> bool:
-        return ref.inline is not None or ref.sha256 in self._held
-
     async def given(self, ref: DataRef) -> Given:
         """To run a function on. Raises NotFound, StoreFailed."""
         held = self._held.get(ref.sha256)
@@ -70,10 +67,7 @@ class LiveData:
         """One output as it is, several as framed items, nothing as nothing."""
         if len(refs) == 1:
             return await self.bytes_of(refs[0])
-        items = [await self.bytes_of(one) for one in refs]
-        joined = bytearray(items_bytes([len(one) for one in items]))
-        write_items(memoryview(joined), items)
-        return bytes(joined)
+        return framed([await self.bytes_of(one) for one in refs])
 
     def close(self) -> None:
         """Idempotent."""

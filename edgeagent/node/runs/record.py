@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 import secrets
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -19,21 +19,18 @@ from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import BadRequest
 from edgeagent.model.workflow import Workflow
 from edgeagent.node.runs.function_ref import FunctionRef
+from edgeagent.node.workflow_views import RunState, StepState
 
 __all__ = [
     "ENDED",
     "RECORD_BYTES_MAX",
     "DataRef",
     "RunRecord",
-    "RunState",
     "StepRecord",
-    "StepState",
     "new_run_id",
     "read_record",
 ]
 
-RunState = Literal["running", "succeeded", "failed", "timed_out"]
-StepState = Literal["waiting", "placed", "running", "succeeded", "skipped", "failed"]
 ENDED = frozenset({"succeeded", "failed", "timed_out"})
 DECISIONS_MAX = 512
 RECORD_BYTES_MAX = 4 << 20

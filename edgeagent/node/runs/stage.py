@@ -9,21 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from edgeagent.hose.settings import TIERS
 from edgeagent.model.errors import BadRequest, EdgeError, GuestFailed, Unavailable
+from edgeagent.node.chain import as_bytes
 from edgeagent.node.forwarder import Landed, Order
-from edgeagent.node.items import read_items
+from edgeagent.node.items import framed, read_items
+from edgeagent.node.reservation_desk import ReserveReply
 from edgeagent.node.result import Result
 from edgeagent.node.runs.live import LiveData
 from edgeagent.node.runs.progress import inputs_of, spec_of
 from edgeagent.node.runs.record import RunRecord, StepRecord
 from edgeagent.node.ties import Ties
+from edgeagent.placement.errors import NotAdmitted
 
 if TYPE_CHECKING:
     from edgeagent.node.runs.board import Board
 
 __all__ = ["Chosen", "Stage"]
 
-Chosen = tuple[StepRecord, tuple[str, ...], float | None]
+Chosen = tuple[StepRecord, tuple[str, ...]]
 ITEMS_MAX = 4096
 _AT_ONCE = 16  # items of one fan-out
 
@@ -59,9 +63,7 @@ class Stage:
             await asyncio.gather(*tasks, return_exceptions=True)
         await self._board.changed(self._record, durable=True)
 
-    async def _one(
-        self, step: StepRecord, ranked: Sequence[str], predicted_ms: float | None, reservation: str
-    ) -> None:
+    async def _one(self, step: StepRecord, ranked: Sequence[str], reservation: str) -> None:
         spec, begun = spec_of(self._record, step.name), time.monotonic()
         given = await self._input(step)
         size = len(given) if isinstance(given, bytes | memoryview) else given.size
@@ -81,6 +83,9 @@ class Stage:
                     error.details.setdefault("step", step.name)
                     raise
                 ranked = (*ranked[1:], *ranked[:1])  # elsewhere, where there is elsewhere
+            except NotAdmitted:  # what was reserved has expired: the next plan says where
+                step.state = "waiting"
+                return
             except EdgeError as error:
                 nobody = isinstance(error, Unavailable) and "refusals" in error.details
                 step.state, step.problem = "waiting" if nobody else "failed", error.problem()
@@ -107,16 +112,12 @@ class Stage:
             key=f"{record.id}.{record.epoch}.{key}.{step.attempts}",
             sources=(record.origin, record.guardian),
             keep=True,
-            move=False,
-            hops=min(record.hops, 7),
         )
 
     async def _call(self, step: StepRecord, ranked: Sequence[str], given: Any, reservation: str) -> None:
         step.attempts += 1
         order = self._order(step, given, step.name)
         if reservation:
-            from edgeagent.node.reservation_desk import ReserveReply
-
             await self._begins(step, self._node_id)
             begun = time.monotonic()
             held = ReserveReply(id=reservation, node=self._node_id, expires_ms=0.0)
@@ -126,7 +127,7 @@ class Stage:
             )
         else:
 
-            async def told(node: str, _: str) -> None:
+            async def told(node: str) -> None:
                 await self._begins(step, node)
 
             refusals: dict[str, str] = {}
@@ -185,8 +186,7 @@ class Stage:
                 landed = await self._forwarder.land(order, (*ranked[turn:], *ranked[:turn]))
             nodes[landed.node] = nodes.get(landed.node, 0) + 1
             total.add(landed.result)
-            payload = landed.result.payload
-            return landed.result.output if payload is None else _taken(payload)
+            return (await as_bytes(landed.result)).output
 
         tasks = [asyncio.ensure_future(one(index, item)) for index, item in enumerate(items)]
         try:
@@ -199,8 +199,7 @@ class Stage:
         step.backend, step.hose, step.items = "cpu", total.hose, len(items)
         step.duration_ms, step.cold = total.duration_us / 1000, total.cold
         self._record.decided({"event": "fanned-out", "step": step.name, "items": len(items), "nodes": nodes})
-        framed = Result(output=_framed(outputs))
-        step.output = await self._live.take(framed)
+        step.output = await self._live.take(Result(output=framed(outputs)))
         step.bytes_out = step.output.size
 
 
@@ -217,22 +216,5 @@ class _Total(msgspec.Struct):
         self.hose = _tier(result)
 
 
-def _framed(outputs: Sequence[bytes | memoryview]) -> bytes:
-    from edgeagent.node.items import items_bytes, write_items
-
-    framed = bytearray(items_bytes([len(one) for one in outputs]))
-    write_items(memoryview(framed), outputs)
-    return bytes(framed)
-
-
-def _taken(payload: Any) -> bytes:
-    try:
-        return bytes(payload.read())
-    finally:
-        payload.close()
-
-
 def _tier(result: Result) -> str:
-    from edgeagent.hose.settings import TIERS
-
     return result.steps[-1].hose if result.steps else TIERS[result.hose.tier]

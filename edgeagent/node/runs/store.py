@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Iterable
 from typing import Any
 
 import structlog
@@ -15,7 +14,7 @@ from edgeagent.node.runs.record import DataRef, RunRecord, read_record
 from edgeagent.state.blobs import Blobs
 from edgeagent.state.runs import RunRow, RunRows
 
-__all__ = ["INLINE_BYTES_MAX", "RunStore", "ref_of_data"]
+__all__ = ["RunStore", "ref_of_data"]
 
 log = structlog.get_logger("runs")
 
@@ -30,7 +29,7 @@ def ref_of_data(data: bytes | memoryview) -> DataRef:
 
 
 class RunStore:
-    """On the event loop's thread. ``live`` are outputs that are not on the disk yet, by digest."""
+    """On the event loop's thread."""
 
     def __init__(self, rows: RunRows, blobs: Blobs) -> None:
         self._rows = rows
@@ -63,17 +62,15 @@ class RunStore:
             raise NotFound(f"no run {run_id[:40]!r} here", hint="edgeagent workflow list --runs lists them")
         return found
 
-    async def unfinished(self) -> list[tuple[RunRecord, str]]:
-        return [(read_record(row.record), row.role) for row in await self._rows.unfinished()]
+    async def all(self) -> list[tuple[RunRecord, str]]:
+        """Every one with its role, the oldest first."""
+        rows = await self._rows.latest(_ALL, None)
+        return await asyncio.to_thread(
+            lambda: [(read_record(row.record), row.role) for row in reversed(rows)]
+        )
 
     async def latest(self, limit: int, workflow: str | None) -> list[RunRecord]:
         return [read_record(row.record) for row in await self._rows.latest(limit, workflow)]
-
-    async def undelivered(self, node_id: str) -> list[RunRecord]:
-        """Runs that ended here and whose origin, another node, may not know."""
-        rows = await self._rows.latest(_ALL, None)
-        held = [read_record(row.record) for row in rows if row.role == "holder" and row.state != "running"]
-        return [one for one in held if one.origin != node_id and one.holder == node_id]
 
     async def keep_named(self, sha256: str, data: bytes | memoryview) -> None:
         """``keep``, for data that somebody else named. Raises BadRequest where they are others."""
@@ -98,14 +95,12 @@ class RunStore:
         """Raises NotFound, StoreFailed."""
         return ref.inline if ref.inline is not None else await self._blobs.get(ref.sha256)
 
-    async def sweep(self, older_than_ms: int, in_use: Iterable[str]) -> None:
+    async def sweep(self, older_than_ms: int) -> None:
         """Drop what is over and old, and data that no record names."""
         try:
             await self._rows.sweep(older_than_ms)
-            wanted: set[str] = set(in_use)
-            for row in await self._rows.latest(_ALL, None):
-                wanted |= _digests(read_record(row.record))
-            await self._blobs.collect(wanted)
+            records = await self.all()
+            await self._blobs.collect({digest for record, _ in records for digest in _digests(record)})
         except StoreFailed as error:
             log.warning("runs could not be swept", why=error.message)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime
 
-from edgeagent.node.runs.record import RunRecord
+from edgeagent.node.runs.record import RunRecord, StepRecord
 from edgeagent.node.workflow_views import RunView, StepView
 
-__all__ = ["run_view"]
+__all__ = ["run_view", "step_view"]
 
 
 def _utc(milliseconds: int) -> str:
@@ -15,6 +15,27 @@ def _utc(milliseconds: int) -> str:
         return ""
     moment = datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def step_view(step: StepRecord) -> StepView:
+    """How a step stands."""
+    return StepView(
+        name=step.name,
+        function=step.function,
+        state=step.state,
+        node=step.node,
+        why=step.why,
+        backend=step.backend,
+        hose=step.hose,
+        cold=step.cold,
+        attempts=step.attempts,
+        duration_ms=step.duration_ms,
+        predicted_ms=step.predicted_ms,
+        measured_ms=step.measured_ms,
+        bytes_in=step.bytes_in or 0,
+        bytes_out=step.bytes_out or 0,
+        problem=step.problem,
+    )
 
 
 def run_view(record: RunRecord) -> RunView:
@@ -29,26 +50,7 @@ def run_view(record: RunRecord) -> RunView:
         holder=record.holder,
         epoch=record.epoch,
         deadline_ms=float(record.deadline_ms - record.created_ms),
-        steps=tuple(
-            StepView(
-                name=step.name,
-                function=step.function,
-                state=step.state,
-                node=step.node,
-                why=step.why,
-                backend=step.backend,
-                hose=step.hose,
-                cold=step.cold,
-                attempts=step.attempts,
-                duration_ms=step.duration_ms,
-                predicted_ms=step.predicted_ms,
-                measured_ms=step.measured_ms,
-                bytes_in=step.bytes_in or 0,
-                bytes_out=step.bytes_out or 0,
-                problem=step.problem,
-            )
-            for step in record.steps
-        ),
+        steps=tuple(map(step_view, record.steps)),
         decisions=tuple(record.decisions),
         problem=record.problem,
         output_bytes=None if record.output is None else record.output.size,

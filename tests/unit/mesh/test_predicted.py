@@ -104,3 +104,16 @@ def test_the_table_moves_with_time() -> None:
 def test_without_satellites_there_is_nothing_to_predict() -> None:
     ground = {name: node for name, node in _nodes().items() if isinstance(node, GroundNode)}
     assert make_table(ground, TopologySettings(), ground_network=False) is None
+
+
+def test_contacts_last_until_the_table_says_otherwise() -> None:
+    table = _table()
+    for a, b in (("sat-a", "vienna"), ("sat-a", "sat-b"), ("vienna", "perth")):
+        for step in range(0, int(HORIZON_S / STEP_S), 37):
+            at_s = UTC_S + STEP_S * step + 3.0
+            until_s = table.contact_until_s(a, b, at_s)
+            looks = np.arange(math.floor(at_s / STEP_S) * STEP_S, UTC_S + HORIZON_S, STEP_S)
+            apart = [look for look in looks if not table.reachable(a, b, float(look))]
+            assert until_s == (max(at_s, apart[0]) if apart else math.inf)
+    assert table.contact_until_s("sat-a", "stranger", UTC_S) == math.inf
+    assert table.contact_until_s("sat-a", "vienna", UTC_S + 2 * HORIZON_S) == math.inf
