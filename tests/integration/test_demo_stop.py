@@ -23,7 +23,8 @@ def nodes() -> str:
 
 @pytest.fixture
 def demo(tmp_path: Path, nodes: str) -> Iterator[subprocess.Popen[str]]:
-    """A demo that serves on."""
+    """A demo that serves on, and hears Ctrl-C also where the tests themselves run in the background of a script."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with (
         (tmp_path / "log").open("w") as log,
         subprocess.Popen(
@@ -46,6 +47,7 @@ def demo(tmp_path: Path, nodes: str) -> Iterator[subprocess.Popen[str]]:
             text=True,
         ) as process,
     ):
+        signal.signal(signal.SIGINT, before)
         yield process
         process.kill()
 
