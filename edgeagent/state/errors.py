@@ -1,0 +1,51 @@
+"""What can be wrong with state: typed, with an HTTP status (CONTRACTS section 4)."""
+
+from __future__ import annotations
+
+from edgeagent.model.errors import BadRequest, Conflict, EdgeError, Unavailable
+
+__all__ = ["BadKey", "Behind", "ClockAhead", "Fenced", "KeyTaken", "NotDurable", "VersionMismatch"]
+
+
+class BadKey(BadRequest):
+    """A key, a prefix or a value that is none, or over a limit."""
+
+    slug = "bad-state-key"
+
+
+class VersionMismatch(EdgeError):
+    """The key has another version than the caller expects; ``details["version"]`` says which ("" = none)."""
+
+    slug, status = "version-mismatch", 412
+
+
+class KeyTaken(Conflict):
+    """A ``once`` key has another value already; ``details["version"]`` is its version."""
+
+    slug = "state-key-taken"
+
+
+class Fenced(Conflict):
+    """An ``owner`` key has another owner, or a later epoch than the writer's."""
+
+    slug = "state-key-fenced"
+
+
+class ClockAhead(Conflict):
+    """A version from a clock that is too far ahead of ours to be believed."""
+
+    slug = "state-clock-ahead"
+
+
+class NotDurable(EdgeError):
+    """The write is durable here, and not where the caller wanted it in time; ``details`` say ``version`` and
+    ``durability`` reached.
+    """
+
+    slug, status = "state-not-durable", 504
+
+
+class Behind(Unavailable):
+    """No reachable node has the version that the caller's session has seen; ``details["holders"]`` may have it."""
+
+    slug = "state-behind"
