@@ -20,7 +20,7 @@ Handler = Callable[[web.BaseRequest, dict[str, str]], Awaitable[web.StreamRespon
 
 
 class Route(msgspec.Struct, frozen=True):
-    """``path`` holds ``{name}`` parts; ``summary`` is for /openapi.json."""
+    """``path`` holds ``{name}`` parts, and ``{name*}`` for one with slashes; ``summary`` is for /openapi.json."""
 
     method: str
     path: str
@@ -40,6 +40,7 @@ class Router:
             if "GET" in methods:
                 methods.setdefault("HEAD", methods["GET"])
             pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path))
+            pattern = re.sub(r"\\{(\w+)\\\*\\}", r"(?P<\1>.+)", pattern)
             self._patterns.append((re.compile(pattern), methods))
 
     def find(self, method: str, raw_path: str) -> tuple[Route, dict[str, str]]:

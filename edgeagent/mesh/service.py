@@ -182,6 +182,11 @@ class MeshService:
         short = sorted(bytes.fromhex(one)[:_DIGEST_BYTES] for one in digests)
         self.say(Section.FUNCTIONS, Digests(tuple(short[:_DIGESTS_MAX]), more=len(short) > _DIGESTS_MAX))
 
+    def say_state(self, digests: Sequence[bytes]) -> None:
+        """What groups of keys this node holds, the newest first; as many as fit are told."""
+        told = tuple(sorted(digests[:_DIGESTS_MAX]))
+        self.say(Section.STATE, Digests(told, more=len(digests) > _DIGESTS_MAX))
+
     async def cross(self, to: str) -> None:
         """Emulated links: until what is sent to a node, or to the one that has this endpoint, is there.
 

@@ -238,13 +238,24 @@ def _from_file(path: Path) -> dict[str, Any]:
             raise _unknown(section, f"{path}:{_line(text, section)}", "a top-level key")
         if section not in Config.__struct_fields__:
             raise _unknown_section(section, f"{path}:{_line(text, section)}")
-        for field, value in content.items():
+        for field, value in _flat(section, content):
             name = f"{section}.{field}"
             source = f"{path}:{_line(text, name)}"
             if name not in KEYS:
                 raise _unknown(name, source, name)
             values[name] = _checked(KEYS[name], value, source)
     return values
+
+
+def _flat(section: str, content: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Keys and values; ``[state.ground] url`` is ``ground_url`` of ``[state]``."""
+    for field, value in content.items():
+        if isinstance(value, dict) and f"{section}.{field}" not in KEYS:
+            inner = {f"{field}_{name}": one for name, one in value.items()}
+            if inner and any(f"{section}.{name}" in KEYS for name in inner):
+                yield from inner.items()
+                continue
+        yield field, value
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ __all__ = [
     "PlacementSection",
     "QueueSection",
     "RuntimeSection",
+    "StateSection",
 ]
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -355,6 +356,50 @@ class PlacementSection(_Section, frozen=True):
     busy_w: Annotated[int, Meta(ge=0, le=1_000_000, description="what it draws with all cores at work")] = 15
 
 
+class StateSection(_Section, frozen=True):
+    """Keys that functions and clients read and write, and that nodes hand to each other."""
+
+    bytes_max: Annotated[
+        int, Meta(ge=MIB, le=64 * 1024 * GIB, description="values kept on this node; beyond: 507")
+    ] = 4 * GIB
+    inbound_bytes: Annotated[
+        int, Meta(ge=0, le=64 * 1024 * GIB, description="of these, kept for what other nodes hand over")
+    ] = 256 * MIB
+    value_bytes_max: Annotated[int, Meta(ge=KIB, le=GIB, description="of one value; beyond: 413")] = 256 * MIB
+    keys_max: Annotated[
+        int, Meta(ge=1, le=100_000_000, description="keys kept on this node; beyond: 507")
+    ] = 1_000_000
+    once_prefixes: Annotated[
+        str, Meta(description="beginnings of keys that are written once, by commas; runs/ always is")
+    ] = ""
+    owner_prefixes: Annotated[
+        str, Meta(description="beginnings of keys that one node writes at a time, by commas")
+    ] = ""
+    replicas: Annotated[
+        int, Meta(ge=0, le=8, description="other members that are to hold each write; 0: none")
+    ] = 1
+    tombstone_ms: Annotated[
+        int, Meta(ge=1000, le=365 * DAY_MS, description="what was deleted is remembered at least this long")
+    ] = DAY_MS
+    read_ms: Annotated[
+        int, Meta(ge=1, le=HOUR_MS, description="other members are given this long to answer a read")
+    ] = 2_000
+    scrub_bytes_per_s: Annotated[
+        int, Meta(ge=0, le=GIB, description="values read again and checked in the background; 0: none")
+    ] = 1 * MIB
+    ground_url: Annotated[
+        str,
+        Meta(
+            description="[state.ground] url: a Redis or Valkey server for what is to be durable on the ground, "
+            "redis://HOST:PORT/DB; empty: nodes on the ground are the ground"
+        ),
+    ] = ""
+    ground_queue_bytes: Annotated[
+        int,
+        Meta(ge=0, le=64 * GIB, description="writes that wait while that server is away; beyond: refused"),
+    ] = 64 * MIB
+
+
 class LimitsSection(_Section, frozen=True):
     """The most that a manifest may ask for."""
 
@@ -451,6 +496,7 @@ class Config(_Section, frozen=True):
     hose: HoseSection = HoseSection()
     mesh: MeshSection = MeshSection()
     placement: PlacementSection = PlacementSection()
+    state: StateSection = StateSection()
     limits: LimitsSection = LimitsSection()
     queue: QueueSection = QueueSection()
     journal: JournalSection = JournalSection()

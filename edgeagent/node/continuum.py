@@ -54,6 +54,7 @@ class Continuum:
             placer=self.placer,
             forwarder=self.forwarder,
             estimates=self.estimates,
+            state=parts.state,
         )
         self.elsewhere = Elsewhere(ties)
         data = Blobs(Path(config.node.state_dir) / "runs", settings.run_bytes_max)

@@ -25,6 +25,7 @@ from edgeagent.node.mesh_config import mesh_settings
 from edgeagent.node.meters import Meters
 
 if TYPE_CHECKING:
+    from edgeagent.mesh.holdings import Neighbour
     from edgeagent.mesh.sealing import SealedPackets
     from edgeagent.mesh.service import MeshService, Security
     from edgeagent.mesh.surroundings import Surroundings
@@ -302,6 +303,19 @@ class Membership:
                 hint="mesh.listen of its configuration brings it into one, mesh.seeds names nodes to ask",
             )
         return self.service
+
+    def neighbours(self) -> list[Neighbour]:
+        """The other members and the groups of keys that they hold."""
+        if self.service is None or self.service.carrier is None:
+            return []
+        from edgeagent.mesh.holdings import neighbours
+
+        return neighbours(self.service)
+
+    def say_state(self, digests: list[bytes]) -> None:
+        """Tell the mesh what groups of keys are held here, the newest first."""
+        if self.service is not None and self.service.carrier is not None:
+            self.service.say_state(digests)
 
     def peers(self) -> dict[str, Any]:
         """``/v1/peers``. Raises Unavailable."""

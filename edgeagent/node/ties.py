@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edgeagent.cost.estimates import Estimates
     from edgeagent.node.forwarder import Forwarder
     from edgeagent.node.placer import Placer
+    from edgeagent.node.runs.ahead import StateAhead
 
 __all__ = ["Parts", "Ties"]
 
@@ -30,6 +31,7 @@ class Parts:
     remote: RemoteHoses
     meters: Meters
     workers: int
+    state: StateAhead | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,3 +46,4 @@ class Ties:
     placer: Placer
     forwarder: Forwarder
     estimates: Estimates
+    state: StateAhead | None = None

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from edgeagent.model.errors import BadRequest, Conflict, EdgeError, Unavailable
+from edgeagent.model.errors import BadRequest, Conflict, EdgeError, StoreFailed, Unavailable
 
-__all__ = ["BadKey", "Behind", "ClockAhead", "Fenced", "KeyTaken", "NotDurable", "VersionMismatch"]
+__all__ = [
+    "BadKey",
+    "Behind",
+    "ClockAhead",
+    "DamagedValue",
+    "Fenced",
+    "KeyTaken",
+    "NotDurable",
+    "VersionMismatch",
+]
 
 
 class BadKey(BadRequest):
@@ -49,3 +58,9 @@ class Behind(Unavailable):
     """No reachable node has the version that the caller's session has seen; ``details["holders"]`` may have it."""
 
     slug = "state-behind"
+
+
+class DamagedValue(StoreFailed):
+    """What is on the disk is not what was written; never returned as a value. ``details``: ``key``, ``chunk``."""
+
+    slug = "state-damaged"

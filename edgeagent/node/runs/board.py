@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 
 import msgspec
 import structlog
@@ -22,6 +23,8 @@ log = structlog.get_logger("runs")
 
 REPORT_S = 5.0
 DELIVER_S = 60.0
+SENT_S = 300.0  # half of what the receiver keeps data for that no record names yet (state.blobs.GRACE_S)
+SENT_MAX = 4096
 PAUSE_S_FIRST, PAUSE_S_MAX = 0.25, 10.0
 
 
@@ -54,6 +57,8 @@ class Board:
         self._membership = membership
         self._reports: dict[str, tuple[bytes, asyncio.Task[None]]] = {}
         self.superseded: dict[str, int] = {}  # runs that go on elsewhere, and under which epoch
+        self._sending: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._sent_s: OrderedDict[tuple[str, str], float] = OrderedDict()  # until when a node surely has data
 
     async def changed(self, record: RunRecord, *, durable: bool = False) -> None:
         """The holder did something. Raises Superseded."""
@@ -112,8 +117,33 @@ class Board:
             raise PeerFailed(f"the peer {node} answered with nonsense", peer=node) from None
 
     async def send_data(self, node: str, run_id: str, ref: DataRef, data: bytes | memoryview) -> None:
-        """By hose where they are many; they are on that node's disk when it returns."""
+        """By hose where they are many; they are on that node's disk when it returns.
+
+        What was sent ahead is not sent again, and what is on its way is waited for.
+        """
+        key = (node, ref.sha256)
+        if self._sent_s.get(key, 0.0) > time.monotonic():
+            return
+        task = self._sending.get(key)
+        if task is None:
+            task = self._sending[key] = asyncio.ensure_future(self._send(node, run_id, ref, data))
+            task.add_done_callback(lambda done: self._after_sending(key, done))
+        await asyncio.shield(task)
+
+    async def _send(self, node: str, run_id: str, ref: DataRef, data: bytes | memoryview) -> None:
         await self._remote.deliver(node, f"/v1/runs/{run_id}/data/{ref.sha256}", data, DELIVER_S)
+
+    def _after_sending(self, key: tuple[str, str], done: asyncio.Task[None]) -> None:
+        del self._sending[key]
+        if not done.cancelled() and done.exception() is None:
+            self._sent_s[key] = time.monotonic() + SENT_S
+            while len(self._sent_s) > SENT_MAX:
+                self._sent_s.popitem(last=False)
+
+    def forget_sent(self, node: str) -> None:
+        """The node may have lost what it was sent."""
+        for key in [key for key in self._sent_s if key[0] == node]:
+            del self._sent_s[key]
 
     async def deliver(self, record: RunRecord) -> None:
         """The end of a run to its origin, until it has it: what has no contact to return by is held.
@@ -142,7 +172,7 @@ class Board:
 
     async def close(self) -> None:
         """Idempotent."""
-        tasks = [task for _, task in self._reports.values()]
+        tasks = [*(task for _, task in self._reports.values()), *self._sending.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

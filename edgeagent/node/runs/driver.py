@@ -23,6 +23,7 @@ import structlog
 
 from edgeagent.model.errors import DeadlineExceeded, EdgeError, Internal, Unavailable
 from edgeagent.node.placer import ask_for
+from edgeagent.node.runs.ahead import Ahead
 from edgeagent.node.runs.handover import Handover
 from edgeagent.node.runs.live import LiveData
 from edgeagent.node.runs.progress import last_steps, ready_steps, settle_skipped, spec_of
@@ -75,6 +76,8 @@ class Driver:
         self._patient_s = 0.0
         self._excluded: dict[str, str] = dict(excluded or {})
         self._stage = Stage(record, ties, board=board, live=live, excluded=self._excluded)
+        self._ahead = Ahead(record, ties.node_id, board=board, live=live, state=ties.state)
+        self._looking: asyncio.Task[None] | None = None
 
     async def drive(self, reservation: str = "") -> bool:
         """True: the run has ended here; False: another node holds it. With a ``reservation`` the step that is ready
@@ -98,6 +101,9 @@ class Driver:
             gone = False
             self._fail(Internal(f"a fault of this node: {error!r}"))
         finally:
+            if self._looking is not None:
+                self._looking.cancel()
+            await self._ahead.stop()
             self._live.close()
         return not gone
 
@@ -236,7 +242,18 @@ class Driver:
     async def _run_reserved(self, ready: Sequence[StepRecord], reservation: str) -> None:
         """The step that this node took the run for."""
         if len(ready) == 1 and not spec_of(self.record, ready[0].name).fan_out:
+            self._looking = asyncio.ensure_future(self._look_ahead(ready))
             await self._stage.run([(ready[0], (self._node_id,))], reservation)
+
+    async def _look_ahead(self, ready: Sequence[StepRecord]) -> None:
+        """While a step runs that this node took the run for: where will the next ones?"""
+        try:
+            decision = await self._placer.decide(
+                self.asks_of(self.record, self._estimates), excluded=self._excluded
+            )
+        except EdgeError:  # the next stage says so, where it is still so
+            return
+        self._ahead.begin(decision.choices, [step.name for step in ready])
 
     async def _run_stage(self, ready: Sequence[StepRecord], decision: Decision) -> None:
         chosen = []
@@ -245,6 +262,7 @@ class Driver:
             step.why, step.predicted_ms = choice.why, choice.predicted_ms
             ranked = tuple(one for one in choice.ranked if one not in self._excluded) or (choice.node,)
             chosen.append((step, ranked))
+        self._ahead.begin(decision.choices, [step.name for step in ready])
         await self._stage.run(chosen)
 
     # -- ends ------------------------------------------------------------------------------------------------

@@ -1,0 +1,98 @@
+"""Who holds what, as this node knows it: the members around it, the homes of a group, and what it holds itself."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from edgeagent.state.homes import homes
+from edgeagent.state.keys import digest_of, group_of
+
+if TYPE_CHECKING:
+    from edgeagent.mesh.holdings import Neighbour
+    from edgeagent.node.membership import Membership
+
+__all__ = ["GROUND_KINDS", "StateCircle"]
+
+GROUND_KINDS = frozenset({"ground", "cloud", "edge"})
+_LOOK_S = 0.25
+_GROUPS_MAX = 4096
+_HOMES = 2
+_ASKED_MAX = 16
+
+
+class StateCircle:
+    """On the event loop's thread."""
+
+    def __init__(
+        self, membership: Membership, node_id: str, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._membership = membership
+        self._node_id = node_id
+        self._clock = clock
+        self._looked_s = -1e9
+        self._around: dict[str, Neighbour] = {}
+        self._held: OrderedDict[str, None] = OrderedDict()  # groups here, the newest last
+
+    # -- what is held here -----------------------------------------------------------------------------------
+
+    def holds(self, keys: Iterable[str]) -> None:
+        """These keys are here now."""
+        for group in {group_of(key) for key in keys}:
+            self._held.pop(group, None)
+            self._held[group] = None
+        while len(self._held) > _GROUPS_MAX:
+            self._held.popitem(last=False)
+
+    def tell(self) -> None:
+        """Gossip hears of it."""
+        newest = [digest_of(group) for group in reversed(self._held)]
+        self._membership.say_state(newest)
+
+    # -- the others ------------------------------------------------------------------------------------------
+
+    def around(self) -> dict[str, Neighbour]:
+        """By id, as of a moment ago."""
+        now_s = self._clock()
+        if now_s - self._looked_s > _LOOK_S:
+            self._looked_s = now_s
+            self._around = {one.id: one for one in self._membership.neighbours()}
+        return self._around
+
+    def reachable(self) -> list[str]:
+        """Ids of members that can be asked now."""
+        return [one.id for one in self.around().values() if one.is_reachable]
+
+    def homes_of(self, key: str) -> list[str]:
+        """Where the key's group is at home, of this node and all that can be asked."""
+        return homes(group_of(key), [*self.reachable(), self._node_id], _HOMES)
+
+    def ranked(self, key: str, first: Iterable[str] = ()) -> tuple[list[str], list[str]]:
+        """Whom to ask for a key: those who should have it (``first``, the homes, who says that it holds the group), and
+        then some who might.
+        """
+        around, digest = self.around(), digest_of(group_of(key))
+        likely = dict.fromkeys(first)
+        likely.update(dict.fromkeys(self.homes_of(key)))
+        likely.update(dict.fromkeys(one.id for one in around.values() if digest in one.groups))
+        should = [one for one in likely if one in around and around[one].is_reachable]
+        might = homes(group_of(key), (one for one in self.reachable() if one not in likely), _ASKED_MAX)
+        return should[:_ASKED_MAX], might
+
+    def out_of_sight(self, key: str) -> list[str]:
+        """Members that say they hold the key's group, and cannot be asked now."""
+        digest = digest_of(group_of(key))
+        return [one.id for one in self.around().values() if not one.is_reachable and digest in one.groups]
+
+    def is_ground(self, node: str) -> bool:
+        """Whether a member stands on the ground."""
+        found = self.around().get(node)
+        return found is not None and found.kind in GROUND_KINDS
+
+    def returns_in_s(self, nodes: Iterable[str]) -> float | None:
+        """Seconds until the first of them is expected back, None: nobody knows."""
+        found = [self._membership.returns_in_s(one) for one in nodes]
+        known = [one for one in found if one is not None]
+        return min(known) if known else None

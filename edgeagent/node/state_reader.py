@@ -1,0 +1,193 @@
+"""Reading from other members: one frame a member for all keys of a group, the newest answer wins.
+
+1. Those who should have a key are asked first, all at once: whom the caller's session names, the key's homes, whoever
+   gossip says holds its group. Only where none of them has it are others asked.
+2. A key that is here already is asked for with its version: the answer to that is short.
+3. Values are checked against their hashes; who sends another is left out.
+4. Who holds a key and cannot be asked is named, with the time of its return (Behind), instead of "not found".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import structlog
+
+from edgeagent.model.errors import EdgeError
+from edgeagent.node.state_circle import StateCircle
+from edgeagent.state.consistency import wins
+from edgeagent.state.entry import Entry
+from edgeagent.state.errors import Behind
+from edgeagent.state.fetching import BATCH_CHUNKS_MAX, Chunks, ChunksWanted, Fetch, Fetched, Held, read, write
+from edgeagent.state.hlc import Version
+from edgeagent.state.keys import CHUNK_BYTES
+
+__all__ = ["Asker", "StateReader"]
+
+log = structlog.get_logger("state")
+
+# (node, path, body, seconds) -> the reply's body; raises EdgeError
+Asker = Callable[[str, str, bytes, float], Awaitable[bytes]]
+
+
+class _Found:
+    """The newest entry of a key, and who has it."""
+
+    __slots__ = ("entry", "same", "where")
+
+    def __init__(self) -> None:
+        self.entry: Entry | None = None
+        self.same = False  # what is here is the newest
+        self.where: list[str] = []
+
+    def take(self, node: str, held: Held) -> None:
+        entry = held.entry
+        if self.entry is None or wins(entry, self.entry):
+            self.entry, self.where = entry, [node]
+        elif entry.version == self.entry.version:
+            self.where.append(node)
+
+
+class StateReader:
+    """On the event loop's thread."""
+
+    def __init__(self, circle: StateCircle, ask: Asker, *, read_s: float) -> None:
+        self._circle = circle
+        self._ask = ask
+        self._read_s = read_s
+        self.fetched = 0  # values that came from elsewhere
+        self.fetched_bytes = 0
+
+    async def newest(
+        self,
+        keys: Sequence[str],
+        known: Mapping[str, Entry],
+        least: Callable[[str], Version],
+        *,
+        deadline_s: float,
+        is_sought: bool = True,
+    ) -> dict[str, tuple[Entry, list[str]]]:
+        """The entries of keys that are newer elsewhere than ``known``, and where; ``is_sought``: also of those who only
+        might have what nobody is known to hold.
+        """
+        found = {key: _Found() for key in keys}
+        for key in keys:
+            if key in known:
+                found[key].entry = known[key]
+        plans = {key: self._circle.ranked(key, [least(key).node]) for key in keys}
+        await self._round({key: plan[0] for key, plan in plans.items()}, found, deadline_s)
+        if is_sought:
+            missing = {
+                key: plans[key][1]
+                for key, one in found.items()
+                if one.entry is None or one.entry.version < least(key)
+            }
+            await self._round(missing, found, deadline_s)
+        return {
+            key: (one.entry, one.where)
+            for key, one in found.items()
+            if one.entry is not None and one.where and one.entry is not known.get(key)
+        }
+
+    async def below(
+        self, prefix: str, *, deadline_s: float, limit: int, after: str = "", bare: bool = False
+    ) -> list[tuple[str, Held]]:
+        """What the members around hold below a prefix, and who."""
+        nodes = self._circle.ranked(prefix or "*")
+        ask = Fetch(prefix=prefix, after=after, limit=limit, bare=bare)
+        answers = await self._all([*nodes[0], *nodes[1]], {}, ask, deadline_s)
+        return [(node, held) for node, answer in answers for held in answer.held]
+
+    async def held_by(self, key: str, *, deadline_s: float) -> list[tuple[str, Held, bool]]:
+        """Every member that holds the key: (node, what, whether it is on the ground)."""
+        ask = Fetch(keys=[key], known=[""], bare=True)
+        answers = await self._all(self._circle.reachable(), {}, ask, deadline_s)
+        return [(node, held, answer.is_ground) for node, answer in answers for held in answer.held]
+
+    async def _round(
+        self, plan: Mapping[str, Sequence[str]], found: Mapping[str, _Found], deadline_s: float
+    ) -> None:
+        wanted: dict[str, list[str]] = {}
+        for key, nodes in plan.items():
+            for node in nodes:
+                wanted.setdefault(node, []).append(key)
+        if not wanted:
+            return
+        asks = {}
+        for node, keys in wanted.items():
+            entries = [found[key].entry for key in keys]
+            asks[node] = Fetch(
+                keys=keys, known=["" if one is None else one.version.text() for one in entries]
+            )
+        for node, answer in await self._all(list(wanted), asks, Fetch(), deadline_s):
+            for held in answer.held:
+                if not held.same and held.entry.key in found:
+                    found[held.entry.key].take(node, held)
+
+    async def _all(
+        self, nodes: Sequence[str], asks: Mapping[str, Fetch], ask: Fetch, deadline_s: float
+    ) -> list[tuple[str, Fetched]]:
+        """The answers of those who answer in time."""
+        left_s = min(self._read_s, deadline_s - asyncio.get_running_loop().time())
+        tasks = {node: asyncio.ensure_future(self._one(node, asks.get(node, ask), left_s)) for node in nodes}
+        try:
+            await asyncio.gather(*tasks.values())
+        finally:
+            for task in tasks.values():
+                task.cancel()
+        return [(node, answer) for node, task in tasks.items() if (answer := task.result()) is not None]
+
+    async def _one(self, node: str, ask: Fetch, left_s: float) -> Fetched | None:
+        if left_s <= 0:
+            return None
+        try:
+            return read(await self._ask(node, "/v1/state:fetch", write(ask), left_s), Fetched)
+        except EdgeError as error:
+            log.debug("a member did not say what it holds", node=node, why=error.message)
+            return None
+
+    async def value_of(self, entry: Entry, nodes: Sequence[str], *, deadline_s: float) -> bytes:
+        """The value of an entry that others have. Raises Behind where none of them sends it whole and sound."""
+        for node in nodes:
+            try:
+                value = await self._value_from(entry, node, deadline_s)
+            except EdgeError as error:
+                log.info("a value did not come", key=entry.key, node=node, why=error.message)
+                continue
+            if len(value) == entry.size_bytes and hashlib.sha256(value).digest() == entry.sha256:
+                self.fetched += 1
+                self.fetched_bytes += len(value)
+                return value
+            log.warning("a member sent a value that is not what it said", key=entry.key, node=node)
+        raise self.behind(entry.key, nodes)
+
+    async def _value_from(self, entry: Entry, node: str, deadline_s: float) -> bytes:
+        if entry.inline is not None:
+            return entry.inline
+        pieces: list[bytes] = []
+        for at in range(0, len(entry.chunks), BATCH_CHUNKS_MAX):
+            batch = list(entry.chunks[at : at + BATCH_CHUNKS_MAX])
+            left_s = deadline_s - asyncio.get_running_loop().time()
+            if left_s <= 0:
+                break
+            data = await self._ask(node, "/v1/state:chunks", write(ChunksWanted(sha256=batch)), left_s)
+            came = read(data, Chunks).pieces
+            if len(came) != len(batch) or any(not 0 < len(one) <= CHUNK_BYTES for one in came):
+                break
+            pieces += came
+        return b"".join(pieces)
+
+    def behind(self, key: str, nodes: Sequence[str] = ()) -> Behind:
+        """What a caller hears where nobody who can be asked has what it wants."""
+        away = self._circle.out_of_sight(key) or list(nodes)
+        back_s = self._circle.returns_in_s(away) if away else None
+        when = f", back in {back_s:.0f} s" if back_s else ""
+        who = ", ".join(one[:12] for one in away[:4]) or "nobody known"
+        return Behind(
+            f"the key {key[:80]!r} is not to be had now: {who} holds it{when}",
+            hint="ask again when it is in contact",
+            retry_after_s=min(back_s, 3600.0) if back_s else 1.0,
+            holders=away[:8],
+        )

@@ -1,0 +1,341 @@
+"""State for everybody who asks this node: guests, clients, other nodes. One door, :meth:`StateService.group`.
+
+1. A group is answered as if nothing came between: its gets see what was there before its writes, and its writes happen
+   all or not at all.
+2. A write is on this node's disk before it is answered. What else the caller wants (``peer``, ``ground``) is waited for
+   until its deadline; whatever it wants, copies go to other members behind the scenes.
+3. A read is served from here where that is sure to be right: a value that is written once, a key whose home or owner
+   this node is. Else those who would know better are asked; where nobody answers, what is here is told, unless the
+   caller's session has seen more.
+4. What a ``once`` or ``owner`` key, or a condition, depends on is looked for elsewhere before it is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from edgeagent.model.errors import BadRequest, EdgeError, TooLarge
+from edgeagent.node.state_reader import Asker
+from edgeagent.node.state_views import StateViews
+from edgeagent.state.calls import Done, Group, GroupDone, Op
+from edgeagent.state.entry import Durability, Entry, Mode, chunks_of
+from edgeagent.state.errors import DamagedValue, Fenced, NotDurable
+from edgeagent.state.fetching import read
+from edgeagent.state.hlc import NONE, Version, read_version
+from edgeagent.state.keys import GROUP_ITEMS_MAX, check_prefix, resolve
+from edgeagent.state.session import Session, read_session
+
+__all__ = ["Replicas", "StateService", "modes_of"]
+
+log = structlog.get_logger("state")
+
+PATIENCE_S = 30.0  # of a caller that says nothing of it
+
+
+class Replicas(Protocol):
+    """Copies at other members (:mod:`edgeagent.node.state_replicas`)."""
+
+    def wrote(self, entries: Sequence[Entry], wanted: Durability) -> None: ...
+    def reached(self, key: str, version: Version) -> Durability: ...
+    async def wait(self, entries: Sequence[Entry], wanted: Durability, deadline_s: float) -> Durability: ...
+
+
+def modes_of(once: str, owner: str) -> Callable[[str], Mode]:
+    """What the configuration says of keys by their beginnings; ``runs/`` is written once. Raises BadKey."""
+    prefixes = {
+        mode: tuple(check_prefix(one.strip()) for one in text.split(",") if one.strip())
+        for mode, text in ((Mode.ONCE, "runs/," + once), (Mode.OWNER, owner))
+    }
+
+    def mode_of(key: str) -> Mode:
+        for mode, those in prefixes.items():
+            if those and key.startswith(those):
+                return mode
+        return Mode.LWW
+
+    return mode_of
+
+
+class StateService:
+    """On the event loop's thread."""
+
+    def __init__(
+        self,
+        views: StateViews,
+        replicas: Replicas,
+        *,
+        ask: Asker,
+        mode_of: Callable[[str], Mode],
+        value_bytes_max: int,
+    ) -> None:
+        self.views = views
+        self.store = views.store
+        self.circle = views.circle
+        self.reader = views.reader
+        self.replicas = replicas
+        self._node_id = views.node_id
+        self._ask = ask
+        self._mode_of = mode_of
+        self._value_bytes_max = value_bytes_max
+        self._adopting: set[asyncio.Task[None]] = set()
+        self.reads = 0
+        self.local_reads = 0  # answered without asking anybody
+        self.writes = 0
+
+    # -- the door --------------------------------------------------------------------------------------------
+
+    async def group(self, wanted: Group, *, run: str = "", epoch: int = 0) -> GroupDone:
+        """All or nothing. Results are in the order of the operations, those of ``prefix`` behind them.
+
+        ``run`` and ``epoch`` are of the run that the caller belongs to. Raises BadKey, BadRequest, TooLarge,
+        StorageFull, VersionMismatch, KeyTaken, Fenced, Behind, NotDurable.
+        """
+        session = read_session(wanted.session)
+        ops = [self._checked(op, run, epoch) for op in wanted.ops]
+        deadline_s = asyncio.get_running_loop().time() + (wanted.deadline_ms / 1000 or PATIENCE_S)
+        gets = [op for op in ops if op.op == "get"]
+        writes = [op for op in ops if op.op != "get"]
+        if len({op.key for op in writes}) < len(writes):
+            raise BadRequest("a group writes a key twice", hint="which of the two is to stay?")
+        keys = list(dict.fromkeys(op.key for op in gets))
+        if wanted.prefix is not None:
+            below = resolve(wanted.prefix, run) if wanted.prefix.startswith("run/") and run else wanted.prefix
+            found = await self.views.listed(below, "", GROUP_ITEMS_MAX, here_only=wanted.here_only)
+            more = [one.key for one in found if one.key not in set(keys)]
+        else:
+            more = []
+        done: dict[str, Done] = {}
+        if keys or more:
+            known = {op.key: op.known for op in gets if op.known}
+            done = await self._get([*keys, *more], known, session, deadline_s, here_only=wanted.here_only)
+        durability = Durability.LOCAL
+        wrote: dict[str, Done] = {}
+        if writes:
+            wrote, durability = await self._write(writes, wanted, session, deadline_s)
+        results = [done[op.key] if op.op == "get" else wrote[op.key] for op in ops]
+        results += [done[key] for key in more if done[key].found]
+        return GroupDone(results=results, durability=durability, session=session.text())
+
+    def _checked(self, op: Op, run: str, epoch: int) -> Op:
+        key = resolve(op.key, run)
+        value = op.value
+        if op.text is not None:
+            if value is not None:
+                raise BadRequest(f"the operation on {key[:80]!r} has both value and text")
+            value = op.text.encode()
+        if (op.op == "put") != (value is not None):
+            raise BadRequest(f"a put has a value, a get and a delete have none: {op.op} {key[:80]!r}")
+        if value is not None and len(value) > self._value_bytes_max:
+            raise TooLarge(
+                f"the value of {key[:80]!r} has {len(value)} bytes, at most {self._value_bytes_max}"
+            )
+        if op.expect:
+            read_version(op.expect)
+        return msgspec.structs.replace(op, key=key, value=value, text=None, epoch=op.epoch or epoch)
+
+    # -- reading ---------------------------------------------------------------------------------------------
+
+    async def _get(
+        self,
+        keys: Sequence[str],
+        known: Mapping[str, str],
+        session: Session,
+        deadline_s: float,
+        *,
+        here_only: bool,
+    ) -> dict[str, Done]:
+        self.reads += len(keys)
+        here = await self._here(keys)
+        doubtful = (
+            [] if here_only else [key for key in keys if self._is_doubtful(key, here.get(key), session)]
+        )
+        newer: dict[str, tuple[Entry, list[str]]] = {}
+        if doubtful and self.circle.reachable():
+            held = {key: here[key][0] for key in doubtful if key in here}
+            newer = await self.reader.newest(doubtful, held, session.least, deadline_s=deadline_s)
+        self.local_reads += len(keys) - len(newer)
+        found = {}
+        for key in keys:
+            if key in newer:
+                entry, nodes = newer[key]
+                value = await self._from_others(entry, nodes, known.get(key, ""), deadline_s)
+            else:
+                entry, value = here.get(key, (None, None))  # type: ignore[assignment]
+            found[key] = self._done(key, entry, value, known.get(key, ""), session)
+        return found
+
+    async def _here(self, keys: Sequence[str]) -> dict[str, tuple[Entry, bytes | None]]:
+        try:
+            return {entry.key: (entry, value) for entry, value in await self.store.get_many(keys, None)}
+        except DamagedValue:
+            found = {}
+            for key in keys:  # one by one: the damaged ones are looked for elsewhere
+                try:
+                    for entry, value in await self.store.get_many([key], None):
+                        found[key] = (entry, value)
+                except DamagedValue as error:
+                    log.warning("a value is damaged on this disk", key=key, why=error.message)
+            return found
+
+    def _is_doubtful(self, key: str, held: tuple[Entry, bytes | None] | None, session: Session) -> bool:
+        if held is None or held[0].version < session.least(key):
+            return True
+        entry = held[0]
+        if entry.mode is Mode.ONCE or (entry.mode is Mode.OWNER and entry.owner == self._node_id):
+            return False
+        return self.circle.homes_of(key)[0] != self._node_id
+
+    async def _from_others(
+        self, entry: Entry, nodes: Sequence[str], known: str, deadline_s: float
+    ) -> bytes | None:
+        if not entry.is_there(self._utc_ms()) or entry.version.text() == known:
+            return None
+        value = await self.reader.value_of(entry, nodes, deadline_s=deadline_s)
+        if entry.mode is Mode.ONCE:
+            self._adopt_soon(entry, value)  # it never changes: the next one finds it here
+        return value
+
+    def _done(self, key: str, entry: Entry | None, value: bytes | None, known: str, session: Session) -> Done:
+        least = session.least(key)
+        if entry is None or entry.version < least:
+            if least > NONE or self.circle.out_of_sight(key):
+                raise self.reader.behind(key, [least.node] if least.node else [])
+            return Done(key=key, found=False)
+        session.saw(key, entry.version)
+        version = entry.version.text()
+        if not entry.is_there(self._utc_ms()):
+            return Done(key=key, found=False, version=version, mode=entry.mode)
+        same = bool(known) and version == known
+        return Done(
+            key=key,
+            found=True,
+            version=version,
+            mode=entry.mode,
+            size_bytes=entry.size_bytes,
+            durability=self.replicas.reached(key, entry.version),
+            unchanged=same,
+            value=None if same else value,
+        )
+
+    def _adopt_soon(self, entry: Entry, value: bytes) -> None:
+        async def adopt() -> None:
+            try:
+                await self._adopt(entry, value)
+            except EdgeError as error:  # it is a copy for the next reader, no more
+                log.info("a value was not kept here", key=entry.key, why=error.message)
+
+        task = asyncio.get_running_loop().create_task(adopt())
+        self._adopting.add(task)
+        task.add_done_callback(self._adopting.discard)
+
+    async def _adopt(self, entry: Entry, value: bytes | None) -> None:
+        if value is not None and entry.chunks:
+            pieces = zip(entry.chunks, map(bytes, chunks_of(value)), strict=True)
+            await self.store.put_chunks(list(pieces))
+        await self.store.accept([entry], custody=False)
+        self.circle.holds([entry.key])
+
+    # -- writing ---------------------------------------------------------------------------------------------
+
+    async def _write(
+        self, writes: Sequence[Op], wanted: Group, session: Session, deadline_s: float
+    ) -> tuple[dict[str, Done], Durability]:
+        if not wanted.here_only:
+            await self._look_before(writes, session, deadline_s)
+        try:
+            written = await self.store.write(writes, self._mode_of)
+        except Fenced as error:
+            owner = str(error.details.get("owner", ""))
+            if wanted.here_only or owner == self._node_id or owner not in self.circle.reachable():
+                raise
+            return await self._at_owner(owner, writes, wanted, session, deadline_s)
+        self.writes += len(writes)
+        entries = [entry for _, entry in written]
+        self.circle.holds(op.key for op in writes)
+        self.replicas.wrote(entries, wanted.durability)
+        reached = Durability.LOCAL
+        if wanted.durability is not Durability.LOCAL:
+            reached = await self._until_durable(entries, wanted.durability, deadline_s)
+        done = {}
+        for op, entry in written:
+            session.saw(op.key, entry.version)
+            done[op.key] = Done(
+                key=op.key,
+                found=op.op == "put",
+                version=entry.version.text(),
+                mode=entry.mode,
+                size_bytes=entry.size_bytes,
+                durability=reached,
+            )
+        return done, reached
+
+    async def _look_before(self, writes: Sequence[Op], session: Session, deadline_s: float) -> None:
+        """What conditions depend on is brought here first, where anybody has it."""
+        if not self.circle.reachable():
+            return
+        asked = [
+            op.key
+            for op in writes
+            if op.expect is not None
+            or (op.mode or self._mode_of(op.key)) is not Mode.LWW
+            or op.op == "delete"
+        ]
+        known = {}
+        for key in asked:
+            held = await self.store.look(key)
+            if held is not None:
+                known[key] = held
+        sought = [key for key in asked if key not in known or known[key].mode is not Mode.ONCE]
+        if not sought:
+            return
+        newer = await self.reader.newest(sought, known, session.least, deadline_s=deadline_s, is_sought=False)
+        for entry, nodes in newer.values():
+            value = None
+            if entry.is_there(self._utc_ms()):
+                value = await self.reader.value_of(entry, nodes, deadline_s=deadline_s)
+            await self._adopt(entry, value)
+
+    async def _until_durable(
+        self, entries: Sequence[Entry], wanted: Durability, deadline_s: float
+    ) -> Durability:
+        reached = await self.replicas.wait(entries, wanted, deadline_s)
+        if reached.rank < wanted.rank:
+            raise NotDurable(
+                f"it is on this node's disk, and not {wanted.value}-durable in time",
+                hint="it goes on to other members as soon as they can be reached; ask for it with a longer deadline",
+                durability=reached.value,
+                versions={entry.key: entry.version.text() for entry in entries[:64]},
+            )
+        return reached
+
+    async def _at_owner(
+        self, owner: str, writes: Sequence[Op], wanted: Group, session: Session, deadline_s: float
+    ) -> tuple[dict[str, Done], Durability]:
+        left_s = deadline_s - asyncio.get_running_loop().time()
+        there = Group(
+            ops=list(writes),
+            durability=wanted.durability,
+            deadline_ms=max(1.0, left_s * 1000),
+            session=session.text(),
+            here_only=True,
+        )
+        reply = await self._ask(owner, "/v1/state:group", msgspec.msgpack.encode(there), max(0.001, left_s))
+        done = read(reply, GroupDone)
+        session.join(read_session(done.session))
+        return {one.key: one for one in done.results}, done.durability
+
+    async def close(self) -> None:
+        """Idempotent."""
+        for task in list(self._adopting):
+            task.cancel()
+        await asyncio.gather(*self._adopting, return_exceptions=True)
+
+    @staticmethod
+    def _utc_ms() -> int:
+        return int(time.time() * 1000)

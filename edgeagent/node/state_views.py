@@ -1,0 +1,134 @@
+"""What is held where: listings, holders of a key, and the answers to other nodes that ask what is here."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from edgeagent.model.errors import BadRequest, EdgeError
+from edgeagent.node.state_circle import StateCircle
+from edgeagent.node.state_reader import StateReader
+from edgeagent.state.calls import Listed, Where
+from edgeagent.state.consistency import wins
+from edgeagent.state.entry import Entry, Mode
+from edgeagent.state.fetching import FETCH_BYTES_MAX, Chunks, ChunksWanted, Fetch, Fetched, Held
+from edgeagent.state.keys import GROUP_ITEMS_MAX, check_key, check_prefix
+
+if TYPE_CHECKING:
+    from edgeagent.state.keystore import KeyStore
+
+__all__ = ["StateViews"]
+
+_PATIENCE_S = 30.0
+
+
+class StateViews:
+    """On the event loop's thread."""
+
+    def __init__(
+        self, store: KeyStore, circle: StateCircle, reader: StateReader, *, node_id: str, is_ground: bool
+    ) -> None:
+        self.store = store
+        self.circle = circle
+        self.reader = reader
+        self.node_id = node_id
+        self._is_ground = is_ground
+
+    async def listed(self, prefix: str, after: str, limit: int, *, here_only: bool = False) -> list[Listed]:
+        """Keys below a prefix in their order, behind ``after``: here and, unless ``here_only``, at other members."""
+        check_prefix(prefix)
+        if after:
+            check_key(after)
+        newest = {entry.key: entry for entry in await self.store.list(prefix, after, limit)}
+        if not here_only and self.circle.reachable():
+            deadline_s = asyncio.get_running_loop().time() + _PATIENCE_S
+            there = await self.reader.below(
+                prefix, deadline_s=deadline_s, limit=min(limit, GROUP_ITEMS_MAX), after=after, bare=True
+            )
+            for _, held in there:
+                key = held.entry.key
+                if key.startswith(prefix) and (key not in newest or wins(held.entry, newest[key])):
+                    newest[key] = held.entry
+        now_ms = _utc_ms()
+        return [
+            Listed(
+                key=one.key,
+                version=one.version.text(),
+                mode=one.mode,
+                size_bytes=one.size_bytes,
+                expires_ms=one.expires_ms,
+            )
+            for _, one in sorted(newest.items())
+            if one.is_there(now_ms)
+        ][:limit]
+
+    async def where(self, key: str) -> list[Where]:
+        """The nodes that hold a key, the freshest first."""
+        check_key(key)
+        now_ms = _utc_ms()
+        found = []
+        here = await self.store.look(key)
+        rows = [] if here is None else [(self.node_id, await self._held(here), self._is_ground)]
+        deadline_s = asyncio.get_running_loop().time() + _PATIENCE_S
+        rows += await self.reader.held_by(key, deadline_s=deadline_s)
+        for node, held, is_ground in sorted(rows, key=lambda row: row[1].entry.version, reverse=True):
+            if held.entry.is_there(now_ms):
+                found.append(
+                    Where(
+                        node=node,
+                        version=held.entry.version.text(),
+                        age_ms=max(0, now_ms - held.entry.version.wall_ms),
+                        is_ground=is_ground,
+                        aside=held.aside,
+                    )
+                )
+        return found
+
+    # -- for other nodes -------------------------------------------------------------------------------------
+
+    async def fetch(self, asked: Fetch) -> Fetched:
+        """What is held here of what another node asks for. Raises BadRequest."""
+        if asked.known and len(asked.known) != len(asked.keys):
+            raise BadRequest("a fetch with as many versions as keys, or with none")
+        if asked.prefix is not None:
+            entries = await self.store.list(check_prefix(asked.prefix), asked.after, asked.limit)
+            return Fetched(held=[Held(entry=_bare(one)) for one in entries], is_ground=self._is_ground)
+        held, size = [], 0
+        for at, key in enumerate(asked.keys):
+            entry = await self.store.look(check_key(key))
+            if entry is None:
+                continue
+            same = bool(asked.known) and asked.known[at] == entry.version.text()
+            if same or asked.bare:
+                held.append(msgspec.structs.replace(await self._held(entry), same=same))
+                continue
+            size += len(entry.inline or b"")
+            if size > FETCH_BYTES_MAX:
+                return Fetched(held=held, more=True, is_ground=self._is_ground)
+            held.append(Held(entry=entry))
+        return Fetched(held=held, is_ground=self._is_ground)
+
+    async def chunks(self, asked: ChunksWanted) -> Chunks:
+        """Chunks that another node asks for."""
+        pieces = []
+        for sha256 in asked.sha256:
+            try:
+                pieces.append(await self.store.read_chunk(sha256))
+            except EdgeError:  # not here, or damaged: others have it
+                pieces.append(b"")
+        return Chunks(pieces=pieces)
+
+    async def _held(self, entry: Entry) -> Held:
+        aside = 0 if entry.mode is Mode.LWW else len(await self.store.list_aside(entry.key))
+        return Held(entry=_bare(entry), aside=aside)
+
+
+def _bare(entry: Entry) -> Entry:
+    return msgspec.structs.replace(entry, inline=None, chunks=())
+
+
+def _utc_ms() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,265 @@
+"""The ground tier: a Redis or Valkey server for what is to be durable on the ground, and for what outgrows the nodes.
+
+A key is one hash there, ``edgeagent:KEY`` with the fields ``entry`` (msgpack, as nodes hold it) and ``value``. A write
+is compared with what is there as between nodes (:func:`consistency.merge`), inside WATCH and MULTI, so that two nodes
+that write at once cannot undo each other; a group is one transaction.
+
+``ground`` durability is as good as the server's own: set ``appendonly yes`` and ``appendfsync always`` there. Where the
+server knows WAITAOF (Redis 7.2, Valkey 7.2), the write is confirmed by it; where it keeps no append-only file, a
+warning says so at the first write.
+
+While the server is away, writes wait in a queue that is bounded by bytes and refuses beyond; the values themselves are
+on this node's disk. On the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+
+from edgeagent.model.decoding import UNDECODABLE
+from edgeagent.model.errors import BadConfig, EdgeError, StorageFull, StoreFailed, Unavailable
+from edgeagent.state.consistency import merge
+from edgeagent.state.entry import Entry
+from edgeagent.state.hlc import Version
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+__all__ = ["GroundStore"]
+
+log = structlog.get_logger("state")
+
+PREFIX = b"edgeagent:"
+CONNECT_S = 2.0
+REPLY_S = 10.0
+PAUSE_S_FIRST, PAUSE_S_MAX = 0.25, 30.0
+BATCH = 64
+TRIES_MAX = 8
+
+# (key, version) -> what is held here now; None: it is gone
+Held = Callable[[str], Awaitable[tuple[Entry, bytes | None] | None]]
+Settled = Callable[[str, Version], None]
+
+
+class GroundStore:
+    """``held`` reads what is to be written; ``settled`` hears what is there now. ``queue_bytes`` bounds what waits."""
+
+    def __init__(self, url: str, *, queue_bytes: int, held: Held, settled: Settled) -> None:
+        self._url = url
+        self._queue_bytes = queue_bytes
+        self._held = held
+        self._settled = settled
+        self._waiting: OrderedDict[str, int] = OrderedDict()  # keys and their bytes
+        self._more = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._client: Redis | None = None
+        self._confirms: bool | None = None  # whether the server knows WAITAOF
+        self.is_away = ""
+        self.waiting_bytes = 0
+        self.written = 0
+        self.refused = 0
+
+    @property
+    def waiting(self) -> int:
+        """Keys that are not there yet."""
+        return len(self._waiting)
+
+    async def start(self) -> None:
+        """Raises BadConfig where the URL or the client will not do; a server that is away is waited for."""
+        try:
+            from redis.asyncio import Redis
+            from redis.asyncio.retry import Retry
+            from redis.backoff import NoBackoff
+        except ImportError:
+            raise BadConfig(
+                "state.ground.url takes the client of Redis", hint="pip install 'edgeagent[ground]'"
+            ) from None
+        try:
+            self._client = Redis.from_url(
+                self._url,
+                socket_connect_timeout=CONNECT_S,
+                socket_timeout=REPLY_S,
+                retry=Retry(NoBackoff(), 0),
+                protocol=2,
+            )
+        except (ValueError, TypeError) as error:
+            raise BadConfig(
+                f"state.ground.url = {self._url!r} cannot be used: {error}", hint="redis://HOST:6379/0"
+            ) from None
+        self._task = asyncio.get_running_loop().create_task(self._write_on())
+
+    async def close(self) -> None:
+        """What waits stays noted where it came from. Idempotent."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(*_errors()):
+                await client.aclose()
+
+    # -- writing ---------------------------------------------------------------------------------------------
+
+    def put(self, entries: Sequence[Entry]) -> None:
+        """Write these soon. Raises StorageFull when the queue has no room: nothing is taken then."""
+        new = {one.key: one.size_bytes + len(one.key) for one in entries if one.key not in self._waiting}
+        more = sum(new.values())
+        if self._waiting and self.waiting_bytes + more > self._queue_bytes:
+            self.refused += len(entries)
+            raise StorageFull(
+                f"{self.waiting_bytes} bytes wait for the ground store, which is {self.is_away or 'slow'}",
+                hint="state.ground_queue_bytes says how many may",
+            )
+        for key, size in new.items():
+            self._waiting[key] = size
+        self.waiting_bytes += more
+        self._more.set()
+
+    async def _write_on(self) -> None:
+        pause_s = PAUSE_S_FIRST
+        while True:
+            if not self._waiting:
+                self._more.clear()
+                await self._more.wait()
+            keys = list(self._waiting)[:BATCH]
+            try:
+                settled = await self._write(keys)
+            except EdgeError as error:
+                if not self.is_away:
+                    log.warning(
+                        "the ground store is away: writes wait", why=error.message, waiting=self.waiting
+                    )
+                self.is_away = error.message
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, PAUSE_S_MAX)
+                continue
+            if self.is_away:
+                log.info("the ground store is back", waiting=self.waiting)
+            self.is_away, pause_s = "", PAUSE_S_FIRST
+            for key in keys:
+                self.waiting_bytes -= self._waiting.pop(key, 0)
+            for key, version in settled.items():
+                self.written += 1
+                self._settled(key, version)
+
+    async def _write(self, keys: Sequence[str]) -> Mapping[str, Version]:
+        """What is there afterwards. Raises Unavailable, StoreFailed."""
+        found = {}
+        for key in keys:
+            try:
+                held = await self._held(key)
+            except EdgeError as error:  # a damaged value is not spread
+                log.warning("a value does not go to the ground", key=key, why=error.message)
+                continue
+            if held is not None:
+                found[key] = held
+        if found:
+            await self._typed(self._merge_in(found))
+        return {key: entry.version for key, (entry, _) in found.items()}
+
+    async def _merge_in(self, found: Mapping[str, tuple[Entry, bytes | None]]) -> None:
+        from redis.exceptions import WatchError
+
+        client = self._open()
+        names = {key: PREFIX + key.encode() for key in found}
+        for _ in range(TRIES_MAX):
+            pipe: Any
+            async with client.pipeline(transaction=True) as pipe:
+                await pipe.watch(*names.values())
+                there = [_entry(await pipe.hget(name, "entry")) for name in names.values()]
+                pipe.multi()
+                for (key, name), before in zip(names.items(), there, strict=True):
+                    entry, value = found[key]
+                    if merge(before, entry).changed:
+                        _put(pipe, name, entry, value)
+                try:
+                    await pipe.execute()
+                except WatchError:
+                    continue
+            await self._confirm(client)
+            return
+        raise StoreFailed(f"the ground store changed {TRIES_MAX} times while it was written", retry_after_s=1)
+
+    async def _confirm(self, client: Any) -> None:
+        """Until the write is on the server's disk, where it can say so."""
+        from redis.exceptions import ResponseError
+
+        if self._confirms is False:
+            return
+        try:
+            done = await client.execute_command("WAITAOF", 1, 0, int(REPLY_S * 1000))
+        except ResponseError as error:
+            self._confirms = False
+            log.warning(
+                "the ground store does not confirm its disk: it is as durable as it is configured",
+                why=str(error)[:200],
+            )
+            return
+        self._confirms = True
+        if not done or int(done[0]) < 1:
+            raise StoreFailed("the ground store did not write to its disk in time")
+
+    # -- reading ---------------------------------------------------------------------------------------------
+
+    async def get(self, key: str) -> tuple[Entry, bytes | None] | None:
+        """What is there, tombstones too. Raises Unavailable, StoreFailed."""
+        raw: list[bytes | None] = await self._typed(
+            self._open().hmget(PREFIX + key.encode(), ["entry", "value"])
+        )
+        entry = _entry(raw[0])
+        return None if entry is None else (entry, raw[1])
+
+    def _open(self) -> Redis:
+        if self._client is None:
+            raise Unavailable("the ground store is closed")
+        return self._client
+
+    async def _typed(self, work: Awaitable[Any]) -> Any:
+        from redis.exceptions import ConnectionError as Away
+        from redis.exceptions import RedisError
+        from redis.exceptions import TimeoutError as Late
+
+        try:
+            return await work
+        except (Away, Late, OSError, TimeoutError) as error:
+            raise Unavailable(
+                f"the ground store does not answer: {str(error)[:200] or type(error).__name__}",
+                hint="is the server of state.ground.url up?",
+                retry_after_s=5,
+            ) from None
+        except RedisError as error:
+            raise StoreFailed(f"the ground store refused: {str(error)[:200]}") from None
+
+
+def _put(pipe: Any, name: bytes, entry: Entry, value: bytes | None) -> None:
+    pipe.delete(name)
+    fields = {"entry": msgspec.msgpack.encode(msgspec.structs.replace(entry, inline=None))}
+    if value is not None and not entry.deleted:
+        fields["value"] = value
+    pipe.hset(name, mapping=fields)
+    if entry.expires_ms:
+        pipe.pexpireat(name, entry.expires_ms)
+
+
+def _entry(raw: bytes | None) -> Entry | None:
+    if raw is None:
+        return None
+    try:
+        return msgspec.msgpack.decode(raw, type=Entry)
+    except UNDECODABLE:
+        raise StoreFailed("the ground store holds something else under a key of ours") from None
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    try:
+        from redis.exceptions import RedisError
+    except ImportError:
+        return (OSError,)
+    return (OSError, RedisError)
