@@ -13,6 +13,7 @@ from edgeagent.model.function import Deployed, Manifest
 from edgeagent.model.workflow import Workflow
 from edgeagent.node.hose_lines import Invitation, TicketRequest
 from edgeagent.node.workflow_views import RunView
+from edgeagent.state.calls import Group, GroupDone
 
 __all__ = ["openapi"]
 
@@ -42,6 +43,20 @@ _REPLY_HEADERS = {
     "Edgeagent-Hose-Output": "to another node: the hose transfer that is the output, instead of a body",
 }
 _TICKETS = "/v1/hoses/tickets"
+_STATE_HEADERS = {
+    "Edgeagent-Version": "write: only over this version",
+    "Edgeagent-Durability": "write: wait until it is local, peer or ground",
+    "Edgeagent-Deadline-Ms": "and so long at most",
+    "Edgeagent-Session": "what the caller has seen",
+    "Edgeagent-Mode": "write: once, owner or lww, of a new key",
+    "Edgeagent-Ttl-Ms": "write: forget the key after this",
+    "Edgeagent-Takeover": "write: 1 = become the key's owner",
+}
+_STATE_REPLY_HEADERS = {
+    "Edgeagent-Version": "of the value",
+    "Edgeagent-Durability": "that is reached",
+    "Edgeagent-Session": "what the caller has seen now",
+}
 _RUN_HEADERS = {
     "Prefer": "respond-async: answer 202 with the Location of the run",
     "Idempotency-Key": "the same key and input run once; repeats get that run",
@@ -58,12 +73,13 @@ _RUN_REPLY_HEADERS = {
 def openapi(routes: list[Route]) -> dict[str, Any]:
     """The document for ``routes``."""
     _, components = msgspec.json.schema_components(
-        [Deployed, Manifest, TicketRequest, Invitation, Workflow, RunView],
+        [Deployed, Manifest, TicketRequest, Invitation, Workflow, RunView, Group, GroupDone],
         ref_template="#/components/schemas/{name}",
     )
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+        path = route.path.replace("*}", "}")
+        paths.setdefault(path, {})[route.method.lower()] = _operation(route)
     problem = {
         "type": "object",
         "required": ["type", "title", "status", "detail"],
@@ -85,7 +101,7 @@ def openapi(routes: list[Route]) -> dict[str, Any]:
 
 def _operation(route: Route) -> dict[str, Any]:
     invokes = route.method == "POST" and route.path.startswith("/function")
-    names = re.findall(r"\{(\w+)\}", route.path)
+    names = re.findall(r"\{(\w+)\*?\}", route.path)
     operation: dict[str, Any] = {
         "operationId": f"{route.method.lower()}{re.sub(r'[^a-z0-9]+', '_', route.path)}".rstrip("_"),
         "summary": route.summary,
@@ -109,6 +125,8 @@ def _operation(route: Route) -> dict[str, Any]:
         }
     elif route.path.startswith("/v1/hoses/"):
         _between_nodes(route, operation)
+    elif route.path.startswith("/v1/state"):
+        _state(route, operation)
     elif "workflows" in route.path or route.path.startswith("/v1/runs"):
         _workflows(route, operation)
     elif route.method == "PUT":
@@ -123,6 +141,34 @@ def _operation(route: Route) -> dict[str, Any]:
     if route.method == "DELETE":
         operation["responses"]["204"] = {"description": "gone"}
     return operation
+
+
+def _state(route: Route, operation: dict[str, Any]) -> None:
+    responses, parameters = operation["responses"], operation["parameters"]
+    if route.path.startswith("/v1/state/"):
+        parameters += _parameters(_STATE_HEADERS, where="header")
+        responses["200"]["headers"] = {
+            name: {"description": text, "schema": {"type": "string"}}
+            for name, text in _STATE_REPLY_HEADERS.items()
+        }
+        if route.method == "PUT":
+            operation["requestBody"] = {"content": _BYTES}
+        elif route.method == "GET":
+            responses["200"]["content"] = _BYTES
+    elif route.method == "GET":
+        names = ("key",) if route.path.endswith("where") else ("prefix", "after", "limit", "here")
+        parameters += _parameters(dict.fromkeys(names, "see docs/state.md"), where="query")
+    elif route.path.endswith(":group"):
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Group"}}},
+        }
+        done = {"schema": {"$ref": "#/components/schemas/GroupDone"}}
+        responses["200"]["content"] = {"application/json": done}
+    else:
+        packed = {"application/msgpack": {"schema": {"type": "string", "format": "binary"}}}
+        operation["requestBody"] = {"required": True, "content": packed}
+        responses["200"]["content"] = packed
 
 
 def _workflows(route: Route, operation: dict[str, Any]) -> None:

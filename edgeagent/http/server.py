@@ -24,6 +24,7 @@ from edgeagent.http.routes_functions import FunctionRoutes
 from edgeagent.http.routes_hoses import HoseRoutes
 from edgeagent.http.routes_node import NodeRoutes
 from edgeagent.http.routes_placement import PlacementRoutes
+from edgeagent.http.routes_state import StateRoutes
 from edgeagent.http.routes_workflows import WorkflowRoutes
 from edgeagent.http.site import Site
 from edgeagent.mesh.tls import tls_context
@@ -56,6 +57,7 @@ class Server:
                 *ArtifactRoutes(node).routes(),
                 *HoseRoutes(node).routes(),
                 *PlacementRoutes(node).routes(),
+                *StateRoutes(node).routes(),
                 *WorkflowRoutes(node).routes(),
                 *node_routes.routes(),
             ]

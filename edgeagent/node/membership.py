@@ -209,7 +209,7 @@ class Membership:
         return [
             NodeView(
                 id=self._node_id,
-                kind=self._kind(),
+                kind=self.kind(),
                 architecture=platform.machine(),
                 cores=os.cpu_count(),
                 memory_bytes=memory["total_bytes"],
@@ -286,7 +286,8 @@ class Membership:
             busy_w=float(told.busy_w),
         )
 
-    def _kind(self) -> str:
+    def kind(self) -> str:
+        """``cloud``, ``ground``, ``edge`` or ``satellite``."""
         orbit = self._section.orbit or (
             self.service is not None and self.service.settings.elements is not None
         )
@@ -294,7 +295,7 @@ class Membership:
 
     def _labels(self) -> tuple[str, ...]:
         words = [word.strip()[:64] for word in self._told.labels.split(",") if word.strip()]
-        return (*words[:12], f"kind:{self._kind()}", *self.body().labels())
+        return (*words[:12], f"kind:{self.kind()}", *self.body().labels())
 
     def _running(self) -> MeshService:
         if self.service is None:

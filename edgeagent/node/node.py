@@ -31,9 +31,11 @@ from edgeagent.node.continuum import Continuum
 from edgeagent.node.feeds import Feeds
 from edgeagent.node.function_fetch import FunctionFetch, trusted_keys
 from edgeagent.node.functions import Functions
+from edgeagent.node.gauges import export_gauges
 from edgeagent.node.hose_inbox import HoseInbox
 from edgeagent.node.hosts import Hosts, StreamsIn
 from edgeagent.node.invoker import Invoker
+from edgeagent.node.key_state import KeyState
 from edgeagent.node.loop_lag import LoopLag
 from edgeagent.node.mailboxes import Mailboxes
 from edgeagent.node.membership import Membership
@@ -76,6 +78,7 @@ class Node:
     streams_in: StreamsIn
     membership: Membership
     fetch: FunctionFetch
+    state: KeyState
     continuum: Continuum
     _scratch: Path
 
@@ -95,7 +98,7 @@ class Node:
         self._running = False
         self._upkeep: asyncio.Task[None] | None = None
         self._cpu = machine.CpuMeter()
-        self._totals = Totals(0, 0, 0)
+        self.totals = Totals(0, 0, 0)
         self._quarantined = 0
         self._worker_count = 0
 
@@ -194,7 +197,7 @@ class Node:
         ending.push_async_callback(self.invoker.stop)
         await self.invoker.background.start()
         await self._open_streams(state)
-        self._gauges(artifacts)
+        export_gauges(self, artifacts)
         self.loop_lag.start(loop)
         ending.callback(self.loop_lag.stop)
         self._upkeep = asyncio.ensure_future(self._keep_up())
@@ -208,6 +211,7 @@ class Node:
             queue=lambda: self.functions.queue.waiting,
             lag_us=lambda: self.loop_lag.last_us,
         )
+        await self.state.start()
         await self.continuum.start()
 
     @property
@@ -270,7 +274,7 @@ class Node:
             try:
                 await self.journal.sweep()
                 await self.continuum.sweep()
-                self._totals = await self.journal.totals()
+                self.totals = await self.journal.totals()
             except EdgeError as error:
                 log.warning("the journal could not be swept", error=str(error))
             self.notifier.status(
@@ -326,6 +330,7 @@ class Node:
             "hose_port": self.hose_inbox.port,
             "hose_socket": self.feeds.socket.settings.path if self.feeds else "",
             "continuum": self.continuum.view(),
+            "state": self.state.view(),
             "draining": self.draining,
             "clock": machine.clock_state(),
             "rss_bytes": machine.rss_bytes(),
@@ -340,9 +345,9 @@ class Node:
                 "loop_lag_us": self.loop_lag.worst_us,
             },
             "journal": {
-                "records": self._totals.records,
+                "records": self.totals.records,
                 "pending": self.invoker.background.waiting + self.invoker.background.running,
-                "bytes": self._totals.bytes,
+                "bytes": self.totals.bytes,
             },
             "limits": {
                 name: getattr(self.config.limits, name) for name in self.config.limits.__struct_fields__
@@ -380,6 +385,17 @@ class Node:
         self.hose_inbox, self.remote, self.streams_in = hosts.inbox, hosts.remote, hosts.streams_in
         if self.config.mesh.listen and self.config.mesh.emulate:
             self.remote.emulate(self.membership.cross)
+        self.state = KeyState(
+            self.config.state,
+            state / "state",
+            self.membership,
+            self.remote,
+            self.meters,
+            node_id=self.node_id,
+            kind=self.membership.kind(),
+        )
+        self._ending.push_async_callback(self.state.close)
+        await self.state.open()
         parts = Parts(
             node_id=self.node_id,
             functions=self.functions,
@@ -388,6 +404,7 @@ class Node:
             remote=self.remote,
             meters=self.meters,
             workers=self._worker_count,
+            state=self.state,
         )
         self.continuum = Continuum(self.config, self.store, self.fetch, parts)
         self._ending.push_async_callback(self.continuum.stop)
@@ -426,46 +443,6 @@ class Node:
         return HoseSettings(
             crossovers=crossovers, pool_bytes_max=section.pool_bytes_max, idle_ms=section.idle_ms
         )
-
-    def _gauges(self, artifacts: ArtifactStore) -> None:
-        meters, engine, functions = self.meters, self.engine, self.functions
-        invoker, store = self.invoker, self.store
-        for name, doc, read in (
-            ("functions", "functions deployed", lambda: len(functions.list())),
-            ("functions_loaded", "functions loaded", lambda: len(functions.entries)),
-            ("active_calls", "callers being served", lambda: invoker.active),
-            ("queue_waiting", "calls that wait for their turn", lambda: functions.queue.waiting),
-            ("engine_live_instances", "instances that exist now", lambda: engine.stats().live_instances),
-            ("engine_workers", "worker threads", lambda: engine.stats().workers),
-            ("engine_workers_busy", "worker threads that run a guest", lambda: engine.stats().workers_busy),
-            ("artifact_bytes", "disk used by modules", artifacts.usage_bytes),
-            ("journal_records", "records of the journal", lambda: self._totals.records),
-            ("journal_bytes", "inputs and results in the journal", lambda: self._totals.bytes),
-            ("journal_waiting", "async invocations that wait", lambda: invoker.background.waiting),
-            ("journal_running", "async invocations that run", lambda: invoker.background.running),
-            ("hose_pool_bytes", "memory of all hoses", lambda: engine.hose_stats().bytes),
-            ("hose_pool_idle_bytes", "of those not lent", lambda: engine.hose_stats().idle_bytes),
-            ("draining", "1 while the node drains", lambda: self.draining),
-        ):
-            meters.gauge(name, doc, read)
-        for name, doc, read in (
-            (
-                "engine_inline_overruns",
-                "inline runs that were handed over",
-                lambda: engine.stats().inline_overruns,
-            ),
-            (
-                "hose_quarantined",
-                "instances set aside, for the kernel would not take their windows away",
-                lambda: engine.hose_stats().quarantined,
-            ),
-            ("hose_loans_refused", "loans that could not be had", lambda: engine.hose_stats().refused),
-            ("queue_refused", "calls refused because a queue was full", lambda: functions.queue.refused),
-            ("store_commits", "transactions of the state database", lambda: store.commits),
-            ("store_writes", "callers served by them", lambda: store.writes),
-            ("guest_lines_dropped", "guest log lines over the bounds", lambda: invoker.guest_log.dropped),
-        ):
-            meters.counter(name, doc, read)
 
 
 def _uids(text: str) -> tuple[int, ...]:

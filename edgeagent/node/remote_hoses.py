@@ -148,6 +148,10 @@ class RemoteHoses:
         """A request to a peer or a member that runs nothing. Raises as :meth:`PeerHttp.request` does."""
         return await self._http.request(peer, method, path, body, headers, timeout_s)
 
+    async def exchange(self, peer: str, path: str, data: bytes | memoryview, timeout_s: float) -> PeerReply:
+        """As ``deliver``, and the answer."""
+        return await self._post(peer, path, data, {}, timeout_s)
+
     async def deliver(self, peer: str, path: str, data: bytes | memoryview, timeout_s: float) -> None:
         """Data for a path of a peer, by hose where they are many. Raises as ``call`` does."""
         await self._post(peer, path, data, {}, timeout_s)

@@ -106,6 +106,15 @@ class StateReader:
         answers = await self._all(self._circle.reachable(), {}, ask, deadline_s)
         return [(node, held, answer.is_ground) for node, answer in answers for held in answer.held]
 
+    async def entry_at(self, entry: Entry, nodes: Sequence[str], *, deadline_s: float) -> Entry:
+        """The same version of an entry, as others hold it. Raises Behind."""
+        ask = Fetch(keys=[entry.key], known=[""])
+        for _, answer in await self._all(nodes, {}, ask, deadline_s):
+            for held in answer.held:
+                if held.entry.version == entry.version and held.entry.sha256 == entry.sha256:
+                    return held.entry
+        raise self.behind(entry.key, nodes)
+
     async def _round(
         self, plan: Mapping[str, Sequence[str]], found: Mapping[str, _Found], deadline_s: float
     ) -> None:

@@ -1,0 +1,259 @@
+"""The state of a node, put together: the store on its disk, the circle of members, copies, the ground, and upkeep."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from edgeagent.model.errors import EdgeError
+from edgeagent.node.config_schema import StateSection
+from edgeagent.node.membership import Membership
+from edgeagent.node.meters import Meters
+from edgeagent.node.remote_hoses import RemoteHoses
+from edgeagent.node.state_circle import GROUND_KINDS, StateCircle
+from edgeagent.node.state_reader import StateReader
+from edgeagent.node.state_replicas import StateReplicas
+from edgeagent.node.state_service import StateService, modes_of
+from edgeagent.node.state_views import StateViews
+from edgeagent.state.calls import Group, GroupDone, Listed, Where
+from edgeagent.state.entry import Durability, Entry
+from edgeagent.state.keys import GROUP_ITEMS_MAX, RUNS
+from edgeagent.state.keystore import KeyBounds, KeyStore
+
+if TYPE_CHECKING:
+    from edgeagent.state.ground import GroundStore
+
+__all__ = ["KeyState"]
+
+log = structlog.get_logger("state")
+
+TELL_S = 1.0
+SWEEP_S = 10.0
+_FEED = 4096
+_MSGPACK = {"Content-Type": "application/msgpack"}
+
+
+class KeyState:
+    """On the event loop's thread. ``open`` before calls are taken, ``start`` once the mesh is joined."""
+
+    def __init__(
+        self,
+        section: StateSection,
+        directory: Path,
+        membership: Membership,
+        remote: RemoteHoses,
+        meters: Meters,
+        *,
+        node_id: str,
+        kind: str,
+    ) -> None:
+        self._section = section
+        self._remote = remote
+        self._tasks: list[asyncio.Task[None]] = []
+        self._work: set[asyncio.Task[None]] = set()
+        self.mode_of = modes_of(section.once_prefixes, section.owner_prefixes)
+        bounds = KeyBounds(
+            bytes_max=section.bytes_max,
+            inbound_bytes=min(section.inbound_bytes, section.bytes_max // 2),
+            value_bytes_max=section.value_bytes_max,
+            keys_max=section.keys_max,
+            tombstone_ms=section.tombstone_ms,
+        )
+        self.store = KeyStore(directory, bounds, node=node_id, utc_ms=_utc_ms)
+        self.circle = StateCircle(membership, node_id)
+        self.reader = StateReader(self.circle, self._ask, read_s=section.read_ms / 1000)
+        is_ground = kind in GROUND_KINDS
+        self.replicas = StateReplicas(
+            self.store, self.circle, membership, self._exchange, node_id=node_id, copies=section.replicas
+        )
+        self.views = StateViews(self.store, self.circle, self.reader, node_id=node_id, is_ground=is_ground)
+        self.service = StateService(
+            self.views,
+            self.replicas,
+            ask=self._ask,
+            mode_of=self.mode_of,
+            value_bytes_max=section.value_bytes_max,
+        )
+        self.ground: GroundStore | None = None
+        self._gauges(meters)
+
+    # -- life ------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Raises StoreFailed, with the command that mends a damaged store, StorageFull, BadConfig."""
+        await self.store.open()
+        await self._known_groups()
+        if self._section.ground_url:
+            from edgeagent.state.ground import GroundStore
+
+            self.ground = GroundStore(
+                self._section.ground_url,
+                queue_bytes=self._section.ground_queue_bytes,
+                held=self._held,
+                settled=self.replicas.grounded,
+            )
+            await self.ground.start()
+            self.replicas.ground = self.ground
+        await self.replicas.open()
+
+    async def _known_groups(self) -> None:
+        """What is held here since before; of a large store the newest are enough."""
+        seq = 0
+        while rows := await self.store.entries_since(seq, _FEED):
+            seq = rows[-1][0]
+            self.circle.holds(entry.key for _, entry in rows if not entry.deleted)
+
+    async def start(self) -> None:
+        """Tell the mesh, hand over, keep up."""
+        self._tasks = [
+            asyncio.ensure_future(self._tell()),
+            asyncio.ensure_future(self._keep_up()),
+            asyncio.ensure_future(self.replicas.run()),
+        ]
+
+    async def close(self) -> None:
+        """Idempotent."""
+        tasks = [*self._tasks, *self._work]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._tasks = []
+        await self.service.close()
+        await self.replicas.close()
+        if self.ground is not None:
+            await self.ground.close()
+        await self.store.close()
+
+    async def _tell(self) -> None:
+        while True:
+            self.circle.tell()
+            await asyncio.sleep(TELL_S)
+
+    async def _keep_up(self) -> None:
+        """Drop what has expired, read everything again now and then, mend what is damaged."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            try:
+                await self.store.sweep()
+                budget = int(self._section.scrub_bytes_per_s * SWEEP_S)
+                if budget:
+                    await self._mend(await self.store.scrub(budget))
+            except EdgeError as error:
+                log.warning("state could not be kept up", why=error.message)
+
+    async def _mend(self, report: Any) -> None:
+        for key, chunk in report.damaged:
+            log.error("a value is damaged on this disk", key=key)
+            await self.mend(key, chunk)
+
+    async def mend(self, key: str, chunk: bytes) -> bool:
+        """Bring a damaged value back from another member; whether it could be."""
+        entry = await self.store.look(key)
+        if entry is None:
+            return False
+        deadline_s = asyncio.get_running_loop().time() + self._section.read_ms / 1000
+        rows = await self.reader.held_by(key, deadline_s=deadline_s)
+        nodes = [node for node, held, _ in rows if held.entry.version == entry.version]
+        try:
+            there = await self.reader.entry_at(entry, nodes, deadline_s=deadline_s)
+            value = await self.reader.value_of(there, nodes, deadline_s=deadline_s + 60.0)
+            await self.store.mend(entry, value)
+        except EdgeError as error:
+            log.warning("a damaged value has no sound copy now", key=key, why=error.message)
+            return False
+        log.warning("a damaged value was brought back", key=key)
+        return True
+
+    # -- what callers ask ------------------------------------------------------------------------------------
+
+    async def group(self, wanted: Group, *, run: str = "", epoch: int = 0) -> GroupDone:
+        """As :meth:`StateService.group`."""
+        return await self.service.group(wanted, run=run, epoch=epoch)
+
+    async def listed(self, prefix: str, after: str, limit: int) -> Sequence[Listed]:
+        """As :meth:`StateViews.listed`."""
+        return await self.views.listed(prefix, after, limit)
+
+    async def transfer(self, peer: str, data: bytes) -> bytes:
+        """Another node's message of the hand-over; the reply."""
+        return await self.replicas.answer(peer, data)
+
+    def durability_of(self, key: str, holders: Sequence[Where]) -> Durability:
+        """What the holders come to."""
+        newest = [one for one in holders if one.version == holders[0].version]
+        if any(one.is_ground for one in newest) and len(newest) > 1:
+            return Durability.GROUND
+        return Durability.PEER if len(newest) > 1 else Durability.LOCAL
+
+    def ahead(self, prefixes: Sequence[str], run: str, node: str) -> None:
+        """What a step of a run will read begins to move to where it will run."""
+        self._spawn(self._ahead((*prefixes, f"{RUNS}{run}/"), node))
+
+    async def _ahead(self, prefixes: Sequence[str], node: str) -> None:
+        try:
+            keys = [
+                entry.key
+                for prefix in prefixes
+                for entry in await self.store.list(prefix, "", GROUP_ITEMS_MAX)
+            ]
+            if keys:
+                self.replicas.push(keys, node)
+        except EdgeError as error:
+            log.info("state did not go ahead", node=node, why=error.message)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+    # -- the wire --------------------------------------------------------------------------------------------
+
+    async def _ask(self, node: str, path: str, body: bytes, timeout_s: float) -> bytes:
+        reply = await self._remote.ask(node, "POST", path, body, _MSGPACK, timeout_s=timeout_s)
+        return reply.body
+
+    async def _exchange(self, node: str, data: bytes, timeout_s: float) -> bytes:
+        reply = await self._remote.exchange(node, "/v1/state:transfer", data, timeout_s)
+        return reply.body
+
+    async def _held(self, key: str) -> tuple[Entry, bytes | None] | None:
+        found = await self.store.get_many([key], None)
+        return found[0] if found else None
+
+    def _gauges(self, meters: Meters) -> None:
+        service, reader = self.service, self.reader
+        for name, doc, read in (
+            ("state_reads", "keys read", lambda: service.reads),
+            ("state_reads_local", "of them, answered without another node", lambda: service.local_reads),
+            ("state_writes", "keys written", lambda: service.writes),
+            ("state_fetched", "values that came from other nodes for a reader", lambda: reader.fetched),
+            ("state_fetched_bytes", "their bytes", lambda: reader.fetched_bytes),
+        ):
+            meters.counter(name, doc, read)
+        usage = self.store.usage
+        for name, doc, read_now in (
+            ("state_bytes", "disk used by values", lambda: usage().bytes),
+            ("state_keys", "keys kept", lambda: usage().keys),
+            ("state_ground_waiting", "keys that wait for the ground store", self._ground_waiting),
+        ):
+            meters.gauge(name, doc, read_now)
+
+    def _ground_waiting(self) -> int:
+        return 0 if self.ground is None else self.ground.waiting
+
+    def view(self) -> dict[str, Any]:
+        """For ``/v1/node``."""
+        usage = self.store.usage()
+        told: dict[str, Any] = {"keys": usage.keys, "bytes": usage.bytes}
+        if self.ground is not None:
+            told["ground"] = {"away": self.ground.is_away, "waiting": self.ground.waiting}
+        return told
+
+
+def _utc_ms() -> int:
+    return int(time.time() * 1000)
