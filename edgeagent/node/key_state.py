@@ -46,7 +46,7 @@ class KeyState:
         section: StateSection,
         directory: Path,
         membership: Membership,
-        remote: RemoteHoses,
+        remote: RemoteHoses | None,
         meters: Meters,
         *,
         node_id: str,
@@ -214,10 +214,12 @@ class KeyState:
     # -- the wire --------------------------------------------------------------------------------------------
 
     async def _ask(self, node: str, path: str, body: bytes, timeout_s: float) -> bytes:
+        assert self._remote is not None  # who is in no mesh has nobody to ask
         reply = await self._remote.ask(node, "POST", path, body, _MSGPACK, timeout_s=timeout_s)
         return reply.body
 
     async def _exchange(self, node: str, data: bytes, timeout_s: float) -> bytes:
+        assert self._remote is not None
         reply = await self._remote.exchange(node, "/v1/state:transfer", data, timeout_s)
         return reply.body
 
