@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
@@ -21,9 +22,10 @@ from edgeagent.node.state_replicas import StateReplicas
 from edgeagent.node.state_service import StateService, modes_of
 from edgeagent.node.state_views import StateViews
 from edgeagent.state.calls import Group, GroupDone, Listed, Where
-from edgeagent.state.entry import Durability, Entry
+from edgeagent.state.entry import Durability, Entry, chunks_of
 from edgeagent.state.keys import GROUP_ITEMS_MAX, RUNS
-from edgeagent.state.keystore import KeyBounds, KeyStore
+from edgeagent.state.keystore import KeyStore
+from edgeagent.state.keystore_types import KeyBounds, ScrubReport, Usage
 
 if TYPE_CHECKING:
     from edgeagent.state.ground import GroundStore
@@ -80,6 +82,7 @@ class KeyState:
             value_bytes_max=section.value_bytes_max,
         )
         self.ground: GroundStore | None = None
+        self.usage = Usage(bytes=0, keys=0, chunks=0, inbound_bytes=0)
         self._gauges(meters)
 
     # -- life ------------------------------------------------------------------------------------------------
@@ -87,6 +90,7 @@ class KeyState:
     async def open(self) -> None:
         """Raises StoreFailed, with the command that mends a damaged store, StorageFull, BadConfig."""
         await self.store.open()
+        self.usage = await self.store.usage()
         await self._known_groups()
         if self._section.ground_url:
             from edgeagent.state.ground import GroundStore
@@ -132,6 +136,8 @@ class KeyState:
     async def _tell(self) -> None:
         while True:
             self.circle.tell()
+            with contextlib.suppress(EdgeError):  # writes meet it, and say so
+                self.usage = await self.store.usage()
             await asyncio.sleep(TELL_S)
 
     async def _keep_up(self) -> None:
@@ -146,7 +152,7 @@ class KeyState:
             except EdgeError as error:
                 log.warning("state could not be kept up", why=error.message)
 
-    async def _mend(self, report: Any) -> None:
+    async def _mend(self, report: ScrubReport) -> None:
         for key, chunk in report.damaged:
             log.error("a value is damaged on this disk", key=key)
             await self.mend(key, chunk)
@@ -162,7 +168,12 @@ class KeyState:
         try:
             there = await self.reader.entry_at(entry, nodes, deadline_s=deadline_s)
             value = await self.reader.value_of(there, nodes, deadline_s=deadline_s + 60.0)
-            await self.store.mend(entry, value)
+            pieces = dict(zip(entry.chunks, chunks_of(value), strict=True)) or {
+                entry.sha256: memoryview(value)
+            }
+            for sha256, piece in pieces.items():
+                if chunk in (sha256, b""):
+                    await self.store.heal(sha256, bytes(piece))
         except EdgeError as error:
             log.warning("a damaged value has no sound copy now", key=key, why=error.message)
             return False
@@ -224,8 +235,10 @@ class KeyState:
         return reply.body
 
     async def _held(self, key: str) -> tuple[Entry, bytes | None] | None:
-        found = await self.store.get_many([key], None)
-        return found[0] if found else None
+        entry = await self.store.look(key)
+        if entry is None or not entry.chunks:
+            return None if entry is None else (entry, entry.inline)
+        return entry, await self.store.value_of(entry)
 
     def _gauges(self, meters: Meters) -> None:
         service, reader = self.service, self.reader
@@ -237,10 +250,9 @@ class KeyState:
             ("state_fetched_bytes", "their bytes", lambda: reader.fetched_bytes),
         ):
             meters.counter(name, doc, read)
-        usage = self.store.usage
         for name, doc, read_now in (
-            ("state_bytes", "disk used by values", lambda: usage().bytes),
-            ("state_keys", "keys kept", lambda: usage().keys),
+            ("state_bytes", "disk used by values", lambda: self.usage.bytes),
+            ("state_keys", "keys kept", lambda: self.usage.keys),
             ("state_ground_waiting", "keys that wait for the ground store", self._ground_waiting),
         ):
             meters.gauge(name, doc, read_now)
@@ -250,8 +262,7 @@ class KeyState:
 
     def view(self) -> dict[str, Any]:
         """For ``/v1/node``."""
-        usage = self.store.usage()
-        told: dict[str, Any] = {"keys": usage.keys, "bytes": usage.bytes}
+        told: dict[str, Any] = {"keys": self.usage.keys, "bytes": self.usage.bytes}
         if self.ground is not None:
             told["ground"] = {"away": self.ground.is_away, "waiting": self.ground.waiting}
         return told

@@ -171,17 +171,26 @@ class StateService:
         return found
 
     async def _here(self, keys: Sequence[str]) -> dict[str, tuple[Entry, bytes | None]]:
-        try:
-            return {entry.key: (entry, value) for entry, value in await self.store.get_many(keys, None)}
-        except DamagedValue:
-            found = {}
-            for key in keys:  # one by one: the damaged ones are looked for elsewhere
-                try:
-                    for entry, value in await self.store.get_many([key], None):
-                        found[key] = (entry, value)
-                except DamagedValue as error:
-                    log.warning("a value is damaged on this disk", key=key, why=error.message)
-            return found
+        """What is held here, deletions too; a value that is damaged counts as none: others have it."""
+        found: dict[str, tuple[Entry, bytes | None]] = {}
+        for entry, inline in await self.store.get_many(keys, None):
+            try:
+                value = inline if not entry.chunks else await self._whole(entry)
+            except DamagedValue as error:
+                log.warning("a value is damaged on this disk", key=entry.key, why=error.message)
+                continue
+            found[entry.key] = (entry, value)
+        for key in keys:
+            if key not in found and (entry_held := await self.store.look(key)) is not None:
+                if not entry_held.is_there(self._utc_ms()):
+                    found[key] = (entry_held, None)
+        return found
+
+    async def _whole(self, entry: Entry) -> bytes | None:
+        got = await self.store.get(entry.key)  # through the cache
+        if got is not None and got[0].version == entry.version:
+            return got[1]
+        return await self.store.value_of(entry)
 
     def _is_doubtful(self, key: str, held: tuple[Entry, bytes | None] | None, session: Session) -> bool:
         if held is None or held[0].version < session.least(key):
@@ -249,28 +258,30 @@ class StateService:
         if not wanted.here_only:
             await self._look_before(writes, session, deadline_s)
         try:
-            written = await self.store.write(writes, self._mode_of)
+            after = max((session.least(op.key) for op in writes), default=NONE)
+            written = await self.store.write(writes, self._mode_of, after=after)
         except Fenced as error:
             owner = str(error.details.get("owner", ""))
             if wanted.here_only or owner == self._node_id or owner not in self.circle.reachable():
                 raise
             return await self._at_owner(owner, writes, wanted, session, deadline_s)
         self.writes += len(writes)
-        entries = [entry for _, entry in written]
+        entries = [one.entry for one in written if one.entry is not None]
         self.circle.holds(op.key for op in writes)
         self.replicas.wrote(entries, wanted.durability)
         reached = Durability.LOCAL
         if wanted.durability is not Durability.LOCAL:
             reached = await self._until_durable(entries, wanted.durability, deadline_s)
         done = {}
-        for op, entry in written:
-            session.saw(op.key, entry.version)
-            done[op.key] = Done(
-                key=op.key,
-                found=op.op == "put",
-                version=entry.version.text(),
-                mode=entry.mode,
-                size_bytes=entry.size_bytes,
+        for one in written:
+            if one.entry is not None:
+                session.saw(one.op.key, one.entry.version)
+            done[one.op.key] = Done(
+                key=one.op.key,
+                found=one.found,
+                version="" if one.entry is None else one.entry.version.text(),
+                mode="" if one.entry is None else one.entry.mode,
+                size_bytes=0 if one.entry is None else one.entry.size_bytes,
                 durability=reached,
             )
         return done, reached
