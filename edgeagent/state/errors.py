@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from edgeagent.model.errors import BadRequest, Conflict, EdgeError, Unavailable
+from edgeagent.model.errors import BadRequest, Conflict, EdgeError, StoreFailed, Unavailable
 
-__all__ = ["BadKey", "Behind", "ClockAhead", "Fenced", "KeyTaken", "NotDurable", "VersionMismatch"]
+__all__ = [
+    "BadKey",
+    "Behind",
+    "ClockAhead",
+    "DamagedValue",
+    "Fenced",
+    "KeyTaken",
+    "MissingChunks",
+    "NotDurable",
+    "VersionMismatch",
+    "WrongHash",
+]
 
 
 class BadKey(BadRequest):
@@ -49,3 +60,23 @@ class Behind(Unavailable):
     """No reachable node has the version that the caller's session has seen; ``details["holders"]`` may have it."""
 
     slug = "state-behind"
+
+
+class MissingChunks(Conflict):
+    """An entry names chunks that are not here; ``details["chunks"]`` are their hexadecimal digests."""
+
+    slug = "state-chunks-missing"
+
+
+class DamagedValue(StoreFailed):
+    """What lies on the disk is not what its hash says; ``details`` name the ``key`` and the ``chunk`` (hexadecimal; of
+    a small value: the digest of the value), "" where it is not known.
+    """
+
+    slug = "state-value-damaged"
+
+
+class WrongHash(BadRequest):
+    """What came is not what the hash says that came with it."""
+
+    slug = "state-wrong-hash"
