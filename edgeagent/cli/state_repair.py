@@ -38,9 +38,9 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _lines(report: RepairReport) -> list[str]:
+    kept = f"{report.entries} keys, {report.chunks} chunks, {report.notes} notes"
     lines = [
-        f"kept: {report.entries} keys, {report.asides} values that lost a conflict, {report.chunks} chunks,"
-        f" {report.notes} notes",
+        f"kept: {kept}, {report.asides} values that lost a conflict",
         f"the damaged files are in {report.moved}",
     ]
     if report.lost_keys:

@@ -32,7 +32,7 @@ from edgeagent.state.keys import CHUNK_BYTES, INLINE_BYTES_MAX
 from edgeagent.state.keystore_cache import ValueCache
 from edgeagent.state.keystore_chunks import Chunks, check_piece, check_pieces, damaged_chunk, missing_chunks
 from edgeagent.state.keystore_notes import check_notes, notes_of, put_notes
-from edgeagent.state.keystore_rows import MIGRATIONS, Change, ledger_of, usage_of
+from edgeagent.state.keystore_rows import MIGRATIONS, Change, entry_of_key, ledger_of, usage_of
 from edgeagent.state.keystore_types import KeyBounds, ScrubReport, Swept, Usage, Written
 from edgeagent.state.keystore_writes import Setting, Wanted, check_entries, merge_all, wanted_of, write_all
 from edgeagent.state.lock_file import LockFile
@@ -140,7 +140,7 @@ class KeyStore:
         return found
 
     async def _get(self, key: str) -> tuple[Entry, bytes] | None:
-        entry = await self._store.read(lambda c: reads.entry_of_key(c, key))
+        entry = await self._store.read(lambda c: entry_of_key(c, key))
         if entry is None or entry.deleted:
             return None
         return entry, await self.value_of(entry)
@@ -156,7 +156,7 @@ class KeyStore:
         found = self._cache.get(key)
         if found is not None and found[0].inline is not None:
             return found[0]
-        return await self._store.read(lambda c: reads.entry_of_key(c, key))
+        return await self._store.read(lambda c: entry_of_key(c, key))
 
     async def get_many(
         self, keys: Sequence[str], prefix: str | None = None

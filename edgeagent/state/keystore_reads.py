@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,15 +10,13 @@ from typing import Any
 from edgeagent.state.consistency import admit
 from edgeagent.state.entry import Entry
 from edgeagent.state.errors import DamagedValue
-from edgeagent.state.keystore_rows import decode, row_of
+from edgeagent.state.keystore_rows import decode, entry_of_key, is_sound, row_of
 from edgeagent.state.keystore_writes import Setting, Wanted, entry_wanted
 from edgeagent.state.segments import record_bytes
 
 __all__ = [
     "asides_of",
     "entries_of",
-    "entry_of_key",
-    "is_sound",
     "listed",
     "since",
     "sizes_of",
@@ -29,24 +26,6 @@ __all__ = [
 
 _PAGE = 500
 _LAST = chr(0x10FFFF)
-
-
-def is_sound(entry: Entry) -> bool:
-    """Whether the value that lies in the row is what its hash says."""
-    return entry.inline is None or hashlib.sha256(entry.inline).digest() == entry.sha256
-
-
-def entry_of_key(connection: sqlite3.Connection, key: str) -> Entry | None:
-    """With its value, compared with its hash. Raises DamagedValue."""
-    entry = row_of(connection, key)
-    if entry is not None and not is_sound(entry):
-        raise DamagedValue(
-            f"the value of {key!r} is damaged on the disk",
-            hint="check the disk; a replica heals it",
-            key=key,
-            chunk=entry.sha256.hex(),
-        )
-    return entry
 
 
 def entries_of(

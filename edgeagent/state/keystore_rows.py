@@ -6,6 +6,7 @@ Every row carries a CRC-32 of what it says, and names its values by hash: a row 
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ import msgspec
 
 from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import StorageFull
+from edgeagent.state.database import DamagedStore
 from edgeagent.state.entry import Entry, Mode
 from edgeagent.state.errors import DamagedValue, MissingChunks
 from edgeagent.state.hlc import NONE, Clock, Version
@@ -27,6 +29,8 @@ __all__ = [
     "crc_of",
     "decode",
     "encode",
+    "entry_of_key",
+    "is_sound",
     "ledger_of",
     "places_of",
     "row_of",
@@ -173,6 +177,24 @@ def row_of(connection: sqlite3.Connection, key: str) -> Entry | None:
     """What is held, its value too. Raises DamagedValue."""
     row = connection.execute("SELECT crc, record, value FROM entries WHERE key = ?", (key,)).fetchone()
     return None if row is None else decode(key, *row)
+
+
+def is_sound(entry: Entry) -> bool:
+    """Whether the value that lies in the row is what its hash says."""
+    return entry.inline is None or hashlib.sha256(entry.inline).digest() == entry.sha256
+
+
+def entry_of_key(connection: sqlite3.Connection, key: str) -> Entry | None:
+    """With its value, compared with its hash. Raises DamagedValue."""
+    entry = row_of(connection, key)
+    if entry is not None and not is_sound(entry):
+        raise DamagedValue(
+            f"the value of {key!r} is damaged on the disk",
+            hint="check the disk; a replica heals it",
+            key=key,
+            chunk=entry.sha256.hex(),
+        )
+    return entry
 
 
 def usage_of(connection: sqlite3.Connection) -> Usage:
@@ -386,8 +408,10 @@ def places_of(connection: sqlite3.Connection, chunks: Sequence[bytes]) -> dict[b
 
 
 def ledger_of(connection: sqlite3.Connection, node: str) -> Ledger:
-    seq, wall_ms, counter, name = connection.execute(
-        "SELECT seq, high_wall_ms, high_counter, high_node FROM totals"
-    ).fetchone()
+    """Raises DamagedStore."""
+    row = connection.execute("SELECT seq, high_wall_ms, high_counter, high_node FROM totals").fetchone()
+    if row is None:
+        raise DamagedStore("the index of the state has lost its totals")
+    seq, wall_ms, counter, name = row
     high = Version(wall_ms, counter, name)
     return Ledger(seq, Clock(node, high=high if wall_ms else NONE))

@@ -17,7 +17,7 @@ from edgeagent.state.entry import Entry, Mode, entry_of
 from edgeagent.state.errors import BadKey, DamagedValue, KeyTaken, WrongHash
 from edgeagent.state.hlc import NONE, Version, read_version
 from edgeagent.state.keys import CHUNK_BYTES, INLINE_BYTES_MAX, check_key
-from edgeagent.state.keystore_rows import Change, Ledger, row_of
+from edgeagent.state.keystore_rows import Change, Ledger, entry_of_key, row_of
 from edgeagent.state.keystore_types import KeyBounds, Written
 from edgeagent.state.segments import Place
 
@@ -94,13 +94,15 @@ def _write(
     utc_ms: int,
 ) -> Written:
     op = wanted.op
-    plain = wanted.mode is Mode.LWW and op.op != "get"
+    if op.op == "get":
+        held = entry_of_key(connection, op.key)
+        there = held is not None and held.is_there(utc_ms)
+        return Written(op, held if there else None, there, changed=False)
+    plain = wanted.mode is Mode.LWW
     held = change.held(op.key) if plain else row_of(connection, op.key)
     if plain and held is not None and held.mode is not Mode.LWW:
         held = row_of(connection, op.key)  # its value may have to be kept aside
     there = held is not None and held.is_there(utc_ms)
-    if op.op == "get":
-        return Written(op, held if there else None, there, changed=False)
     settled = admit(
         held,
         entry_wanted(wanted, utc_ms),

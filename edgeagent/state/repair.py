@@ -23,8 +23,7 @@ from edgeagent.state.errors import DamagedValue
 from edgeagent.state.hlc import SKEW_MS_MAX, Version
 from edgeagent.state.keys import CHUNK_BYTES
 from edgeagent.state.keystore_notes import crc_of_note
-from edgeagent.state.keystore_reads import is_sound
-from edgeagent.state.keystore_rows import MIGRATIONS, decode, encode
+from edgeagent.state.keystore_rows import MIGRATIONS, decode, encode, is_sound
 from edgeagent.state.lock_file import LockFile
 from edgeagent.state.salvage import salvaged_rows
 from edgeagent.state.segments import Found, Place, Segments, record_bytes, scan, sync_directory, typed_os
@@ -194,9 +193,9 @@ def _proven(key: str, crc: int, record: bytes, value: bytes | None) -> Entry | N
 
 
 def repair(directory: Path) -> RepairReport:
-    """Make the store in ``directory`` sound; no process may use it. Raises NotFound, Conflict, StorageFull, StoreFailed.
+    """Make the store in ``directory`` sound; no process may use it. May be repeated, also after it was interrupted.
 
-    May be repeated, also after it was interrupted.
+    Raises NotFound, Conflict, StorageFull and StoreFailed.
     """
     if not any((directory / name).exists() for name in (*_DATABASE, COMPLETE, "segments")):
         raise NotFound(f"there is no state in {directory}", hint="name the directory that holds state.db")

@@ -8,8 +8,7 @@ from typing import Any
 
 from edgeagent.state.entry import Entry
 from edgeagent.state.errors import DamagedValue
-from edgeagent.state.keystore_reads import is_sound
-from edgeagent.state.keystore_rows import decode
+from edgeagent.state.keystore_rows import decode, is_sound
 from edgeagent.state.keystore_types import ScrubReport
 from edgeagent.state.segments import Place, Segments
 from edgeagent.state.store import Store
