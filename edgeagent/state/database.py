@@ -23,7 +23,17 @@ from typing import Any
 
 from edgeagent.model.errors import EdgeError, StorageFull, StoreFailed
 
-__all__ = ["DiskFull", "Failure", "SyncLost", "Work", "open_reader", "open_writer", "run_group", "typed"]
+__all__ = [
+    "DamagedStore",
+    "DiskFull",
+    "Failure",
+    "SyncLost",
+    "Work",
+    "open_reader",
+    "open_writer",
+    "run_group",
+    "typed",
+]
 
 Work = Callable[[sqlite3.Connection], Any]
 
@@ -43,6 +53,10 @@ class SyncLost(StoreFailed):
 
 class DiskFull(StorageFull):
     """There is no space left where the file lies; nothing was written."""
+
+
+class DamagedStore(StoreFailed):
+    """The file is not a sound database any more."""
 
 
 class Failure:
@@ -188,8 +202,8 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[st
         )
 
 
-def _damaged(path: Path, finding: str) -> StoreFailed:
-    return StoreFailed(
+def _damaged(path: Path, finding: str) -> DamagedStore:
+    return DamagedStore(
         f"state database {path} is damaged: {finding}",
         hint=f"stop the node, move {path} and its -wal and -shm files away (keep them), and start again or "
         "restore a copy; deployed functions and unfinished invocations are in this file",

@@ -11,8 +11,10 @@ __all__ = [
     "DamagedValue",
     "Fenced",
     "KeyTaken",
+    "MissingChunks",
     "NotDurable",
     "VersionMismatch",
+    "WrongHash",
 ]
 
 
@@ -61,6 +63,20 @@ class Behind(Unavailable):
 
 
 class DamagedValue(StoreFailed):
-    """What is on the disk is not what was written; never returned as a value. ``details``: ``key``, ``chunk``."""
+    """What lies on the disk is not what its hash says; ``details`` name the ``key`` and the ``chunk`` (hexadecimal; of
+    a small value: the digest of the value), "" where it is not known.
+    """
 
-    slug = "state-damaged"
+    slug = "state-value-damaged"
+
+
+class MissingChunks(Conflict):
+    """An entry names chunks that are not here; ``details["chunks"]`` are their hexadecimal digests."""
+
+    slug = "state-chunks-missing"
+
+
+class WrongHash(BadRequest):
+    """What came is not what the hash says that came with it."""
+
+    slug = "state-wrong-hash"

@@ -1,0 +1,426 @@
+"""The durable store of a node's state: entries in SQLite, values over INLINE_BYTES_MAX as chunks in segment files.
+
+    directory/state.db      the index (:mod:`edgeagent.state.keystore_rows`), through the store of group commits
+    directory/segments/     chunks (:mod:`edgeagent.state.segments`)
+    directory/reserve       disk space for the writes that make room
+    directory/lock          one process at a time
+
+1. Chunks are on the disk before the index names them, and the index before anybody is told: what is acknowledged is
+   there after a crash at any instruction, whole groups or nothing of them.
+2. A value is compared with its hash whenever it is read from the disk.
+3. A damaged index stops the start, with the command that mends it; a damaged chunk does not: it is reported when it is
+   read and by ``scrub``, and ``heal`` replaces it from a replica.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from edgeagent.model.errors import EdgeError, NotFound, StoreFailed
+from edgeagent.state import keystore_reads as reads
+from edgeagent.state.calls import Op
+from edgeagent.state.consistency import Merged
+from edgeagent.state.database import DamagedStore
+from edgeagent.state.entry import Entry, Mode, entry_of
+from edgeagent.state.errors import MissingChunks
+from edgeagent.state.hlc import Version
+from edgeagent.state.keys import CHUNK_BYTES, INLINE_BYTES_MAX
+from edgeagent.state.keystore_cache import ValueCache
+from edgeagent.state.keystore_chunks import Chunks, check_piece, check_pieces, damaged_chunk, missing_chunks
+from edgeagent.state.keystore_notes import check_notes, notes_of, put_notes
+from edgeagent.state.keystore_rows import MIGRATIONS, Change, entry_of_key, ledger_of, usage_of
+from edgeagent.state.keystore_types import KeyBounds, ScrubReport, Swept, Usage, Written
+from edgeagent.state.keystore_writes import Setting, Wanted, check_entries, merge_all, wanted_of, write_all
+from edgeagent.state.lock_file import LockFile
+from edgeagent.state.repair import COMPLETE
+from edgeagent.state.reserve import Reserve
+from edgeagent.state.scrub import Scrub
+from edgeagent.state.segments import Place, Segments
+from edgeagent.state.store import Store
+from edgeagent.state.sweep import Sweep
+
+__all__ = ["KeyStore"]
+
+T = TypeVar("T")
+
+ListOf = list  # the class has a method of that name
+_TRIES = 3  # of a write whose chunks, which were here, have gone meanwhile
+
+
+class KeyStore:
+    """Used from one event loop; see the module. ``utc_ms`` is called on it."""
+
+    def __init__(self, directory: Path, bounds: KeyBounds, *, node: str, utc_ms: Callable[[], int]) -> None:
+        self.directory = directory
+        self.bounds = bounds
+        self._node = node
+        self._utc_ms = utc_ms
+        self._lock = LockFile(directory / "lock")
+        self._reserve = Reserve(directory / "reserve")
+        self._store = Store(directory / "state.db", migrations=MIGRATIONS, reserve=self._reserve)
+        self._segments = Segments(directory / "segments", segment_bytes=bounds.segment_bytes)
+        self._cache = ValueCache(bounds.cache_bytes)
+        self._chunks = Chunks(self._store, self._segments)
+        self._setting: Setting | None = None
+        self._barriers: set[asyncio.Task[None]] = set()
+        self._scrub = Scrub(self._store, self._segments)
+        self._sweep = Sweep(self._store, self._segments, bounds)
+
+    @property
+    def failed(self) -> EdgeError | None:
+        """Why the store takes no more writes, None while it does."""
+        return self._store.failed or self._segments.failed
+
+    @property
+    def full(self) -> bool:
+        """Whether the disk was full when last seen."""
+        return self._store.full
+
+    @property
+    def commits(self) -> int:
+        """Transactions since it was opened."""
+        return self._store.commits
+
+    async def open(self) -> None:
+        """Raises StoreFailed (DamagedStore: see rule 3), StorageFull, and Conflict where another process has it."""
+        await asyncio.to_thread(self._lock.take)
+        try:
+            await self._open()
+        except DamagedStore as error:
+            await self.close()
+            raise DamagedStore(
+                error.message,
+                hint=f"edgeagent state repair {self.directory} keeps all that is intact, and says what is not",
+            ) from None
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _open(self) -> None:
+        await asyncio.to_thread(self._look_for_pieces)
+        await asyncio.to_thread(self._reserve.fill)
+        await self._store.open()
+        ledger, tails = await self._store.read(lambda c: (ledger_of(c, self._node), reads.tails_of(c)))
+        self._setting = Setting(ledger, self.bounds, self._node)
+        await asyncio.to_thread(self._segments.open, tails)
+        self._chunks.open()
+
+    def _look_for_pieces(self) -> None:
+        """Raises DamagedStore where a new index would be made beside chunks, or in place of one that is not lost."""
+        if (self.directory / COMPLETE).exists():
+            raise DamagedStore(f"a repair of the state in {self.directory} was interrupted")
+        has_chunks = any((self.directory / "segments").glob("*.seg"))
+        if has_chunks and not (self.directory / "state.db").exists():
+            raise DamagedStore(f"the state in {self.directory} has chunks and no index")
+
+    async def close(self) -> None:
+        """Write what waits, and close; idempotent."""
+        self._setting = None
+        await self._chunks.close()
+        await self._store.close()
+        self._segments.close()
+        self._cache.clear()
+        self._lock.release()
+
+    async def get(self, key: str) -> tuple[Entry, bytes] | None:
+        """The entry with its value, compared with its hash; None: there is none. Raises DamagedValue."""
+        found = self._cache.get(key)
+        if found is None:
+            token = self._cache.begin_read(key)
+            try:
+                found = await self._get(key)
+            finally:
+                self._cache.end_read(key, token, found)
+        if found is None or not found[0].is_there(self._utc_ms()):
+            return None
+        return found
+
+    async def _get(self, key: str) -> tuple[Entry, bytes] | None:
+        entry = await self._store.read(lambda c: entry_of_key(c, key))
+        if entry is None or entry.deleted:
+            return None
+        return entry, await self.value_of(entry)
+
+    async def value_of(self, entry: Entry) -> bytes:
+        """The value of an entry that was read here. Raises DamagedValue, also where the entry is no more."""
+        if entry.inline is not None:
+            return entry.inline
+        return await self._chunks.value(entry)
+
+    async def look(self, key: str) -> Entry | None:
+        """The entry as it is held, a deletion too; a small value is in it. Raises DamagedValue."""
+        found = self._cache.get(key)
+        if found is not None and found[0].inline is not None:
+            return found[0]
+        return await self._store.read(lambda c: entry_of_key(c, key))
+
+    async def get_many(
+        self, keys: Sequence[str], prefix: str | None = None
+    ) -> ListOf[tuple[Entry, bytes | None]]:
+        """What there is of these keys and below the prefix, in this order, as one moment saw it.
+
+        The value is None where it is kept in chunks: ``value_of`` reads it. Raises DamagedValue.
+        """
+        utc_ms = self._utc_ms()
+        if prefix is None:
+            cached = [self._cache.get(key) for key in keys]
+            if all(one is not None and one[0].inline is not None for one in cached):
+                return [(one[0], one[1]) for one in cached if one is not None and one[0].is_there(utc_ms)]
+        entries = await self._store.read(lambda c: reads.entries_of(c, keys, prefix, utc_ms))
+        return [(entry, entry.inline) for entry in entries]
+
+    async def list(self, prefix: str, after: str = "", limit: int = 1000) -> ListOf[Entry]:
+        """Keys with a value below the prefix, after ``after``, in their order; without the values.
+
+        An entry that is damaged is left out: ``scrub`` reports it.
+        """
+        utc_ms = self._utc_ms()
+        return await self._store.read(lambda c: reads.listed(c, prefix, after, limit, utc_ms))
+
+    async def list_aside(self, key: str) -> ListOf[Entry]:
+        """Values of the key that lost a conflict."""
+        return await self._store.read(lambda c: reads.asides_of(c, key))
+
+    async def entries_since(self, seq: int, limit: int) -> ListOf[tuple[int, Entry]]:
+        """What changed here after ``seq``, each key once, in the order of the changes; deletions too."""
+        return await self._store.read(lambda c: reads.since(c, seq, limit))
+
+    async def usage(self) -> Usage:
+        return await self._store.read(usage_of)
+
+    async def write(
+        self, ops: Sequence[Op], mode_of: Callable[[str], Mode], owner_epoch: int = 0
+    ) -> ListOf[Written]:
+        """All or nothing, on the disk when it returns. A ``get`` among them sees what those before it left.
+
+        Raises VersionMismatch, KeyTaken, Fenced, TooLarge, StorageFull, BadKey, DamagedValue and StoreFailed.
+        """
+        utc_ms = self._utc_ms()
+        wanted = [wanted_of(op, mode_of, owner_epoch, self.bounds.value_bytes_max) for op in ops]
+        keys = [one.op.key for one in wanted if one.op.op != "get"]
+        if any(one.value is not None and len(one.value) > INLINE_BYTES_MAX for one in wanted):
+            return await self._write_large(wanted, keys, utc_ms)
+        return await self._write(wanted, keys, {}, utc_ms)
+
+    async def _write(
+        self, wanted: Sequence[Wanted], keys: Sequence[str], places: dict[bytes, Place], utc_ms: int
+    ) -> ListOf[Written]:
+        setting = self._opened()
+        return await self._changing(
+            keys, lambda c: write_all(c, setting, wanted, places, utc_ms), _entries_of
+        )
+
+    async def _write_large(
+        self, wanted: Sequence[Wanted], keys: Sequence[str], utc_ms: int
+    ) -> ListOf[Written]:
+        setting = self._opened()
+        # What would be refused is refused before its chunks are written. What it changes is undone.
+        wanted = await self._chunks.in_thread(lambda: [_with_chunks(one) for one in wanted])
+        chunks = [
+            (sha256, memoryview(one.value)[at * CHUNK_BYTES : (at + 1) * CHUNK_BYTES])
+            for one in wanted
+            if one.entry is not None and one.value is not None
+            for at, sha256 in enumerate(one.entry.chunks)
+        ]
+        await self._store.read(lambda c: reads.would_be_admitted(c, setting, wanted, utc_ms))
+        again = False
+        for left in reversed(range(_TRIES)):
+            places = await self._chunks.store(
+                chunks, setting.own_bytes_max, freed=lambda c: reads.sizes_of(c, keys), every=again
+            )
+            try:
+                return await self._write(wanted, keys, places, utc_ms)
+            except MissingChunks:
+                # One that was here already has gone meanwhile.
+                again = True
+                if not left:
+                    raise
+            finally:
+                self._chunks.unpin(places)
+        raise StoreFailed("chunks of a value come and go", retry_after_s=1)
+
+    async def accept(self, entries: Sequence[Entry], *, custody: bool) -> ListOf[Merged]:
+        """Entries of another node, all or nothing, on the disk when it returns. Without ``custody`` they are copies,
+        for which the part that is kept for others is not used.
+
+        Raises MissingChunks, WrongHash, BadKey, ClockAhead, TooLarge, StorageFull and StoreFailed.
+        """
+        setting = self._opened()
+        utc_ms = self._utc_ms()
+        await self._chunks.in_thread(lambda: check_entries(entries, self.bounds.value_bytes_max))
+        for entry in entries:
+            if entry.chunks:
+                bad = await self._chunks.check_whole(entry)
+                if bad:
+                    await self._scrub.mark(bad)
+                    raise missing_chunks(entry.key, bad)
+        most = self.bounds.bytes_max if custody else setting.own_bytes_max
+        keys = [entry.key for entry in entries]
+        return await self._changing(
+            keys, lambda c: merge_all(c, setting, entries, utc_ms, most), _merged_entries
+        )
+
+    async def missing(self, chunks: Sequence[bytes]) -> ListOf[bytes]:
+        """Those that are not here, or are known to be damaged."""
+        found = await self._chunks.places(chunks)
+        return [sha256 for sha256 in dict.fromkeys(chunks) if found.get(sha256) is None]
+
+    async def put_chunks(self, pieces: Sequence[tuple[bytes, bytes]]) -> None:
+        """Digest and chunk of each, on the disk when it returns; kept ``grace_ms`` until an entry names them.
+
+        Raises WrongHash, StorageFull and StoreFailed.
+        """
+        setting = self._opened()
+        utc_ms = self._utc_ms()
+        await self._chunks.in_thread(lambda: check_pieces(pieces))
+        places = await self._chunks.store(pieces, self.bounds.bytes_max)
+
+        def work(connection: sqlite3.Connection) -> None:
+            change = Change(connection, setting.ledger, self.bounds, utc_ms)
+            change.add_idle(places)
+            change.touch([sha256 for sha256, _ in pieces])
+            change.settle(self.bounds.bytes_max, self.bounds.keys_max)
+
+        try:
+            await self._store.write(work)
+        finally:
+            self._chunks.unpin(places)
+
+    async def read_chunk(self, sha256: bytes) -> bytes:
+        """Raises NotFound and DamagedValue."""
+        chunk = (await self._chunks.read([sha256]))[sha256]
+        if chunk is None:
+            known = await self._chunks.places([sha256])
+            if sha256 not in known:
+                raise NotFound(f"the chunk {sha256.hex()} is not here")
+            raise damaged_chunk("", sha256)
+        return chunk
+
+    async def drop(self, versions: Iterable[tuple[str, Version]]) -> ListOf[str]:
+        """Let go of what is safe elsewhere: rows that still have this version; their keys. No deletion is left."""
+        setting = self._opened()
+        pairs = list(versions)
+        utc_ms = self._utc_ms()
+
+        def work(connection: sqlite3.Connection) -> ListOf[str]:
+            change = Change(connection, setting.ledger, self.bounds, utc_ms)
+            dropped = []
+            for key, version in pairs:
+                held = change.held(key)
+                if held is not None and held.version == version:
+                    change.remove(key, held)
+                    dropped.append(key)
+            change.settle(self.bounds.bytes_max, self.bounds.keys_max)
+            return dropped
+
+        return await self._changing([key for key, _ in pairs], work, _nothing, essential=True)
+
+    async def drop_aside(self, key: str, version: Version) -> bool:
+        """Forget a value that lost a conflict; whether there was one of this version."""
+        setting = self._opened()
+        utc_ms = self._utc_ms()
+
+        def work(connection: sqlite3.Connection) -> bool:
+            change = Change(connection, setting.ledger, self.bounds, utc_ms)
+            removed = change.remove_aside(key, version)
+            change.settle(self.bounds.bytes_max, self.bounds.keys_max)
+            return removed > 0
+
+        return await self._store.write(work, essential=True)
+
+    async def sweep(self) -> Swept:
+        """Let go of what has expired, of old deletions and of chunks that nothing names; a bounded part a call."""
+        setting = self._opened()
+        return await self._sweep.step(setting.ledger, self._utc_ms(), self._chunks.in_thread)
+
+    async def scrub(self, budget_bytes: int) -> ScrubReport:
+        """Compare the next part of what is kept with its hashes."""
+        return await self._scrub.step(budget_bytes, self._chunks.in_thread)
+
+    async def heal(self, sha256: bytes, piece: bytes) -> bool:
+        """A sound chunk, or small value, in place of a damaged one; whether one of this digest is kept here.
+
+        Raises WrongHash, StorageFull and StoreFailed.
+        """
+        self._opened()
+        await self._chunks.in_thread(lambda: check_piece(sha256, piece))
+        known = await self._chunks.places([sha256])
+        if sha256 not in known:
+            return await self._scrub.heal_value(sha256, piece)
+        places = await self._chunks.store(
+            [(sha256, piece)], self.bounds.bytes_max, freed=lambda _: len(piece)
+        )
+        try:
+            return await self._scrub.place(sha256, places.get(sha256))
+        finally:
+            self._chunks.unpin(places)
+
+    async def put_notes(self, space: str, notes: dict[str, bytes | None]) -> None:
+        """What other parts remember over restarts, by name; None forgets. Raises TooLarge and StorageFull."""
+        check_notes(space, notes)
+        await self._store.write(
+            lambda c: put_notes(c, space, notes), essential=all(one is None for one in notes.values())
+        )
+
+    async def notes(self, space: str) -> dict[str, bytes]:
+        """Raises DamagedValue."""
+        return await self._store.read(lambda c: notes_of(c, space))
+
+    async def _changing(
+        self,
+        keys: Sequence[str],
+        work: Callable[[sqlite3.Connection], T],
+        left: Callable[[T], Iterable[Entry | None]],
+        *,
+        essential: bool = False,
+    ) -> T:
+        """A write of these keys; the cache hears of it before and after."""
+        self._cache.begin_write(keys)
+        try:
+            result = await self._store.write(work, essential=essential)
+        except asyncio.CancelledError:
+            # It may be done still: what is asked for next is done after it.
+            barrier = asyncio.ensure_future(self._after_writes(keys))
+            self._barriers.add(barrier)
+            barrier.add_done_callback(self._barriers.discard)
+            raise
+        except BaseException:
+            self._cache.end_write(keys)
+            raise
+        self._cache.end_write(keys, left(result))
+        return result
+
+    async def _after_writes(self, keys: Sequence[str]) -> None:
+        try:
+            await self._store.write(lambda c: None)
+        except EdgeError:
+            return  # no write is done any more, and these keys are read from the disk from now on
+        self._cache.end_write(keys)
+
+    def _opened(self) -> Setting:
+        if self._setting is None:
+            raise StoreFailed(f"the state in {self.directory} is closed")
+        return self._setting
+
+
+def _with_chunks(wanted: Wanted) -> Wanted:
+    if wanted.value is None or len(wanted.value) <= INLINE_BYTES_MAX:
+        return wanted
+    entry = entry_of(wanted.op.key, wanted.value, mode=wanted.mode, epoch=wanted.epoch)
+    return wanted._replace(entry=entry)
+
+
+def _entries_of(written: Iterable[Written]) -> Iterable[Entry | None]:
+    return [one.entry for one in written if one.changed]
+
+
+def _merged_entries(merged: Iterable[Merged]) -> Iterable[Entry | None]:
+    return [one.entry for one in merged if one.changed]
+
+
+def _nothing(_: object) -> Iterable[Entry | None]:
+    return ()

@@ -1,0 +1,56 @@
+"""What other parts of state remember over restarts: small records by space and name."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+
+from edgeagent.model.errors import StorageFull, TooLarge
+from edgeagent.state.errors import DamagedValue
+from edgeagent.state.keystore_rows import crc_of
+
+__all__ = ["NOTES_MAX", "NOTE_BYTES_MAX", "check_notes", "crc_of_note", "notes_of", "put_notes"]
+
+NOTE_BYTES_MAX = 1 << 20
+NOTES_MAX = 100_000
+_NAME_BYTES_MAX = 1024
+
+
+def crc_of_note(space: str, name: str, value: bytes) -> int:
+    return crc_of(f"{space}\0{name}", value)
+
+
+def check_notes(space: str, notes: Mapping[str, bytes | None]) -> None:
+    """Raises TooLarge."""
+    for name, value in notes.items():
+        if len(name.encode()) > _NAME_BYTES_MAX or (value is not None and len(value) > NOTE_BYTES_MAX):
+            raise TooLarge(
+                f"the note {name[:80]!r} of {space!r} is too large", hint=f"at most {NOTE_BYTES_MAX} bytes"
+            )
+
+
+def put_notes(connection: sqlite3.Connection, space: str, notes: Mapping[str, bytes | None]) -> None:
+    """Raises StorageFull."""
+    for name, value in notes.items():
+        if value is None:
+            connection.execute("DELETE FROM notes WHERE space = ? AND name = ?", (space, name))
+        else:
+            connection.execute(
+                "INSERT INTO notes (space, name, crc, value) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (space, name) DO UPDATE SET crc = excluded.crc, value = excluded.value",
+                (space, name, crc_of_note(space, name, value), value),
+            )
+    if any(value is not None for value in notes.values()):
+        # The index of names answers, and no note is read.
+        (kept,) = connection.execute("SELECT count(*) FROM notes WHERE space = ?", (space,)).fetchone()
+        if kept > NOTES_MAX:
+            raise StorageFull(f"{space} would have {kept} notes of at most {NOTES_MAX}")
+
+
+def notes_of(connection: sqlite3.Connection, space: str) -> dict[str, bytes]:
+    """Raises DamagedValue."""
+    rows = connection.execute("SELECT name, crc, value FROM notes WHERE space = ?", (space,)).fetchall()
+    for name, crc, value in rows:
+        if crc_of_note(space, name, value) != crc:
+            raise DamagedValue(f"the note {name!r} of {space!r} is damaged on the disk", key="", chunk="")
+    return {name: value for name, _, value in rows}
