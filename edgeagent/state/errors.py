@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from edgeagent.model.errors import BadRequest, Conflict, EdgeError, Unavailable
 
-__all__ = ["BadKey", "Behind", "ClockAhead", "Fenced", "KeyTaken", "NotDurable", "VersionMismatch"]
+__all__ = [
+    "BadKey",
+    "BadTransfer",
+    "Behind",
+    "ClockAhead",
+    "Fenced",
+    "KeyTaken",
+    "NotDurable",
+    "VersionMismatch",
+]
 
 
 class BadKey(BadRequest):
     """A key, a prefix or a value that is none, or over a limit."""
 
     slug = "bad-state-key"
+
+
+class BadTransfer(BadRequest):
+    """Bytes of another node that are no message of a transfer, or one over a limit."""
+
+    slug = "bad-state-transfer"
 
 
 class VersionMismatch(EdgeError):
