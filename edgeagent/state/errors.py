@@ -6,6 +6,7 @@ from edgeagent.model.errors import BadRequest, Conflict, EdgeError, StoreFailed,
 
 __all__ = [
     "BadKey",
+    "BadTransfer",
     "Behind",
     "ClockAhead",
     "DamagedValue",
@@ -22,6 +23,12 @@ class BadKey(BadRequest):
     """A key, a prefix or a value that is none, or over a limit."""
 
     slug = "bad-state-key"
+
+
+class BadTransfer(BadRequest):
+    """Bytes of another node that are no message of a transfer, or one over a limit."""
+
+    slug = "bad-state-transfer"
 
 
 class VersionMismatch(EdgeError):
