@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from edgeagent.model.errors import BadRequest, Conflict, EdgeError, Unavailable
 
-__all__ = ["BadKey", "Behind", "ClockAhead", "Fenced", "KeyTaken", "NotDurable", "VersionMismatch"]
+__all__ = [
+    "BadKey",
+    "Behind",
+    "ClockAhead",
+    "ElectionRefused",
+    "Fenced",
+    "KeyTaken",
+    "NotDurable",
+    "VersionMismatch",
+]
 
 
 class BadKey(BadRequest):
@@ -49,3 +58,9 @@ class Behind(Unavailable):
     """No reachable node has the version that the caller's session has seen; ``details["holders"]`` may have it."""
 
     slug = "state-behind"
+
+
+class ElectionRefused(BadRequest):
+    """A graph, a contact plan or a demand of which no node can be elected, because it cannot be what was meant."""
+
+    slug = "election-refused"
