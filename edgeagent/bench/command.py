@@ -52,6 +52,12 @@ def _placement() -> Sequence[Case]:
     return cases()
 
 
+def _state() -> Sequence[Case]:
+    from edgeagent.bench.state import cases
+
+    return cases()
+
+
 def _topology() -> Sequence[Case]:
     from edgeagent.bench.topology import cases
 
@@ -65,6 +71,7 @@ BENCHMARKS: dict[str, Callable[[], Sequence[Case]]] = {
     "invoke": _invoke,
     "orbit": _orbit,
     "placement": _placement,
+    "state": _state,
     "topology": _topology,
 }
 

@@ -23,7 +23,16 @@ import msgspec
 from edgeagent.state.election import Demand, Election, assess
 from edgeagent.state.ways import Ways
 
-__all__ = ["POLICIES", "Believed", "Chance", "cloud", "databelt", "databelt_walk", "random_node"]
+__all__ = [
+    "POLICIES",
+    "Believed",
+    "Chance",
+    "cloud",
+    "databelt",
+    "databelt_choice",
+    "databelt_walk",
+    "random_node",
+]
 
 POLICIES = ("databelt", "random-node", "cloud")
 
@@ -58,14 +67,21 @@ def databelt_walk(
     return 0, None
 
 
+def databelt_choice(ways: Ways, a: int, b: int, demand: Demand) -> tuple[int, int | None]:
+    """(the row that the original elects for a value at row ``a`` and the sink ``b``, its cost by the rule)."""
+    tree = ways.tree(a)
+    path = tree.path_to(b)
+    if not path:
+        return a, None
+    latencies: list[float] = tree.distance[path].tolist()
+    at, cost_ms = databelt_walk(latencies, demand.size_bytes, demand.rate, demand.slo_ms)
+    return path[at], cost_ms
+
+
 def databelt(ways: Ways, origin: str, sink: str, demand: Demand) -> Believed:
     """The original's election. Raises NodeAbsent."""
     a, b = ways.row(origin), ways.row(sink)
-    tree = ways.tree(a)
-    path = tree.path_to(b)
-    latencies = tree.distance[path].tolist()
-    at, cost_ms = databelt_walk(latencies, demand.size_bytes, demand.rate, demand.slo_ms)
-    node = path[at] if path else a
+    node, cost_ms = databelt_choice(ways, a, b, demand)
     return Believed(election=assess(ways, a, node, b, demand), fits=cost_ms is not None, cost_ms=cost_ms)
 
 

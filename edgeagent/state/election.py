@@ -95,7 +95,7 @@ def _beside(ways: Ways, a: int, b: int, demand: Demand, hosts: Flags) -> int:
     best = float(ready.min())
     if not math.isfinite(best):
         return a
-    ties = np.flatnonzero(ready == best)[:_TIES_MAX].tolist()
+    ties: list[int] = np.flatnonzero(ready == best)[:_TIES_MAX].tolist()
     return ties[0] if len(ties) == 1 else min(ties, key=lambda row: (len(there.path_to(row)), row))
 
 

@@ -36,7 +36,7 @@ def checked_size(size_bytes: int) -> Bytes:
 
 def mbit_s(rate: float) -> BitPerS:
     """A rate that is given in Mbit/s; infinite: its links cost no time. Raises ElectionRefused."""
-    if not 0.0 < rate * 1e6:
+    if not rate * 1e6 > 0.0:
         raise ElectionRefused(f"a rate of {rate} Mbit/s", hint="give more than 0")
     return BitPerS(rate * 1e6)
 

@@ -45,6 +45,11 @@ class Ways:
         self._trees: dict[tuple[int, int], Tree] = {}
         self._is_both_ways = back is None
 
+    @property
+    def graph(self) -> Graph:
+        """The links as they lead."""
+        return self._graphs[0]
+
     def row(self, name: str) -> int:
         """Raises NodeAbsent."""
         found = self._rows.get(name)

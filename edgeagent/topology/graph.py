@@ -1,8 +1,9 @@
 """One graph in compressed rows (CSR) and the questions that placement, state and simulator ask of it.
 
-Links lead both ways unless said. Weights are latencies here, and may be anything that is finite and at least 0. A graph never changes; any number of
-threads may ask it, and the extension computes without the GIL. Answers are the same with and without the extension,
-down to which of several equally short paths is taken: the one whose nodes' predecessors have the lowest numbers.
+Links lead both ways unless said. Weights are latencies here, and may be anything that is finite and at least 0. A graph
+never changes; any number of threads may ask it, and the extension computes without the GIL. Answers are the same with
+and without the extension, down to which of several equally short paths is taken: the one whose nodes' predecessors have
+the lowest numbers.
 """
 
 from __future__ import annotations
