@@ -47,11 +47,11 @@ def _edges(seed: int) -> list[Edge]:
     """Each link once, (a, b, latency in ms), of a torus."""
     chance = random.Random(seed)
     names = [f"sat-{row}" for row in range(NODES)]
-    edges = []
-    for plane, slot in itertools.product(range(SIDE), repeat=2):
-        for other in (((plane + 1) % SIDE) * SIDE + slot, plane * SIDE + (slot + 1) % SIDE):
-            edges.append((names[plane * SIDE + slot], names[other], chance.uniform(1.0, 10.0)))
-    return edges
+    return [
+        (names[plane * SIDE + slot], names[other], chance.uniform(1.0, 10.0))
+        for plane, slot in itertools.product(range(SIDE), repeat=2)
+        for other in (((plane + 1) % SIDE) * SIDE + slot, plane * SIDE + (slot + 1) % SIDE)
+    ]
 
 
 def _ways(edges: Sequence[Edge]) -> Ways:

@@ -59,8 +59,8 @@ def _amount(text: str) -> float:
 
 def _rate(text: str) -> float:
     value = _amount(text)
-    if not value * 1e6 > 0.0 or math.isinf(value * 1e6):
-        raise argparse.ArgumentTypeError(f"{text!r} is no rate above 0")
+    if not 1.0 <= value * 1e6 < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no rate of at least a bit a second")
     return value
 
 

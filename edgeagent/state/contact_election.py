@@ -137,6 +137,8 @@ def _holds(hosts: Mapping[str, Host], need: Need, taken: Promised, trail: Trail)
 def _to_consumer(
     contacts: Contacts, hosts: Mapping[str, Host], need: Need, taken: Promised, until_s: float
 ) -> Elected | None:
+    if all(refused_by(hosts, one, need.size_bytes, taken) for one in need.consumers):
+        return None  # and nothing is searched for it
     for trail in _settled(contacts, hosts, need, taken, until_s=until_s, consumers=True):
         if _holds(hosts, need, taken, trail):
             feasible = trail.arrive_s <= need.deadline_s

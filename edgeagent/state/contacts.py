@@ -1,7 +1,7 @@
 """Contacts that come and go, and the earliest arrival over them: store and forward, from node to node.
 
 A contact is one direction of a link, from ``start_s`` to ``end_s`` at ``rate``. It carries a value of V bytes that is
-at its sender at t where, with b = max(t, start_s, what was promised to it before)::
+at its sender at t where, with b the first moment from t and start_s on that is free of what was promised before::
 
     MARGIN * V <= what is left of its volume          (its own left_bytes, and rate * (end_s - b))
     arrival = b + 8 V / rate + latency
@@ -19,14 +19,14 @@ from __future__ import annotations
 
 import heapq
 import math
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from edgeagent.state.errors import ElectionRefused
-from edgeagent.state.units import BitPerS, Bytes, Ms, UtcS, sending_s
+from edgeagent.state.units import BitPerS, Bytes, Ms, UtcS, checked_rate, sending_s
 
 __all__ = [
     "MARGIN",
@@ -65,10 +65,10 @@ class Contact(msgspec.Struct, frozen=True, kw_only=True):
             raise ElectionRefused(
                 f"a contact of {self.sender!r:.80} from {self.start_s} to {self.end_s}", hint="it ends later"
             )
-        if not self.rate > 0.0 or not 0.0 <= self.latency < math.inf or not 0.0 <= self.nj_per_bit < math.inf:
+        checked_rate(self.rate)
+        if not 0.0 <= self.latency < math.inf or not 0.0 <= self.nj_per_bit < math.inf:
             raise ElectionRefused(
-                f"a contact at {self.rate} bit/s and {self.latency} ms",
-                hint="rates are positive, times at least 0",
+                f"a contact of {self.latency} ms and {self.nj_per_bit} nJ a bit", hint="they are at least 0"
             )
 
     @property
@@ -123,14 +123,22 @@ class Promised:
     """What moves that are planned already take of contacts and of hosts' room. Mutable."""
 
     def __init__(self) -> None:
-        self.busy_until_s: dict[int, float] = {}
+        self.busy_s: dict[int, list[tuple[float, float]]] = {}
         self.sent_bytes: dict[int, int] = {}
         self.room_bytes: dict[str, int] = {}
+
+    def free_s(self, number: int, at_s: float, lasts_s: float) -> float:
+        """The first moment from ``at_s`` on at which the contact has nothing else to send for so long."""
+        for begin_s, end_s in self.busy_s.get(number, ()):
+            if at_s + lasts_s <= begin_s:
+                break
+            at_s = max(at_s, end_s)
+        return at_s
 
     def take(self, trail: Trail, size: int) -> None:
         """The trail's contacts are busy until it arrives, and its end holds ``size`` bytes more."""
         for hop in trail.hops:
-            self.busy_until_s[hop.number] = hop.arrive_s
+            insort(self.busy_s.setdefault(hop.number, []), (hop.begin_s, hop.arrive_s))
             self.sent_bytes[hop.number] = self.sent_bytes.get(hop.number, 0) + hop.volume
         if trail.hops:
             self.room_bytes[trail.node] = self.room_bytes.get(trail.node, 0) + size
@@ -197,8 +205,8 @@ class Contacts:
         for at in range(bisect_right(self._ends[sender, receiver], at_s), len(numbers)):
             number = numbers[at]
             contact = self.all[number]
-            begin_s = max(at_s, contact.start_s, promised.busy_until_s.get(number, at_s))
             lasts_s = sending_s(Bytes(volume), contact.rate)
+            begin_s = promised.free_s(number, max(at_s, contact.start_s), lasts_s)
             arrive_s = begin_s + lasts_s + contact.latency_s * (2 if asks else 1)
             if best is not None and arrive_s >= best.arrive_s:
                 continue
@@ -210,8 +218,8 @@ class Contacts:
         return best
 
     def settle(self, search: Search, promised: Promised | None = None) -> Iterator[Trail]:
-        """Trails to those wanted, in the order of (arrival, hops, energy), the best to each node first; a node may come again, later by
-        fewer hops or less energy.
+        """Trails to those wanted, in the order of (arrival, hops, energy), the best to each node first; a node may come
+        again, later by fewer hops or less energy.
         """
         taken = promised or Promised()
         heap = [

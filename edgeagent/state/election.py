@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeagent.state.errors import ElectionRefused
-from edgeagent.state.units import BitPerS, Bytes, Ms, checked_size, sending_ms
+from edgeagent.state.units import BitPerS, Bytes, Ms, checked_rate, checked_size, sending_ms
 from edgeagent.state.ways import Ways
 
 __all__ = ["Demand", "Election", "assess", "elect"]
@@ -47,8 +47,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
         checked_size(self.size_bytes)
         if not 0.0 <= self.slo_ms < math.inf:
             raise ElectionRefused(f"a limit of {self.slo_ms} ms", hint="give 0 or more")
-        if not self.rate > 0.0:
-            raise ElectionRefused(f"a rate of {self.rate} bit/s", hint="give more than 0")
+        checked_rate(self.rate)
 
     @property
     def sending_ms(self) -> Ms:

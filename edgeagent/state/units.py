@@ -13,6 +13,7 @@ __all__ = [
     "Bytes",
     "Ms",
     "UtcS",
+    "checked_rate",
     "checked_size",
     "mbit_s",
     "sending_ms",
@@ -36,9 +37,14 @@ def checked_size(size_bytes: int) -> Bytes:
 
 def mbit_s(rate: float) -> BitPerS:
     """A rate that is given in Mbit/s; infinite: its links cost no time. Raises ElectionRefused."""
-    if not rate * 1e6 > 0.0:
-        raise ElectionRefused(f"a rate of {rate} Mbit/s", hint="give more than 0")
-    return BitPerS(rate * 1e6)
+    return checked_rate(rate * 1e6)
+
+
+def checked_rate(rate: float) -> BitPerS:
+    """Raises ElectionRefused for what is no rate, or less than a bit a second."""
+    if not rate >= 1.0:
+        raise ElectionRefused(f"a rate of {rate} bit/s", hint="give at least 1")
+    return BitPerS(rate)
 
 
 def sending_s(size: Bytes, rate: BitPerS) -> float:
