@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from edgeagent.bench import state_election, state_group, state_store, state_workflow
 from edgeagent.bench.harness import Case
 
 __all__ = ["cases"]
 
 
 def cases() -> list[Case]:
-    return [
-        *state_workflow.cases(),
-        *state_election.cases(),
-        *state_group.cases(),
-        *state_store.cases(),
-    ]
+    from edgeagent.bench import state_election, state_group, state_store
+
+    return [*state_election.election_cases(), *state_group.cases(), *state_store.cases()]

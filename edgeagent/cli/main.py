@@ -35,6 +35,7 @@ VERBS = {
     "contacts": ("contacts", "when this node sees which others"),
     "elements": ("elements", "hand the mesh newer orbital elements for its satellites"),
     "place": ("place", "where a function or a workflow would run, and why"),
+    "state": ("state", "the state of functions and workflows"),
     "keys": ("keys", "the keys of a cluster and of its nodes"),
     "bench": ("bench", "measure, against baselines"),
     "check-config": ("check_config", "check a configuration and show what it comes to"),

@@ -10,6 +10,7 @@ __all__ = [
     "Behind",
     "ClockAhead",
     "DamagedValue",
+    "ElectionRefused",
     "Fenced",
     "KeyTaken",
     "MissingChunks",
@@ -87,3 +88,9 @@ class WrongHash(BadRequest):
     """What came is not what the hash says that came with it."""
 
     slug = "state-wrong-hash"
+
+
+class ElectionRefused(BadRequest):
+    """A graph, a contact plan or a demand of which no node can be elected, because it cannot be what was meant."""
+
+    slug = "election-refused"

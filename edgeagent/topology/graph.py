@@ -1,8 +1,9 @@
-"""One undirected graph in compressed rows (CSR) and the questions that placement, state and simulator ask of it.
+"""One graph in compressed rows (CSR) and the questions that placement, state and simulator ask of it.
 
-Weights are latencies here, and may be anything that is finite and at least 0. A graph never changes; any number of
-threads may ask it, and the extension computes without the GIL. Answers are the same with and without the extension,
-down to which of several equally short paths is taken: the one whose nodes' predecessors have the lowest numbers.
+Links lead both ways unless said. Weights are latencies here, and may be anything that is finite and at least 0. A graph
+never changes; any number of threads may ask it, and the extension computes without the GIL. Answers are the same with
+and without the extension, down to which of several equally short paths is taken: the one whose nodes' predecessors have
+the lowest numbers.
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ class Tree:
 class Graph:
     """``nodes`` nodes and links ``a[i]`` - ``b[i]``; of several links between two nodes the lightest counts.
 
-    ``relays`` ``(nodes,)`` says through which nodes paths may lead; at the others they begin or end. Raises
-    TopologyRefused for arrays that are no graph. ``pure_only`` leaves the extension aside.
+    ``relays`` ``(nodes,)`` says through which nodes paths may lead; at the others they begin or end. ``one_way``: links
+    lead from ``a`` to ``b`` only. Raises TopologyRefused for arrays that are no graph. ``pure_only`` leaves the
+    extension aside.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Graph:
         weights: ArrayLike,
         *,
         relays: ArrayLike | None = None,
+        one_way: bool = False,
         pure_only: bool = False,
     ) -> None:
         one, other = _ends(a, nodes), _ends(b, nodes)
@@ -70,7 +73,7 @@ class Graph:
             )
         flags = _flags(relays, nodes)
         self.nodes = nodes
-        self.indptr, self.indices, self.weights = _compressed(nodes, one, other, cost)
+        self.indptr, self.indices, self.weights = _compressed(nodes, one, other, cost, one_way=one_way)
         self._native = kernels is not None and not pure_only
         csr = kernels.Csr if self._native else pure_graph.PureCsr
         # Relays everywhere are the same as no flags, and cheaper.
@@ -165,12 +168,14 @@ def _flags(values: ArrayLike | None, nodes: int) -> NDArray[np.uint8]:
     return flags
 
 
-def _compressed(nodes: int, a: Ints, b: Ints, cost: Floats) -> tuple[Ints, Ints, Floats]:
-    """Both directions of each link, by row, then column; loops left out, of parallel links the lightest kept."""
+def _compressed(nodes: int, a: Ints, b: Ints, cost: Floats, *, one_way: bool) -> tuple[Ints, Ints, Floats]:
+    """The directions of each link, by row, then column; loops left out, of parallel links the lightest kept."""
     straight = a != b
     if not straight.all():
         a, b, cost = a[straight], b[straight], cost[straight]
-    rows, columns, costs = np.concatenate([a, b]), np.concatenate([b, a]), np.concatenate([cost, cost])
+    rows, columns, costs = a, b, cost
+    if not one_way:
+        rows, columns, costs = np.concatenate([a, b]), np.concatenate([b, a]), np.concatenate([cost, cost])
     key = rows.astype(np.int64) * max(nodes, 1) + columns
     order = np.argsort(key, kind="stable")
     key = key[order]

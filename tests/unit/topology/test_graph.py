@@ -321,3 +321,17 @@ def test_spread_refuses_what_it_cannot_count_from(pure_only: bool) -> None:
     values, origins = graph.spread([-0.0, np.inf])
     assert values.tolist() == [0.0, 1.0]
     assert origins.tolist() == [0, 0]
+
+
+@given(networks(), st.data())
+def test_links_that_lead_one_way(network: Arrays, data: st.DataObject) -> None:
+    nodes, a, b, weights, _ = network
+    source = data.draw(st.integers(0, nodes - 1))
+    oracle = rustworkx.PyDiGraph()
+    oracle.add_nodes_from(range(nodes))
+    oracle.add_edges_from(list(zip(a.tolist(), b.tolist(), weights.tolist(), strict=True)))
+    found = dict(rustworkx.dijkstra_shortest_path_lengths(oracle, source, edge_cost_fn=float))
+    expected = [0.0 if i == source else found.get(i, np.inf) for i in range(nodes)]
+    for pure_only in PATHS:
+        graph = Graph(nodes, a, b, weights, one_way=True, pure_only=pure_only)
+        assert np.allclose(graph.tree(source).distance, expected, rtol=0, atol=1e-9)

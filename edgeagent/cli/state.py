@@ -1,0 +1,18 @@
+"""``edgeagent state WHAT``: one part a file, which adds its own arguments."""
+
+from __future__ import annotations
+
+import argparse
+
+from edgeagent.cli import state_elect
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parts = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
+    state_elect.register(parts)
+
+
+def run(args: argparse.Namespace) -> int:
+    return int(args.run_part(args))
