@@ -1,4 +1,4 @@
-"""Functions that use state: a session is opened before the call, and what it wrote is written before its output counts."""
+"""Functions that use state: a session is opened before the call, what it wrote is written before its output counts."""
 
 from __future__ import annotations
 
