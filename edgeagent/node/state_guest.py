@@ -45,7 +45,7 @@ log = structlog.get_logger("state")
 
 # Larger values come to guests in hoses, whose pages are mapped; as Crossovers.window_bytes_min.
 _LEASE_BYTES_MIN = 512 << 10
-_PUT_FLAGS = Flag.NOW | Flag.PEER | Flag.GROUND
+_PUT_FLAGS = int(Flag.NOW | Flag.PEER | Flag.GROUND)
 # The first that fits says the code.
 _CODES: tuple[tuple[type[EdgeError], Code], ...] = (
     (VersionMismatch, Code.VERSION),

@@ -144,7 +144,7 @@ def unpack_group(data: bytes | memoryview) -> list[GuestOp]:
 
 def _known(code: int) -> int:
     writes = code in (OpCode.PUT, OpCode.DELETE)
-    return Flag.NOW | (Flag.PEER | Flag.GROUND | Flag.EXPECT if writes else 0)
+    return int(Flag.NOW | Flag.PEER | Flag.GROUND | Flag.EXPECT if writes else Flag.NOW)
 
 
 def text_of(raw: bytes | memoryview) -> str:
