@@ -1,4 +1,5 @@
-// What a running guest asks of the node, and waits for: messages to and from other functions, processes and hosts.
+// What a running guest asks of the node, and waits for: messages to and from other functions, processes and
+// hosts, and state.
 //
 // The node answers on its event loop's thread. A call that waits keeps its thread; the engine starts another one for as
 // long, so that those it waits for can run (Engine::about_to_wait).
@@ -13,20 +14,34 @@ namespace edgeagent {
 class Payload;
 
 // Keep in step with AskKind in edgeagent/runtime/port.py.
-enum class AskKind : std::uint8_t { Open = 0, Close = 1, Accept = 2, Send = 3, Next = 4 };
+enum class AskKind : std::uint8_t {
+  Open = 0,
+  Close = 1,
+  Accept = 2,
+  Send = 3,
+  Next = 4,
+  StateGet = 5,
+  StatePut = 6,
+  StateDelete = 7,
+  StateList = 8,
+  StateCas = 9,
+  StateGroup = 10,
+  StateVersion = 11,
+};
 
 struct Ask {
   AskKind kind = AskKind::Open;
   bool may_wait = true;
-  std::int32_t slot = 0;            // Next
-  std::string name;                 // the others
-  std::shared_ptr<Payload> payload; // Send
+  std::int32_t slot = 0;            // Next; of StatePut its flags
+  std::string name;                 // the others: a name, or a key
+  std::string extra;                // StateCas: the version; StateList: the key to go on after
+  std::shared_ptr<Payload> payload; // Send, StatePut, StateCas, StateGroup
   std::uint64_t call_id = 0;
   std::string function;
 };
 
 struct Answer {
-  std::int32_t status = 0; // negative: HoseError
+  std::int32_t status = 0; // negative: HoseError, of state StateError
   std::shared_ptr<Payload> payload;
 };
 

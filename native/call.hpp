@@ -20,6 +20,7 @@
 #include "function.hpp"
 #include "hose/call_hoses.hpp"
 #include "outcome.hpp"
+#include "state/call_state.hpp"
 #include "ticker.hpp"
 #include "wasmtime_api.hpp"
 
@@ -72,6 +73,7 @@ public:
   void ask_of(Asked *asked) { asked_ = asked; }
   // Asks the node and waits for its answer; false when the call must stop.
   bool ask(Ask ask, Answer &answer);
+  bool has_asked() const { return asked_ != nullptr; }
   bool is_stopping() const { return stop_ != Stop::None; }
   // Sets the reason to stop if there is one now.
   bool must_stop();
@@ -91,6 +93,7 @@ public:
   // edge_alloc, or with `align` > 0 edge_alloc_aligned; false: the guest failed, and the call with it.
   bool allocate(std::uint32_t bytes, std::uint32_t align, std::uint32_t &ptr);
   CallHoses &hoses();
+  CallState &state() { return state_; }
   // Bytes of this range are about to be written: 2 MiB pages are asked for where that pays.
   void expect_bulk(std::uint64_t start, std::uint64_t bytes);
   bool may_give(std::uint64_t start, std::uint64_t bytes) const {
@@ -182,6 +185,7 @@ private:
   const std::shared_ptr<HosePool> &pool_; // the engine's, as the crossovers are
   const Crossovers &crossovers_;
   std::unique_ptr<CallHoses> hoses_;
+  CallState state_{*this};
   bool keeps_output_ = false;
   bool keeps_store_ = false;
   std::uint64_t kept_start_ = 0; // of an output that lies in the guest's memory

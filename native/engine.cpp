@@ -3,6 +3,7 @@
 #include "guest_thread.hpp"
 #include "host_functions.hpp"
 #include "hose/guest_calls.hpp"
+#include "state/guest_calls.hpp"
 #include "wasi/wasi.hpp"
 #include "wasm_text.hpp"
 
@@ -155,6 +156,7 @@ std::size_t Engine::add_pool(wasm_engine_t *engine, int slots, bool is_large) {
   define_edge_log(pools_.back()->linker);
   define_wasi(pools_.back()->linker);
   define_edge_hose(pools_.back()->linker);
+  define_edge_state(pools_.back()->linker);
   if (!ticker_.add_engine(pools_.back()->engine)) {
     throw std::runtime_error("too many engines");
   }

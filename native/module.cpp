@@ -309,7 +309,7 @@ public:
     engine_->stop();
   }
   void cancel(std::uint64_t id) { engine_->cancel(id); }
-  // (call id, function, kind, name, slot, may wait, payload or None) of each thing that running calls ask.
+  // (call id, function, kind, name, slot, may wait, payload or None, extra) of each thing that running calls ask.
   py::list take_asks() {
     py::list asks;
     for (Ask &ask : engine_->take_asks()) {
@@ -318,7 +318,7 @@ public:
         payload = py::cast(std::make_unique<PyPayload>(engine_, std::move(ask.payload)));
       }
       asks.append(py::make_tuple(ask.call_id, ask.function, static_cast<int>(ask.kind), py::bytes(ask.name), ask.slot,
-                                 ask.may_wait, std::move(payload)));
+                                 ask.may_wait, std::move(payload), py::bytes(ask.extra)));
     }
     return asks;
   }

@@ -13,6 +13,7 @@ from aiohttp import web
 from edgeagent.http.headers import InvokeHeaders
 from edgeagent.http.once import Once
 from edgeagent.model.errors import BadRequest
+from edgeagent.model.run_tag import SESSION_HEADER
 from edgeagent.node.chain import Chain
 from edgeagent.node.items import CONTENT_TYPE as ITEMS
 from edgeagent.node.node import Node
@@ -53,6 +54,7 @@ class ChainReplies:
             hops=wanted.hops,
             traceparent=wanted.traceparent,
             keep=wanted.hose_return is not None,
+            tag=wanted.tag,
         )
         result = await self._result(chain, body, wanted)
         headers = result_headers(self._node, result, wanted)
@@ -133,6 +135,8 @@ def result_headers(node: Node, result: Result, wanted: InvokeHeaders) -> dict[st
         last = result.steps[-1]
         headers["Edgeagent-Node"], headers["Edgeagent-Hops"] = last.node, "1"
         headers["Edgeagent-Hose"] = last.hose
+    if result.session:
+        headers[SESSION_HEADER] = result.session
     if result.replayed:
         headers["Idempotency-Replayed"] = "true"
     return headers

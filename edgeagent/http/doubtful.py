@@ -17,6 +17,9 @@ _ONCE = (
     "Edgeagent-Hose-Input",
     "Edgeagent-Hose-Return",
     "Edgeagent-Hose-Sender",
+    "Edgeagent-Reservation",
+    "Edgeagent-Run",
+    "Edgeagent-Session",
     "Idempotency-Key",
     "traceparent",
 )

@@ -11,6 +11,7 @@ import msgspec
 from edgeagent.hose.errors import HoseFault
 from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import BadRequest
+from edgeagent.model.run_tag import RUN_HEADER, RunTag, read_run_tag
 from edgeagent.node.hose_lines import Invitation
 from edgeagent.node.steps import FUNCTIONS_MAX, Step, parse_step
 
@@ -56,15 +57,23 @@ class InvokeHeaders(msgspec.Struct, frozen=True):
     hose_input: str = ""
     hose_return: Invitation | None = None
     reservation: str = ""
+    tag: RunTag | None = None
 
     @property
     def is_chain(self) -> bool:
         """Whether it takes more than running one function on a body."""
-        return bool(self.then or self.peer or self.hose_input or self.hose_return or self.reservation)
+        return bool(
+            self.then or self.peer or self.hose_input or self.hose_return or self.reservation or self.tag
+        )
 
 
 def read_invoke_headers(headers: Mapping[str, str]) -> InvokeHeaders:
     """Read them all; raises BadRequest naming the header and what it must be."""
+    tag, reservation = read_run_tag(headers), headers.get("Edgeagent-Reservation", "")[:64]
+    if tag is not None and tag.id and not reservation:
+        raise BadRequest(
+            f"{RUN_HEADER} goes with a reservation only: who holds a run says it with each of its steps"
+        )
     return InvokeHeaders(
         is_async=_prefers_async(headers.get("Prefer", "")),
         idempotency_key=_key(headers.get("Idempotency-Key")),
@@ -76,7 +85,8 @@ def read_invoke_headers(headers: Mapping[str, str]) -> InvokeHeaders:
         hops=read_hops(headers),
         hose_input=headers.get("Edgeagent-Hose-Input", ""),
         hose_return=_return(headers.get("Edgeagent-Hose-Return")),
-        reservation=headers.get("Edgeagent-Reservation", "")[:64],
+        reservation=reservation,
+        tag=tag,
     )
 
 

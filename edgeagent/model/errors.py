@@ -25,6 +25,7 @@ message names what was wrong, ``hint`` says what to do, ``details`` are extra me
     │   ├── GuestTrap             wasm trap (``code``, ``backtrace``)
     │   │   ├── StackOverflow
     │   │   └── OutOfFuel
+    │   ├── GuestStateRefused     what it wrote to state was not taken (``cause``), nothing of it was written
     │   ├── GuestExit             non-zero exit (``exit_code``, ``stderr``)
     │   └── BadGuestOutput        pointers outside memory, or output over the limit
     │       └── OutputTooLarge
@@ -52,6 +53,7 @@ __all__ = [
     "EdgeError",
     "GuestExit",
     "GuestFailed",
+    "GuestStateRefused",
     "GuestTrap",
     "Internal",
     "KeyReused",
@@ -189,6 +191,10 @@ class StackOverflow(GuestTrap):
 
 class OutOfFuel(GuestTrap):
     slug = "guest-out-of-fuel"
+
+
+class GuestStateRefused(GuestFailed):
+    slug = "guest-state-refused"
 
 
 class GuestExit(GuestFailed):

@@ -17,6 +17,7 @@ import msgspec
 
 from edgeagent.hose.settings import TIERS
 from edgeagent.model.errors import Cancelled, DeadlineExceeded, EdgeError, StorageFull
+from edgeagent.model.run_tag import RunTag
 from edgeagent.node.items import items_bytes, write_items
 from edgeagent.node.meters import Meters
 from edgeagent.node.peers import UnknownPeer
@@ -35,7 +36,8 @@ _LEASE_BYTES_MIN = 32 << 10
 
 class Chain(msgspec.Struct, frozen=True, kw_only=True):
     """What is to run: ``args`` are the first function's, ``wall_ms`` > 0 bounds all of them together, ``hops`` hosts
-    passed it on before. With ``keep`` the last output stays where it is, as the result's ``payload``.
+    passed it on before. With ``keep`` the last output stays where it is, as the result's ``payload``. ``tag``: which
+    run of a workflow it is a step of, and the state that has been seen.
     """
 
     steps: tuple[Step, ...]
@@ -44,6 +46,7 @@ class Chain(msgspec.Struct, frozen=True, kw_only=True):
     hops: int = 0
     traceparent: str = ""
     keep: bool = False
+    tag: RunTag | None = None
 
 
 class RemoteCalls(Protocol):
@@ -65,6 +68,7 @@ class _Run(Protocol):
         exempt: bool = False,
         keep: bool = False,
         move: bool = True,
+        tag: RunTag | None = None,
     ) -> Result: ...
 
 
@@ -138,7 +142,13 @@ class Chains:
             return await self._away(target.peer, [target.function], job)
         try:
             result = await self._run(
-                target.function, job.given, job.args, job.left_ms(target), keep=job.keep, move=job.move
+                target.function,
+                job.given,
+                job.args,
+                job.left_ms(target),
+                keep=job.keep,
+                move=job.move,
+                tag=job.chain.tag,
             )
         except EdgeError as error:
             error.details.setdefault("function", target.function)

@@ -36,6 +36,7 @@ from edgeagent.model.errors import (
     TooLarge,
     Unavailable,
 )
+from edgeagent.model.run_tag import RunTag
 from edgeagent.node.reservation_desk import ReservationDesk, ReserveReply, ReserveRequest
 from edgeagent.node.result import Result
 from edgeagent.node.runs.function_ref import FunctionRef
@@ -69,7 +70,9 @@ Told = Callable[[str], Awaitable[None]]
 
 
 class Order(msgspec.Struct, kw_only=True):
-    """One call that is to run somewhere. ``deadline_s`` is of the monotonic clock, 0 for none."""
+    """One call that is to run somewhere. ``deadline_s`` is of the monotonic clock, 0 for none; ``tag``: the run that it
+    is a step of.
+    """
 
     ref: FunctionRef
     given: Any
@@ -80,6 +83,7 @@ class Order(msgspec.Struct, kw_only=True):
     key: str = ""
     sources: tuple[str, ...] = ()
     keep: bool = False
+    tag: RunTag | None = None
 
     def left_s(self) -> float:
         """Until the deadline, infinite without one. Raises DeadlineExceeded."""
@@ -208,12 +212,20 @@ class Forwarder:
         if node == self._node_id:
             with self._desk.used(reservation.id):
                 return await self._invoker.feed(
-                    order.ref.name, order.given, order.args, wall_ms, keep=order.keep, move=False
+                    order.ref.name,
+                    order.given,
+                    order.args,
+                    wall_ms,
+                    keep=order.keep,
+                    move=False,
+                    tag=order.tag,
                 )
         headers = {
             "Edgeagent-Reservation": reservation.id,
             "Idempotency-Key": order.key or secrets.token_hex(16),
         }
+        if order.tag is not None:
+            headers |= order.tag.headers()
         if order.args is not None:
             headers["Edgeagent-Args"] = msgspec.json.encode(list(order.args)).decode()
         while True:

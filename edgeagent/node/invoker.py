@@ -14,8 +14,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from edgeagent.model.errors import Busy, Cancelled, DeadlineExceeded, EdgeError, Unavailable
+from edgeagent.model.run_tag import RunTag
 from edgeagent.node.background import Background
 from edgeagent.node.chain import Chain, Chains
 from edgeagent.node.config_schema import Config
@@ -25,6 +27,7 @@ from edgeagent.node.idempotency import Idempotency, Run
 from edgeagent.node.loaded import LoadedEntry, Stray, Waiter
 from edgeagent.node.meters import Meters
 from edgeagent.node.result import InvocationView, Result
+from edgeagent.node.stateful import StateSessions, with_state
 from edgeagent.runtime import port
 from edgeagent.state.invocations import Invocations
 
@@ -44,8 +47,9 @@ class Invoker:
         self.draining = False
         self.guest_log = GuestLog(config.log)
         self.chains = Chains(self._run, meters)
-        # The node sets these: calls that may run at other members, and functions that those may have.
+        # The node sets these: calls that may run at other members, functions that those may have, and state.
         self.anywhere: Run = self._run
+        self.state: StateSessions | None = None
         self.known: Callable[[str], Awaitable[None]] = self._known_here
         self.background = Background(journal, self._run_anywhere, config.queue.background_max or 2 * workers)
         self.idempotency = Idempotency(journal, self._run_anywhere, self.background, meters)
@@ -149,15 +153,16 @@ class Invoker:
         *,
         keep: bool,
         move: bool = True,
+        tag: RunTag | None = None,
     ) -> Result:
         """Run the function here, for the node's own use: ``keep`` leaves the output where it is, without ``move``
-        others need the input too.
+        others need the input too; ``tag`` is the run that it is a step of.
 
         Raises what ``invoke`` raises.
         """
         self._arrive()
         try:
-            return await self._run(name, given, args, wall_ms, keep=keep, move=move)
+            return await self._run(name, given, args, wall_ms, keep=keep, move=move, tag=tag)
         finally:
             self._depart()
 
@@ -208,9 +213,11 @@ class Invoker:
         exempt: bool = False,
         keep: bool = False,
         move: bool = True,
+        tag: RunTag | None = None,
     ) -> Result:
         """One run; ``exempt`` ones are the node's own and pass the bounds of the queue; ``keep`` leaves the output
-        where it is, as the result's ``payload``; without ``move`` others need the input too.
+        where it is, as the result's ``payload``; without ``move`` others need the input too; ``tag`` says for which run
+        of a workflow.
         """
         bytes_in = _size(body)
         deadline = time.monotonic() + wall_ms / 1000 if wall_ms > 0 else 0.0
@@ -224,10 +231,15 @@ class Invoker:
             await self._wait(entry, deadline, exempt)
         begun = time.monotonic()
         try:
-            outcome = await self._start(entry, body, args, deadline, keep, move)
+            start = partial(self._start, entry, body, args, deadline, keep, move)
+            if entry.uses_state and self.state is not None:
+                outcome, seen = await with_state(self.state, entry, tag, deadline, start)
+            else:
+                outcome, seen = await start(), ""
         finally:
             entry.leave((time.monotonic() - begun) * 1000)
         result = self._settled(entry, outcome, bytes_in, cold)
+        result.session = seen
         result.hose = port.Handover(*outcome.hose)
         if outcome.payload is not None:
             result.payload = outcome.payload
@@ -283,6 +295,7 @@ class Invoker:
         deadline: float,
         keep: bool = False,
         move: bool = True,
+        context: object = None,
     ) -> port.Outcome:
         left_ms = 0.0
         if deadline:
@@ -290,9 +303,11 @@ class Invoker:
             if left_ms <= 0:
                 entry.meter.failed(DeadlineExceeded.slug)
                 raise DeadlineExceeded(f"the deadline passed before {entry.name} ran")
-        special = keep or not move
+        special = keep or not move or context is not None
         started = (
-            entry.start(body, args, left_ms, keep, move) if special else entry.start(body, args, left_ms)
+            entry.start(body, args, left_ms, keep, move, context)
+            if special
+            else entry.start(body, args, left_ms)
         )
         entry.short[_size(body).bit_length()] = not isinstance(started, asyncio.Future)
         if isinstance(started, asyncio.Future):

@@ -39,7 +39,8 @@ class LoadedEntry:
     """A loaded function with its permits and counters.
 
     ``short[len(body).bit_length()]`` tells whether the last run of that size class finished on the
-    loop's thread. ``writes`` tells whether the module can write log lines or standard error at all.
+    loop's thread. ``writes`` tells whether the module can write log lines or standard error at all, ``uses_state``
+    whether it imports ``edge_state``.
     ``retired`` entries serve the calls that they have and take no new ones.
     """
 
@@ -55,6 +56,7 @@ class LoadedEntry:
         "short",
         "start",
         "strays",
+        "uses_state",
         "writes",
     )
 
@@ -70,6 +72,7 @@ class LoadedEntry:
         self.short = bytearray(SIZE_CLASSES)
         self.strays: deque[Stray] = deque()
         self.writes = _can_write(deployed)
+        self.uses_state = any(item.module == "edge_state" for item in deployed.info.imports)
         self.is_placed = asks_for_a_place(deployed)
         self.retired = False
         self.seen_runs = self.runs

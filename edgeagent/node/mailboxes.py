@@ -22,8 +22,9 @@ from edgeagent.node.meters import Meters
 from edgeagent.node.peers import UnknownPeer
 from edgeagent.node.result import Result
 from edgeagent.runtime.port import Ask, AskKind, Engine, Payload
+from edgeagent.state.guest_layout import Code
 
-__all__ = ["Mailboxes", "Message", "Outlet", "Remote"]
+__all__ = ["Mailboxes", "Message", "Outlet", "Remote", "StateAsks"]
 
 log = structlog.get_logger("hose")
 
@@ -79,6 +80,12 @@ class Remote(Protocol):
     async def close_stream(self, peer: str, name: str, sender: str) -> None: ...
 
 
+class StateAsks(Protocol):
+    """Who answers what guests ask of ``edge_state``."""
+
+    def asked(self, ask: Ask) -> None: ...
+
+
 class _Runs(Protocol):
     async def feed(self, name: str, payload: Payload, *, keep: bool) -> Result: ...
 
@@ -89,7 +96,7 @@ class _Deployed(Protocol):
 
 
 class Mailboxes:
-    """On the event loop's thread. ``outlet`` and ``remote`` are set where there are such."""
+    """On the event loop's thread. ``outlet``, ``remote`` and ``state`` are set where there are such."""
 
     def __init__(
         self,
@@ -103,6 +110,7 @@ class Mailboxes:
     ) -> None:
         self.outlet: Outlet | None = None
         self.remote: Remote | None = None
+        self.state: StateAsks | None = None
         self._engine = engine
         self._functions = functions
         self._runs = runs
@@ -178,6 +186,9 @@ class Mailboxes:
 
     def asked(self, ask: Ask) -> None:
         """A guest waits for ``engine.answer``."""
+        if ask.kind.is_state:
+            self._about_state(ask)
+            return
         match ask.kind:
             case AskKind.NEXT:
                 self._next(ask)
@@ -194,6 +205,14 @@ class Mailboxes:
         self.close_sender(call_id)
         for target in self._away.pop(call_id, ()):
             self._spawn(self._close_away(call_id, target))
+
+    def _about_state(self, ask: Ask) -> None:
+        if self.state is not None:
+            self.state.asked(ask)
+            return
+        if ask.payload is not None:
+            ask.payload.close()
+        self._engine.answer(ask.call_id, Code.OFF)
 
     def _next(self, ask: Ask) -> None:
         key = self._key_of(ask.function, ask.slot)

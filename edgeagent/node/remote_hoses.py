@@ -17,6 +17,7 @@ import structlog
 from edgeagent.hose.errors import HoseFault
 from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import BadRequest, DeadlineExceeded, EdgeError, NotFound, PeerFailed
+from edgeagent.model.run_tag import SESSION_HEADER
 from edgeagent.node.hose_inbox import RETURN_USES, HoseInbox
 from edgeagent.node.hose_lines import Address, BackLine, Invitation, is_here
 from edgeagent.node.meters import Meters
@@ -127,14 +128,15 @@ class RemoteHoses:
             first = msgspec.structs.replace(steps[0], hose=WIRE, wire_bytes=sent_bytes)
             steps = (first, *steps[1:])
         duration_us = sum(step.duration_us for step in steps)
+        seen = reply.headers.get(SESSION_HEADER.lower(), "")
         id_ = reply.headers.get("edgeagent-hose-output")
         if id_ is None:
-            return Result(output=reply.body, duration_us=duration_us, steps=steps)
+            return Result(output=reply.body, duration_us=duration_us, steps=steps, session=seen)
         try:
             payload = self._inbox.parcels.take(id_)
         except NotFound:
             raise PeerFailed(f"the output of the peer {peer} is not here", peer=peer) from None
-        return Result(output=b"", duration_us=duration_us, steps=steps, payload=payload)
+        return Result(output=b"", duration_us=duration_us, steps=steps, payload=payload, session=seen)
 
     async def ask(
         self,

@@ -36,7 +36,7 @@ class Result(msgspec.Struct, kw_only=True):
     ``duration_us`` covers the run, not the wait; ``cold`` tells that the function had to be loaded first,
     ``inline`` that the event loop's thread ran it, ``replayed`` that an earlier execution with the same
     Idempotency-Key answers. ``payload`` is the output of a run that was asked to keep it, ``hose`` how its input
-    reached it, ``steps`` the functions of a chain.
+    reached it, ``steps`` the functions of a chain. ``session`` is the token of the state that the run has seen.
     """
 
     output: bytes | memoryview
@@ -48,6 +48,7 @@ class Result(msgspec.Struct, kw_only=True):
     payload: Payload | None = None
     hose: Handover = Handover()
     steps: tuple[Step, ...] = ()
+    session: str = ""
 
 
 class InvocationView(msgspec.Struct, frozen=True, kw_only=True):

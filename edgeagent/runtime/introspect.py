@@ -73,9 +73,11 @@ _HOSE_NAMES = (
     "accept",
     "send",
 )
+_STATE_NAMES = ("get", "put", "delete", "list", "list_after", "cas", "group", "version")
 OFFERED: frozenset[tuple[str, str]] = frozenset(
     {("edge_log", "log")}
     | {("edge_hose", name) for name in _HOSE_NAMES}
+    | {("edge_state", name) for name in _STATE_NAMES}
     | {(WASI, name) for name in _WASI_NAMES}
 )
 

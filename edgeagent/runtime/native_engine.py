@@ -24,11 +24,11 @@ from edgeagent.hose.settings import HoseSettings
 from edgeagent.model import errors
 from edgeagent.model.function import ModuleInfo
 from edgeagent.runtime import engine_config as ec
+from edgeagent.runtime import port
 from edgeagent.runtime.guest_text import clean
 from edgeagent.runtime.port import (
     Ask,
     AskKind,
-    Code,
     EngineStats,
     Function,
     HoseStats,
@@ -37,6 +37,7 @@ from edgeagent.runtime.port import (
     Outcome,
     Payload,
 )
+from edgeagent.state.guest_layout import Code
 
 __all__ = ["NativeEngine"]
 
@@ -88,6 +89,7 @@ class _CallFuture(asyncio.Future[Outcome]):
     """The future of a call that a worker has; cancelling it stops the guest."""
 
     call_id: int
+    context: object
     stop_guest: Callable[[int], None]
 
     def cancel(self, msg: Any | None = None) -> bool:
@@ -118,11 +120,12 @@ class _NativeFunction:
         wall_ms: float = 0,
         keep: bool = False,
         move: bool = True,
+        context: object = None,
     ) -> Outcome | asyncio.Future[Outcome]:
         engine = self._engine
         started = self._opened().start(body, args, wall_ms, engine.inline_left_us > 0, keep, move)
         if type(started) is int:
-            return engine._future_of(started)
+            return engine._future_of(started, context)
         outcome = cast(Outcome, started)
         engine._spend_inline(outcome.duration_us)
         return outcome
@@ -184,7 +187,7 @@ class NativeEngine:
         self._add_pooled("small", small_slots, SMALL_KEEP_BYTES)
         self._add_pooled("large", large_slots, LARGE_KEEP_BYTES)
 
-    def load(self, code: Code, spec: LoadSpec) -> Function:
+    def load(self, code: port.Code, spec: LoadSpec) -> Function:
         pools = self._pools_for(spec)
         plain = _spec_dict(spec)
         try:
@@ -266,9 +269,10 @@ class NativeEngine:
 
     # -- hot path helpers, on the loop's thread ---------------------------------------------------------------------
 
-    def _future_of(self, call_id: int) -> _CallFuture:
+    def _future_of(self, call_id: int, context: object) -> _CallFuture:
         future = _CallFuture(loop=self._loop)
         future.call_id = call_id
+        future.context = context
         future.stop_guest = self._core.cancel
         self._futures[call_id] = future
         return future
@@ -293,15 +297,18 @@ class NativeEngine:
                 self._have_asked.discard(call_id)
                 if self._ended is not None:
                     self._ended(call_id)
-        for call_id, function, kind, name, slot, may_wait, payload in self._core.take_asks():
-            self._forward(Ask(call_id, function, AskKind(kind), name, slot, may_wait, payload))
+        for call_id, function, kind, name, slot, may_wait, payload, extra in self._core.take_asks():
+            future = self._futures.get(call_id)
+            if future is not None:  # else it was over before the loop turned
+                context = future.context
+                self._forward(
+                    Ask(call_id, function, AskKind(kind), name, slot, may_wait, payload, extra, context)
+                )
 
     def _forward(self, ask: Ask) -> None:
         if self._asked is None:
-            self._core.answer(ask.call_id, _REFUSED)
+            self._core.answer(ask.call_id, Code.OFF if ask.kind.is_state else _REFUSED)
             return
-        if ask.call_id not in self._futures:
-            return  # it was over before the loop turned
         self._have_asked.add(ask.call_id)
         self._asked(ask)
 
@@ -336,7 +343,7 @@ class NativeEngine:
 
 
 def _may_block(info: ModuleInfo) -> bool:
-    return any((item.module, item.name) in _MAY_BLOCK for item in info.imports)
+    return any(item.module == "edge_state" or (item.module, item.name) in _MAY_BLOCK for item in info.imports)
 
 
 def _spec_dict(spec: LoadSpec) -> dict[str, Any]:

@@ -103,11 +103,24 @@ class AskKind(IntEnum):
     ACCEPT = 2
     SEND = 3
     NEXT = 4
+    STATE_GET = 5
+    STATE_PUT = 6
+    STATE_DELETE = 7
+    STATE_LIST = 8
+    STATE_CAS = 9
+    STATE_GROUP = 10
+    STATE_VERSION = 11
+
+    @property
+    def is_state(self) -> bool:
+        return self >= AskKind.STATE_GET
 
 
 class Ask(NamedTuple):
     """A guest waits for the answer to this: ``edge_hose`` open, close, accept and send of ``name`` (as the guest gave
-    it), or the next message of ``slot``. ``call_id`` names the call for as long as it runs.
+    it), or the next message of ``slot``; ``edge_state`` of the key ``name``, with the flags of a put as ``slot`` and as
+    ``extra`` the version of a cas or the key that a listing goes on after. ``call_id`` names the call for as long as it
+    runs, ``context`` is what ``start`` was given.
     """
 
     call_id: int
@@ -117,6 +130,8 @@ class Ask(NamedTuple):
     slot: int
     may_wait: bool
     payload: Payload | None
+    extra: bytes = b""
+    context: object = None
 
 
 class Outcome(Protocol):
@@ -195,8 +210,12 @@ class Function(Protocol):
         wall_ms: float = 0,
         keep: bool = False,
         move: bool = True,
+        context: object = None,
     ) -> Outcome | asyncio.Future[Outcome]:
-        """Run inline when history says it is short, else on a worker; only on the attached loop's thread."""
+        """Run inline when history says it is short, else on a worker; only on the attached loop's thread.
+
+        ``context`` comes with all that the call asks.
+        """
         ...
 
     def close(self) -> None: ...
@@ -253,8 +272,8 @@ class Engine(Protocol):
         ...
 
     def answer(self, call_id: int, status: int, payload: Payload | None = None) -> None:
-        """The answer to a call's ask: an edge_hose error, 0, a slot, or 0 with the next message. From the loop's
-        thread; of a call that is over it is dropped. The payload stays the caller's to close.
+        """The answer to a call's ask: an error of edge_hose or edge_state, 0, a slot, or 0 with the next message or
+        value. From the loop's thread; of a call that is over it is dropped. The payload stays the caller's to close.
         """
         ...
 

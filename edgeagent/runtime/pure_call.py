@@ -143,6 +143,10 @@ class PureCall:
         self.log: list[tuple[int, bytes]] = []
         self.id = 0
         self.asked: Asked | None = None  # None: a synchronous call, whose asks are refused
+        self.context: object = None
+        # Of edge_state: a value whose length was told for a buffer that was too small, and the reply of a group.
+        self.told: tuple[bytes, bytes | memoryview] | None = None
+        self.reply: bytes | memoryview | None = None
         self.next: dict[int, bytes | memoryview] = {}  # messages told to the guest and not taken yet, by slot
         self._wakes = threading.Condition()
         self._is_cancelled = False
@@ -169,6 +173,7 @@ class PureCall:
         slot: int = 0,
         may_wait: bool = True,
         data: bytes | None = None,
+        extra: bytes = b"",
     ) -> tuple[int, bytes | memoryview | None]:
         """Ask the node and wait for its answer; raises StopGuest at the deadline or when cancelled."""
         if self.asked is None:
@@ -177,7 +182,9 @@ class PureCall:
             return FULL, None
         try:
             payload = None if data is None else PurePayload(data, {}, self.hops + 1)
-            self.asked.post(Ask(self.id, self.spec.name, kind, name, slot, may_wait, payload))
+            self.asked.post(
+                Ask(self.id, self.spec.name, kind, name, slot, may_wait, payload, extra, self.context)
+            )
             with self._wakes:
                 while self._answer is None and not self.must_stop():
                     self._wakes.wait(max(0.0, self.deadline - time.monotonic()))

@@ -22,6 +22,7 @@ from edgeagent.runtime.port import Ask, Code, EngineStats, HoseStats, Lease, Loa
 from edgeagent.runtime.pure_call import PureCall, PureLease, PureOutcome, PurePayload
 from edgeagent.runtime.pure_host import define_host_functions
 from edgeagent.runtime.pure_run import Source, run_call
+from edgeagent.state import guest_layout
 
 __all__ = ["PureEngine"]
 
@@ -62,8 +63,11 @@ class PureFunction:
         wall_ms: float = 0,
         keep: bool = False,
         move: bool = True,
+        context: object = None,
     ) -> Outcome | asyncio.Future[Outcome]:
-        return self._engine.submit(self._opened(), PureCall(self._spec, body, args, wall_ms, keep))
+        call = PureCall(self._spec, body, args, wall_ms, keep)
+        call.context = context
+        return self._engine.submit(self._opened(), call)
 
     def close(self) -> None:
         self._source = None
@@ -285,7 +289,7 @@ class PureEngine:
         if ask.call_id not in self._submitted:
             return  # it was over before the loop turned
         if self._asked is None:
-            self.answer(ask.call_id, _REFUSED)
+            self.answer(ask.call_id, guest_layout.Code.OFF if ask.kind.is_state else _REFUSED)
             return
         self._have_asked.add(ask.call_id)
         self._asked(ask)

@@ -20,6 +20,7 @@ from edgeagent.runtime.introspect import WASI
 from edgeagent.runtime.pure_call import LOG_LINE_BYTES_MAX, StopGuest
 from edgeagent.runtime.pure_hose import HOSE_FUNCTIONS
 from edgeagent.runtime.pure_memory import Fault, GuestMemory
+from edgeagent.runtime.pure_state import STATE_FUNCTIONS
 from edgeagent.runtime.pure_wasi import PROCESS_FUNCTIONS, Host, guarded
 from edgeagent.runtime.pure_wasi_files import FILE_FUNCTIONS
 
@@ -120,6 +121,8 @@ def _all_callbacks() -> list[tuple[str, str, str, int, Any]]:
     found = [("edge_log", "log", "iii", 0, _callback("iii", _edge_log, returns=False))]
     for name, (parameters, function) in HOSE_FUNCTIONS.items():
         found.append(("edge_hose", name, parameters, 1, _callback(parameters, function, returns=True)))
+    for name, (parameters, function) in STATE_FUNCTIONS.items():
+        found.append(("edge_state", name, parameters, 1, _callback(parameters, function, returns=True)))
     for name, (parameters, function) in {**PROCESS_FUNCTIONS, **FILE_FUNCTIONS}.items():
         returns = name != "proc_exit"
         found.append(

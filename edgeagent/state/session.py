@@ -17,7 +17,7 @@ from edgeagent.state.errors import BadKey
 from edgeagent.state.hlc import NONE, Version
 from edgeagent.state.keys import digest_of
 
-__all__ = ["KEYS_MAX", "TOKEN_BYTES_MAX", "Session", "read_session"]
+__all__ = ["KEYS_MAX", "TOKEN_BYTES_MAX", "Session", "joined_sessions", "read_session"]
 
 KEYS_MAX = 64
 TOKEN_BYTES_MAX = 7 << 10  # fits a header
@@ -74,3 +74,13 @@ def read_session(text: str) -> Session:
     return Session(
         {name: Version(wall_ms, counter, node) for name, wall_ms, counter, node in rows[:KEYS_MAX]}
     )
+
+
+def joined_sessions(mine: str, theirs: str) -> str:
+    """One token for what both have seen. What came from elsewhere and cannot be read is left out."""
+    session = read_session(mine)
+    try:
+        session.join(read_session(theirs))
+    except BadKey:
+        return mine
+    return session.text()

@@ -184,6 +184,36 @@ void CallHoses::copy_in(const std::uint8_t *from, std::uint64_t bytes, std::uint
   }
 }
 
+std::shared_ptr<Payload> CallHoses::value_of(std::uint32_t ptr, std::uint32_t bytes) {
+  if (bytes >= at_.window_bytes_min) {
+    if (HoseRange range = published(ptr, bytes); range.hose) {
+      return std::make_shared<Payload>(std::move(range), nullptr, Attachments());
+    }
+  }
+  Buffer copy;
+  copy.append(call_.guest_base() + ptr, bytes);
+  report_.copied += bytes;
+  return std::make_shared<Payload>(std::move(copy), Attachments());
+}
+
+void CallHoses::place_value(const Payload &value, std::uint32_t ptr) {
+  HandOver over;
+  over.bytes = value.size();
+  over.in_hose = value.range() != nullptr;
+  if (const Held *held = ledger_.starting_at(ptr); held != nullptr && held->kind == Held::Kind::Value) {
+    ledger_.release(call_.guest_base(), ptr);
+  }
+  if (over.in_hose && choose_tier(at_, over) == Tier::Share &&
+      share_in(*value.range(), ptr, Held::Kind::Value, round_down(over.bytes, page_bytes()))) {
+    report_.tier = Tier::Share;
+    return;
+  }
+  copy_in(value.data(), over.bytes, ptr);
+  if (over.bytes > 0 && report_.tier == Tier::None) {
+    report_.tier = Tier::Copy;
+  }
+}
+
 std::optional<HoseRange> CallHoses::in_loan(std::uint64_t start, std::uint64_t bytes) const {
   const Held *held = bytes > 0 ? ledger_.containing(start, bytes) : nullptr;
   if (held == nullptr || held->kind != Held::Kind::Loan) {

@@ -67,6 +67,13 @@ public:
   std::int32_t send(std::uint32_t name_ptr, std::uint32_t name_bytes, std::uint32_t ptr, std::uint32_t bytes,
                     std::int32_t flags);
 
+  // For edge_state: what lies there as a payload that nobody changes any more; a copy, unless it is large. Throws
+  // std::bad_alloc.
+  std::shared_ptr<Payload> value_of(std::uint32_t ptr, std::uint32_t bytes);
+  // Brings a payload to `ptr`, inside the memory: large ones by mapping, where their pages and the guest's agree. Inside
+  // the payload's gate.
+  void place_value(const Payload &value, std::uint32_t ptr);
+
   Attachments take_attachments() { return std::move(attachments_); }
   const HoseReport &report() const { return report_; }
   bool touched_pages() const { return touched_pages_; }

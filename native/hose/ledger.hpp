@@ -14,6 +14,7 @@ struct Held {
     Loan,   // writable shared view of `hose`: what this guest writes is the hose's content
     Window, // private view of `hose`
     Input,  // the same, of the call's input: not the guest's to release
+    Value,  // the same, of a value of edge_state: replaced by the next one that is read to the same place
     Plain,  // lent or received by copy: guest memory as any other, noted so that it can be released alike
   };
   Kind kind;

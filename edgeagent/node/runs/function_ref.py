@@ -11,7 +11,8 @@ __all__ = ["FunctionRef", "ref_of"]
 
 class FunctionRef(msgspec.Struct, frozen=True, kw_only=True):
     """``manifest`` is canonical JSON, ``signature`` "" for an unsigned one; ``repeatable``: nothing but its output
-    leaves it, so that it may be run again elsewhere.
+    leaves it, so that it may be run again elsewhere. What a step writes to state leaves it with its output; only a
+    compare-and-set is written while it runs.
     """
 
     name: str
@@ -27,7 +28,9 @@ def ref_of(deployed: Deployed) -> FunctionRef:
     """Of a function that is deployed here."""
     info, manifest = deployed.info, deployed.manifest
     speaks = (
-        any(info.imports_function("edge_hose", name) for name in ("send", "open")) or manifest.hose.output
+        any(info.imports_function("edge_hose", name) for name in ("send", "open"))
+        or info.imports_function("edge_state", "cas")
+        or manifest.hose.output
     )
     return FunctionRef(
         name=deployed.name,

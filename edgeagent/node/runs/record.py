@@ -90,6 +90,7 @@ class RunRecord(msgspec.Struct, kw_only=True):
     hops: int = 0
     traceparent: str = ""
     key: str = ""
+    session: str = ""  # what its steps have seen of state (edgeagent.state.session)
     left_ms: int = 0  # until the deadline when it was sent: clocks differ
     wire: int = 1  # version of this form
 

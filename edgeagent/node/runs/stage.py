@@ -11,6 +11,7 @@ import msgspec
 
 from edgeagent.hose.settings import TIERS
 from edgeagent.model.errors import BadRequest, EdgeError, GuestFailed, Unavailable
+from edgeagent.model.run_tag import RunTag
 from edgeagent.node.chain import as_bytes
 from edgeagent.node.forwarder import Landed, Order
 from edgeagent.node.items import framed, read_items
@@ -21,6 +22,7 @@ from edgeagent.node.runs.progress import inputs_of, spec_of
 from edgeagent.node.runs.record import RunRecord, StepRecord
 from edgeagent.node.ties import Ties
 from edgeagent.placement.errors import NotAdmitted
+from edgeagent.state.session import joined_sessions
 
 if TYPE_CHECKING:
     from edgeagent.node.runs.board import Board
@@ -112,6 +114,7 @@ class Stage:
             key=f"{record.id}.{record.epoch}.{key}.{step.attempts}",
             sources=(record.origin, record.guardian),
             keep=True,
+            tag=RunTag(record.id, record.epoch, record.session),
         )
 
     async def _call(self, step: StepRecord, ranked: Sequence[str], given: Any, reservation: str) -> None:
@@ -152,6 +155,7 @@ class Stage:
 
     async def _settle(self, step: StepRecord, landed: Landed) -> None:
         result: Result = landed.result
+        self._saw(result)
         step.node, step.backend = landed.node, "cpu"
         step.duration_ms, step.cold = result.duration_us / 1000, result.cold
         step.hose, step.exit_code = _tier(result), result.exit_code
@@ -160,6 +164,11 @@ class Stage:
         self._estimates.observe(
             self._record.functions[step.function].sha256, step.bytes_in or 0, step.duration_ms, output.size
         )
+
+    def _saw(self, result: Result) -> None:
+        """What a step has seen of state, those after it are to see too."""
+        if result.session:
+            self._record.session = joined_sessions(self._record.session, result.session)
 
     # -- fan-out ---------------------------------------------------------------------------------------------
 
@@ -186,6 +195,7 @@ class Stage:
                 landed = await self._forwarder.land(order, (*ranked[turn:], *ranked[:turn]))
             nodes[landed.node] = nodes.get(landed.node, 0) + 1
             total.add(landed.result)
+            self._saw(landed.result)
             return (await as_bytes(landed.result)).output
 
         tasks = [asyncio.ensure_future(one(index, item)) for index, item in enumerate(items)]

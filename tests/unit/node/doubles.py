@@ -84,6 +84,7 @@ class FakeFunction:
         wall_ms: float = 0,
         keep: bool = False,
         move: bool = True,
+        context: object = None,
     ) -> FakeOutcome | asyncio.Future[Any]:
         assert not self.closed
         if not isinstance(body, bytes | memoryview):
