@@ -1,9 +1,9 @@
 """Durable puts and gets at a node's state, as its functions reach it: callers at once, operations a second.
 
-ours: the node's own state service over its store on this disk. Baselines: ``per-put`` is SQLite with one transaction and
-one fsync a put, values in the row, what one writes first; ``redis`` is a Redis or Valkey server that syncs its log at
-every write (``appendfsync always``), over a Unix socket, where one is installed. Values are random bytes and keys are
-new for puts; gets read keys that were just written, from memory where the contestant keeps some.
+ours: the node's own state service over its store on this disk. Baselines: ``per-put`` is SQLite with one transaction
+and one fsync a put, values in the row, what one writes first; ``redis`` is a Redis or Valkey server that syncs its log
+at every write (``appendfsync always``), over a Unix socket, where one is installed. Values are random bytes; keys are
+new for puts. Gets read keys that were just written, from memory where the contestant keeps some.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ Only where ``mesh.listen`` is set: the mesh's rooms bring numpy and SGP4, which 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import platform
 import secrets
@@ -189,6 +190,14 @@ class Membership:
             return 0.0
         at_s = service.sky.returns_at_s(service.name, node, utc_s)
         return None if at_s is None else max(0.0, at_s - utc_s) / self.orbital_speed
+
+    def contact_until_utc_s(self, node: str) -> float:
+        """Until when there is a route to the member, by this node's clock; infinite where no end is predicted."""
+        service, orbit_s = self.service, self.utc_now_s()
+        if service is None or orbit_s is None or service.sky.table is None:
+            return math.inf
+        until_s = service.sky.table.contact_until_s(service.name, node, orbit_s)
+        return time.time() + max(0.0, until_s - orbit_s) / self.orbital_speed
 
     @property
     def is_on_loopback(self) -> bool:

@@ -29,6 +29,7 @@ from edgeagent.state.errors import DamagedValue, Fenced, NotDurable
 from edgeagent.state.fetching import read
 from edgeagent.state.hlc import NONE, Version, read_version
 from edgeagent.state.keys import GROUP_ITEMS_MAX, check_prefix, resolve
+from edgeagent.state.keystore_types import Written
 from edgeagent.state.session import Session, read_session
 
 __all__ = ["Replicas", "StateService", "modes_of"]
@@ -41,7 +42,7 @@ PATIENCE_S = 30.0  # of a caller that says nothing of it
 class Replicas(Protocol):
     """Copies at other members (:mod:`edgeagent.node.state_replicas`)."""
 
-    def wrote(self, entries: Sequence[Entry], wanted: Durability) -> None: ...
+    def wrote(self, written: Sequence[Written], wanted: Durability) -> None: ...
     def reached(self, key: str, version: Version) -> Durability: ...
     async def wait(self, entries: Sequence[Entry], wanted: Durability, deadline_s: float) -> Durability: ...
 
@@ -181,9 +182,9 @@ class StateService:
                 continue
             found[entry.key] = (entry, value)
         for key in keys:
-            if key not in found and (entry_held := await self.store.look(key)) is not None:
-                if not entry_held.is_there(self._utc_ms()):
-                    found[key] = (entry_held, None)
+            gone = None if key in found else await self.store.look(key)
+            if gone is not None and not gone.is_there(self._utc_ms()):
+                found[key] = (gone, None)
         return found
 
     async def _whole(self, entry: Entry) -> bytes | None:
@@ -268,7 +269,7 @@ class StateService:
         self.writes += len(writes)
         entries = [one.entry for one in written if one.entry is not None]
         self.circle.holds(op.key for op in writes)
-        self.replicas.wrote(entries, wanted.durability)
+        self.replicas.wrote(written, wanted.durability)
         reached = Durability.LOCAL
         if wanted.durability is not Durability.LOCAL:
             reached = await self._until_durable(entries, wanted.durability, deadline_s)
@@ -280,7 +281,7 @@ class StateService:
                 key=one.op.key,
                 found=one.found,
                 version="" if one.entry is None else one.entry.version.text(),
-                mode="" if one.entry is None else one.entry.mode,
+                mode=None if one.entry is None else one.entry.mode,
                 size_bytes=0 if one.entry is None else one.entry.size_bytes,
                 durability=reached,
             )

@@ -27,7 +27,7 @@ from edgeagent.state.consistency import Merged
 from edgeagent.state.database import DamagedStore
 from edgeagent.state.entry import Entry, Mode, entry_of
 from edgeagent.state.errors import MissingChunks
-from edgeagent.state.hlc import Version
+from edgeagent.state.hlc import NONE, Version
 from edgeagent.state.keys import CHUNK_BYTES, INLINE_BYTES_MAX
 from edgeagent.state.keystore_cache import ValueCache
 from edgeagent.state.keystore_chunks import Chunks, check_piece, check_pieces, damaged_chunk, missing_chunks
@@ -158,6 +158,13 @@ class KeyStore:
             return found[0]
         return await self._store.read(lambda c: entry_of_key(c, key))
 
+    async def held(self, keys: Sequence[str]) -> list[Entry]:
+        """Those of the keys that are held, deletions too, small values in them, as one moment saw them.
+
+        Raises DamagedValue.
+        """
+        return await self._store.read(lambda c: reads.rows_of(c, keys))
+
     async def get_many(
         self, keys: Sequence[str], prefix: str | None = None
     ) -> ListOf[tuple[Entry, bytes | None]]:
@@ -193,29 +200,41 @@ class KeyStore:
         return await self._store.read(usage_of)
 
     async def write(
-        self, ops: Sequence[Op], mode_of: Callable[[str], Mode], owner_epoch: int = 0
+        self,
+        ops: Sequence[Op],
+        mode_of: Callable[[str], Mode],
+        owner_epoch: int = 0,
+        *,
+        after: Version = NONE,
     ) -> ListOf[Written]:
         """All or nothing, on the disk when it returns. A ``get`` among them sees what those before it left.
 
-        Raises VersionMismatch, KeyTaken, Fenced, TooLarge, StorageFull, BadKey, DamagedValue and StoreFailed.
+        ``after``: its versions are above this one. Raises VersionMismatch, KeyTaken, Fenced, TooLarge, StorageFull,
+        BadKey, ClockAhead, DamagedValue and StoreFailed.
         """
         utc_ms = self._utc_ms()
+        self._opened().ledger.clock.check(after, utc_ms)
         wanted = [wanted_of(op, mode_of, owner_epoch, self.bounds.value_bytes_max) for op in ops]
         keys = [one.op.key for one in wanted if one.op.op != "get"]
         if any(one.value is not None and len(one.value) > INLINE_BYTES_MAX for one in wanted):
-            return await self._write_large(wanted, keys, utc_ms)
-        return await self._write(wanted, keys, {}, utc_ms)
+            return await self._write_large(wanted, keys, utc_ms, after)
+        return await self._write(wanted, keys, {}, utc_ms, after)
 
     async def _write(
-        self, wanted: Sequence[Wanted], keys: Sequence[str], places: dict[bytes, Place], utc_ms: int
+        self,
+        wanted: Sequence[Wanted],
+        keys: Sequence[str],
+        places: dict[bytes, Place],
+        utc_ms: int,
+        after: Version,
     ) -> ListOf[Written]:
         setting = self._opened()
         return await self._changing(
-            keys, lambda c: write_all(c, setting, wanted, places, utc_ms), _entries_of
+            keys, lambda c: write_all(c, setting, wanted, places, utc_ms, after), _entries_of
         )
 
     async def _write_large(
-        self, wanted: Sequence[Wanted], keys: Sequence[str], utc_ms: int
+        self, wanted: Sequence[Wanted], keys: Sequence[str], utc_ms: int, after: Version
     ) -> ListOf[Written]:
         setting = self._opened()
         # What would be refused is refused before its chunks are written. What it changes is undone.
@@ -233,7 +252,7 @@ class KeyStore:
                 chunks, setting.own_bytes_max, freed=lambda c: reads.sizes_of(c, keys), every=again
             )
             try:
-                return await self._write(wanted, keys, places, utc_ms)
+                return await self._write(wanted, keys, places, utc_ms, after)
             except MissingChunks:
                 # One that was here already has gone meanwhile.
                 again = True

@@ -28,6 +28,12 @@ _PAGE = 500
 _LAST = chr(0x10FFFF)
 
 
+def rows_of(connection: sqlite3.Connection, keys: Sequence[str]) -> list[Entry]:
+    """Those of the keys that are held, deletions too, at one moment. Raises DamagedValue."""
+    with _one_moment(connection):
+        return [entry for key in keys if (entry := row_of(connection, key)) is not None]
+
+
 def entries_of(
     connection: sqlite3.Connection, keys: Sequence[str], prefix: str | None, utc_ms: int
 ) -> list[Entry]:

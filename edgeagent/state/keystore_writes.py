@@ -76,8 +76,11 @@ def write_all(
     wanted: Sequence[Wanted],
     places: Mapping[bytes, Place],
     utc_ms: int,
+    after: Version = NONE,
 ) -> list[Written]:
     """All of a caller's operations, in their order. Raises, and then all is to be undone."""
+    if after > NONE:
+        setting.ledger.clock.saw(after, utc_ms)
     change = Change(connection, setting.ledger, setting.bounds, utc_ms)
     written = [_write(connection, change, setting, one, places, utc_ms) for one in wanted]
     if any(one.changed for one in written):
@@ -119,7 +122,7 @@ def _write(
     if held is not None and entry.mode is not Mode.LWW:
         _give_way(change, held, entry)
     change.put(entry, held, places)
-    return Written(op, entry, there or not entry.deleted, changed=True)
+    return Written(op, entry, there or not entry.deleted, changed=True, seq=setting.ledger.seq)
 
 
 def entry_wanted(wanted: Wanted, utc_ms: int) -> Entry:
