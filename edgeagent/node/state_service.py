@@ -197,8 +197,10 @@ class StateService:
         if held is None or held[0].version < session.least(key):
             return True
         entry = held[0]
-        if entry.mode is Mode.ONCE or (entry.mode is Mode.OWNER and entry.owner == self._node_id):
+        if entry.mode is Mode.ONCE:
             return False
+        if entry.mode is Mode.OWNER:
+            return entry.owner != self._node_id
         return self.circle.homes_of(key)[0] != self._node_id
 
     async def _from_others(
