@@ -32,7 +32,7 @@ from edgeagent.state.errors import BadKey, NotDurable, VersionMismatch
 from edgeagent.state.guest_layout import HELD, Flag
 from edgeagent.state.keys import GROUP_ITEMS_MAX, RUNS, check_key, check_prefix, is_below, resolve
 
-__all__ = ["Cache", "FusionStats", "StepSession", "Value", "Write"]
+__all__ = ["Cache", "FusionStats", "StepSession", "Value", "Write", "durability_of"]
 
 log = structlog.get_logger("state")
 
