@@ -381,6 +381,9 @@ class StateSection(_Section, frozen=True):
     tombstone_ms: Annotated[
         int, Meta(ge=1000, le=365 * DAY_MS, description="what was deleted is remembered at least this long")
     ] = DAY_MS
+    run_ttl_ms: Annotated[
+        int, Meta(ge=1000, le=365 * DAY_MS, description="keys of a run (runs/...) are forgotten after this")
+    ] = DAY_MS
     read_ms: Annotated[
         int, Meta(ge=1, le=HOUR_MS, description="other members are given this long to answer a read")
     ] = 2_000

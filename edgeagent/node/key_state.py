@@ -95,6 +95,7 @@ class KeyState:
             ask=self._ask,
             mode_of=self.mode_of,
             value_bytes_max=section.value_bytes_max,
+            run_ttl_ms=section.run_ttl_ms,
         )
         self.ground: GroundStore | None = None
         self.usage = Usage(bytes=0, keys=0, chunks=0, inbound_bytes=0)

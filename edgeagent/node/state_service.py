@@ -28,7 +28,7 @@ from edgeagent.state.entry import Durability, Entry, Mode, chunks_of
 from edgeagent.state.errors import DamagedValue, Fenced, NotDurable
 from edgeagent.state.fetching import read
 from edgeagent.state.hlc import NONE, Version, read_version
-from edgeagent.state.keys import GROUP_ITEMS_MAX, check_prefix, resolve
+from edgeagent.state.keys import GROUP_ITEMS_MAX, RUNS, check_prefix, resolve
 from edgeagent.state.keystore_types import Written
 from edgeagent.state.session import Session, read_session
 
@@ -74,6 +74,7 @@ class StateService:
         ask: Asker,
         mode_of: Callable[[str], Mode],
         value_bytes_max: int,
+        run_ttl_ms: int,
     ) -> None:
         self.views = views
         self.store = views.store
@@ -84,6 +85,7 @@ class StateService:
         self._ask = ask
         self._mode_of = mode_of
         self._value_bytes_max = value_bytes_max
+        self._run_ttl_ms = run_ttl_ms
         self._adopting: set[asyncio.Task[None]] = set()
         self.reads = 0
         self.local_reads = 0  # answered without asking anybody
@@ -138,7 +140,10 @@ class StateService:
             )
         if op.expect:
             read_version(op.expect)
-        return msgspec.structs.replace(op, key=key, value=value, text=None, epoch=op.epoch or epoch)
+        ttl_ms = op.ttl_ms or (self._run_ttl_ms if key.startswith(RUNS) else 0)
+        return msgspec.structs.replace(
+            op, key=key, value=value, text=None, epoch=op.epoch or epoch, ttl_ms=ttl_ms
+        )
 
     # -- reading ---------------------------------------------------------------------------------------------
 
