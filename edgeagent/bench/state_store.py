@@ -178,6 +178,7 @@ class _Traffic:
         self._size = size
         self._count = max(callers, min(2000 * min(callers, 16), _BYTES_MAX // size))
         self._number = 0
+        self._written: list[int] = []
 
     def put(self) -> Sample:
         first, self._number = self._number, self._number + self._count
@@ -185,16 +186,17 @@ class _Traffic:
         async def work(number: int) -> None:
             at = number % 4096
             await self._one.put(f"bench/{self._size}/{number}", self._data[at : at + self._size])
+            self._written.append(number)
 
         return self._loop.run(self._timed(first, work)), {}
 
     def get(self) -> Sample:
-        if not self._number:
+        if not self._written:
             self.put()
-        known = self._number
+        known = self._written
 
         async def work(number: int) -> None:
-            value = await self._one.get(f"bench/{self._size}/{number % known}")
+            value = await self._one.get(f"bench/{self._size}/{known[number % len(known)]}")
             assert len(value) == self._size
 
         return self._loop.run(self._timed(0, work)), {}
