@@ -55,6 +55,7 @@ def test_a_table_for_people(tmp_path: Path) -> None:
         assert step in text
 
 
+@pytest.mark.serial
 def test_the_fleet(tmp_path: Path) -> None:
     """Eight daemons; every run finds the fires, and one outlives the node that executed a step of it."""
     done = cli("demo", "--json", "--generated", "--out", str(tmp_path))

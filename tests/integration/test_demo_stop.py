@@ -73,6 +73,7 @@ def test_nothing_is_left(demo: subprocess.Popen[str], tmp_path: Path, number: in
     _stopped_by(demo, tmp_path, number, code, daemons=1)
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("nodes", ["8"])
 def test_nothing_is_left_of_the_fleet(demo: subprocess.Popen[str], tmp_path: Path) -> None:
     """The one that was killed is a child still, for nobody has waited for it: it has ended, too."""
