@@ -28,7 +28,7 @@ class Continuum:
 
     def __init__(self, folder: Path, kinds: Sequence[str], *settings: str) -> None:
         self.nodes: list[Daemon] = []
-        self.ids: list[str] = []
+        self.ids: list[str]
         seeds: tuple[str, ...] = ()
         for index, kind in enumerate(kinds):
             node = Daemon(
@@ -39,11 +39,16 @@ class Continuum:
                 f"placement.labels=n{index}",
                 *seeds,
                 *settings,
+                start=False,
             )
+            node.spawn()
             self.nodes.append(node)
-            self.ids.append(node.ready["node"])
             if not seeds:
+                node.wait_ready()
                 seeds = (f"mesh.seeds={node.request('GET', '/v1/peers').json()['address']}",)
+        for node in self.nodes[1:]:
+            node.wait_ready()
+        self.ids = [node.ready["node"] for node in self.nodes]
         for node in self.nodes:
             self._wait_for_peers(node)
 
