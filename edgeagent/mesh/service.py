@@ -16,7 +16,7 @@ import structlog
 from edgeagent.gossip.commands import Adopt, Ask, Join, Leave, PlanChanged, Publish, ReportLag, SetUtc
 from edgeagent.gossip.context import Ports
 from edgeagent.gossip.core import Mesh
-from edgeagent.gossip.effects import MemberChanged, NameTaken, Notice, RecordChanged, RoundTrip
+from edgeagent.gossip.effects import MemberChanged, NameFree, NameTaken, Notice, RecordChanged, RoundTrip
 from edgeagent.gossip.records import (
     Capabilities,
     Digests,
@@ -285,6 +285,9 @@ class MeshService:
                         hint="a state directory was copied: remove node_id and the keys from one of them",
                     )
                 self.name_taken = True
+            case NameFree():
+                log.info("no other node writes under this node's id any more", node=self.name)
+                self.name_taken = False
             case _:
                 pass
 

@@ -40,6 +40,9 @@ _LOAD_EVERY_S = 1.0
 _RING_EVERY_S = 2.0
 _FUNCTIONS_EVERY_S = 2.0
 _LAG_REPORTED_S = 0.2
+# Two that start at once from copies of one state directory, in 1970 for one, would write the same versions and never
+# notice each other.
+_EPOCH_SPREAD_MS = 250
 
 
 class Membership:
@@ -80,7 +83,7 @@ class Membership:
         settings = await asyncio.to_thread(mesh_settings, self._section)
         kept = IncarnationFile(self._state / "incarnation")
         before = await asyncio.to_thread(kept.read)
-        epoch_ms = next_epoch_ms(before, int(time.time() * 1000))
+        epoch_ms = next_epoch_ms(before, int(time.time() * 1000)) + secrets.randbelow(_EPOCH_SPREAD_MS)
         security = await asyncio.to_thread(self._security, epoch_ms) if self._section.keys else None
         service = MeshService(
             self._node_id,
