@@ -21,7 +21,7 @@ from edgeagent.model.errors import BadConfig, BadRequest, Unavailable
 from edgeagent.node import machine
 from edgeagent.node.config_schema import Config
 from edgeagent.node.heat_meter import HeatMeter
-from edgeagent.node.mesh_config import mesh_settings
+from edgeagent.node.mesh_config import check_listens, mesh_settings
 from edgeagent.node.meters import Meters
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class Membership:
         lag_us: Callable[[], int],
     ) -> None:
         """``functions`` gives the digests of what is deployed. Raises BadConfig, StoreFailed."""
+        check_listens(self._section)
         if not self.is_on:
             return
         from edgeagent.gossip.records import Section, next_epoch_ms
