@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import random
 from collections.abc import Iterator
@@ -145,10 +146,25 @@ def test_a_walker_shell_buries_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(gossip_shell, "PLANES", 12)
     monkeypatch.setattr(gossip_shell, "SLOTS", 16)
-    rate, more = gossip_shell.shell("1", 10.0, 60.0, crash=True)
+    monkeypatch.setattr(gossip_shell, "LOADED_S", 20.0)
+    monkeypatch.setattr(gossip_shell, "_COLLECT_EVERY_S", 20.0)
+    rate, more = gossip_shell.shell("1", 60.0, 600.0, crash=True)
     assert 100.0 < rate < 5000.0
+    assert 10.0 < more["without_load_bytes_per_s"] < rate
+    assert (more["loaded_s"], more["virtual_s"]) == (20.0, 60.0)
+    assert gc.isenabled()
     assert more["false_deaths"] == 0.0
     assert 0.0 < more["crash_half_s"] <= more["crash_everybody_s"]
+
+
+def test_a_walker_shell_ends_when_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgeagent.bench import gossip_shell
+
+    monkeypatch.setattr(gossip_shell, "PLANES", 12)
+    monkeypatch.setattr(gossip_shell, "SLOTS", 16)
+    _, more = gossip_shell.shell("1", 1e6, 0.0, crash=False)
+    assert (more["loaded_s"], more["virtual_s"]) == (10.0, 20.0)
+    assert "crash_half_s" not in more
 
 
 def test_real_processes_find_the_killed_one_and_the_new_one() -> None:
