@@ -238,4 +238,5 @@ def cases() -> Sequence[Case]:
         _case("walker-72x22", "bytes/s per node", _shell, (1, 1), {"satellites": 1584, "preset": "orbit"}),
         real_case(8, (5, 21)),
         real_case(24, (3, 11)),
+        real_case(50, (3, 7)),
     ]

@@ -15,7 +15,7 @@ from edgeagent.bench import gossip
 from edgeagent.bench.gossip import cases
 from edgeagent.bench.gossip_disturbed import occluded, starved
 from edgeagent.bench.gossip_worlds import LAN, WorldFailed, converge, detect, load_delays, settled
-from edgeagent.bench.harness import Bench, Options, Progress, Sampler, run_cases
+from edgeagent.bench.harness import Bench, CaseSkipped, Options, Progress, Sampler, run_cases
 from edgeagent.bench.report import Report
 from edgeagent.gossip.commands import SetNeighbours
 from edgeagent.gossip.presets import preset, without_lifeguard
@@ -49,6 +49,7 @@ def test_case_names() -> None:
         "walker-72x22",
         "detect-real-8",
         "detect-real-24",
+        "detect-real-50",
     ]
 
 
@@ -177,6 +178,13 @@ def test_real_processes_find_the_killed_one_and_the_new_one() -> None:
         group.close()
     assert 1.0 < detected_s < 60.0
     assert 0.0 < more["join_half_s"] <= more["join_everybody_s"] < 60.0
+
+
+def test_fifty_processes_are_for_who_chooses_them() -> None:
+    bench = Bench(options=Options(), progress=Progress(io.StringIO()))
+    (case,) = [one for one in cases() if one.name == "detect-real-50"]
+    with pytest.raises(CaseSkipped, match="--full"), case.open(bench):
+        raise AssertionError("it opened")
 
 
 def test_processes_that_do_not_start_are_a_failure() -> None:
