@@ -219,7 +219,10 @@ class MeshSection(_Section, frozen=True):
         str, Meta(description="the IP address that other nodes reach this one at; empty: that of mesh.listen")
     ] = ""
     seeds: Annotated[
-        str, Meta(description="nodes to ask first, HOST:PORT by commas; one that answers is enough")
+        str,
+        Meta(
+            description="nodes to ask first, HOST:PORT by commas; one that answers is enough; only with mesh.listen"
+        ),
     ] = ""
     preset: Annotated[
         Literal["local", "lan", "wan", "orbit"],

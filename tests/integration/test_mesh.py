@@ -206,6 +206,18 @@ def test_beyond_loopback_not_without_keys(tmp_path: Path) -> None:
     daemon.kill()
 
 
+def test_seeds_without_listen_refuse_to_start_and_say_so(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path / "state", "mesh.seeds=127.0.0.1:8481", start=False)
+    with pytest.raises(AssertionError) as refused:
+        daemon.start()
+    daemon.kill()
+    done = cli("check-config", "--set", "mesh.seeds=127.0.0.1:8481")
+    assert done.returncode == 2
+    for says in (str(refused.value) + daemon.log_text(), done.stderr.decode()):
+        assert "mesh.seeds" in says
+        assert "without mesh.listen" in says
+
+
 def test_two_nodes_with_one_id_notice(start_daemon: Start, tmp_path: Path) -> None:
     first = _mesh(start_daemon, "a")
     second = _mesh(start_daemon, "b", seed=first)
