@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
-from edgeagent.model.errors import Busy, EdgeError, Unavailable
+from edgeagent.model.errors import Busy, Unavailable
 from edgeagent.node.forwarder import Forwarder, Landed, Order, Told
 
 __all__ = ["Turns"]
@@ -29,22 +29,21 @@ class Turns:
         self, order: Order, ranked: Sequence[str], *, told: Told | None = None, refusals: dict[str, str]
     ) -> Landed:
         """As :meth:`Forwarder.land`, and raises what it raises."""
-        while True:
-            ends = self._ends
-            try:
-                return await self._attempt(order, ranked, told, refusals)
-            except (Busy, Unavailable) as error:
-                if not self._full(error) or (not self._running and self._ends == ends):
-                    raise
-                for node in self._full(error):
-                    refusals.pop(node, None)
-            if self._ends == ends:
-                await self._one_end()
-
-    @staticmethod
-    def _full(error: EdgeError) -> list[str]:
-        """The nodes that only lacked the room."""
-        return list(error.details.get("full", ()))
+        try:
+            while True:
+                ends = self._ends
+                try:
+                    return await self._attempt(order, ranked, told, refusals)
+                except (Busy, Unavailable) as error:
+                    full = error.details.get("full", ())
+                    if not full or (not self._running and self._ends == ends):
+                        raise
+                    for node in full:  # the others are not asked again
+                        refusals.pop(node, None)
+                if self._ends == ends:
+                    await self._one_end()
+        finally:
+            self._wake()
 
     async def _attempt(
         self, order: Order, ranked: Sequence[str], told: Told | None, refusals: dict[str, str]
@@ -65,16 +64,14 @@ class Turns:
             if has_begun:
                 self._running -= 1
                 self._ends += 1
-                self._wake()
 
     def _wake(self) -> None:
-        """One of those who wait asks again; all do where nothing is running that would wake the others."""
+        """One of those who wait asks again; it wakes the next one when it has begun, or when it leaves."""
         while self._waiting:
             waiting = self._waiting.popleft()
             if not waiting.done():
                 waiting.set_result(None)
-                if self._running:
-                    return
+                return
 
     async def _one_end(self) -> None:
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()

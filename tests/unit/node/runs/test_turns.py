@@ -44,6 +44,8 @@ class _Nodes:
             assert told is not None
             await told("n")
             await self.go.wait()
+            for _ in range(20):
+                await asyncio.sleep(0)
         finally:
             self.running -= 1
         return Landed(node="n", result=None, refusals={}, measured_ms=0.0)
