@@ -243,9 +243,18 @@ class Workflows:
         finally:
             if self._held.get(record.id) is driver:
                 del self._held[record.id]
-        if self.board.superseded.pop(record.id, None) is None and ended:
+        if self.board.superseded.pop(record.id, None) is not None:
+            record.state, record.problem = "running", None  # somewhere
+            await self._let_go(record)
+        elif ended:
             await self._finish(record)
         self._wake(record.id)
+
+    async def _let_go(self, record: RunRecord) -> None:
+        """It goes on elsewhere, or has ended there: what is here of it may be forgotten."""
+        if record.origin != self._node_id:  # which waits for its end
+            record.version += 1
+            await self._store.put(record, "")
 
     async def _finish(self, record: RunRecord) -> None:
         """The end, on the disk here, then at the origin."""
@@ -272,6 +281,7 @@ class Workflows:
                 reply = await self.board.standing_at(node, record.id)
                 if reply.epoch > record.epoch:
                     log.info("a run went on elsewhere", run=record.id, holder=reply.holder)
+                    await self._let_go(record)
                     return
         record.epoch, record.version = record.epoch + 1, 0
         await self._go_on(record, {}, "restarted")
@@ -313,9 +323,8 @@ class Workflows:
             taken = known.copy()  # with what the holder had told since
             taken.epoch, taken.version = record.epoch + 1, 0
             await self._go_on(taken, {record.holder: "died while it held the run"}, "its holder died")
-        elif record.origin != self._node_id:
-            record.version += 1
-            await self._store.put(record, "")
+        else:
+            await self._let_go(record)
 
     async def _await_end(self, run_id: str, deadline_ms: int) -> None:
         """A run that began here ends, whatever becomes of those who hold it."""

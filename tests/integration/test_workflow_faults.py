@@ -134,6 +134,46 @@ def test_a_full_node_sends_on_to_the_next(tmp_path: Path) -> None:
         made.stop()
 
 
+def test_nodes_that_passed_runs_on_have_room_for_more(tmp_path: Path) -> None:
+    made = Continuum(tmp_path, ("edge", "cloud", "ground"), "placement.runs_max=3")
+    try:
+        assert made.origin.deploy("echo").status == 201
+        steps = (
+            {"name": "there", "function": "echo", "needs": ["kind:cloud"]},
+            {"name": "on", "function": "echo", "after": ["there"], "needs": ["kind:ground"]},
+        )
+        made.deploy(spec("passing", *steps))
+        for _ in range(8):
+            assert made.origin.request("POST", "/workflows/passing", b"x").body == b"x"
+            for node in made.nodes[1:]:
+                node.wait_metric("edgeagent_runs_held", 0)
+        # Copies are let go of when the guardian has heard that the run ended.
+        for node in made.nodes[1:]:
+            for _ in patience():
+                if not [
+                    one for one in node.request("GET", "/v1/runs").json()["runs"] if not one["finished_at"]
+                ]:
+                    break
+            else:
+                raise AssertionError(node.request("GET", "/v1/runs").json())
+    finally:
+        made.stop()
+
+
+def test_nodes_that_do_not_answer_hold_up_no_run_that_needs_none_of_them(four: Continuum) -> None:
+    four.deploy(spec("alone", {"name": "only", "function": "echo", "needs": ["kind:edge"]}))
+    others = [node.process for node in four.nodes[1:]]
+    for process in others:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        deadline = {"Edgeagent-Deadline-Ms": "5000"}
+        for body in (b"x", b"x" * (1 << 20)):
+            assert four.origin.request("POST", "/workflows/alone", body, deadline).status == 200
+    finally:
+        for process in others:
+            process.send_signal(signal.SIGCONT)
+
+
 def test_what_is_not_to_go_elsewhere_stays(tmp_path: Path) -> None:
     made = Continuum(tmp_path, ("edge", "cloud"), "placement.forward=false")
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
+from typing import Any
 
 import msgspec
 import structlog
@@ -23,6 +25,9 @@ log = structlog.get_logger("runs")
 REPORT_S = 5.0
 DELIVER_S = 60.0
 PAUSE_S_FIRST, PAUSE_S_MAX = 0.25, 10.0
+SUPERSEDED_MAX = 1024
+_LOOK_S = 0.2
+_GONE = frozenset({"dead", "left"})
 
 
 class Superseded(Conflict):
@@ -85,6 +90,8 @@ class Board:
                 await self._tell(origin, run_id, newest)
             except Superseded as error:
                 self.superseded[run_id] = int(error.details.get("epoch", 0))
+                while len(self.superseded) > SUPERSEDED_MAX:
+                    del self.superseded[next(iter(self.superseded))]
             except EdgeError as error:  # progress is a courtesy; the end is not (see deliver)
                 log.info("progress could not be told", run=run_id, why=error.message)
         del self._reports[run_id]
@@ -110,6 +117,22 @@ class Board:
             return msgspec.json.decode(reply.body, type=Standing)
         except UNDECODABLE:
             raise PeerFailed(f"the peer {node} answered with nonsense", peer=node) from None
+
+    async def while_there(self, node: str, work: Coroutine[Any, Any, None]) -> None:
+        """What is asked of a node, for as long as membership does not hold it dead. Raises PeerFailed, and what it
+        raises.
+        """
+        asking = asyncio.ensure_future(work)
+        try:
+            while not asking.done():
+                await asyncio.wait({asking}, timeout=_LOOK_S)
+                if not asking.done() and self._membership.state_of(node) in _GONE:
+                    raise PeerFailed(f"the node {node} is gone", peer=node)
+            asking.result()
+        finally:
+            if not asking.done():
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
 
     async def send_data(self, node: str, run_id: str, ref: DataRef, data: bytes | memoryview) -> None:
         """By hose where they are many; they are on that node's disk when it returns."""
