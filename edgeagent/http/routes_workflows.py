@@ -21,9 +21,10 @@ from edgeagent.node.node import Node
 from edgeagent.node.workflow_spec import TEXT_BYTES_MAX, parse_workflow
 from edgeagent.node.workflow_views import RunEvent, RunView
 
-__all__ = ["WorkflowRoutes"]
+__all__ = ["WorkflowRoutes", "steps_field"]
 
 _INLINE_BYTES_MAX = 64 << 10
+_FIELD_BYTES_MAX = 8000  # of the 8190 that most clients and proxies take, name and all
 _KEEP_ALIVE_S = 10.0
 _RUNS_MAX = 1000
 _NUMBER = re.compile(r"[0-9]{1,9}")
@@ -71,7 +72,7 @@ class WorkflowRoutes:
 
     async def start(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
         name, wanted, port = path["name"], read_invoke_headers(request.headers), self._node.workflows
-        port.get(name)
+        await port.find(name)  # unknown ones are refused before the body is read
         body = await read_body(request, self._node.config.http.body_bytes_max, self._body_s)
         run_id = await asyncio.shield(
             port.start(
@@ -94,7 +95,7 @@ class WorkflowRoutes:
             )
         view = await port.finished(run_id)
         _raise_unless_succeeded(view)
-        headers["Edgeagent-Steps"] = msgspec.json.encode(view.steps).decode()
+        headers["Edgeagent-Steps"] = steps_field(view)
         headers["Content-Type"] = "application/octet-stream"
         return web.Response(body=await port.output(run_id), headers=headers)
 
@@ -153,6 +154,19 @@ class WorkflowRoutes:
             with contextlib.suppress(RuntimeError):
                 await stream.aclose()  # type: ignore[attr-defined]
         return reply
+
+
+def steps_field(view: RunView) -> str:
+    """The steps in one header field, which clients take 8 KiB of: where there is more to say, ``/v1/runs/{id}`` says it
+    and the field only where each step ran; with more steps than fit, the first ones.
+    """
+    field = msgspec.json.encode(view.steps).decode()
+    if len(field) <= _FIELD_BYTES_MAX:
+        return field
+    short = [{"name": one.name, "state": one.state, "node": one.node} for one in view.steps]
+    while len(field := msgspec.json.encode(short).decode()) > _FIELD_BYTES_MAX:
+        short.pop()
+    return field
 
 
 def _event_bytes(event: RunEvent) -> bytes:

@@ -15,11 +15,12 @@ import structlog
 from edgeagent.model.errors import Conflict, DeadlineExceeded, EdgeError, KeyReused, NotFound, Unavailable
 from edgeagent.model.workflow import Workflow
 from edgeagent.node.config_schema import PlacementSection
+from edgeagent.node.elsewhere import Elsewhere
 from edgeagent.node.reservation_desk import ReservationDesk
 from edgeagent.node.runs.board import Board, Standing, Superseded
 from edgeagent.node.runs.driver import Driver
 from edgeagent.node.runs.events import Events
-from edgeagent.node.runs.function_ref import ref_of
+from edgeagent.node.runs.function_ref import FunctionRef
 from edgeagent.node.runs.guard import watch
 from edgeagent.node.runs.handover import GUARD, HOLD, Handover
 from edgeagent.node.runs.live import LiveData
@@ -49,6 +50,7 @@ class Workflows:
         settings: PlacementSection,
         ties: Ties,
         desk: ReservationDesk,
+        elsewhere: Elsewhere,
         *,
         rows: WorkflowRows,
         store: RunStore,
@@ -56,6 +58,7 @@ class Workflows:
         self._settings = settings
         self._ties = ties
         self._desk = desk
+        self._elsewhere = elsewhere
         self._node_id = ties.node_id
         self._rows = rows
         self._store = store
@@ -150,6 +153,11 @@ class Workflows:
             )
         return found
 
+    async def find(self, name: str) -> Workflow:
+        """One that is deployed here, or at another member. Raises NotFound."""
+        found = self._workflows.get(name)
+        return await self._elsewhere.find_workflow(name) if found is None else found
+
     def list(self) -> Sequence[Workflow]:
         return [self._workflows[name] for name in sorted(self._workflows)]
 
@@ -163,7 +171,7 @@ class Workflows:
     async def start(
         self, name: str, body: bytes, *, deadline_ms: float, key: str | None, traceparent: str
     ) -> str:
-        workflow = self.get(name)
+        workflow = await self.find(name)
         if self._stopping:
             raise Unavailable("the node is draining", retry_after_s=5)
         if key is None:
@@ -181,7 +189,7 @@ class Workflows:
     async def _start(
         self, workflow: Workflow, body: bytes, deadline_ms: float, key: str, traceparent: str
     ) -> str:
-        refs = {step.function: ref_of(self._functions.get(step.function)) for step in workflow.step}
+        refs = {name: await self._ref(name) for name in {step.function for step in workflow.step}}
         now_ms = int(time.time() * 1000)
         record = RunRecord(
             id=new_run_id(),
@@ -203,6 +211,13 @@ class Workflows:
         self._spawn(self._begin(record, body))
         self._spawn(self._await_end(record.id, record.deadline_ms))
         return record.id
+
+    async def _ref(self, name: str) -> FunctionRef:
+        """Of a function, fetched from another member where it is not here: this node is who gives it to the others."""
+        ref, node = await self._elsewhere.find(name)
+        if node != self._node_id:
+            await self._desk.have(ref, (node,))
+        return ref
 
     async def _begin(self, record: RunRecord, body: bytes) -> None:
         live = self._live()

@@ -160,6 +160,20 @@ def test_long_chains_are_planned_in_little_time(trio: Continuum) -> None:
     assert trio.origin.request("POST", "/workflows/long", b"x").body == b"x"
 
 
+def test_a_workflow_may_arrive_at_any_node(trio: Continuum) -> None:
+    # Neither the workflow nor its functions are deployed where it is asked for.
+    assert trio.origin.deploy("echo", "only-there").status == 201
+    trio.deploy(spec("anywhere", {"name": "only", "function": "only-there", "needs": ["kind:ground"]}))
+    reply = trio.nodes[1].request("POST", "/workflows/anywhere", b"x")
+    assert (reply.status, reply.body) == (200, b"x")
+    view = trio.view(reply.headers["edgeagent-run"], trio.nodes[1])
+    assert (view["origin"], view["steps"][0]["node"]) == (trio.ids[1], trio.ids[2])
+    told = trio.nodes[2].request("GET", "/v1/placement?workflow=anywhere").json()
+    assert told["choices"][0]["node"] == trio.ids[2]
+    for node in trio.nodes:
+        assert node.request("POST", "/workflows/nowhere-at-all", b"x").status == 404
+
+
 def test_the_same_key_is_the_same_run(trio: Continuum) -> None:
     trio.deploy(spec("keyed", {"name": "only", "function": "echo"}))
     key = {"Idempotency-Key": "one"}
