@@ -402,7 +402,9 @@ class Workflows:
         known, _ = await self._store.known(record.id)
         if known.ended and known.order != record.order:
             return _standing(known, taken=False)
-        record.deadline_ms, record.created_ms = known.deadline_ms, known.created_ms  # our clock counts
+        if record.ended:  # our clock counts
+            record.finished_ms += known.created_ms - record.created_ms
+        record.deadline_ms, record.created_ms = known.deadline_ms, known.created_ms
         if record.order < known.order:
             return _standing(known, taken=record.order[0] == known.epoch)
         self._learn(known, record)
