@@ -192,6 +192,12 @@ def _raise_unless_succeeded(view: RunView) -> None:
     detail = str(problem.get("detail", "no reason is known"))
     if view.state == "timed_out":
         raise DeadlineExceeded(f"run {view.id}: {detail}", run=view.id, step=problem.get("step", ""))
+    if view.state == "running":
+        raise DeadlineExceeded(
+            f"run {view.id} is over its time, and {view.holder[:12]}, which holds it, is out of contact",
+            hint=f"what became of it is held there until it is back: GET /v1/runs/{view.id}",
+            run=view.id,
+        )
     if view.state != "succeeded":
         failed = RunFailed(
             f"run {view.id} failed: {detail}",

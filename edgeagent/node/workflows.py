@@ -21,7 +21,7 @@ from edgeagent.node.runs.board import Board, Standing, Superseded
 from edgeagent.node.runs.driver import Driver
 from edgeagent.node.runs.events import Events
 from edgeagent.node.runs.function_ref import FunctionRef
-from edgeagent.node.runs.guard import watch
+from edgeagent.node.runs.guard import may_have_ended, watch
 from edgeagent.node.runs.handover import GUARD, HOLD, Handover
 from edgeagent.node.runs.live import LiveData
 from edgeagent.node.runs.progress import revert_lost
@@ -345,6 +345,8 @@ class Workflows:
         """A run that began here ends, whatever becomes of those who hold it."""
         await asyncio.sleep(max(0.0, deadline_ms / 1000 - time.time()) + _GRACE_S)
         record, _ = await self._store.known(run_id)
+        while not record.ended and await may_have_ended(record, self._node_id, self._membership):
+            record, _ = await self._store.known(run_id)
         if record.ended:
             return
         late = DeadlineExceeded(
@@ -457,8 +459,12 @@ class Workflows:
         return driver.record if driver is not None else (await self._store.known(run_id))[0]
 
     async def finished(self, run_id: str) -> RunView:
-        async for _ in self.events(run_id, 0):
-            pass
+        """Its end, or how it stands when its time is over and who holds it is out of contact."""
+        left_s = (await self._newest(run_id)).deadline_ms / 1000 - time.time()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, left_s) + 2 * _GRACE_S):
+                async for _ in self.events(run_id, 0):
+                    pass
         return await self.view(run_id)
 
     async def view(self, run_id: str) -> RunView:

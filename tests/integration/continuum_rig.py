@@ -72,11 +72,11 @@ class Continuum:
     def origin(self) -> Daemon:
         return self.nodes[0]
 
-    def cut(self, *pairs: tuple[int, int]) -> None:
-        """From now on these, by their numbers, do not reach each other; all others do."""
+    def cut(self, *pairs: tuple[int, int], planned: bool = False) -> None:
+        """From now on these, by their numbers, do not reach each other; all others do. ``planned``: as by the orbits."""
         for index, file in enumerate(self._odd):
             others = [self.ids[one] for pair in pairs for one in pair if index in pair and one != index]
-            told = json.loads(file.read_text()) | {"cut": others}
+            told = json.loads(file.read_text()) | {"cut": others, "planned": planned}
             fresh = file.with_suffix(".new")
             fresh.write_text(json.dumps(told))
             fresh.replace(file)

@@ -1,7 +1,7 @@
 """A daemon whose clock is off, and which some members cannot reach: ``python -m tests.integration.odd_child FILE run``.
 
 FILE is JSON and is looked at again before each packet and request: ``{"skew_s": 5, "cut": ["id of a member", ...]}``.
-The skew is that of the start.
+The skew is that of the start. With ``"planned": true`` those who are cut off are out of contact by the plan.
 """
 
 from __future__ import annotations
@@ -39,12 +39,16 @@ def main() -> int:
     from edgeagent.cli.main import main as cli
     from edgeagent.mesh.carrier import Carrier
     from edgeagent.mesh.service import MeshService
+    from edgeagent.node.membership import Membership
     from edgeagent.node.peer_http import PeerHttp
 
     services: list[MeshService] = []
 
     def is_cut(name: str) -> bool:
         return name in json.loads(file.read_text())["cut"]
+
+    def is_planned(name: str) -> bool:
+        return bool(json.loads(file.read_text()).get("planned")) and is_cut(name)
 
     async def cross(http: PeerHttp, to: str) -> None:
         for service in services:
@@ -60,10 +64,19 @@ def main() -> int:
         start(service, *args, **more)
         services.append(service)
 
+    def state(membership: Membership, name: str) -> str:
+        return "occluded" if is_planned(name) else state_of(membership, name)
+
+    def returns(membership: Membership, name: str) -> float | None:
+        return 1.0 if is_planned(name) else returns_in_s(membership, name)
+
+    state_of, returns_in_s = Membership.state_of, Membership.returns_in_s
+    Membership.state_of = state  # type: ignore[method-assign]
+    Membership.returns_in_s = returns  # type: ignore[assignment,method-assign]
     init, start = Carrier.__init__, MeshService.__init__
     Carrier.__init__ = opened  # type: ignore[assignment]
     MeshService.__init__ = begun  # type: ignore[assignment]
-    PeerHttp.cross = cross  # type: ignore[method-assign]
+    PeerHttp.cross = cross  # type: ignore[assignment,method-assign]
     return cli(sys.argv[2:])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,28 @@ def test_a_run_whose_origin_is_cut_off_ends_and_its_result_waits(odd: Continuum)
             break
     else:
         raise AssertionError([one.body for one in found])
+    _together(odd)
+    view = odd.ended(run_id)
+    assert view["state"] == "succeeded", view
+    assert odd.origin.request("GET", f"/v1/runs/{run_id}/output").body == b"up"
+
+
+def test_a_result_waits_for_its_contact_longer_than_the_deadline(odd: Continuum) -> None:
+    """The run ends in time at a node that is out of contact by the plan until after the deadline."""
+    deadline = {"Edgeagent-Deadline-Ms": "4000"}
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(odd.origin.request, "POST", "/workflows/sleeper", sleep_input(1000), deadline)
+        for _ in patience():
+            runs = odd.origin.request("GET", "/v1/runs?limit=1").json()["runs"]
+            if runs[0]["state"] == "running" and runs[0]["steps"][0]["state"] == "running":
+                break
+        run_id = runs[0]["id"]
+        odd.cut(*((0, other) for other in range(1, 4)), planned=True)
+        reply = waits.result()
+    assert (reply.status, reply.slug) == (504, "deadline-exceeded")
+    assert "is out of contact" in reply.json()["detail"]
+    assert run_id in reply.json()["hint"]
+    assert odd.view(run_id)["state"] == "running"
     _together(odd)
     view = odd.ended(run_id)
     assert view["state"] == "succeeded", view

@@ -18,13 +18,14 @@ from edgeagent.node.runs.events import Events
 from edgeagent.node.runs.record import DataRef, RunRecord
 from edgeagent.node.runs.store import RunStore
 
-__all__ = ["Board", "Standing", "Superseded"]
+__all__ = ["HELD_S_MAX", "PAUSE_S_MAX", "Board", "Standing", "Superseded"]
 
 log = structlog.get_logger("runs")
 
 REPORT_S = 5.0
 DELIVER_S = 60.0
 PAUSE_S_FIRST, PAUSE_S_MAX = 0.25, 10.0
+HELD_S_MAX = 24 * 3600.0
 SUPERSEDED_MAX = 1024
 _LOOK_S = 0.2
 _GONE = frozenset({"dead", "left"})
@@ -157,7 +158,7 @@ class Board:
             except EdgeError as error:
                 wait_s = self._membership.returns_in_s(record.origin)
                 log.info("a result is held", run=record.id, why=error.message, returns_in_s=wait_s)
-            if time.time() * 1000 > record.deadline_ms + 24 * 3600 * 1000:
+            if time.time() * 1000 > record.deadline_ms + HELD_S_MAX * 1000:
                 log.error("a result was given up: its origin was away for a day", run=record.id)
                 return
             await asyncio.sleep(min(PAUSE_S_MAX, max(pause_s, wait_s or 0.0)))

@@ -17,16 +17,17 @@ from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import EdgeError, NotFound, PeerFailed
 from edgeagent.node.membership import Membership
 from edgeagent.node.remote_hoses import RemoteHoses
-from edgeagent.node.runs.board import Standing
+from edgeagent.node.runs.board import HELD_S_MAX, PAUSE_S_MAX, Standing
 from edgeagent.node.runs.record import ENDED, RunRecord
 
-__all__ = ["Verdict", "watch"]
+__all__ = ["Verdict", "may_have_ended", "watch"]
 
 log = structlog.get_logger("runs")
 
 WATCH_S = 5.0  # a holder answers after this at the latest
 _GRACE_S = 3.0
 _LOOK_S = 0.2
+_OCCLUDED_S = 1.0
 _MISSES_MAX = 3
 _PAUSE_S = 0.3
 _GONE = frozenset({"dead", "left"})
@@ -84,3 +85,19 @@ async def _ask(
         if not asking.done():
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
+
+
+async def may_have_ended(record: RunRecord, here: str, membership: Membership) -> bool:
+    """Of a run that began ``here`` and is over its time: whether to look again. A holder that is out of contact by the
+    plan may have ended it in time, and holds the result until it is back. Returns after a while.
+    """
+    until_ms = record.deadline_ms + HELD_S_MAX * 1000
+    if record.holder == here or membership.state_of(record.holder) != "occluded":
+        return False
+    while membership.state_of(record.holder) == "occluded":
+        if time.time() * 1000 > until_ms:
+            return False
+        wait_s = membership.returns_in_s(record.holder)
+        await asyncio.sleep(min(max(wait_s or 0.0, _OCCLUDED_S), 30.0))
+    await asyncio.sleep(PAUSE_S_MAX + _GRACE_S)  # until it looks whether it can deliver
+    return time.time() * 1000 < until_ms
