@@ -24,6 +24,7 @@ from edgeagent.node.runs.function_ref import FunctionRef
 from edgeagent.node.runs.guard import may_have_ended, watch
 from edgeagent.node.runs.handover import GUARD, HOLD, Handover
 from edgeagent.node.runs.live import LiveData
+from edgeagent.node.runs.origins import Origins
 from edgeagent.node.runs.progress import revert_lost
 from edgeagent.node.runs.record import RunRecord, StepRecord, new_run_id
 from edgeagent.node.runs.store import RunStore
@@ -66,6 +67,8 @@ class Workflows:
         self._remote = ties.remote
         self._membership = ties.membership
         self.feed = Events()
+        self._origins = Origins(ties.node_id, ties.membership)
+        self.feed.heard = self._origins.heard
         self.board = Board(ties.node_id, store, self.feed, ties.remote, ties.membership)
         self._handover = Handover(ties.node_id, self.board, ties.forwarder, ties.remote)
         self._handover.gone = self._guard
@@ -343,7 +346,15 @@ class Workflows:
 
     async def _await_end(self, run_id: str, deadline_ms: int) -> None:
         """A run that began here ends, whatever becomes of those who hold it."""
-        await asyncio.sleep(max(0.0, deadline_ms / 1000 - time.time()) + _GRACE_S)
+        while (what := await self._origins.watch(run_id, deadline_ms / 1000 + _GRACE_S)) == "lost":
+            record, _ = await self._store.known(run_id)
+            gone = {one: "died with the run" for one in (record.holder, record.guardian) if one}
+            # The guardian may have gone on under the next epoch before it died.
+            record.epoch, record.version = record.epoch + 2, 0
+            record.guardian = ""
+            self._spawn(self._go_on(record, gone, "its holder and its guardian died"))
+        if what == "ended":
+            return
         record, _ = await self._store.known(run_id)
         while not record.ended and await may_have_ended(record, self._node_id, self._membership):
             record, _ = await self._store.known(run_id)

@@ -73,7 +73,7 @@ class Continuum:
         return self.nodes[0]
 
     def cut(self, *pairs: tuple[int, int], planned: bool = False) -> None:
-        """From now on these, by their numbers, do not reach each other; all others do. ``planned``: as by the orbits."""
+        """From now on these, by their numbers, do not reach each other; all others do. ``planned``: by orbits."""
         for index, file in enumerate(self._odd):
             others = [self.ids[one] for pair in pairs for one in pair if index in pair and one != index]
             told = json.loads(file.read_text()) | {"cut": others, "planned": planned}

@@ -71,7 +71,7 @@ def main() -> int:
         return 1.0 if is_planned(name) else returns_in_s(membership, name)
 
     state_of, returns_in_s = Membership.state_of, Membership.returns_in_s
-    Membership.state_of = state  # type: ignore[method-assign]
+    Membership.state_of = state  # type: ignore[assignment,method-assign]
     Membership.returns_in_s = returns  # type: ignore[assignment,method-assign]
     init, start = Carrier.__init__, MeshService.__init__
     Carrier.__init__ = opened  # type: ignore[assignment]

@@ -83,6 +83,25 @@ def test_the_origin_is_killed_and_finds_the_result_when_it_is_back(four: Continu
     assert four.start("quick", b"x", **key) == finished, "keys outlive the process"
 
 
+def test_holder_and_guardian_die_at_once_and_the_origin_goes_on(four: Continuum) -> None:
+    steps = (
+        {"name": "early", "function": "add1", "needs": ["kind:ground"]},
+        {"name": "sleep", "function": "cmd-sleep", "after": ["early"], "needs": ["kind:cloud"]},
+    )
+    four.deploy(spec("pair", *steps))
+    given = bytes((one - 1) % 256 for one in sleep_input(3000))
+    run_id = four.start("pair", given)
+    holder = four.running_at(run_id, "sleep")
+    for victim in (holder, 3):  # the ground node gave it the run
+        four.nodes[victim].kill()
+    view = four.ended(run_id)
+    assert view["state"] == "succeeded", view
+    assert view["epoch"] >= 3
+    assert [one["why"] for one in view["decisions"] if one["event"] == "taken-over"] == [
+        "its holder and its guardian died"
+    ]
+
+
 def test_the_origin_dies_for_good_and_its_run_still_ends(four: Continuum) -> None:
     steps = (
         {"name": "any", "function": "cmd-sleep"},
