@@ -24,7 +24,7 @@ from edgeagent.node.runs.function_ref import FunctionRef
 from edgeagent.node.runs.guard import may_have_ended, watch
 from edgeagent.node.runs.handover import GUARD, HOLD, Handover
 from edgeagent.node.runs.live import LiveData
-from edgeagent.node.runs.origins import Origins
+from edgeagent.node.runs.origins import Origins, learn
 from edgeagent.node.runs.progress import revert_lost
 from edgeagent.node.runs.record import RunRecord, StepRecord, new_run_id
 from edgeagent.node.runs.store import RunStore
@@ -420,7 +420,7 @@ class Workflows:
         record.deadline_ms, record.created_ms = known.deadline_ms, known.created_ms
         if record.order < known.order:
             return _standing(known, taken=record.order[0] == known.epoch)
-        self._learn(known, record)
+        learn(self._ties.estimates, known, record)
         role = GUARD if record.guardian == self._node_id and not record.ended else ORIGIN
         if not await self._store.put(record, role) and record.order != known.order:
             known, _ = await self._store.known(record.id)
@@ -430,18 +430,6 @@ class Workflows:
             log.info("run ended", run=record.id, workflow=record.workflow, state=record.state)
         self._wake(record.id)
         return _standing(record)
-
-    def _learn(self, known: RunRecord, record: RunRecord) -> None:
-        """What steps took elsewhere, for the next plan here."""
-        before = {step.name for step in known.steps if step.state == "succeeded"}
-        for step in record.steps:
-            if step.state == "succeeded" and step.name not in before and step.duration_ms is not None:
-                self._ties.estimates.observe(
-                    record.functions[step.function].sha256,
-                    step.bytes_in or 0,
-                    step.duration_ms,
-                    step.bytes_out or 0,
-                )
 
     async def standing(self, run_id: str, epoch: int, version: int) -> Standing:
         """The newest here; where that is what who asks knows, as soon as there is newer, or after a while."""

@@ -209,6 +209,15 @@ def test_what_is_not_to_go_elsewhere_stays(tmp_path: Path) -> None:
         made.stop()
 
 
+def test_nodes_that_are_gone_bind_before_what_the_others_are(four: Continuum) -> None:
+    for victim in (1, 2):
+        four.nodes[victim].kill()
+    four.origin.wait_metric("edgeagent_mesh_members_dead", 2)
+    reply = four.origin.request("POST", "/workflows/sleeper", sleep_input(1))
+    assert (reply.status, reply.slug) == (503, "run-failed")
+    assert reply.json()["cause"]["constraint"] == "excluded"
+
+
 def test_full_nodes_refuse_and_the_run_says_who_was_asked(tmp_path: Path) -> None:
     made = Continuum(tmp_path, ("edge", "cloud"), "placement.guest_work=false")
     try:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from edgeagent.node.membership import Membership
 from edgeagent.node.runs.record import RunRecord
 
-__all__ = ["Origins"]
+if TYPE_CHECKING:
+    from edgeagent.cost.estimates import Estimates
+
+__all__ = ["Origins", "learn"]
 
 _LOOK_S = 0.5
 _LOOKS_LOST = 4  # a guardian that is just taking over is heard of by then
@@ -51,3 +54,16 @@ class Origins:
         if self._node_id in (holder, guardian):
             return False
         return all(self._membership.state_of(one) in _GONE for one in (holder, guardian) if one)
+
+
+def learn(estimates: Estimates, known: RunRecord, record: RunRecord) -> None:
+    """What steps took elsewhere, for the next plan here: those that ``record`` has done and ``known`` had not."""
+    before = {step.name for step in known.steps if step.state == "succeeded"}
+    for step in record.steps:
+        if step.state == "succeeded" and step.name not in before and step.duration_ms is not None:
+            estimates.observe(
+                record.functions[step.function].sha256,
+                step.bytes_in or 0,
+                step.duration_ms,
+                step.bytes_out or 0,
+            )
