@@ -40,6 +40,7 @@ log = structlog.get_logger("runs")
 ORIGIN = "origin"
 STANDING_S = 5.0
 _GRACE_S = 2.0
+_TAKEN = {"dead": "died", "away": "went out of contact for too long"}
 WORKFLOWS_MAX = 1000
 
 
@@ -337,10 +338,14 @@ class Workflows:
         known = record if found is None else found[0]
         if known.ended or known.epoch > record.epoch or known.holder != record.holder:
             return
-        if verdict == "dead":
+        if verdict in _TAKEN:
             taken = known.copy()  # with what the holder had told since
             taken.epoch, taken.version = record.epoch + 1, 0
-            await self._go_on(taken, {record.holder: "died while it held the run"}, "its holder died")
+            await self._go_on(
+                taken,
+                {record.holder: f"{_TAKEN[verdict]} while it held the run"},
+                f"its holder {_TAKEN[verdict]}",
+            )
         else:
             await self._let_go(record)
 

@@ -72,11 +72,12 @@ class Continuum:
     def origin(self) -> Daemon:
         return self.nodes[0]
 
-    def cut(self, *pairs: tuple[int, int], planned: bool = False) -> None:
-        """From now on these, by their numbers, do not reach each other; all others do. ``planned``: by orbits."""
+    def cut(self, *pairs: tuple[int, int], planned_s: float = 0) -> None:
+        """From now on these, by their numbers, do not reach each other; all others do. ``planned_s``: by the
+        plan, and it says for how long."""
         for index, file in enumerate(self._odd):
             others = [self.ids[one] for pair in pairs for one in pair if index in pair and one != index]
-            told = json.loads(file.read_text()) | {"cut": others, "planned": planned}
+            told = json.loads(file.read_text()) | {"cut": others, "planned": planned_s}
             fresh = file.with_suffix(".new")
             fresh.write_text(json.dumps(told))
             fresh.replace(file)

@@ -1,7 +1,8 @@
 """A daemon whose clock is off, and which some members cannot reach: ``python -m tests.integration.odd_child FILE run``.
 
 FILE is JSON and is looked at again before each packet and request: ``{"skew_s": 5, "cut": ["id of a member", ...]}``.
-The skew is that of the start. With ``"planned": true`` those who are cut off are out of contact by the plan.
+The skew is that of the start. With ``"planned"`` those who are cut off are out of contact by the plan, for so many
+seconds.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ def main() -> int:
         return "occluded" if is_planned(name) else state_of(membership, name)
 
     def returns(membership: Membership, name: str) -> float | None:
-        return 1.0 if is_planned(name) else returns_in_s(membership, name)
+        planned_s = float(json.loads(file.read_text()).get("planned", 0))
+        return planned_s if is_planned(name) else returns_in_s(membership, name)
 
     state_of, returns_in_s = Membership.state_of, Membership.returns_in_s
     Membership.state_of = state  # type: ignore[assignment,method-assign]

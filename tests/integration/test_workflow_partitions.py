@@ -103,7 +103,7 @@ def test_a_result_waits_for_its_contact_longer_than_the_deadline(odd: Continuum)
             if runs[0]["state"] == "running" and runs[0]["steps"][0]["state"] == "running":
                 break
         run_id = runs[0]["id"]
-        odd.cut(*((0, other) for other in range(1, 4)), planned=True)
+        odd.cut(*((0, other) for other in range(1, 4)), planned_s=1)
         reply = waits.result()
     assert (reply.status, reply.slug) == (504, "deadline-exceeded")
     assert "is out of contact" in reply.json()["detail"]
@@ -113,6 +113,19 @@ def test_a_result_waits_for_its_contact_longer_than_the_deadline(odd: Continuum)
     view = odd.ended(run_id)
     assert view["state"] == "succeeded", view
     assert odd.origin.request("GET", f"/v1/runs/{run_id}/output").body == b"up"
+
+
+def test_a_holder_that_is_back_too_late_is_not_waited_for(odd: Continuum) -> None:
+    run_id = odd.start("sleeper", sleep_input(1500))
+    holder = odd.running_at(run_id, "sleep")
+    odd.cut(*((holder, other) for other in range(4) if other != holder), planned_s=3600)
+    try:
+        view = odd.ended(run_id)
+        assert view["state"] == "succeeded", view
+        taken = [one["why"] for one in view["decisions"] if one["event"] == "taken-over"]
+        assert taken == ["its holder went out of contact for too long"]
+    finally:
+        _together(odd)
 
 
 def test_guardian_and_holder_that_do_not_reach_each_other_end_a_run_once(odd: Continuum) -> None:

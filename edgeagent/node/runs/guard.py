@@ -1,8 +1,8 @@
 """Guarding a run that another node holds: with its record and data here, it goes on when that node dies.
 
 The guardian asks the holder, and the holder answers when there is something new, so that a holder that is killed is
-missed as soon as its connection breaks. Who is out of contact by the plan is not dead: its return is waited for, within
-the run's deadline.
+missed as soon as its connection breaks. Who is out of contact by the plan is not dead: its return is waited for where
+it is predicted within the run's deadline.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _GRACE_S = 3.0
 _LOOK_S = 0.2
 _OCCLUDED_S = 1.0
 _MISSES_MAX = 3
+_AGAIN_SHARE = 0.3  # of a run's time, for it to be worth beginning a step again
 _PAUSE_S = 0.3
 _GONE = frozenset({"dead", "left"})
 
@@ -36,8 +37,8 @@ Verdict = str  # "released", "ended", "dead", "late"
 
 
 async def watch(record: RunRecord, remote: RemoteHoses, membership: Membership) -> Verdict:
-    """Until the run has moved on or ended ("released", "ended"), or its holder is no more ("dead"), or it is over time
-    ("late").
+    """Until the run has moved on or ended ("released", "ended"), or its holder is no more ("dead"), or out of contact
+    for longer than the run has ("away"), or the run is over time ("late").
     """
     misses, known = 0, record.order
     while True:
@@ -52,6 +53,8 @@ async def watch(record: RunRecord, remote: RemoteHoses, membership: Membership) 
                 return "dead"
             wait_s = membership.returns_in_s(record.holder)
             if membership.state_of(record.holder) == "occluded" or wait_s is None or wait_s > 0:
+                if _is_too_late(record, wait_s):
+                    return "away"
                 await asyncio.sleep(min(max(wait_s or 0.0, _PAUSE_S), 1.0))
                 continue
             misses += 1
@@ -66,6 +69,14 @@ async def watch(record: RunRecord, remote: RemoteHoses, membership: Membership) 
         if standing.holder != record.holder or standing.epoch > record.epoch:
             return "released"
         known = (standing.epoch, standing.version)
+
+
+def _is_too_late(record: RunRecord, wait_s: float | None) -> bool:
+    """Whether what a holder does comes too late, and there is time to do it again."""
+    left_ms = record.deadline_ms - time.time() * 1000
+    if left_ms < _AGAIN_SHARE * (record.deadline_ms - record.created_ms):
+        return False
+    return wait_s is None or wait_s * 1000 > left_ms
 
 
 async def _ask(
