@@ -112,7 +112,9 @@ class RunRecord(msgspec.Struct, kw_only=True):
 
     def rebase(self, now_ms: int) -> None:
         """What came from another node, by our own clock."""
-        self.deadline_ms = now_ms + self.left_ms
+        shift_ms = now_ms + self.left_ms - self.deadline_ms
+        self.deadline_ms += shift_ms
+        self.created_ms += shift_ms
 
     def step(self, name: str) -> StepRecord:
         return next(one for one in self.steps if one.name == name)
