@@ -52,6 +52,7 @@ _GIB = 1 << 30
 _NEVER = 1 << 62
 COPY_ONLY = Crossovers(
     flip_bytes_min=_NEVER,
+    exchange_bytes_min=_NEVER,
     window_bytes_min=_NEVER,
     share_bytes_min=_NEVER,
     loan_bytes_min=_NEVER,
