@@ -83,11 +83,11 @@ def test_stores_that_are_set_aside_are_told(tmp_path: Path) -> None:
 def broken_daemon(folder: Path, what: int) -> Daemon:
     """A node on a kernel that refuses the system calls of this bit set, from before its start."""
     daemon = Daemon(folder / "state", start=False)
-    daemon.program = (
-        "-c",
+    broken = (
         f"from edgeagent import native; native.core.break_for_tests({what});"
-        "from edgeagent.__main__ import main; raise SystemExit(main())",
+        "from edgeagent.__main__ import main; raise SystemExit(main())"
     )
+    daemon.program = ("-c", broken)
     daemon.start()
     for name, wasm in (("produce", producer()), ("consume", consumer()), ("also", consumer())):
         assert daemon.request("PUT", f"/v1/functions/{name}", wasm, WASM).status == 201
