@@ -27,10 +27,15 @@ inline std::uint64_t round_down(std::uint64_t n, std::uint64_t unit) { return n 
 bool map_private(std::uint8_t *at, std::size_t bytes, int fd, off_t offset);
 // A writable shared view, populated: for the one guest that fills the memfd.
 bool map_shared(std::uint8_t *at, std::size_t bytes, int fd, off_t offset);
+// F_ADD_SEALS of a memfd.
+bool add_seals(int fd, int seals);
 // Anonymous zeros again.
 bool map_zeros(std::uint8_t *at, std::size_t bytes);
 // The pages of `from` appear at `to`; `from` reads zeros. Both whole pages, not overlapping.
 bool move_pages(std::uint8_t *from, std::uint8_t *to, std::size_t bytes);
+
+// The pages of both ranges swap. On refusal the steps that were done are undone; both whole pages, not overlapping.
+bool swap_pages(std::uint8_t *one, std::uint8_t *other, std::size_t bytes);
 
 // Asks for 2 MiB pages where the range holds some; a hint, and a page fault for 2 MiB instead of 512.
 void advise_huge(std::uint8_t *at, std::size_t bytes);
@@ -39,7 +44,8 @@ void advise_huge(std::uint8_t *at, std::size_t bytes);
 std::vector<std::string> missing_features();
 
 // For tests: the named system call fails from now on as if the kernel lacked it. 0 none, 1 mremap, 2 mmap of a memfd,
-// 4 memfd_create, 8 MADV_COLLAPSE, 16 taking a window away; a bit set.
+// 4 memfd_create, 8 MADV_COLLAPSE, 16 taking a window away, 32 the second step of an exchange, 64 its last one, 128 the
+// seals of a memfd; a bit set.
 void break_for_tests(unsigned what);
 bool is_broken(unsigned what);
 
