@@ -166,6 +166,7 @@ void Call::finish() {
   if (wasi_) {
     wasi_->take_results(out_);
   }
+  state_.forget();
   if (out_.failure != Failure::None) {
     out_.output = Buffer();
     kept_range_ = HoseRange();
