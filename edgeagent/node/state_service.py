@@ -1,7 +1,7 @@
 """State for everybody who asks this node: guests, clients, other nodes. One door, :meth:`StateService.group`.
 
-1. A group is answered as if nothing came between: its gets see what was there before its writes, and its writes happen
-   all or not at all.
+1. A group is answered as if nothing came between: its gets see what was there before its writes, what is below its
+   prefix what is there after them, and its writes happen all or not at all.
 2. A write is on this node's disk before it is answered. What else the caller wants (``peer``, ``ground``) is waited for
    until its deadline; whatever it wants, copies go to other members behind the scenes.
 3. A read is served from here where that is sure to be right: a value that is written once, a key whose home or owner
@@ -28,7 +28,7 @@ from edgeagent.state.entry import Durability, Entry, Mode, chunks_of
 from edgeagent.state.errors import DamagedValue, Fenced, NotDurable
 from edgeagent.state.fetching import read
 from edgeagent.state.hlc import NONE, Version, read_version
-from edgeagent.state.keys import GROUP_ITEMS_MAX, RUNS, check_prefix, resolve
+from edgeagent.state.keys import GROUP_ITEMS_MAX, RUNS, check_prefix, resolve, resolve_prefix
 from edgeagent.state.keystore_types import Written
 from edgeagent.state.session import Session, read_session
 
@@ -107,23 +107,27 @@ class StateService:
         if len({op.key for op in writes}) < len(writes):
             raise BadRequest("a group writes a key twice", hint="which of the two is to stay?")
         keys = list(dict.fromkeys(op.key for op in gets))
-        if wanted.prefix is not None:
-            below = resolve(wanted.prefix, run) if wanted.prefix.startswith("run/") and run else wanted.prefix
-            found = await self.views.listed(below, "", GROUP_ITEMS_MAX, here_only=wanted.here_only)
-            more = [one.key for one in found if one.key not in set(keys)]
-        else:
-            more = []
         done: dict[str, Done] = {}
-        if keys or more:
+        if keys:
             known = {op.key: op.known for op in gets if op.known}
-            done = await self._get([*keys, *more], known, session, deadline_s, here_only=wanted.here_only)
+            done = await self._get(keys, known, session, deadline_s, here_only=wanted.here_only)
         durability = Durability.LOCAL
         wrote: dict[str, Done] = {}
         if writes:
             wrote, durability = await self._write(writes, wanted, session, deadline_s)
         results = [done[op.key] if op.op == "get" else wrote[op.key] for op in ops]
-        results += [done[key] for key in more if done[key].found]
+        if wanted.prefix is not None:
+            prefix = resolve_prefix(wanted.prefix, run)
+            results += await self._below(prefix, set(keys), session, deadline_s, here_only=wanted.here_only)
         return GroupDone(results=results, durability=durability, session=session.text())
+
+    async def _below(
+        self, prefix: str, known: set[str], session: Session, deadline_s: float, *, here_only: bool
+    ) -> list[Done]:
+        found = await self.views.listed(prefix, "", GROUP_ITEMS_MAX, here_only=here_only)
+        keys = [one.key for one in found if one.key not in known]
+        done = await self._get(keys, {}, session, deadline_s, here_only=here_only) if keys else {}
+        return [done[key] for key in keys if done[key].found]
 
     def _checked(self, op: Op, run: str, epoch: int) -> Op:
         key = resolve(op.key, run)
@@ -140,10 +144,11 @@ class StateService:
             )
         if op.expect:
             read_version(op.expect)
-        ttl_ms = op.ttl_ms or (self._run_ttl_ms if key.startswith(RUNS) else 0)
-        return msgspec.structs.replace(
-            op, key=key, value=value, text=None, epoch=op.epoch or epoch, ttl_ms=ttl_ms
-        )
+        if key.startswith(RUNS):
+            ttl_ms, epoch = op.ttl_ms or self._run_ttl_ms, op.epoch or epoch
+        else:
+            ttl_ms, epoch = op.ttl_ms, op.epoch
+        return msgspec.structs.replace(op, key=key, value=value, text=None, epoch=epoch, ttl_ms=ttl_ms)
 
     # -- reading ---------------------------------------------------------------------------------------------
 
