@@ -47,8 +47,7 @@ def play(folder: Path, engine: str, scenario: Scenario, *, serves: bool = True) 
         node, port = Node(config), FakeState()
         await node.start()
         guest = StateGuest(node.engine)
-        if serves:
-            node.invoker.state, node.mailboxes.state = Fusion(port), guest
+        node.invoker.state, node.mailboxes.state = (Fusion(port), guest) if serves else (None, None)
         try:
             for name in ("tally", "report"):
                 manifest = Manifest(function=FunctionSection(name=name), state=State(prefixes=("tasks/",)))
