@@ -59,7 +59,7 @@ class Daemon:
         self.state = state
         self.settings = settings
         self.listen = "127.0.0.1:0"
-        self.program = ("-m", "edgeagent")
+        self.program: tuple[str, ...] = ("-m", "edgeagent")
         if start:
             self.start()
 
