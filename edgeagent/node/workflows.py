@@ -460,7 +460,12 @@ class Workflows:
 
     async def _newest(self, run_id: str) -> RunRecord:
         driver = self._held.get(run_id)
-        return driver.record if driver is not None else (await self._store.known(run_id))[0]
+        if driver is not None:
+            return driver.record
+        record, role = await self._store.known(run_id)
+        if not role and not record.ended:
+            raise NotFound(f"run {run_id} went on elsewhere", hint=f"ask {record.origin}, where it began")
+        return record
 
     async def finished(self, run_id: str) -> RunView:
         """Its end, or how it stands when its time is over and who holds it is out of contact."""

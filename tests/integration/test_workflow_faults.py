@@ -165,7 +165,8 @@ def test_nodes_that_passed_runs_on_have_room_for_more(tmp_path: Path) -> None:
         )
         made.deploy(spec("passing", *steps))
         for _ in range(8):
-            assert made.origin.request("POST", "/workflows/passing", b"x").body == b"x"
+            reply = made.origin.request("POST", "/workflows/passing", b"x")
+            assert reply.body == b"x"
             for node in made.nodes[1:]:
                 node.wait_metric("edgeagent_runs_held", 0)
         # Copies are let go of when the guardian has heard that the run ended.
@@ -177,6 +178,9 @@ def test_nodes_that_passed_runs_on_have_room_for_more(tmp_path: Path) -> None:
                     break
             else:
                 raise AssertionError(node.request("GET", "/v1/runs").json())
+        gone = made.nodes[1].request("GET", f"/v1/runs/{reply.headers['edgeagent-run']}")
+        assert gone.status == 404
+        assert made.ids[0] in gone.json()["hint"], "where it began"
     finally:
         made.stop()
 

@@ -159,19 +159,26 @@ class Driver:
                 self._excluded.clear()
                 await asyncio.sleep(_PAUSE_S)
                 continue
-            self.record.decided(
-                {
-                    "event": "planned",
-                    "by": self._node_id,
-                    "at_ms": int(time.time() * 1000),
-                    "ready": [step.name for step in ready],
-                    "steps": [
-                        {"step": one.step, "node": one.node, "why": one.why, "predicted_ms": one.predicted_ms}
-                        for one in decision.choices
-                    ],
-                }
-            )
+            self.record.decided(self._entry(ready, decision))
             return decision
+
+    def _entry(self, ready: Sequence[StepRecord], decision: Decision) -> dict[str, Any]:
+        """For the decision log: why, of the steps that are due; of those further ahead only where, for they are
+        planned again.
+        """
+        due = {step.name for step in ready}
+        return {
+            "event": "planned",
+            "by": self._node_id,
+            "at_ms": int(time.time() * 1000),
+            "ready": [step.name for step in ready],
+            "steps": [
+                {"step": one.step, "node": one.node, "why": one.why, "predicted_ms": one.predicted_ms}
+                if one.step in due
+                else {"step": one.step, "node": one.node}
+                for one in decision.choices
+            ],
+        }
 
     @staticmethod
     def asks_of(record: RunRecord, estimates: Estimates) -> list[Any]:
