@@ -77,6 +77,8 @@ bool CallHoses::place_input(std::uint32_t &guest_ptr) {
                      ((wanted == Tier::Flip || wanted == Tier::Exchange) && move_in(wanted, guest_ptr));
   if (moved) {
     report_.tier = wanted;
+  } else if (call_.host_failed()) {
+    return false;
   } else if (bytes > 0) {
     report_.tier = Tier::Copy;
     call_.expect_bulk(guest_ptr, bytes);
@@ -179,7 +181,12 @@ bool CallHoses::move_in(Tier tier, std::uint32_t guest_ptr) {
   if (!input_->gate().become_taker()) {
     return false; // others still read it
   }
-  if (!(tier == Tier::Exchange ? swap_pages : move_pages)(from + head, to + head, whole)) {
+  const Moved moved = (tier == Tier::Exchange ? swap_pages : move_pages)(from + head, to + head, whole);
+  if (moved != Moved::All) {
+    if (moved == Moved::Some) {
+      input_->set_taken();
+      call_.fail_from_host(Failure::NoSlot, "the system has no mappings left for the input's pages");
+    }
     input_->gate().become_reader();
     return false;
   }

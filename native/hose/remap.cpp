@@ -44,9 +44,20 @@ bool map_zeros(std::uint8_t *at, std::size_t bytes) {
   return !is_broken(16) && ::mmap(at, bytes, kReadWrite, flags, -1, 0) == at;
 }
 
-bool move_pages(std::uint8_t *from, std::uint8_t *to, std::size_t bytes) {
-  const int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
-  return !is_broken(1) && ::mremap(from, bytes, bytes, flags, to) == to;
+Moved move_pages(std::uint8_t *from, std::uint8_t *to, std::size_t bytes) {
+  constexpr int kFlags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+  if (is_broken(1)) {
+    return Moved::None;
+  }
+  // Resident for certain, so that it can be seen afterwards whether it is still there: the kernel begins with it.
+  *static_cast<volatile std::uint8_t *>(from) = *static_cast<volatile std::uint8_t *>(from);
+  const std::size_t moving = is_broken(256) ? round_up(bytes / 2, page_bytes()) : bytes;
+  if (::mremap(from, moving, moving, kFlags, to) == to && moving == bytes) {
+    return Moved::All;
+  }
+  unsigned char is_here = 0;
+  const bool none = ::mincore(from, page_bytes(), &is_here) == 0 && (is_here & 1U) != 0;
+  return none ? Moved::None : Moved::Some;
 }
 
 namespace {
@@ -75,7 +86,7 @@ public:
     }
     return at_ + (reinterpret_cast<std::uintptr_t>(like) - reinterpret_cast<std::uintptr_t>(at_)) % kHugeBytes;
   }
-  // The kernel refused in the middle, and nobody knows whether the range is still ours: it is never used again.
+  // The kernel refused in the middle, and nobody knows whether the range is still ours: it is never touched again.
   void lose() {
     bytes_ = 0;
     ++losses_;
@@ -98,33 +109,38 @@ private:
 
 thread_local Scratch scratch;
 
-// The pages at `aside` go to `to`; where the kernel does not move them they are copied.
-void put(std::uint8_t *aside, std::uint8_t *to, std::size_t bytes) {
-  if (!is_broken(64) && move_pages(aside, to, bytes)) {
-    return;
+// The pages at `aside` go to `to`; where the kernel does not move them they are copied. False: they are lost.
+bool put(std::uint8_t *aside, std::uint8_t *to, std::size_t bytes) {
+  const Moved moved = is_broken(64) ? Moved::None : move_pages(aside, to, bytes);
+  if (moved == Moved::All) {
+    return true;
   }
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
-  if (::mmap(to, bytes, kReadWrite, flags, -1, 0) == to) { // it may be a hole
+  const bool mapped = ::mmap(to, bytes, kReadWrite, flags, -1, 0) == to; // it may be a hole
+  if (mapped && moved == Moved::None) {
     std::memcpy(to, aside, bytes);
   }
   ::madvise(aside, bytes, MADV_DONTNEED); // nobody's bytes stay behind
   scratch.lose();
+  return mapped && moved == Moved::None;
 }
 
 } // namespace
 
-bool swap_pages(std::uint8_t *one, std::uint8_t *other, std::size_t bytes) {
+Moved swap_pages(std::uint8_t *one, std::uint8_t *other, std::size_t bytes) {
   std::uint8_t *aside = scratch.room(one, bytes);
   if (aside == nullptr) {
-    return false;
+    return Moved::None;
   }
-  if (!move_pages(one, aside, bytes)) {
+  if (const Moved moved = move_pages(one, aside, bytes); moved != Moved::All) {
     scratch.lose();
-    return false;
+    return moved;
   }
-  const bool swapped = !is_broken(32) && move_pages(other, one, bytes);
-  put(aside, swapped ? other : one, bytes);
-  return swapped;
+  const Moved given = is_broken(32) ? Moved::None : move_pages(other, one, bytes);
+  if (given == Moved::None) {
+    return put(aside, one, bytes) ? Moved::None : Moved::Some;
+  }
+  return put(aside, other, bytes) ? Moved::All : Moved::Some;
 }
 
 std::vector<std::string> missing_features() {
@@ -136,7 +152,7 @@ std::vector<std::string> missing_features() {
   }
   auto *at = static_cast<std::uint8_t *>(room);
   at[0] = 1;
-  if (!move_pages(at, at + page, page) || at[page] != 1) {
+  if (move_pages(at, at + page, page) != Moved::All || at[page] != 1) {
     missing.emplace_back("mremap (MREMAP_DONTUNMAP, Linux 5.7)");
   }
   const int fd = is_broken(4) ? -1 : ::memfd_create("probe", MFD_CLOEXEC | MFD_ALLOW_SEALING);

@@ -5,7 +5,7 @@
 // inside memory.size, of a store that is not executing. Guest pages are always left readable and writable: a 1-byte
 // memory.fill on a read-only page kills the process.
 //
-// Every function returns false and changes nothing that a guest can see when the kernel refuses.
+// Every function returns false (or None) and changes nothing that a guest can see when the kernel refuses.
 #pragma once
 
 #include <cstddef>
@@ -31,11 +31,16 @@ bool map_shared(std::uint8_t *at, std::size_t bytes, int fd, off_t offset);
 bool add_seals(int fd, int seals);
 // Anonymous zeros again.
 bool map_zeros(std::uint8_t *at, std::size_t bytes);
-// The pages of `from` appear at `to`; `from` reads zeros. Both whole pages, not overlapping.
-bool move_pages(std::uint8_t *from, std::uint8_t *to, std::size_t bytes);
+// What became of pages that were to move. A range of pages of different origin is several mappings, and the kernel may
+// stop between them: then some are here and some there, and nobody knows which.
+enum class Moved : std::uint8_t { All, None, Some };
 
-// The pages of both ranges swap. On refusal the steps that were done are undone; both whole pages, not overlapping.
-bool swap_pages(std::uint8_t *one, std::uint8_t *other, std::size_t bytes);
+// The pages of `from` appear at `to`; `from` reads zeros. Both whole pages, not overlapping.
+Moved move_pages(std::uint8_t *from, std::uint8_t *to, std::size_t bytes);
+
+// The pages of both ranges swap, which may cost those of `other` when it is All, and `one` has zeros instead. Where the
+// kernel refuses, the steps that were done are undone. Both whole pages, not overlapping.
+Moved swap_pages(std::uint8_t *one, std::uint8_t *other, std::size_t bytes);
 
 // Asks for 2 MiB pages where the range holds some; a hint, and a page fault for 2 MiB instead of 512.
 void advise_huge(std::uint8_t *at, std::size_t bytes);
@@ -45,7 +50,7 @@ std::vector<std::string> missing_features();
 
 // For tests: the named system call fails from now on as if the kernel lacked it. 0 none, 1 mremap, 2 mmap of a memfd,
 // 4 memfd_create, 8 MADV_COLLAPSE, 16 taking a window away, 32 the second step of an exchange, 64 its last one, 128 the
-// seals of a memfd; a bit set.
+// seals of a memfd, 256 the second half of a move; a bit set.
 void break_for_tests(unsigned what);
 bool is_broken(unsigned what);
 

@@ -15,6 +15,7 @@ import pytest
 import wasmtime
 
 from edgeagent.hose.settings import TIERS, Crossovers, HoseSettings
+from edgeagent.model.errors import Unavailable
 from edgeagent.runtime.open_engine import open_engine
 from edgeagent.runtime.port import Engine, Function, Outcome, Payload
 from tests.conftest import engine_names
@@ -180,6 +181,29 @@ def test_a_kernel_that_refuses_a_step(own: Engine, compiled: Any, what: int, tie
         thread.submit(often).result()
     assert tiers[0] == tier
     assert tiers[-1] == "copy"
+
+
+def test_pages_that_got_lost_fail_the_call(own: Engine, compiled: Any) -> None:
+    """The kernel stops between two mappings of a range: rather no output than one with holes."""
+    first, second = (load(own, compiled, hose_guest(), memory_bytes=64 * MIB) for _ in range(2))
+    consumer, _ = reader(COUNT)
+
+    def lose() -> tuple[Outcome, Payload]:
+        core().break_for_tests(256)
+        outcome, payload = hand_over(first, second, COUNT, consumer, lent=False)
+        core().break_for_tests(0)
+        close(own, payload)
+        return outcome, payload
+
+    with ThreadPoolExecutor(1) as thread:
+        flipped, payload = thread.submit(lose).result()
+        thread.submit(warm, own, first, second).result()
+        exchanged, _ = thread.submit(lose).result()
+        assert tier_of(thread.submit(warm, own, first, second).result()) == "exchange"
+    assert isinstance(flipped.error, Unavailable)
+    assert isinstance(exchanged.error, Unavailable)
+    with pytest.raises(ValueError, match="closed"):
+        payload.read()
 
 
 def test_mappings_stay_bounded(own: Engine, compiled: Any) -> None:
