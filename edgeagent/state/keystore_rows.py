@@ -10,6 +10,7 @@ import hashlib
 import sqlite3
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -135,8 +136,8 @@ def encode(entry: Entry) -> tuple[int, bytes]:
     return crc_of(entry.key, record), record
 
 
-def decode(key: str, crc: int, record: bytes, value: bytes | None = None) -> Entry:
-    """The entry with this value. Raises DamagedValue."""
+def decode(key: str, crc: int, record: bytes, value: Any = None) -> Entry:
+    """The entry with this value, which may be of any type where the row is damaged. Raises DamagedValue."""
     try:
         if crc_of(key, record) != crc:
             raise ValueError("not what was written")
@@ -159,7 +160,7 @@ def decode(key: str, crc: int, record: bytes, value: bytes | None = None) -> Ent
         deleted=deleted,
         size_bytes=size_bytes,
         sha256=sha256,
-        inline=value,
+        inline=value if value is None or isinstance(value, bytes) else str(value).encode(),
         chunks=chunks,
         expires_ms=expires_ms,
     )
