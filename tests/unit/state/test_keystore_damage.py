@@ -384,3 +384,22 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreFailed):
         asyncio.run(make(tmp_path / "file" / "state").open())
+
+
+def test_on_a_full_disk_only_empty_segments_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(store: KeyStore) -> None:
+        chance = random.Random(5)
+        await put(store, "kept", chance.randbytes(300_000))
+        for _ in range(5):
+            await put(store, "changing", chance.randbytes(700_000))
+        with monkeypatch.context() as patched:
+            _failing("posix_fallocate", errno.ENOSPC, patched)
+            patched.setattr(store._segments, "_active", 0)
+            removed = 0
+            while not (swept := await store.sweep()).is_done:
+                removed += swept.segments
+            assert removed
+        moved = (await store.sweep()).moved_bytes
+        assert moved == 300_000
+
+    with_store(tmp_path, scenario)
