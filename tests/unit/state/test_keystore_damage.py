@@ -215,6 +215,37 @@ def test_damaged_notes_and_asides(tmp_path: Path) -> None:
     with_store(tmp_path, scenario)
 
 
+def test_a_damaged_aside_goes_with_its_key(tmp_path: Path) -> None:
+    clock = Clock()
+
+    async def prepared(store: KeyStore) -> None:
+        await store.write([Op(op="put", key="once/a", value=BIG)], mode_of, owner_epoch=1)
+        await store.write([Op(op="put", key="once/a", value=b"2")], mode_of, owner_epoch=2)
+        await store.write([Op(op="delete", key="once/a")], mode_of, owner_epoch=2)
+
+    with_store(tmp_path, prepared, clock)
+    damage_chunk(tmp_path, 1)
+
+    async def scrubbed(store: KeyStore) -> None:
+        assert (await store.scrub(1 << 30)).damaged == [("once/a", PIECES[1][0])]
+
+    with_store(tmp_path, scrubbed, clock)
+    spoil(tmp_path, "UPDATE asides SET crc = 0")
+
+    async def scenario(store: KeyStore) -> None:
+        report = await store.scrub(1 << 30)
+        assert report.damaged == [("once/a", b""), ("", PIECES[1][0])]
+        clock.utc_ms += 86_400_000
+        assert (await store.sweep()).forgotten == 1
+        usage = await store.usage()
+        assert (usage.keys, usage.chunks) == (
+            0,
+            3,
+        )  # whose they were nobody can say: a repair lets go of them
+
+    with_store(tmp_path, scenario, clock)
+
+
 def test_a_damaged_index_stops_the_start_and_says_what_mends_it(tmp_path: Path) -> None:
     async def many(store: KeyStore) -> None:
         for number in range(50):
