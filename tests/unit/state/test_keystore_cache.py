@@ -51,3 +51,10 @@ def test_it_is_bounded_and_forgets_what_was_used_least() -> None:
     assert cache.get("large") is None  # no value takes more than its share
     cache.clear()
     assert cache.get("a") is None
+
+
+def test_of_a_key_that_a_group_writes_twice_the_last_counts() -> None:
+    cache = ValueCache(1 << 20)
+    cache.begin_write(["a", "a"])
+    cache.end_write(["a", "a"], [entry_of("a", b"1"), entry_of("a", None)])
+    assert cache.get("a") is None
