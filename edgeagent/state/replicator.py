@@ -10,7 +10,7 @@ and with what the store's feed has since ``mark``. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -73,7 +73,7 @@ class Replicator:
         self._sending = Sending(self._desk, self._owed, self._held)
         self._receiving = Receiving(self._desk, self._taken)
         self._releasing = Releasing(self._desk, self._release_again, self._owed.remove)
-        self._differences = Differences(self._desk, self._sync)
+        self._differences = Differences(self._desk, self._sync, self._ask_for)
         self._damaged: dict[str, float] = {}  # keys, and when to ask for them again
         self._mark = 0
         self._marked = 0
@@ -433,8 +433,11 @@ class Replicator:
             self._damaged[key] = now_s + _ASK_AGAIN_S
         reachable = [name for name, peer in self._desk.view.peers.items() if peer.reachable]
         for peer in ranked(due[0], reachable):
-            want = Want(self._desk.number(), tuple(due))
-            self._desk.ask(peer, want, Coming, _nothing)
+            self._ask_for(peer, due)
+
+    def _ask_for(self, peer: str, keys: Iterable[str]) -> None:
+        want = Want(self._desk.number(), tuple(keys))
+        self._desk.ask(peer, want, Coming, _nothing)
 
     def _wanted(self, peer: str, want: Want) -> None:
         def loaded(entries: Sequence[Entry] | None) -> None:

@@ -400,11 +400,11 @@ class Sending:
         now_s = self._desk.now_s
         is_batch = len(transfer.bundles) > 1
         for bundle in transfer.bundles:
+            if refused in _ELSEWHERE and is_batch:
+                bundle.alone = True  # one of them is to blame, and each is to show whether it is
+                self.add(bundle)
+                continue
             if refused in _ELSEWHERE and not here:
-                if is_batch:  # one of them is to blame, and each is to show whether it is
-                    bundle.alone = True
-                    self.add(bundle)
-                    continue
                 bundle.avoid[transfer.peer] = now_s + _AVOID_S
             bundle.tries += 1
             if refused is None and bundle.tries % 3 == 0:
