@@ -45,6 +45,7 @@ class SimDisk:
         self.seq = 0
         self.went_back: list[str] = []
         self.is_full = False
+        self._hashed: dict[bytes, bytes] = {}
 
     def apply(self, rows: Mapping[str, Entry | None], notes: Mapping[str, bytes | None]) -> None:
         for key, entry in rows.items():
@@ -68,17 +69,23 @@ class SimDisk:
     def value_of(self, entry: Entry) -> bytes | None:
         """The value as a reader gets it; None where it is damaged."""
         if entry.chunks:
-            pieces = [self.chunk(sha256) for sha256 in entry.chunks]
-            value = None if None in pieces else b"".join(piece for piece in pieces if piece is not None)
-        else:
-            value = entry.inline
-        if value is None or hashlib.sha256(value).digest() != entry.sha256:
-            return None
-        return value
+            pieces = [piece for sha256 in entry.chunks if (piece := self.chunk(sha256)) is not None]
+            return b"".join(pieces) if len(pieces) == len(entry.chunks) else None
+        value = entry.inline
+        return value if value is not None and self._is(entry.sha256, value) else None
+
+    def _is(self, sha256: bytes, data: bytes) -> bool:
+        # What was hashed once, and is still the same object, need not be hashed again.
+        if self._hashed.get(sha256) is data:
+            return True
+        if hashlib.sha256(data).digest() != sha256:
+            return False
+        self._hashed[sha256] = data
+        return True
 
     def chunk(self, sha256: bytes) -> bytes | None:
         piece = self.chunks.get(sha256)
-        return piece if piece is not None and hashlib.sha256(piece).digest() == sha256 else None
+        return piece if piece is not None and self._is(sha256, piece) else None
 
     def is_good(self, key: str) -> bool:
         """Whether a value, or a tombstone, is held undamaged."""

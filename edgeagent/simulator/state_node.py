@@ -233,7 +233,12 @@ class StateNode:
             return
         match effect:
             case Load():
-                entries = [disk.rows[key] for key in effect.keys if key in disk.rows]
+                moments = {disk.rows[key].version[::2] for key in effect.keys if key in disk.rows}
+                entries = [
+                    entry
+                    for key, entry in disk.rows.items()
+                    if key in effect.keys or entry.version[::2] in moments
+                ]
                 is_good = all(entry.chunks or disk.is_good(entry.key) for entry in entries)
                 self._carry(core.loaded(effect.token, entries if is_good else None))
             case Look():

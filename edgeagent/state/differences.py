@@ -1,14 +1,13 @@
 """After a partition: two nodes find out which keys that both have differ, and offer these to each other.
 
 Sums of groups first, lists of the groups that differ then, values last. What only one of them holds stays there: who
-gets a copy is not decided here. With a key go its siblings, what its node wrote in the same transaction (versions of one
-moment), so that no replica shows half of a group. Both directions are offered, and merging decides. Pure.
+gets a copy is not decided here. Both directions are offered, and merging decides. Pure.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -23,20 +22,16 @@ __all__ = ["EVERY_S", "Differences"]
 
 EVERY_S = 60.0
 _COMPARED_MAX = 1 << 16
-_NAMES_MAX = 4 * ITEMS_MAX  # of one round, then what is known by then is moved
 
 _Move = Callable[[str, dict[str, Version]], None]
 
 
 class _Round(msgspec.Struct):
-    # With one peer. ``ours``, ``theirs``: what was listed; ``differ``: keys that both have, in different versions.
+    # With one peer.
     peer: str
     sums: dict[bytes, bytes]
     rows: list[tuple[bytes, bytes]]
     groups: list[tuple[bytes, bytes]] = []
-    ours: dict[str, Version] = {}
-    theirs: dict[str, Version] = {}
-    differ: set[str] = set()
 
 
 class Differences:
@@ -92,57 +87,43 @@ class Differences:
 
     def _over(self, turn: _Round) -> None:
         self._busy.discard(turn.peer)
-        self._move(turn)
-
-    def _move(self, turn: _Round) -> None:
-        for move, held in ((self._push, turn.ours), (self._pull, turn.theirs)):
-            versions = {key: held[key] for key in turn.differ if key in held}
-            if versions:
-                move(turn.peer, _with_siblings(versions, held.items()))
-        turn.ours, turn.theirs, turn.differ = {}, {}, set()
 
     def _next(self, turn: _Round) -> None:
         if not turn.groups:
             self._page(turn)
             return
         (group, theirs), turn.groups = turn.groups[0], turn.groups[1:]
-        before = len(turn.differ)
-
-        def listed(names: Sequence[Name] | None) -> None:
-            self._list(turn, group, "", list(names or ()), done)
 
         def done() -> None:
-            if len(turn.differ) == before:
-                self._compared[turn.peer, group] = (turn.sums[group], theirs)
-                if len(self._compared) > _COMPARED_MAX:
-                    self._compared.popitem(last=False)
-            if len(turn.ours) + len(turn.theirs) > _NAMES_MAX:
-                self._move(turn)
+            self._compared[turn.peer, group] = (turn.sums[group], theirs)
+            if len(self._compared) > _COMPARED_MAX:
+                self._compared.popitem(last=False)
             self._next(turn)
+
+        def listed(names: Sequence[Name] | None) -> None:
+            self._list(turn, group, list(names or ()), done)
 
         self._desk.emit(ListGroup(self._desk.token(listed), group))
 
-    def _list(
-        self, turn: _Round, group: bytes, after: str, names: list[Name], done: Callable[[], None]
-    ) -> None:
+    def _list(self, turn: _Round, group: bytes, names: list[Name], done: Callable[[], None]) -> None:
         page, rest = names[:ITEMS_MAX], names[ITEMS_MAX:]
-        upto = page[-1][0] if rest else ""
 
         def answered(others: Others | None) -> None:
             if others is None:
                 self._over(turn)
                 return
-            turn.ours.update(page)
-            turn.theirs.update(others.names)
-            ours = dict(page)
-            turn.differ.update(key for key, _ in others.names if key in ours)
+            ours, theirs = dict(page), dict(others.names)
+            if differ := ours.keys() & theirs.keys():
+                self._push(turn.peer, {key: ours[key] for key in sorted(differ)})
+                self._pull(turn.peer, {key: theirs[key] for key in sorted(differ)})
             if rest:
-                self._list(turn, group, upto, rest, done)
+                self._list(turn, group, rest, done)
+            elif differ:
+                self._next(turn)
             else:
                 done()
 
-        listing = Listing(self._desk.number(), group, tuple(page), after, upto)
-        self._desk.ask(turn.peer, listing, Others, answered)
+        self._desk.ask(turn.peer, Listing(self._desk.number(), group, tuple(page)), Others, answered)
 
     def digest(self, peer: str, digest: Digest) -> None:
         """Somebody compares sums."""
@@ -161,24 +142,7 @@ class Differences:
 
         def listed(names: Sequence[Name] | None) -> None:
             theirs = dict(listing.names)
-            others = [
-                (key, version)
-                for key, version in names or ()
-                if listing.after < key
-                and (not listing.upto or key <= listing.upto)
-                and theirs.get(key) != version
-            ]
-            # What differs comes first, and what they lack fills what room there is.
-            others.sort(key=lambda name: (name[0] not in theirs, name))
+            others = [(key, version) for key, version in names or () if theirs.get(key, version) != version]
             self._desk.reply(peer, Others(listing.ask, tuple(others[:ITEMS_MAX])))
 
         self._desk.emit(ListGroup(self._desk.token(listed), listing.group))
-
-
-def _with_siblings(versions: Mapping[str, Version], names: Iterable[Name]) -> dict[str, Version]:
-    moments = {(version.node, version.wall_ms) for version in versions.values()}
-    found = dict(versions)
-    for key, version in names:
-        if (version.node, version.wall_ms) in moments and len(found) < ITEMS_MAX:
-            found[key] = version
-    return found

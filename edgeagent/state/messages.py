@@ -5,7 +5,7 @@
     CommitRequest -> Custody all at once, after the whole-value hash; or why not
     Release -> Released      the asker would forget its copy; what the other one holds, and answers for from now on
     Digest -> Differs        sums of groups, after a partition; which differ
-    Listing -> Others        (key, version) of one group; what the other one holds instead, and besides
+    Listing -> Others        (key, version) of one group; what the other one holds instead
     Want -> Coming           these are to be offered to the asker; whether they will be
 
 ``ask`` is unlike every other of the asker's, over restarts too; the reply repeats it. A refusal is an answer: a reply
@@ -169,17 +169,15 @@ class Differs(msgspec.Struct, frozen=True):
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """All that is held of one group, of the keys after ``after`` up to ``upto`` ("" = to the end)."""
+    """What is held of one group; a page of it."""
 
     ask: int
     group: bytes
     names: tuple[Name, ...]
-    after: str = ""
-    upto: str = ""
 
 
 class Others(msgspec.Struct, frozen=True):
-    """What is held here of that range, and not in the listing in this version."""
+    """Those keys of the listing that are held here in another version, and in which."""
 
     ask: int
     names: tuple[Name, ...] = ()

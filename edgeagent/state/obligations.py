@@ -2,7 +2,7 @@
 
 A bundle travels and is committed as a whole, so that no replica shows half of a group. A key is in one bundle of
 replication at most: a write that shares a key with a bundle that is still owed is fused with it, because the value that
-was overwritten cannot be sent any more, and its partners must not be seen without what followed it. Pure.
+was overwritten cannot be sent any more; so there are never more bundles than keys. Pure.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ class Bundle(msgspec.Struct, kw_only=True):
     holders: dict[str, bool] = {}
     born_s: float = 0.0
     tries: int = 0
-    stale: int = 0
     alone: bool = False
     avoid: dict[str, float] = {}
     moving: set[str] = set()

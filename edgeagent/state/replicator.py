@@ -145,7 +145,7 @@ class Replicator:
         size_bytes: int = 0,
         custody: bool = False,
     ) -> list[Effect]:
-        """Send these to a node (``Arrived`` tells), and what is still owed together with them. Raises Busy."""
+        """Send these, and what was written together with them, to a node; ``Arrived`` tells. Raises Busy."""
         self._errand(dict(names), to, by_utc_ms=by_utc_ms, size_bytes=size_bytes, custody=custody)
         return self._done()
 
@@ -156,7 +156,7 @@ class Replicator:
         them. It begins as late as it may. Raises Busy.
         """
         self._room_for_errand()
-        versions = self._with_owed(names)
+        versions = dict(names)
         peers = [peer for peer in self._desk.view.peers.values() if peer.reachable]
         begins_ms = [hand_off_begins_ms(size_bytes, peer, set_utc_ms) for peer in peers]
         bundle = Bundle(
@@ -377,14 +377,6 @@ class Replicator:
         known = self._desk.view.peers.get(peer)
         return bool(known and known.is_ground)
 
-    def _with_owed(self, names: Mapping[str, Version]) -> dict[str, Version]:
-        together = dict(names)
-        for key in names:
-            bundle = self._owed.of_key(key)
-            if bundle is not None and len(bundle.versions) + len(together) <= ITEMS_MAX:
-                together.update(bundle.versions)
-        return together
-
     def _room_for_errand(self) -> None:
         if self._owed.errands >= ERRANDS_MAX:
             raise Busy("too much is being moved already", hint="try again later", retry_after_s=1.0)
@@ -401,7 +393,7 @@ class Replicator:
         self._room_for_errand()
         bundle = Bundle(
             id=self._owed.number(),
-            versions=self._with_owed(names),
+            versions=names,
             copies=1,
             to=to,
             custody=custody,

@@ -150,8 +150,6 @@ class _Differs(_Body, tag=10, frozen=True):
 class _Listing(_Body, tag=11, frozen=True):
     group: _Eight
     names: _Names
-    after: _Key
-    upto: _Key
 
 
 class _Others(_Body, tag=12, frozen=True):
@@ -344,7 +342,7 @@ _TO: dict[type, Callable[[Any, int], _Wire]] = {
     m.Released: lambda a, _: _Released(a.ask, a.held, a.is_ground, a.refused),
     m.Digest: lambda a, _: _Digest(a.ask, a.sums),
     m.Differs: lambda a, _: _Differs(a.ask, a.sums),
-    m.Listing: lambda a, _: _Listing(a.ask, a.group, _as_rows(a.names), a.after, a.upto),
+    m.Listing: lambda a, _: _Listing(a.ask, a.group, _as_rows(a.names)),
     m.Others: lambda a, _: _Others(a.ask, _as_rows(a.names)),
     m.Want: lambda a, _: _Want(a.ask, a.keys),
     m.Coming: lambda a, _: _Coming(a.ask, a.keys),
@@ -360,7 +358,7 @@ _FROM: dict[type, Callable[[Any], m.Message]] = {
     _Released: lambda b: m.Released(b.ask, b.held, b.is_ground, _refusal(b.refused)),
     _Digest: lambda b: m.Digest(b.ask, b.sums),
     _Differs: lambda b: m.Differs(b.ask, b.sums),
-    _Listing: lambda b: m.Listing(b.ask, b.group, _names(b.names), b.after, b.upto),
+    _Listing: lambda b: m.Listing(b.ask, b.group, _names(b.names)),
     _Others: lambda b: m.Others(b.ask, _names(b.names)),
     _Want: lambda b: m.Want(b.ask, tuple(map(_key, b.keys))),
     _Coming: lambda b: m.Coming(b.ask, tuple(map(_key, b.keys))),
