@@ -259,11 +259,11 @@ class SimStore:
 
     def sums(self) -> dict[bytes, bytes]:
         """For Summarize."""
-        found: dict[bytes, list[Name]] = {}
+        found: dict[str, list[Name]] = {}
         for key, entry in sorted(self.disk.rows.items()):
-            found.setdefault(digest_of(group_of(key)), []).append((key, entry.version))
+            found.setdefault(group_of(key), []).append((key, entry.version))
         return {
-            group: hashlib.sha256(msgspec.msgpack.encode(names)).digest()[:8]
+            digest_of(group): hashlib.sha256(msgspec.msgpack.encode(names)).digest()[:8]
             for group, names in found.items()
         }
 

@@ -30,6 +30,9 @@ from edgeagent.state.wire import decode, encode
 __all__ = ["hostile"]
 
 
+_CHUNKS = tuple(at.to_bytes(32, "big") for at in range(1024))  # of 256 MiB
+
+
 class _Mallory:
     # Keeps all that it hears, and says it again to everybody.
     name = "mallory"
@@ -53,9 +56,7 @@ def _entry(world: StateWorld, node: StateNode, ahead_ms: int = 0) -> Entry:
     version = Version(node.utc_ms() + ahead_ms, 0, "mallory")
     made = entry_of(f"m/{chance.randrange(50)}", value, version)
     if made.chunks and chance.random() < 0.5:
-        return msgspec.structs.replace(
-            made, size_bytes=(1 << 30), chunks=tuple(chance.randbytes(32) for _ in range(4096))
-        )
+        return msgspec.structs.replace(made, size_bytes=1 << 28, chunks=_CHUNKS)
     return made
 
 
@@ -89,9 +90,9 @@ def hostile(world: StateWorld) -> None:
     for node in world.nodes.values():
         node.free_bytes = 4 << 20
     work = Workload(world)
-    for _ in range(15):
+    for _ in range(5):
         for node in world.nodes.values():
-            for _ in range(12):
+            for _ in range(16):
                 message = _forge(world, node)
                 if mallory.heard and world.chance.random() < 0.2:
                     message = world.chance.choice(mallory.heard)

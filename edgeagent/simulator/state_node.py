@@ -59,7 +59,6 @@ class StateNode:
         self.name = name
         self.is_ground = is_ground
         self.disk = SimDisk()
-        self.evicted: set[str] = set()
         self.store: SimStore | None = None
         self.core: Replicator | None = None
         self.free_bytes = 1 << 30
@@ -100,7 +99,6 @@ class StateNode:
     def lose_disk(self) -> None:
         """It comes back with an empty one."""
         self.disk = SimDisk()
-        self.evicted.clear()
 
     def _tick(self, life: int) -> None:
         if self.core is None or life != self.lives:
@@ -137,7 +135,6 @@ class StateNode:
 
         def done(entries: list[Entry]) -> None:
             durable(entries)
-            self.evicted.difference_update(entry.key for entry in entries)
             seq = max((self.disk.order.get(entry.key, 0) for entry in entries), default=0)
             self.tell(lambda core: core.wrote(entries, seq=seq, durability=level))
 
@@ -192,8 +189,7 @@ class StateNode:
                 self._commit(effect, store)
             case MayDrop():
                 self._around.hear(self, effect)
-                gone = store.drop(effect.names, lambda: self.tell(lambda core: core.dropped(effect.token)))
-                self.evicted.update(gone)
+                store.drop(effect.names, lambda: self.tell(lambda core: core.dropped(effect.token)))
             case Settled() | Arrived():
                 self._around.hear(self, effect)
             case _:
@@ -211,7 +207,6 @@ class StateNode:
         refused = Refusal.NONE
 
         def done(merged: list[Entry]) -> None:
-            self.evicted.difference_update(entry.key for entry in merged)
             self.tell(lambda core: core.committed(effect.token, merged))
 
         try:

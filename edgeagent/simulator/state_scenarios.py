@@ -32,19 +32,19 @@ class StateScenario(NamedTuple):
 def loss(world: StateWorld) -> None:
     """Datagrams are lost, doubled, late and overtaken."""
     world.wire.faults = Faults(loss=0.2, duplication=0.2, late=0.2, late_s=1.0)
-    Workload(world).run(40.0)
+    Workload(world).run(25.0)
     world.finish()
 
 
 def partition(world: StateWorld) -> None:
     """The group falls apart, and writes go on everywhere."""
     work = Workload(world)
-    work.run(10.0)
+    work.run(5.0)
     for _ in range(2):
         names = list(world.nodes)
         world.wire.groups = {name: world.chance.randrange(2) for name in names}
         world.say(f"partition {world.wire.groups}")
-        work.run(15.0)
+        work.run(8.0)
         world.wire.groups = {}
         work.run(world.chance.uniform(0.0, 8.0))
     world.finish()
@@ -92,7 +92,7 @@ def bit_flips(world: StateWorld) -> None:
     work = Workload(world)
     name = world.chance.choice([name for name, node in world.nodes.items() if not node.is_ground])
     for _ in range(4):
-        work.run(8.0)
+        work.run(4.0)
         world.flip(name)
     world.run(30.0)
     # What was never anywhere else cannot be repaired; it is written again.
@@ -110,7 +110,7 @@ def full(world: StateWorld) -> None:
         for node in world.nodes.values():
             node.disk.is_full = world.chance.random() < 0.4
             node.free_bytes = world.chance.choice([0, 1000, 200_000, 1 << 30])
-        work.run(8.0)
+        work.run(5.0)
     world.finish()
 
 
@@ -124,18 +124,13 @@ def occlusion(world: StateWorld) -> None:
         now_s = world.clock.now_s
         if not contacts.reachable(a, b, now_s):
             return 0.0
-        low_s, high_s = 0.0, 30.0
-        while high_s - low_s > 0.01:
-            middle_s = (low_s + high_s) / 2
-            low_s, high_s = (
-                (middle_s, high_s) if contacts.reachable(a, b, now_s + middle_s) else (low_s, middle_s)
-            )
-        return low_s + 0.01
+        steps = (at for at in range(1, 31) if not contacts.reachable(a, b, now_s + at))
+        return float(next(steps, 30))
 
     world.contact_s = left_s
     work = Workload(world)
-    for _ in range(8):
-        work.run(10.0)
+    for _ in range(6):
+        work.run(8.0)
         work.hand_off()
     world.finish()
 
@@ -144,7 +139,7 @@ def eviction(world: StateWorld) -> None:
     """Nodes forget what is safe elsewhere, all at once too, over a bad wire."""
     world.wire.faults = Faults(loss=0.1, duplication=0.1, late=0.1, late_s=2.0)
     work = Workload(world)
-    for _ in range(10):
+    for _ in range(6):
         work.run(4.0)
         for name in list(world.nodes):
             if world.chance.random() < 0.7:

@@ -40,7 +40,7 @@ class Workload:
         self._world.clock.after(self._chance.uniform(*_GAP_S), self._step, until_s)
 
     def _value(self) -> bytes:
-        sizes = (0, 20, 200, 3000) if self._chance.random() < 0.93 else (60_000, 300_000, 1_200_000)
+        sizes = (0, 20, 200, 3000) if self._chance.random() < 0.95 else (60_000, 300_000, 600_000)
         return self._chance.randbytes(self._chance.choice(sizes))
 
     def _level(self) -> Durability:

@@ -4,8 +4,9 @@ Everything is drawn from the seed. The promises (:meth:`StateWorld.check` and :m
 
 S1 no acknowledged write is lost while what its durability assumes holds: ``local`` the writer's disk, ``peer`` all
    disks but one, ``ground`` the ground's.
-S2 no group is torn, on no node: where a key has the version of the group, none of its others is older, or not there
-   although others of its kind (keys.group_of) are.
+S2 no group is torn, on no node: where a key has the version of the group, none of its others is older (but for those
+   that were overwritten or evicted since, and come by themselves), or not there although others of its kind
+   (keys.group_of) are.
 S3 no deleted value comes back; what a node holds never goes back.
 S4 whatever is acknowledged at ``peer`` is on somebody's disk at every moment, and what is forgotten is on two others'.
 S5 ``once``: nobody reads two values of one key and epoch.
@@ -31,7 +32,7 @@ from edgeagent.state.calls import Op
 from edgeagent.state.consistency import wins
 from edgeagent.state.effects import Arrived, Effect, MayDrop, NetworkView, PeerView, Settled
 from edgeagent.state.entry import Durability, Entry, Mode
-from edgeagent.state.hlc import Version
+from edgeagent.state.hlc import NONE, Version
 from edgeagent.state.keys import group_of
 
 __all__ = ["StateWorld"]
@@ -69,6 +70,8 @@ class StateWorld:
         self._written: list[_Written] = []
         self._waiting: dict[str, list[_Written]] = {}
         self._reads: dict[tuple[str, int], bytes] = {}
+        self._latest: dict[str, Version] = {}
+        self._forgotten: set[str] = set()  # keys that somebody has evicted once: a replica may lack them
         self._owner: dict[tuple[str, int], tuple[str, Version]] = {}
         around = StateSurroundings(self.clock, self.wire, self.chance, self._view, self._hear, copies)
         names = [f"g{at}" if at < ground else f"s{at}" for at in range(nodes)]
@@ -145,6 +148,7 @@ class StateWorld:
             self._written.append(one)
             self.say(f"{name} wrote {' '.join(f'{e.key}@{e.version.text()}' for e in entries)} for {level}")
             for entry in entries:
+                self._latest[entry.key] = max(entry.version, self._latest.get(entry.key, NONE))
                 self._check_owner(name, entry)
             if level is Durability.LOCAL:
                 self._ack(one)
@@ -182,6 +186,7 @@ class StateWorld:
                 self._waiting[node.name + effect.key] = left
         elif isinstance(effect, MayDrop):
             self.dropped += len(effect.names)
+            self._forgotten.update(key for key, _ in effect.names)
             self.say(f"  {node.name} may drop {[key for key, _ in effect.names]}")
             for key, version in effect.names:
                 others = [
@@ -311,20 +316,14 @@ class StateWorld:
         for entry in one.entries:
             held = rows.get(entry.key)
             if held is None:
-                latest = all(
-                    other is one or entry.key not in {e.key for e in other.entries}
-                    for other in self._after(one)
-                )
                 near = any(group_of(key) == group_of(entry.key) for key in rows)
-                good = entry.key in node.evicted or not latest or not near
+                good = not near
             else:
                 good = held.version == entry.version or wins(held, entry)
+            good = good or entry.key in self._forgotten or self._latest[entry.key] != entry.version
             requires(
                 good, f"S2 {node.name} has {has[0].key}@{has[0].version.text()} and not {entry.key} of it"
             )
-
-    def _after(self, one: _Written) -> list[_Written]:
-        return self._written[self._written.index(one) :]
 
     def unconverged(self) -> str:
         """What is not yet as it should be when all is calm; "" when it is."""
