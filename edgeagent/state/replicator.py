@@ -162,7 +162,7 @@ class Replicator:
         bundle = Bundle(
             id=self._owed.number(),
             versions=versions,
-            copies=self._desk.copies,
+            copies=max(self._desk.copies, 2),
             custody=True,
             by_utc_ms=by_utc_ms or set_utc_ms,
             not_before_ms=min(begins_ms, default=0),
@@ -178,7 +178,7 @@ class Replicator:
         already, stays. Raises Busy.
         """
         self._room_for_errand()
-        going = {key for bundle in self._owed if bundle.release for key in bundle.versions}
+        going = self._owed.leaving()
         free = {k: v for k, v in names.items() if self._owed.of_key(k) is None and k not in going}
         if free:
             bundle = Bundle(
@@ -404,8 +404,8 @@ class Replicator:
         self._sending.add(self._owed.add(bundle))
 
     def _sync(self, peer: str, versions: dict[str, Version]) -> None:
-        if any(bundle.to == peer and bundle.versions == versions for bundle in self._owed):
-            return  # it is on its way
+        if self._owed.is_sent(peer, versions):
+            return
         if self._owed.errands < ERRANDS_MAX // 2:
             self._errand(versions, peer)
         else:

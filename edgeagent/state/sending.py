@@ -47,6 +47,7 @@ _AVOID_S = 30.0
 _REST_S = 5.0
 _ERRAND_TRIES_MAX = 8  # of one without a time
 _ERRAND_LATE_MS = 3_600_000
+_RELEASE_S = 600.0  # then it was not to be
 _ELSEWHERE = {Refusal.QUOTA, Refusal.CLOCK, Refusal.EXPIRED, Refusal.STORE, Refusal.INVALID, Refusal.REFUSED}
 
 _Held = Callable[[str, bool, Mapping[str, Version], Sequence[Bundle]], None]
@@ -178,6 +179,10 @@ class Sending:
             or (not bundle.by_utc_ms and bundle.tries > _ERRAND_TRIES_MAX)
         ):
             self._desk.counts["errands_given_up"] += 1
+            self._owed.remove(bundle)
+            return False
+        if bundle.release and self._desk.now_s - bundle.born_s > _RELEASE_S:
+            self._desk.counts["evictions_given_up"] += 1
             self._owed.remove(bundle)
             return False
         if bundle.not_before_ms > utc_ms:
