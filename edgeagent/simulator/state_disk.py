@@ -25,6 +25,7 @@ from edgeagent.state.messages import Name
 __all__ = ["SimDisk", "SimStore"]
 
 _FLUSH_S = (0.002, 0.03)
+_STALL_S = 0.7  # one flush of ten
 
 
 class _Commit(msgspec.Struct):
@@ -219,7 +220,7 @@ class SimStore:
                 self._unsynced.pop(sha256, None)
             done()
 
-        self._clock.after(self._chance.uniform(*_FLUSH_S), synced)
+        self._clock.after(self._flush_s(), synced)
 
     def _commit(
         self, rows: dict[str, Entry | None], notes: dict[str, bytes | None], done: Callable[[], None]
@@ -227,7 +228,7 @@ class SimStore:
         self._tail.append(_Commit(rows, notes, done))
         if not self._flushing:
             self._flushing = True
-            self._clock.after(self._chance.uniform(*_FLUSH_S), self._flush)
+            self._clock.after(self._flush_s(), self._flush)
 
     def _flush(self) -> None:
         if self.dead:
@@ -241,6 +242,9 @@ class SimStore:
                     self._ahead.pop(key, None)
         for one in tail:
             one.done()
+
+    def _flush_s(self) -> float:
+        return _STALL_S if self._chance.random() < 0.1 else self._chance.uniform(*_FLUSH_S)
 
     def crash(self) -> None:
         """The process ends, or the power: what was not flushed may be there or not."""

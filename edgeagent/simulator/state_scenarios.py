@@ -51,13 +51,18 @@ def partition(world: StateWorld) -> None:
 
 
 def crash(world: StateWorld) -> None:
-    """Nodes crash at any moment, and come back with what was flushed."""
+    """Nodes crash at any moment, cut off too, and come back with what was flushed."""
     work = Workload(world)
     for _ in range(6):
         name = world.chance.choice(list(world.nodes))
-        work.run(world.chance.uniform(0.5, 5.0))
+        work.run(world.chance.uniform(0.5, 4.0))
+        if world.chance.random() < 0.5:
+            # What it still owes when it crashes, it has to remember.
+            world.wire.groups = {name: 1}
+            work.run(world.chance.uniform(0.2, 3.0))
         world.crash(name)
-        work.run(world.chance.uniform(0.1, 5.0))
+        world.wire.groups = {}
+        work.run(world.chance.uniform(0.1, 3.0))
         world.restart(name)
     world.finish()
 

@@ -23,6 +23,7 @@ class Workload:
         self._until_s = 0.0
         names = list(world.nodes)
         self._runs = {f"r{at}": (world.chance.choice(names), 1) for at in range(3)}
+        self._owners: dict[str, tuple[int, str]] = {}  # which epoch was given out last, and to whom
         self._kinds = (self._lww, self._lww, self._once, self._owner, self._cas, self._push, self._read)
 
     def run(self, for_s: float) -> None:
@@ -72,13 +73,20 @@ class Workload:
         self._runs[run] = (self._chance.choice(names), self._runs[run][1] + 1)
 
     def _owner(self, name: str) -> None:
-        world, key = self._world, f"o/{self._chance.randrange(3)}"
+        world, at = self._world, self._chance.randrange(3)
+        key, names = f"o/{at}", list(self._world.nodes)
         held = world.nodes[name].disk.rows.get(key)
-        latest = world.latest_epoch(key)
-        knows = held is not None and held.epoch == latest and held.mode is Mode.OWNER
-        if latest and not knows:
-            return  # nobody writes first what somebody else owns
-        takeover = knows and self._chance.random() < 0.2
+        epoch, owner = self._owners.setdefault(key, (1, names[at % len(names)]))
+        known = held.epoch if held is not None else 0
+        takeover = known == epoch and owner != name
+        if takeover and self._chance.random() < 0.2:
+            self._owners[key] = (
+                epoch + 1,
+                name,
+            )  # nobody else gets that epoch, whatever becomes of this write
+        elif owner != name or known < epoch - 1:
+            return
+        takeover = takeover or known == epoch - 1 > 0
         ops = [Op(op="put", key=key, value=self._value(), takeover=takeover)]
         world.write(name, ops, mode=Mode.OWNER, level=self._level())
 

@@ -222,9 +222,6 @@ class StateWorld:
             requires(entry.version > before[1], f"S6 a version of {entry.key} does not grow")
         self._owner[entry.key, entry.epoch] = (name, entry.version)
 
-    def latest_epoch(self, key: str) -> int:
-        return max((epoch for held, epoch in self._owner if held == key), default=0)
-
     # -- what befalls them ------------------------------------------------------------------------------------------
 
     def crash(self, name: str, *, lose_disk: bool = False) -> None:
