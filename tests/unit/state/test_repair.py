@@ -255,16 +255,16 @@ def _step(*words: str) -> argparse.Namespace:
 
 def test_the_command_says_what_was_kept_and_lost(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = _step("repair", str(directory))
-    assert args.run_step(args) == 0
+    assert args.run_part(args) == 0
     said = capsys.readouterr().out
     assert "124 keys" in said
     assert "nothing that could be found was lost" in said
     damage_chunk(directory, 1)
     args = _step("repair", str(directory))
-    args.run_step(args)
+    args.run_part(args)
     assert "damaged until another node heals them: 1 keys\n  big" in capsys.readouterr().out
     args = _step("repair", str(directory), "--json")
-    args.run_step(args)
+    args.run_part(args)
     shown = json.loads(capsys.readouterr().out)
     assert shown["ok"]
     assert shown["lost_chunks"] == [["big", PIECES[1][0].hex()]]
