@@ -106,7 +106,7 @@ def would_be_admitted(
             admit(
                 row_of(connection, one.op.key),
                 entry_wanted(one, utc_ms),
-                node=setting.node,
+                node=one.op.owner or setting.node,
                 utc_ms=utc_ms,
                 expect=one.expect,
                 takeover=one.op.takeover,
