@@ -92,7 +92,7 @@ class StateDecider:
         def least(key: str) -> Version:
             return max(session.least(key), expected.get(key, NONE))
 
-        reader = self._views.reader
+        reader, ground = self._views.reader, self._views.ground
         keys = [op.key for op in sought]
         found = await reader.newest(keys, known, least, deadline_s=deadline_s, is_sought=False)
         newer: list[tuple[Entry, bytes | None]] = []
@@ -101,6 +101,9 @@ class StateDecider:
             if not bare and entry.is_there(_utc_ms()):
                 value = await reader.value_of(entry, nodes, deadline_s=deadline_s)
             newer.append((entry, value))
+        if ground is not None:
+            there = await ground.find([key for key in keys if key not in found and key not in known])
+            newer += there.values()
         return newer
 
     async def at(

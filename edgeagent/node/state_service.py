@@ -23,10 +23,11 @@ import structlog
 
 from edgeagent.model.errors import BadRequest, EdgeError, TooLarge
 from edgeagent.node.state_decider import StateDecider
+from edgeagent.node.state_ground import adopt
 from edgeagent.node.state_reader import Asker
 from edgeagent.node.state_views import StateViews
 from edgeagent.state.calls import Done, Group, GroupDone, Op
-from edgeagent.state.entry import Durability, Entry, Mode, chunks_of
+from edgeagent.state.entry import Durability, Entry, Mode
 from edgeagent.state.errors import DamagedValue, Fenced, NotDurable
 from edgeagent.state.hlc import NONE, Version, read_version
 from edgeagent.state.keys import GROUP_ITEMS_MAX, RUNS, check_prefix, resolve, resolve_prefix
@@ -44,6 +45,7 @@ PATIENCE_S_MAX = 86_400.0
 class Replicas(Protocol):
     """Copies at other members (:mod:`edgeagent.node.state_replicas`)."""
 
+    def check_room(self, size_bytes: int, wanted: Durability) -> None: ...
     def wrote(self, written: Sequence[Written], wanted: Durability) -> None: ...
     def reached(self, key: str, version: Version) -> Durability: ...
     async def wait(self, entries: Sequence[Entry], wanted: Durability, deadline_s: float) -> Durability: ...
@@ -92,6 +94,7 @@ class StateService:
         self.reads = 0
         self.local_reads = 0  # answered without asking anybody
         self.writes = 0
+        self.on_damage: Callable[[str, bytes], None] = lambda key, chunk: None
 
     # -- the door --------------------------------------------------------------------------------------------
 
@@ -184,31 +187,66 @@ class StateService:
             newer = await self.reader.newest(doubtful, held, session.least, deadline_s=deadline_s)
             asked = len(doubtful)
         self.local_reads += len(keys) - asked
-        found = {}
+        found = dict(here)
+        for key, (entry, nodes) in newer.items():
+            found[key] = entry, await self._from_others(entry, nodes, known.get(key, ""), deadline_s)
+        found |= await self._from_ground(doubtful, found, session)
+        done = {}
         for key in keys:
-            if key in newer:
-                entry, nodes = newer[key]
-                value = await self._from_others(entry, nodes, known.get(key, ""), deadline_s)
-            else:
-                entry, value = here.get(key, (None, None))  # type: ignore[assignment]
-            found[key] = self._done(key, entry, value, known.get(key, ""), session)
-        return found
+            seen, value = found.get(key) or (None, None)
+            done[key] = self._done(key, seen, value, known.get(key, ""), session)
+        return done
+
+    async def _from_ground(
+        self, doubtful: Sequence[str], found: Mapping[str, tuple[Entry, bytes | None]], session: Session
+    ) -> dict[str, tuple[Entry, bytes | None]]:
+        """What no member has, or nothing as late as the session has seen."""
+        ground = self.views.ground
+        if ground is None:
+            return {}
+        lacking = [key for key in doubtful if key not in found or found[key][0].version < session.least(key)]
+        there = await ground.find(lacking)
+        for entry, value in there.values():
+            if entry.mode is Mode.ONCE and value is not None and entry.is_there(self._utc_ms()):
+                self._adopt_soon(entry, value)
+        return {
+            key: one
+            for key, one in there.items()
+            if key not in found or one[0].version > found[key][0].version
+        }
 
     async def _here(self, keys: Sequence[str]) -> dict[str, tuple[Entry, bytes | None]]:
         """What is held here, deletions too; a value that is damaged counts as none: others have it."""
         found: dict[str, tuple[Entry, bytes | None]] = {}
-        for entry, inline in await self.store.get_many(keys, None):
+        for entry, inline in await self._sound(keys):
             try:
                 value = inline if not entry.chunks else await self._whole(entry)
             except DamagedValue as error:
-                log.warning("a value is damaged on this disk", key=entry.key, why=error.message)
+                self._is_damaged(entry.key, error)
                 continue
             found[entry.key] = (entry, value)
         for key in keys:
-            gone = None if key in found else await self.store.look(key)
+            try:
+                gone = None if key in found else await self.store.look(key)
+            except DamagedValue as error:
+                self._is_damaged(key, error)
+                continue
             if gone is not None and not gone.is_there(self._utc_ms()):
                 found[key] = (gone, None)
         return found
+
+    async def _sound(self, keys: Sequence[str]) -> list[tuple[Entry, bytes | None]]:
+        try:
+            return await self.store.get_many(keys, None)
+        except DamagedValue as error:
+            if len(keys) == 1:
+                self._is_damaged(keys[0], error)
+                return []
+        return [one for key in keys for one in await self._sound([key])]
+
+    def _is_damaged(self, key: str, error: DamagedValue) -> None:
+        log.warning("a value is damaged on this disk", key=key, why=error.message)
+        self.on_damage(key, bytes.fromhex(str(error.details.get("chunk", ""))))
 
     async def _whole(self, entry: Entry) -> bytes | None:
         got = await self.store.get(entry.key)  # through the cache
@@ -271,10 +309,7 @@ class StateService:
         task.add_done_callback(self._adopting.discard)
 
     async def _adopt(self, entry: Entry, value: bytes | None) -> None:
-        if value is not None and entry.chunks:
-            pieces = zip(entry.chunks, map(bytes, chunks_of(value)), strict=True)
-            await self.store.put_chunks(list(pieces))
-        await self.store.accept([entry], custody=False)
+        await adopt(self.store, entry, value)
         self.circle.holds([entry.key])
 
     # -- writing ---------------------------------------------------------------------------------------------
@@ -283,10 +318,11 @@ class StateService:
         self, writes: Sequence[Op], wanted: Group, session: Session, deadline_s: float, run: str
     ) -> tuple[dict[str, Done], Durability]:
         decider = self.decider
-        if not wanted.here_only and self.circle.reachable():
+        if not wanted.here_only and (self.circle.reachable() or self.views.ground is not None):
             if not wanted.decide and (home := await decider.home_of(writes, run, session, deadline_s)):
                 return await decider.at(home, writes, wanted, session, deadline_s, decide=True)
             await self._look_before(writes, session, deadline_s)
+        self.replicas.check_room(sum(len(op.value or b"") for op in writes), wanted.durability)
         try:
             after = max((session.least(op.key) for op in writes), default=NONE)
             written = await self.store.write(writes, self._mode_of, after=after)
