@@ -253,9 +253,9 @@ class KeyState:
         nodes = [node for node, held, _ in rows_there if held.entry.version == entry.version]
         try:
             value = await self._sound_value(entry, nodes, deadline_s)
-            pieces = dict(zip(entry.chunks, chunks_of(value), strict=True)) or {
-                entry.sha256: memoryview(value)
-            }
+            pieces = {entry.sha256: memoryview(value)}
+            if entry.chunks:
+                pieces = dict(zip(entry.chunks, chunks_of(value), strict=True))
             for sha256, piece in pieces.items():
                 if chunk in (sha256, b""):
                     await self.store.heal(sha256, bytes(piece))

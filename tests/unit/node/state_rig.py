@@ -116,6 +116,7 @@ class Cluster:
         self.skies: dict[str, Sky] = {name: Sky(self, name) for name in kinds}
         self.wires: dict[str, Wire] = {name: Wire(self, name) for name in kinds}
         self.nodes: dict[str, KeyState] = {}
+        self.meters: dict[str, Meters] = {}
 
     def sees(self, one: str, other: str) -> bool:
         return not {one, other} & self.down and frozenset((one, other)) not in self.cut
@@ -129,12 +130,13 @@ class Cluster:
 
     async def up(self, name: str, **settings: Any) -> KeyState:
         section = msgspec.structs.replace(self._section, **settings)
+        self.meters[name] = Meters()
         node = KeyState(
             section,
             self.directory(name),
             cast(Membership, self.skies[name]),
             cast(RemoteHoses, self.wires[name]),
-            Meters(),
+            self.meters[name],
             node_id=name,
             kind=self.kinds[name],
         )
