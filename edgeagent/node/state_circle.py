@@ -41,7 +41,7 @@ class StateCircle:
 
     def holds(self, keys: Iterable[str]) -> None:
         """These keys are here now."""
-        for group in {group_of(key) for key in keys}:
+        for group in dict.fromkeys(group_of(key) for key in keys):
             self._held.pop(group, None)
             self._held[group] = None
         while len(self._held) > _GROUPS_MAX:
