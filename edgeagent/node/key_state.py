@@ -19,6 +19,7 @@ from edgeagent.node.meters import Meters
 from edgeagent.node.remote_hoses import RemoteHoses
 from edgeagent.node.state_circle import GROUND_KINDS, StateCircle
 from edgeagent.node.state_ground import GROUND_STORE, StateGround
+from edgeagent.node.state_moves import Needed, StateMoves
 from edgeagent.node.state_reader import StateReader
 from edgeagent.node.state_replicas import StateReplicas
 from edgeagent.node.state_service import StateService, modes_of
@@ -93,6 +94,7 @@ class KeyState:
         self.reader = StateReader(self.circle, self._ask, read_s=section.read_ms / 1000)
         is_ground = kind in GROUND_KINDS
         self.sky = StateSky(membership)
+        self.moves = StateMoves(self.circle, self.sky, node_id)
         self.replicas = StateReplicas(
             self.store,
             self.circle,
@@ -213,8 +215,7 @@ class KeyState:
             entry for _, entry in rows if self.replicas.reached(entry.key, entry.version) is Durability.LOCAL
         ]
         if alone:
-            with contextlib.suppress(Busy):
-                self.replicas.hand_off(alone, set_ms)
+            self.replicas.hand_off(alone, set_ms)
 
     async def _mend(self, report: ScrubReport) -> None:
         for key, chunk in report.damaged:
@@ -296,21 +297,21 @@ class KeyState:
             return Durability.GROUND
         return Durability.PEER if len(newest) > 1 else Durability.LOCAL
 
-    def ahead(self, prefixes: Sequence[str], run: str, node: str) -> None:
+    def ahead(self, prefixes: Sequence[str], run: str, needed: Needed) -> None:
         """What a step of a run will read begins to move to where it will run."""
-        self._spawn(self._ahead((*prefixes, f"{RUNS}{run}/"), node))
+        self._spawn(self._ahead((*prefixes, f"{RUNS}{run}/"), run, needed))
 
-    async def _ahead(self, prefixes: Sequence[str], node: str) -> None:
+    async def _ahead(self, prefixes: Sequence[str], run: str, needed: Needed) -> None:
         try:
-            entries = [
-                entry
-                for prefix in dict.fromkeys(prefixes)
+            entries = {
+                entry.key: entry
+                for prefix in prefixes
                 for entry in await self.store.list(prefix, "", GROUP_ITEMS_MAX)
-            ]
-            if entries:
-                self.replicas.push(entries, node)
+            }
+            for going in self.moves.plan(run, needed, list(entries.values())) if entries else ():
+                self.replicas.push(going.entries, going.node, by_utc_ms=going.by_utc_ms)
         except EdgeError as error:
-            log.info("state did not go ahead", node=node, why=error.message)
+            log.info("state did not go ahead", step=needed.step, why=error.message)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

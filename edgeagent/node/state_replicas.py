@@ -193,7 +193,7 @@ class StateReplicas:
         self._do(self._core.push(names, node, by_utc_ms=by_utc_ms, size_bytes=size))
 
     def hand_off(self, entries: Sequence[Entry], set_utc_ms: int) -> None:
-        """The node sets then: what only it holds goes to somebody who stays. Raises Busy."""
+        """The node sets then: what only it holds goes to somebody who stays."""
         names = {one.key: one.version for one in entries}
         size = sum(one.size_bytes for one in entries)
         self._do(self._core.hand_off(names, size_bytes=size, set_utc_ms=set_utc_ms))
@@ -279,8 +279,10 @@ class StateReplicas:
         await self._request(peer, message, data)
 
     async def _request(self, peer: str, message: Request, data: bytes) -> None:
+        began_s = time.monotonic()
         try:
             raw = await self._exchange(peer, data, self._sky.patience_s(peer, len(data)))
+            self._sky.took(peer, len(data), time.monotonic() - began_s)
             reply = await asyncio.to_thread(decode, raw) if len(raw) > 1 << 16 else decode(raw)
         except EdgeError as error:
             log.debug("a transfer was not answered", node=peer, why=error.message)

@@ -17,6 +17,7 @@ __all__ = ["StateSky"]
 _LOOK_S = 2.0
 _PATIENCE_S = 20.0
 _SLOW_BIT_S = 1e6
+_TELLS_BYTES = 128 << 10  # of a request that says something of the rate
 _ASKED_MAX = 256  # members whose contact is looked up
 
 
@@ -28,6 +29,17 @@ class StateSky:
         self._looked_s = -1e9
         self._until_ms: dict[str, int] = {}
         self.marked: dict[str, float] = {}
+        self._rates_bit_s: dict[str, float] = {}
+        self._rtts_s: dict[str, float] = {}
+
+    def took(self, node: str, size_bytes: int, lasted_s: float) -> None:
+        """A request of so many bytes was answered after so long: what the way, and the disk at its end, let through."""
+        lasted_s = max(1e-6, lasted_s)
+        if size_bytes < _TELLS_BYTES:
+            self._rtts_s[node] = _smooth(self._rtts_s.get(node), lasted_s)
+            return
+        rate_bit_s = 8 * size_bytes / max(lasted_s - self._rtts_s.get(node, 0.0), lasted_s / 8)
+        self._rates_bit_s[node] = _smooth(self._rates_bit_s.get(node), rate_bit_s)
 
     def view(self, circle: StateCircle) -> NetworkView:
         """Of all members but this node."""
@@ -40,12 +52,17 @@ class StateSky:
                 for node in near
                 if (until_s := self._membership.contact_until_utc_s(node)) < math.inf
             }
+            for known in (self._rates_bit_s, self._rtts_s):
+                for node in known.keys() - around.keys():
+                    del known[node]
             self.marked = {node: until_s for node, until_s in self.marked.items() if until_s > now_s}
         return NetworkView(
             {
                 one.id: PeerView(
                     reachable=one.is_reachable,
                     is_ground=one.kind in GROUND_KINDS,
+                    rate_bit_s=self._rates_bit_s.get(one.id, 0.0),
+                    rtt_s=self._rtts_s.get(one.id, 0.0),
                     until_utc_ms=self._until_ms.get(one.id, 0),
                     marked=one.id in self.marked,
                 )
@@ -63,3 +80,7 @@ class StateSky:
     def patience_s(node: str, size_bytes: int) -> float:
         """How long a request of so many bytes may take."""
         return _PATIENCE_S + 8 * size_bytes / _SLOW_BIT_S
+
+
+def _smooth(before: float | None, now: float) -> float:
+    return now if before is None else 0.75 * before + 0.25 * now

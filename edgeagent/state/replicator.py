@@ -146,6 +146,8 @@ class Replicator:
         custody: bool = False,
     ) -> list[Effect]:
         """Send these, and what was written together with them, to a node; ``Arrived`` tells. Raises Busy."""
+        if self._owed.is_sent(to, names):
+            return self._done()
         self._errand(dict(names), to, by_utc_ms=by_utc_ms, size_bytes=size_bytes, custody=custody)
         return self._done()
 
@@ -153,9 +155,8 @@ class Replicator:
         self, names: Mapping[str, Version], *, size_bytes: int, set_utc_ms: int, by_utc_ms: int = 0
     ) -> list[Effect]:
         """The node sets at ``set_utc_ms``: somebody who stays in contact is to hold these by then, and answer for
-        them. It begins as late as it may. Raises Busy.
+        them. It begins as late as it may.
         """
-        self._room_for_errand()
         versions = dict(names)
         peers = [peer for peer in self._desk.view.peers.values() if peer.reachable]
         begins_ms = [hand_off_begins_ms(size_bytes, peer, set_utc_ms) for peer in peers]

@@ -47,6 +47,7 @@ _AVOID_S = 30.0
 _REST_S = 5.0
 _ERRAND_TRIES_MAX = 8  # of one without a time
 _ERRAND_LATE_MS = 3_600_000
+_ERRAND_S = 3600.0  # of one without a time whose node is not met
 _RELEASE_S = 600.0  # then it was not to be
 _ELSEWHERE = {Refusal.QUOTA, Refusal.CLOCK, Refusal.EXPIRED, Refusal.STORE, Refusal.INVALID, Refusal.REFUSED}
 
@@ -176,7 +177,10 @@ class Sending:
         utc_ms = self._desk.utc_ms
         if bundle.to and (
             (bundle.by_utc_ms and bundle.by_utc_ms + _ERRAND_LATE_MS < utc_ms)
-            or (not bundle.by_utc_ms and bundle.tries > _ERRAND_TRIES_MAX)
+            or (
+                not bundle.by_utc_ms
+                and (bundle.tries > _ERRAND_TRIES_MAX or self._desk.now_s - bundle.born_s > _ERRAND_S)
+            )
         ):
             self._desk.counts["errands_given_up"] += 1
             self._owed.remove(bundle)

@@ -19,6 +19,7 @@ from edgeagent.node.runs.board import Board
 from edgeagent.node.runs.live import LiveData
 from edgeagent.node.runs.progress import inputs_of, spec_of
 from edgeagent.node.runs.record import DataRef, RunRecord
+from edgeagent.node.state_moves import Needed
 
 if TYPE_CHECKING:
     from edgeagent.placement.decision import Choice
@@ -28,12 +29,13 @@ __all__ = ["Ahead", "StateAhead"]
 log = structlog.get_logger("runs")
 
 BYTES_AT_ONCE_MAX = 256 << 20  # of one run
+NODES_MAX = 3  # that a step's state may go to: where it is planned, or falls back to
 
 
 class StateAhead(Protocol):
     """Where keys are sent ahead from."""
 
-    def ahead(self, prefixes: Sequence[str], run: str, node: str) -> None: ...
+    def ahead(self, prefixes: Sequence[str], run: str, needed: Needed) -> None: ...
 
 
 class Ahead:
@@ -54,9 +56,16 @@ class Ahead:
         for choice in choices:
             if choice.step in running or choice.node == self._node_id:
                 continue
-            function = self._record.functions[spec_of(self._record, choice.step).function]
+            spec = spec_of(self._record, choice.step)
             if self._state is not None:
-                self._state.ahead(function.manifest.state.prefixes, self._record.id, choice.node)
+                needed = Needed(
+                    step=choice.step,
+                    nodes=tuple(dict.fromkeys((choice.node, *choice.ranked[:NODES_MAX]))),
+                    start_in_ms=_before(choices, choice),
+                    slo_ms=spec.latency_ms_max,
+                )
+                prefixes = self._record.functions[spec.function].manifest.state.prefixes
+                self._state.ahead(prefixes, self._record.id, needed)
             for ref in inputs_of(self._record, choice.step):  # those that exist: it may follow others, too
                 if ref.inline is None and (choice.node, ref.sha256) not in self._begun:
                     self._spawn(choice.node, ref)
@@ -87,3 +96,9 @@ class Ahead:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _before(choices: Sequence[Choice], choice: Choice) -> float:
+    """When a step may begin, from now on, in ms: after those that are chosen before it, but for its own execution."""
+    first_s = min(one.start_s for one in choices)
+    return max(0.0, (choice.start_s - first_s) * 1000.0)

@@ -15,6 +15,7 @@ import pytest
 from edgeagent.model.errors import EdgeError, StoreFailed
 from edgeagent.node import key_state
 from edgeagent.node.key_state import KeyState
+from edgeagent.node.state_moves import Needed
 from edgeagent.state.calls import Done, Group, Op
 from edgeagent.state.entry import Durability
 from tests.unit.node.state_rig import Cluster, cluster, put
@@ -193,7 +194,7 @@ def test_what_goes_ahead_is_there_when_the_step_begins(tmp_path: Path) -> None:
             node = of.nodes["n0"]
             await node.group(Group(ops=[Op(op="put", key="run/x", value=LARGE)]), run="r1")
             await put(node, "tasks/y", b"v")
-            node.ahead(["tasks/"], "r1", "n1")
+            node.ahead(["tasks/"], "r1", Needed(step="next", nodes=("n1",)))
 
             async def there() -> bool:
                 return all([await of.nodes["n1"].store.look(key) for key in ("runs/r1/x", "tasks/y")])
@@ -205,7 +206,7 @@ def test_what_goes_ahead_is_there_when_the_step_begins(tmp_path: Path) -> None:
 
             monkey: Any = node.store
             monkey.list = failing
-            node.ahead(["tasks/"], "r1", "n1")
+            node.ahead(["tasks/"], "r1", Needed(step="next", nodes=("n1",)))
             await asyncio.gather(*node._work)
 
     asyncio.run(body())
