@@ -28,32 +28,26 @@ class Leg(NamedTuple):
 
 
 class _Transfer:
-    __slots__ = ("done", "legs", "to_come")
+    """``waiting`` has, for each leg, the chunks that wait at its link."""
 
-    def __init__(self, legs: Sequence[Leg], chunks: int, done: Callable[[], None]) -> None:
-        self.legs = legs
-        self.to_come = chunks  # chunks that are not at the end yet
+    __slots__ = ("done", "legs", "to_come", "waiting")
+
+    def __init__(self, legs: Sequence[Leg], links: Sequence[_Link], done: Callable[[], None]) -> None:
+        self.legs = tuple(zip(links, legs, strict=True))
+        self.waiting: list[deque[int]] = [deque() for _ in legs]
+        self.to_come = 0  # chunks that are not at the end yet
         self.done = done
 
 
-class _Turn:
-    """What one transfer has waiting at one link."""
-
-    __slots__ = ("at", "chunks", "transfer")
-
-    def __init__(self, transfer: _Transfer, at: int) -> None:
-        self.transfer = transfer
-        self.at = at
-        self.chunks: deque[int] = deque()
-
-
 class _Link:
-    __slots__ = ("is_busy", "queued", "sent_bytes", "turns")
+    """``free_s``: when it has sent what it is sending. ``turns``: (transfer, leg), each once."""
+
+    __slots__ = ("free_s", "is_called", "sent_bytes", "turns")
 
     def __init__(self) -> None:
-        self.is_busy = False
-        self.turns: deque[_Turn] = deque()
-        self.queued: dict[tuple[_Transfer, int], _Turn] = {}
+        self.free_s = 0.0
+        self.is_called = False
+        self.turns: deque[tuple[_Transfer, int]] = deque()
         self.sent_bytes = 0
 
 
@@ -77,46 +71,44 @@ class Network:
         if not legs or size_bytes <= 0:
             self._clock.after(sum(leg.latency_s for leg in legs), done)
             return
+        links = [self._links.setdefault(leg.link, _Link()) for leg in legs]
+        transfer = _Transfer(legs, links, done)
         whole, rest = divmod(size_bytes, CHUNK_BYTES)
         chunks = [CHUNK_BYTES] * whole + ([rest] if rest else [])
-        transfer = _Transfer(tuple(legs), len(chunks), done)
-        self._queue(transfer, 0, chunks)
+        transfer.to_come = len(chunks)
+        for size in chunks:
+            self._queue(transfer, 0, size)
 
-    def _queue(self, transfer: _Transfer, at: int, chunks: Sequence[int]) -> None:
-        leg = transfer.legs[at]
-        link = self._links.get(leg.link)
-        if link is None:
-            link = self._links[leg.link] = _Link()
-        turn = link.queued.get((transfer, at))
-        if turn is None:
-            turn = link.queued[transfer, at] = _Turn(transfer, at)
-            link.turns.append(turn)
-        turn.chunks.extend(chunks)
-        if not link.is_busy:
-            self._next(link)
+    def _queue(self, transfer: _Transfer, at: int, size: int) -> None:
+        link, leg = transfer.legs[at]
+        if not link.turns and link.free_s <= self._clock.now_s:
+            self._begin(link, leg, transfer, at, size)
+            return
+        if not transfer.waiting[at]:
+            link.turns.append((transfer, at))
+        transfer.waiting[at].append(size)
+        if not link.is_called:
+            link.is_called = True
+            self._clock.at(link.free_s, self._next, link)
 
     def _next(self, link: _Link) -> None:
-        if not link.turns:
-            link.is_busy = False
-            return
-        link.is_busy = True
-        turn = link.turns.popleft()
-        size = turn.chunks.popleft()
-        if turn.chunks:
-            link.turns.append(turn)
-        else:
-            del link.queued[turn.transfer, turn.at]
-        sending_s = size * 8.0 / turn.transfer.legs[turn.at].rate_bit_s
-        self._clock.after(sending_s, self._sent, link, turn.transfer, turn.at, size)
+        transfer, at = link.turns.popleft()
+        size = transfer.waiting[at].popleft()
+        if transfer.waiting[at]:
+            link.turns.append((transfer, at))
+        self._begin(link, transfer.legs[at][1], transfer, at, size)
+        link.is_called = bool(link.turns)
+        if link.is_called:
+            self._clock.at(link.free_s, self._next, link)
 
-    def _sent(self, link: _Link, transfer: _Transfer, at: int, size: int) -> None:
+    def _begin(self, link: _Link, leg: Leg, transfer: _Transfer, at: int, size: int) -> None:
         link.sent_bytes += size
-        self._clock.after(transfer.legs[at].latency_s, self._arrived, transfer, at, size)
-        self._next(link)
+        link.free_s = self._clock.now_s + size * 8.0 / leg.rate_bit_s
+        self._clock.at(link.free_s + leg.latency_s, self._arrived, transfer, at + 1, size)
 
     def _arrived(self, transfer: _Transfer, at: int, size: int) -> None:
-        if at + 1 < len(transfer.legs):
-            self._queue(transfer, at + 1, (size,))
+        if at < len(transfer.legs):
+            self._queue(transfer, at, size)
             return
         self.moved_bytes += size
         transfer.to_come -= 1

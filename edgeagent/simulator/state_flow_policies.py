@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from typing import Protocol
@@ -132,27 +133,26 @@ class Ahead:
             resume()
 
     def _between(self, nodes: Sequence[str]) -> Contacts:
-        """The network routes by itself, so the way between any two nodes is one contact; as of these seconds."""
+        """The network routes by itself, so the way between two nodes is one contact. Only those to later steps' nodes:
+        ways share links, so that one by a node that is not needed would only seem to add room.
+        """
         names, tick = tuple(nodes), int(self._world.utc_s // _CONTACTS_S)
         known = self._contacts.get(names)
         if known is None or known[0] != tick:
             begin_s = tick * _CONTACTS_S
             contacts = []
-            for sender in names:
-                for receiver in names:
-                    if sender == receiver:
-                        continue
-                    way = self._world.sky.way(sender, receiver, self._world.utc_s)
-                    contacts.append(
-                        Contact(
-                            sender=sender,
-                            receiver=receiver,
-                            start_s=UtcS(begin_s),
-                            end_s=UtcS(begin_s + _HORIZON_S),
-                            rate=BitPerS(way.rate_bit_s),
-                            latency=Ms(way.latency_s * 1000.0),
-                        )
+            for sender, receiver in itertools.combinations(names, 2):
+                way = self._world.sky.way(sender, receiver, self._world.utc_s)
+                contacts.append(
+                    Contact(
+                        sender=sender,
+                        receiver=receiver,
+                        start_s=UtcS(begin_s),
+                        end_s=UtcS(begin_s + _HORIZON_S),
+                        rate=BitPerS(way.rate_bit_s),
+                        latency=Ms(way.latency_s * 1000.0),
                     )
+                )
             known = self._contacts[names] = (tick, Contacts(contacts))
         return known[1]
 
