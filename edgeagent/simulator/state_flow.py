@@ -83,7 +83,9 @@ class Flow:
         self._policy = policy
         self._limit_ms = limit_ms
         self.counts: Counter[str] = Counter()
-        self.ended: list[tuple[float, float, float]] = []  # when, how long it took, how much of it storage took
+        self.ended: list[
+            tuple[float, float, float]
+        ] = []  # when, how long it took, how much of it storage took
 
     @property
     def _wanted(self) -> int:

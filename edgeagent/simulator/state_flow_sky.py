@@ -87,7 +87,9 @@ class FlowSky:
         north, east = _STATION_DEG
         below = [
             GroundNode(id=GROUND, latitude_deg=north, longitude_deg=east, mask_deg=_MASK_DEG),
-            GroundNode(id=CLOUD, latitude_deg=north, longitude_deg=east, range_km_max=1.0),  # it has no antenna
+            GroundNode(
+                id=CLOUD, latitude_deg=north, longitude_deg=east, range_km_max=1.0
+            ),  # it has no antenna
         ]
         self.satellites = tuple(one.id for one in flying)
         pairs = walker_pairs(total=total, planes=planes, phasing=1).tolist()

@@ -84,7 +84,7 @@ class FlowSettings(NamedTuple):
     alert_bytes: int = 16 << 10
     compute_s: float = 0.1
     clients: int = 8
-    workflows: int = 24
+    workflows: int = 16
     fused: bool = True
     disk_bit_s: float = DISK_BIT_S
     commit_s: float = COMMIT_S
