@@ -10,11 +10,11 @@ syncs as that of a 2-core VM does. A round's value is the mean over 16 workflows
 - cloud: everything in the cloud store. random-node: at any node. databelt: the original's election, towards the cloud,
   with the limit that its authors gave it.
 
-Further fields, of the first round where they are not sums: ``lower_by``; ``local_share`` of the keys read; ``late`` and
-``violations`` of so many ``steps`` with inputs; ``producer_ms``: state that stays where it was made and is fetched by who
-needs it. ``storage``: reads and writes of a whole workflow, as groups and key by key. ``alone``: one client only;
-``on_the_way``: the satellites lie along the way to the cloud, the best case of the original; ``free_disks``: disks take
-no time.
+Further fields: ``lower_by`` or ``higher_by``, of medians; ``producer_ms``: state that stays where it was made and is
+fetched by who needs it; of all rounds ``local_share`` of the keys read, ``late`` and ``violations`` of so many
+``steps`` with inputs. Of the first round, ms: ``storage``: reads and writes of a whole workflow, as groups and key by
+key; ``alone``: one client only; ``on_the_way``: the satellites lie along the way to the cloud, the best case of the
+original; ``free_disks``: disks take no time.
 """
 
 from __future__ import annotations

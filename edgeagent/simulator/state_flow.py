@@ -9,12 +9,12 @@ Theory of operation, in virtual time and the same for every policy:
 3. A step that was told waits for what is on its way to it, asks the nearest holder for what else it needs, then begins.
 4. The last step's alert goes to the cloud; the workflow ends when it is there.
 
-Ours plans moves with :func:`edgeagent.state.propagation.plan_moves` when a step begins and when it ends. A value does not
-move before it is written. The others write to the node that their rule elects, and wait for it: the cloud, any node, or
-Databelt's (:mod:`edgeagent.state.databelt`).
+Ours plans moves with :func:`edgeagent.state.propagation.plan_moves` when a step begins and when it ends. A value does
+not move before it is written. The others write to the node that their rule elects, and wait for it: the cloud, any
+node, or Databelt's (:mod:`edgeagent.state.databelt`).
 
-A read is *local* where the value is at the step's node when its function begins to ask: ours begins when its inputs have
-come, and pays for that in time like the others. What was there already when the step was told is ``ahead``.
+A read is *local* where the value is at the step's node when its function begins to ask: ours begins when its inputs
+have come, and pays for that in time like the others. What was there when the step was told is ``ahead``.
 
 A step's *limit* is the time of the state on the downlink and two hops there and back, from when the step before it has
 computed until it has all that it reads. *Violations* are steps that were later although an election of the static

@@ -81,7 +81,7 @@ class Ahead:
         self._plans: dict[Run, tuple[Move, ...]] = {}
         self._contacts: dict[tuple[str, ...], tuple[int, Contacts]] = {}
 
-    def store(self, run: Run, step: int, size_bytes: int) -> str:  # noqa: ARG002 - as the protocol has it
+    def store(self, run: Run, step: int, size_bytes: int) -> str:
         return run.nodes[step]
 
     def begins(self, run: Run, step: int) -> None:

@@ -12,6 +12,7 @@ import random
 from collections.abc import Hashable
 from typing import NamedTuple, Protocol
 
+from edgeagent.model.errors import Unavailable
 from edgeagent.orbit.nodes import GroundNode, Satellite
 from edgeagent.orbit.walker import walker
 from edgeagent.simulator.state_flow_links import Leg
@@ -60,7 +61,7 @@ class Sky(Protocol):
     cloud: str
 
     def way(self, a: str, b: str, utc_s: float) -> Way:
-        """The fastest way; empty from a node to itself."""
+        """The fastest way; empty from a node to itself. Raises Unavailable."""
         ...
 
     def ways(self, utc_s: float) -> Ways:
@@ -131,7 +132,7 @@ class FlowSky:
             return Way((), 0.0)
         route = self._topology.path(a, b, utc_s)
         if route is None:
-            raise RuntimeError(f"no way from {a} to {b}: the station sees no satellite")
+            raise Unavailable(f"no way from {a!r:.60} to {b!r:.60}", hint="take a shell without gaps")
         legs = []
         for hop in route.hops:
             link: Hashable = (hop.a, hop.b)
@@ -147,8 +148,8 @@ class FlowSky:
         return self._ways
 
     def places(self, number: int, seed: int, *, steps: int = 4, on_the_way: bool = False) -> Places:
-        """Satellites two hops apart for round ``number``: from one drawn at random to another that is drawn of those two
-        hops away, and so on. ``on_the_way``: every second one of the fastest way to the cloud instead.
+        """Satellites two hops apart for round ``number``: from one drawn at random to another that is drawn of those
+        two hops away, and so on. ``on_the_way``: every second one of the fastest way to the cloud instead.
         """
         utc_s = _EPOCH_S + number * _ROUND_S
         chance = random.Random(f"{seed}/{number}/{on_the_way}")
