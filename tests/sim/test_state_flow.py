@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 
 import numpy as np
@@ -38,8 +38,12 @@ def ends(*sent: tuple[list[Leg], int]) -> list[float]:
     clock = VirtualClock()
     network = Network(clock)
     found: dict[int, float] = {}
+
+    def ended(number: int) -> None:
+        found[number] = clock.now_s
+
     for number, (legs, size) in enumerate(sent):
-        network.send(legs, size, lambda number=number: found.setdefault(number, clock.now_s))  # type: ignore[misc]
+        network.send(legs, size, partial(ended, number))
     clock.run_until(1e6)
     assert network.moved_bytes == sum(size for legs, size in sent if legs)
     return [found[number] for number in range(len(sent))]
