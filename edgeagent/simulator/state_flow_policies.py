@@ -39,7 +39,7 @@ class Stored:
     """The baselines: a node is chosen when the value is written, by ``rule``, and readers ask there.
 
     ``producer``: the value stays where it was made. ``databelt``: the original's election towards the sink, the cloud.
-    Its limit is that of its authors' set-up: the transfer as their rule counts it, and two hops there and back,
+    Its limit is made as its authors made theirs: the transfer as their rule counts it, and two hops there and back,
     ``hops_ms``.
     """
 
