@@ -135,7 +135,7 @@ bool Call::prepare() {
     classify(nullptr, nullptr);
     return false;
   }
-  source_ = function_->acquire(spec().uses_hose || keeps_output_ || has_input());
+  source_ = function_->acquire(in_chain(), keeps_output_);
   if (source_ == nullptr) {
     out_.fail(Failure::NoSlot, "every instance slot is in use");
     return false;
@@ -395,6 +395,7 @@ bool Call::use_input(std::shared_ptr<Payload> input, bool may_move) {
   if (!hoses().use_input(std::move(input), may_move)) {
     return false;
   }
+  had_input_ = true;
   // A command reads its input where it lies: one copy, into its own buffer.
   body_ = hoses_->input()->data();
   body_bytes_ = hoses_->input()->size();

@@ -100,6 +100,9 @@ public:
     return hoses_ ? hoses_->may_give(start, bytes)
                   : start >= spec().data_end && start + bytes <= guest_bytes();
   }
+  // Whether [0, end) of the memory stays resident in this call's slot when the next tenant has it.
+  bool keeps_resident(std::uint64_t end) const { return source_ != nullptr && end <= source_->pool->resident_bytes; }
+  bool may_exchange() { return source_ != nullptr && source_->pool->may_exchange(guest_base()); }
   bool host_failed() const { return host_failed_; }
   // Of a call that kept its output and succeeded; `self` is this call. Once. Null where the output is small: then it is
   // in out(), for a few bytes are quicker copied than kept.
@@ -123,6 +126,8 @@ private:
   void wake(std::uint32_t why);
   void wait_awake(std::int64_t until_ns);
   static long minor_faults();
+  bool in_chain() const { return spec().uses_hose || keeps_output_ || had_input_; }
+  void tell_what_passed();
   bool prepare();
   bool instantiate();
   bool find_exports();
@@ -186,6 +191,7 @@ private:
   const Crossovers &crossovers_;
   std::unique_ptr<CallHoses> hoses_;
   CallState state_{*this};
+  bool had_input_ = false; // of another call
   bool keeps_output_ = false;
   bool keeps_store_ = false;
   std::uint64_t kept_start_ = 0; // of an output that lies in the guest's memory

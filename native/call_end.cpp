@@ -7,6 +7,7 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <memory>
 #include <new>
 #include <optional>
@@ -152,10 +153,20 @@ void Call::drop_store() {
   }
 }
 
+// What the function's next call in a chain should find: tier.hpp says where it is best.
+void Call::tell_what_passed() {
+  if (out_.failure == Failure::None && store_ != nullptr && in_chain()) {
+    const std::uint64_t output = std::max<std::uint64_t>({kept_bytes_, kept_range_.bytes, out_.output.size()});
+    const bool had_views = hoses_ && hoses_->had_views();
+    function_->passed(crossovers_, {std::max<std::uint64_t>(body_bytes_, output), guest_bytes(), had_views});
+  }
+}
+
 void Call::finish() {
   if (wasi_) {
     wasi_->take_results(out_);
   }
+  state_.forget();
   if (out_.failure != Failure::None) {
     out_.output = Buffer();
     kept_range_ = HoseRange();
@@ -166,6 +177,7 @@ void Call::finish() {
     }
     hoses_->forget_input();
   }
+  tell_what_passed();
   if (!keeps_store_ || out_.failure != Failure::None) {
     drop_store();
   }

@@ -146,12 +146,13 @@ void Engine::answer(std::uint64_t id, Answer answer) {
   }
 }
 
-std::size_t Engine::add_pool(wasm_engine_t *engine, int slots, bool is_large) {
+std::size_t Engine::add_pool(wasm_engine_t *engine, int slots, bool is_large, std::uint64_t resident_bytes) {
   auto pool = std::make_unique<Pool>();
   pool->engine = wt.wasmtime_engine_clone(engine);
   pool->linker = wt.wasmtime_linker_new(pool->engine);
   pool->slots = slots;
   pool->is_large = is_large;
+  pool->resident_bytes = resident_bytes;
   pools_.push_back(std::move(pool)); // owned from here, also when a definition below throws
   define_edge_log(pools_.back()->linker);
   define_wasi(pools_.back()->linker);

@@ -37,7 +37,7 @@ public:
   ~Engine() override;
 
   // Clones the raw engine handle that Python made, and defines the host functions for it.
-  std::size_t add_pool(wasm_engine_t *engine, int slots, bool is_large);
+  std::size_t add_pool(wasm_engine_t *engine, int slots, bool is_large, std::uint64_t resident_bytes);
   // Throws std::runtime_error with wasmtime's text when no pool takes the module.
   std::shared_ptr<Function> load(FunctionSpec spec, const std::string &code_path, const std::vector<std::size_t> &pools);
 

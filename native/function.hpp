@@ -1,6 +1,7 @@
 // A loaded function: where its instances come from, its limits, and what its history says about inline execution.
 #pragma once
 
+#include "hose/tier.hpp"
 #include "wasmtime_api.hpp"
 
 #include <array>
@@ -8,6 +9,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,6 +24,7 @@ struct Pool {
   wasmtime_linker_t *linker = nullptr;
   int slots = 0;
   bool is_large = false;
+  std::uint64_t resident_bytes = 0; // of each slot's memory, cleared and kept from one tenant to the next
   std::atomic<int> live{0};
   std::atomic<int> kept{0}; // instances that only wait for their output to be taken
 
@@ -43,10 +46,17 @@ struct Pool {
     unkeep();
     return false;
   }
+  bool may_keep() const { return kept.load(std::memory_order_relaxed) < (slots > 0 ? slots / 2 : kKeptOnDemandMax); }
+  // Whether the slot with its memory at `base` may have seams between pages of different origin: a bound for mappings.
+  bool may_exchange(const std::uint8_t *base);
   void unkeep() { kept.fetch_sub(1, std::memory_order_acq_rel); }
 
 private:
   static constexpr int kKeptOnDemandMax = 64;
+  static constexpr std::size_t kExchangingMax = 48; // of at most 256 seams each
+
+  std::mutex mutex_;
+  std::vector<const std::uint8_t *> exchanging_;
 };
 
 struct FunctionSpec {
@@ -142,9 +152,9 @@ public:
   std::string add_source(Pool &pool, const std::string &path);
   bool has_source() const { return !sources_.empty(); }
 
-  // Takes a permit from the preferred pool, else from any other; nullptr when all are full. `pages_move`: memory that is
-  // kept resident would only have to be unmapped.
-  const Source *acquire(bool pages_move);
+  // Takes a permit from the preferred pool, else from any other; nullptr when all are full. `in_chain`: its input or
+  // output is another function's, or lies in a hose; `keeps`: its output shall wait where it is.
+  const Source *acquire(bool in_chain, bool keeps);
 
   bool may_run_inline(std::size_t body_bytes) const {
     return body_bytes <= kInlineBodyMax && !spec_.may_block && !spec_.uses_hose && !spec_.has_start && spec_.fuel == 0 &&
@@ -170,6 +180,10 @@ public:
     }
   }
 
+  // A call in a chain has ended: memory that is kept resident is of use to the next one, or would only have to be
+  // unmapped.
+  void passed(const Crossovers &at, const Passed &passed);
+
   // How far the memory of an earlier call reached that gave back much: the next one is offered 2 MiB pages up to there.
   std::uint64_t bulk_bytes() const { return bulk_bytes_.load(std::memory_order_relaxed); }
   void was_bulk(std::uint64_t memory_bytes) { bulk_bytes_.store(memory_bytes, std::memory_order_relaxed); }
@@ -183,6 +197,7 @@ private:
   FunctionSpec spec_;
   std::vector<Source> sources_; // small, large, on demand: those that took the module
   std::atomic<bool> prefers_large_{false};
+  std::atomic<bool> prefers_resident_{false}; // in chains
   std::atomic<std::uint32_t> looks_{0};
   std::atomic<std::uint64_t> bulk_bytes_{0};
   std::array<History, kClasses> classes_{};

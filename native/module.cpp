@@ -4,7 +4,7 @@
 // GIL, in BodyOwner's destructor or when the outcome is taken.
 #include "engine.hpp"
 #include "graph/bindings.hpp"
-#include "hose/remap.hpp"
+#include "hose/bindings.hpp"
 
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -286,8 +286,8 @@ class PyEngine {
 public:
   explicit PyEngine(int workers) : engine_(std::make_shared<Engine>(workers)) {}
 
-  std::size_t add_pool(std::uintptr_t engine, int slots, bool is_large) {
-    return engine_->add_pool(reinterpret_cast<wasm_engine_t *>(engine), slots, is_large);
+  std::size_t add_pool(std::uintptr_t engine, int slots, bool is_large, std::uint64_t resident_bytes) {
+    return engine_->add_pool(reinterpret_cast<wasm_engine_t *>(engine), slots, is_large, resident_bytes);
   }
   std::unique_ptr<PyFunction> load(FunctionSpec spec, const std::string &path, const std::vector<std::size_t> &pools) {
     std::shared_ptr<Function> function;
@@ -338,12 +338,7 @@ public:
     return std::make_unique<PyPayload>(engine_, std::make_shared<Payload>(std::move(copy), Attachments()));
   }
   void set_hoses(const py::dict &d) {
-    Crossovers &at = engine_->crossovers();
-    at.flip_bytes_min = d["flip_bytes_min"].cast<std::uint64_t>();
-    at.window_bytes_min = d["window_bytes_min"].cast<std::uint64_t>();
-    at.share_bytes_min = d["share_bytes_min"].cast<std::uint64_t>();
-    at.loan_bytes_min = d["loan_bytes_min"].cast<std::uint64_t>();
-    at.huge_bytes_min = d["huge_bytes_min"].cast<std::uint64_t>();
+    engine_->crossovers() = crossovers_of(d);
     engine_->hoses()->set_limits(d["pool_bytes_max"].cast<std::size_t>(),
                                   std::chrono::milliseconds(d["idle_ms"].cast<std::int64_t>()));
   }
@@ -431,6 +426,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   using namespace edgeagent;
   m.doc() = "edgeagent's native engine over the wasmtime wheel's own library";
   bind_graph(m);
+  bind_hoses(m);
   m.def("open_library", [](const std::string &path, const std::string &version) { wt.load(path, version); });
   m.def("set_error_factory", [](py::object factory) { error_factory() = std::move(factory); });
 
@@ -456,8 +452,6 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     return py::buffer_info(lease.data(), 1, py::format_descriptor<std::uint8_t>::format(), 1,
                            {static_cast<py::ssize_t>(lease.size())}, {1}, false);
   });
-  m.def("missing_features", &missing_features);
-  m.def("break_for_tests", &break_for_tests);
   py::class_<PyOutcome>(m, "Outcome")
       .def_property_readonly("output", &PyOutcome::output)
       .def_property_readonly("duration_us", &PyOutcome::duration_us)
@@ -477,7 +471,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
            py::arg("keep") = false, py::arg("move") = true);
   py::class_<PyEngine>(m, "Engine")
       .def(py::init<int>(), py::arg("workers"))
-      .def("add_pool", &PyEngine::add_pool, py::arg("engine"), py::arg("slots"), py::arg("is_large"))
+      .def("add_pool", &PyEngine::add_pool, py::arg("engine"), py::arg("slots"), py::arg("is_large"),
+           py::arg("resident_bytes"))
       .def("load",
            [](PyEngine &engine, const py::dict &spec, const std::string &path, const std::vector<std::size_t> &pools) {
              return engine.load(make_spec(spec), path, pools);

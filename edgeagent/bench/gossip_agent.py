@@ -1,10 +1,10 @@
 """A process that is a member of a group and writes down whom it holds alive, one line a change: time, name, state.
 
-    python -m edgeagent.bench.gossip_agent ours|kinship NAME [SEED]
+    python -m edgeagent.bench.gossip_agent ours|kinship NAME LOOK_S [SEED]
 
 Started by ``bench gossip``. The first line is the address that others can join. Times are of the monotonic clock, which
-all processes of a machine share. Both libraries are asked for their members every 5 ms, and run without encryption with
-their preset for a local network.
+all processes of a machine share. Both libraries are asked for their members every LOOK_S, and run without encryption
+with their preset for a local network.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 __all__: list[str] = []
-
-_LOOK_S = 0.005
 
 States = Mapping[str, str]
 
@@ -54,7 +52,7 @@ async def _kinship(name: str, seed: str) -> tuple[str, Callable[[], States]]:
     return str(cluster.local.addr), states
 
 
-async def _watch(states: Callable[[], States]) -> None:
+async def _watch(states: Callable[[], States], look_s: float) -> None:
     before: dict[str, str] = {}
     while True:
         now = dict(states())
@@ -64,14 +62,14 @@ async def _watch(states: Callable[[], States]) -> None:
                 sys.stdout.write(f"{at_s:.6f} {name} {now.get(name, 'gone')}\n")
         sys.stdout.flush()
         before = now
-        await asyncio.sleep(_LOOK_S)
+        await asyncio.sleep(look_s)
 
 
-async def _main(which: str, name: str, seed: str) -> None:
+async def _main(which: str, name: str, look_s: str, seed: str) -> None:
     address, states = await {"ours": _ours, "kinship": _kinship}[which](name, seed)
     sys.stdout.write(f"{address}\n")
     sys.stdout.flush()
-    await _watch(states)
+    await _watch(states, float(look_s))
 
 
 if __name__ == "__main__":
@@ -80,4 +78,4 @@ if __name__ == "__main__":
     import structlog
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    asyncio.run(_main(*[*sys.argv[1:], ""][:3]))
+    asyncio.run(_main(*[*sys.argv[1:], ""][:4]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Iterator
 
@@ -129,20 +130,23 @@ def publish_loads(world: GossipWorld, neighbours: int) -> None:
         world.clock.after(_LOAD_PERIOD_S * world.chance.random(), _publish_load, world, name)
 
 
-def publish_loads_to(world: GossipWorld, links: Iterable[tuple[str, str]]) -> None:
-    """The same, to those at the other ends of these links."""
+def publish_loads_to(world: GossipWorld, links: Iterable[tuple[str, str]], for_s: float = math.inf) -> None:
+    """The same, to those at the other ends of these links, for so long."""
     near: dict[str, list[str]] = {name: [] for name in world.nodes}
     for a, b in links:
         near[a].append(b)
         near[b].append(a)
+    end_s = world.now_s + for_s
     for name, others in near.items():
         world.nodes[name].command(SetNeighbours(tuple(others)))
-        world.clock.after(_LOAD_PERIOD_S * world.chance.random(), _publish_load, world, name)
+        world.clock.after(_LOAD_PERIOD_S * world.chance.random(), _publish_load, world, name, end_s)
 
 
-def _publish_load(world: GossipWorld, name: str) -> None:
+def _publish_load(world: GossipWorld, name: str, end_s: float = math.inf) -> None:
+    if world.now_s >= end_s:
+        return
     world.nodes[name].command(Publish(Section.LOAD, _load(world)))
-    world.clock.after(_LOAD_PERIOD_S, _publish_load, world, name)
+    world.clock.after(_LOAD_PERIOD_S, _publish_load, world, name, end_s)
 
 
 def traffic(world: GossipWorld, for_s: float) -> float:

@@ -16,10 +16,11 @@ from pathlib import Path
 import msgspec
 
 from edgeagent.bench.harness import Progress
-from edgeagent.bench.hose_rig import KIB, MIB, Side, checked, made, opened_rig, size_name
-from edgeagent.hose.settings import Crossovers, save_crossovers
+from edgeagent.bench.hose_rig import COPY_ONLY, KIB, MIB, Side, checked, made, opened_rig, size_name
+from edgeagent.hose.settings import Crossovers, HoseSettings, save_crossovers
+from edgeagent.runtime.native_engine import NativeEngine
 
-__all__ = ["Crossing", "calibrate", "crossover"]
+__all__ = ["Crossing", "calibrate", "crossover", "last_paying"]
 
 _SIZES = tuple(16 * KIB << i for i in range(11))  # 16 KiB .. 16 MiB
 _ROUNDS = 15
@@ -27,11 +28,17 @@ _NOISE = 1.05
 _NEVER = 1 << 62
 _ALWAYS = Crossovers(
     flip_bytes_min=16 * KIB,
+    exchange_bytes_min=16 * KIB,
+    resident_bytes_max=0,
     window_bytes_min=16 * KIB,
     share_bytes_min=16 * KIB,
     loan_bytes_min=16 * KIB,
     huge_bytes_min=4 * MIB,
 )
+_COPIES = msgspec.structs.replace(COPY_ONLY, resident_bytes_max=0)
+# Both sides warm: exchanged by the one engine, and copied by the other; it is what loans must be better than.
+_RESIDENT = msgspec.structs.replace(_ALWAYS, resident_bytes_max=16 * MIB, loan_bytes_min=_NEVER)
+_RESIDENT_FROM = 256 * KIB  # smaller payloads get no slots of their own (native/hose/tier.hpp)
 _CONSUMERS = 4  # for the crossover of sharing
 
 
@@ -51,6 +58,23 @@ def crossover(points: list[Crossing]) -> int:
             break
         first = point.bytes
     return first
+
+
+def last_paying(points: list[Crossing]) -> int:
+    """The largest size up to which the tier is never worse than the noise; 0 when there is none."""
+    last = 0
+    for point in sorted(points, key=lambda point: point.bytes):
+        if point.bytes < _RESIDENT_FROM:
+            continue  # both ways are one
+        if point.with_ms > point.without_ms * _NOISE:
+            break
+        last = point.bytes
+    return last
+
+
+def _take_up(side: Side, crossovers: Crossovers) -> None:
+    assert isinstance(side.engine, NativeEngine)
+    side.engine.use_hoses(HoseSettings(crossovers=crossovers))
 
 
 def _timed(work: Callable[[], object]) -> float:
@@ -107,16 +131,32 @@ def calibrate(state_dir: Path, progress: Progress) -> tuple[Path, Crossovers, di
     Raises CaseSkipped without the native engine, OSError when the file cannot be written.
     """
     measured: dict[str, list[Crossing]] = {}
-    with opened_rig(crossovers=_ALWAYS) as rig:
-        for name, work in (("flip", _flip), ("loan", _loan), ("window", _window), ("share", _share)):
-            points = []
-            for point in _measure(rig.ours, rig.copies, work):
-                progress.step(f"{name}: {size_name(point.bytes)}")
-                points.append(point)
-            measured[name] = points
-            progress.say(f"{name}: from {_shown(crossover(points))}")
+
+    def measure(name: str, tier: Side, other: Side, work: Callable[[Side, int], object]) -> None:
+        measured[name] = []
+        for point in _measure(tier, other, work):
+            progress.step(f"{name}: {size_name(point.bytes)}")
+            measured[name].append(point)
+
+    with opened_rig(crossovers=_ALWAYS, copies=_COPIES) as rig:
+        for name, work in (("flip", _flip), ("window", _window), ("share", _share)):
+            measure(name, rig.ours, rig.copies, work)
+            progress.say(f"{name}: from {_shown(crossover(measured[name]))}")
+        with opened_rig(crossovers=_RESIDENT) as warm:
+            measure("exchange", warm.ours, warm.copies, _flip)
+            _take_up(
+                warm.ours,
+                msgspec.structs.replace(_RESIDENT, exchange_bytes_min=crossover(measured["exchange"])),
+            )
+            measure("resident", warm.ours, rig.ours, _flip)
+            measure("loan", rig.ours, warm.ours, _loan)
+        progress.say(f"exchange: from {_shown(crossover(measured['exchange']))}")
+        progress.say(f"resident slots: up to {size_name(last_paying(measured['resident']))}")
+        progress.say(f"loan: from {_shown(crossover(measured['loan']))}")
     found = Crossovers(
         flip_bytes_min=crossover(measured["flip"]),
+        exchange_bytes_min=crossover(measured["exchange"]),
+        resident_bytes_max=last_paying(measured["resident"]),
         window_bytes_min=crossover(measured["window"]),
         share_bytes_min=crossover(measured["share"]),
         loan_bytes_min=crossover(measured["loan"]),

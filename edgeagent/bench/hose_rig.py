@@ -32,6 +32,7 @@ from edgeagent.runtime.port import Function, LoadSpec, Outcome, Payload
 from edgeagent.runtime.wasm_sections import scan
 
 __all__ = [
+    "COPY_ONLY",
     "KIB",
     "MIB",
     "Rig",
@@ -52,6 +53,7 @@ _GIB = 1 << 30
 _NEVER = 1 << 62
 COPY_ONLY = Crossovers(
     flip_bytes_min=_NEVER,
+    exchange_bytes_min=_NEVER,
     window_bytes_min=_NEVER,
     share_bytes_min=_NEVER,
     loan_bytes_min=_NEVER,
@@ -160,18 +162,20 @@ def kept(function: Function, count: int) -> Payload:
 
 
 @contextmanager
-def opened_rig(pool_bytes_max: int = 2 * _GIB, crossovers: Crossovers | None = None) -> Iterator[Rig]:
+def opened_rig(
+    pool_bytes_max: int = 2 * _GIB, crossovers: Crossovers | None = None, copies: Crossovers = COPY_ONLY
+) -> Iterator[Rig]:
     """Both engines; raises CaseSkipped without the extension."""
     if not native.accelerated:
         raise CaseSkipped(f"hoses need the native engine: {native.why_not}")
     with tempfile.TemporaryDirectory(prefix="edgeagent-bench-") as folder:
         ours = Side(Path(folder), "ours", crossovers or Crossovers(), pool_bytes_max)
-        copies = Side(Path(folder), "copies", COPY_ONLY, 0)
+        other = Side(Path(folder), "copies", copies, 0)
         try:
-            yield Rig(ours, copies)
+            yield Rig(ours, other)
         finally:
             ours.engine.close()
-            copies.engine.close()
+            other.engine.close()
 
 
 def size_name(count: int) -> str:

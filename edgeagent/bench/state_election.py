@@ -1,8 +1,9 @@
 """Elections over 10,000 nodes: milliseconds a decision, wall time.
 
 The network is a +grid of 100 planes of 100 satellites, with latencies between 1 and 10 ms; a round elects for the same
-random pairs with every contestant, and its value is the mean. The limit is what a value of 1 MB takes to the consumer
-and a tenth, so that each pair has a feasible election.
+random pairs with every contestant, and its value is the median call (a busy machine's pauses are no part of an
+election); ``mean_ms`` and ``max_ms`` are beside it. The limit is what a value of 1 MB takes to the consumer and a
+tenth, so that each pair has a feasible election.
 
 - ours: elections, paths included, with the trees of the epoch searched before. ``tree_ms`` is one such search.
 - databelt: the original's: at each request the graph is built from the list of edges, the shortest path to the sink is
@@ -19,6 +20,7 @@ import heapq
 import itertools
 import math
 import random
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -109,14 +111,14 @@ def _demands(ways: Ways, seed: int) -> list[tuple[str, str, Demand]]:
     return made
 
 
-def _each(count: int, work: Callable[[int], object]) -> tuple[float, float]:
-    """(mean, largest) milliseconds of ``count`` calls."""
+def _each(count: int, work: Callable[[int], object]) -> Sample:
+    """Milliseconds of the median of ``count`` calls."""
     taken = []
     for number in range(count):
         begun = time.perf_counter_ns()
         work(number)
         taken.append((time.perf_counter_ns() - begun) / 1e6)
-    return sum(taken) / count, max(taken)
+    return statistics.median(taken), {"mean_ms": sum(taken) / count, "max_ms": max(taken)}
 
 
 @contextmanager
@@ -146,18 +148,14 @@ def _static(bench: Bench) -> Iterator[dict[str, Sampler]]:
         begun = time.perf_counter_ns()
         graph.tree(next(searched) % NODES)
         tree_ms = (time.perf_counter_ns() - begun) / 1e6
-        mean_ms, max_ms = _each(PAIRS, lambda one: elect(ways, *demands[one]))
-        return mean_ms, {"max_ms": max_ms, "tree_ms": tree_ms}
+        value, more = _each(PAIRS, lambda one: elect(ways, *demands[one]))
+        return value, {**more, "tree_ms": tree_ms}
 
-    def theirs() -> Sample:
-        mean_ms, max_ms = _each(SLOW_PAIRS, original)
-        return mean_ms, {"max_ms": max_ms}
-
-    def walk() -> Sample:
-        mean_ms, max_ms = _each(PAIRS, cached)
-        return mean_ms, {"max_ms": max_ms}
-
-    yield {"ours": ours, "databelt": theirs, "databelt-cached": walk}
+    yield {
+        "ours": ours,
+        "databelt": lambda: _each(SLOW_PAIRS, original),
+        "databelt-cached": lambda: _each(PAIRS, cached),
+    }
 
 
 def _sky(seed: int) -> tuple[Contacts, dict[str, Host]]:
@@ -230,8 +228,8 @@ def _over_contacts(bench: Bench) -> Iterator[dict[str, Sampler]]:
         raise CaseSkipped(f"only {len(needs)} of {PAIRS} elections are feasible")
 
     def ours() -> Sample:
-        mean_ms, max_ms = _each(len(needs), lambda one: elect_over(contacts, hosts, needs[one]))
-        return mean_ms, {"max_ms": max_ms, "feasible": len(needs)}
+        value, more = _each(len(needs), lambda one: elect_over(contacts, hosts, needs[one]))
+        return value, {**more, "feasible": len(needs)}
 
     yield {"ours": ours}
 

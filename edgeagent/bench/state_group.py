@@ -1,7 +1,7 @@
 """Groups of eight keys against one key after the other, at a node that is some round-trip time away.
 
-The client's requests go to a daemon of ours, a process of its own, over one kept connection; the distance is emulated at
-the client, which waits half the round-trip time before it sends and after it has the reply. A round writes eight new
+The client's requests go to a daemon of ours, a process of its own, over one kept connection; the distance is emulated
+at the client, which waits half the round-trip time before it sends and after it has the reply. A round writes eight new
 keys and reads them again: ``ours`` as one group each, ``per-key`` by eight requests each, as functions do that know
 nothing of groups. Milliseconds for both together; ``put`` and ``get`` apart are in ``parts``.
 """

@@ -1,9 +1,9 @@
 """Durable puts and gets at a node's state, as its functions reach it: callers at once, operations a second.
 
-ours: the node's own state service over its store on this disk. Baselines: ``per-put`` is SQLite with one transaction and
-one fsync a put, values in the row, what one writes first; ``redis`` is a Redis or Valkey server that syncs its log at
-every write (``appendfsync always``), over a Unix socket, where one is installed. Values are random bytes and keys are
-new for puts; gets read keys that were just written, from memory where the contestant keeps some.
+ours: the node's own state service over its store on this disk. Baselines: ``per-put`` is SQLite with one transaction
+and one fsync a put, values in the row, what one writes first; ``redis`` is a Redis or Valkey server that syncs its log
+at every write (``appendfsync always``), over a Unix socket, where one is installed. Values are random bytes; keys are
+new for puts. Gets read keys that were just written, from memory where the contestant keeps some.
 """
 
 from __future__ import annotations
@@ -178,6 +178,7 @@ class _Traffic:
         self._size = size
         self._count = max(callers, min(2000 * min(callers, 16), _BYTES_MAX // size))
         self._number = 0
+        self._written: list[int] = []
 
     def put(self) -> Sample:
         first, self._number = self._number, self._number + self._count
@@ -185,16 +186,17 @@ class _Traffic:
         async def work(number: int) -> None:
             at = number % 4096
             await self._one.put(f"bench/{self._size}/{number}", self._data[at : at + self._size])
+            self._written.append(number)
 
         return self._loop.run(self._timed(first, work)), {}
 
     def get(self) -> Sample:
-        if not self._number:
+        if not self._written:
             self.put()
-        known = self._number
+        known = self._written
 
         async def work(number: int) -> None:
-            value = await self._one.get(f"bench/{self._size}/{number % known}")
+            value = await self._one.get(f"bench/{self._size}/{known[number % len(known)]}")
             assert len(value) == self._size
 
         return self._loop.run(self._timed(0, work)), {}

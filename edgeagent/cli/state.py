@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from edgeagent.cli import state_elect
+from edgeagent.cli import state_elect, state_keys, state_repair
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parts = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
+    state_keys.register(parts)
     state_elect.register(parts)
+    state_repair.add_repair(parts)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,8 +1,9 @@
 """``edgeagent state elect``: which node of a graph a value would be sent to, by which way, and whether it is in time.
 
 The rule is that of :mod:`edgeagent.state.election`; ``--policy`` asks a baseline instead, whose choice is told in the
-same true units. Beside CONTRACTS' members there are ``fetch_ms`` (until ``--to`` has it from there), ``ready_ms`` (both
-together: feasible is ready_ms <= slo_ms), ``why``, and for databelt ``model_ms`` and ``model_fits``, what it believed.
+same true units. ``transfer_ms`` is the way's latency and the time that the bytes take to leave (``sending_ms``). Beside
+CONTRACTS' members there are ``fetch_ms`` (until ``--to`` has it from there), ``ready_ms`` (both together: feasible is
+ready_ms <= slo_ms), ``why``, and for databelt ``model_ms`` and ``model_fits``, what it believed.
 Times are null where no way leads. An infeasible election is an answer: the exit code is 0.
 """
 
@@ -92,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
         "latency_ms": _finite(election.latency_ms),
         "transfer_ms": _finite(election.transfer_ms),
         "feasible": election.feasible,
+        "sending_ms": demand.sending_ms,
         "fetch_ms": _finite(election.fetch_ms),
         "ready_ms": _finite(election.ready_ms),
         "why": election.why,

@@ -14,12 +14,12 @@ from edgeagent.cli.main import add_node_argument
 from edgeagent.cli.output import print_json, table
 from edgeagent.model.errors import BadRequest
 
-__all__ = ["add_verbs"]
+__all__ = ["register"]
 
 _PREVIEW_BYTES = 64 << 10
 
 
-def add_verbs(verbs: Any) -> None:
+def register(verbs: Any) -> None:
     """The subcommands that take a node."""
     get = _verb(verbs, "get", _get, "print the value of a key")
     get.add_argument("key")
@@ -49,7 +49,7 @@ def _verb(verbs: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     add_node_argument(parser)
-    parser.set_defaults(run_state=run)
+    parser.set_defaults(run_part=run)
     return parser
 
 

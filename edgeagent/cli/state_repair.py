@@ -20,11 +20,11 @@ _SHOWN = 20
 
 
 def add_repair(steps: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The step ``repair``; its ``run_step`` does it."""
+    """The step ``repair``; its ``run_part`` does it."""
     parser = steps.add_parser("repair", help="make a damaged store of state sound again, offline")
     parser.add_argument("directory", type=Path, metavar="DIR", help="the directory that holds state.db")
     parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    parser.set_defaults(run_step=_run)
+    parser.set_defaults(run_part=_run)
 
 
 def _run(args: argparse.Namespace) -> int:

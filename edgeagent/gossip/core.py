@@ -75,6 +75,7 @@ class Mesh:
             Timer.RECONNECT: lambda _: self._prober.reconnect_due(),
             Timer.SWEEP: lambda _: self._view.sweep(),
             Timer.KNOCK: self._exchange.knock_due,
+            Timer.NAME: lambda _: self._own.name_due(),
         }
         self._commands: dict[type[Command], Callable[[Any], None]] = {
             Publish: self._publish,

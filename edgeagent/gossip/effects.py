@@ -19,6 +19,7 @@ __all__ = [
     "Effect",
     "Hangup",
     "MemberChanged",
+    "NameFree",
     "NameTaken",
     "Notice",
     "Notify",
@@ -97,6 +98,10 @@ class NameTaken(msgspec.Struct, frozen=True):
     version: int
 
 
+class NameFree(msgspec.Struct, frozen=True):
+    """After ``NameTaken``: nobody else has written under our name for so long that the other one is gone."""
+
+
 class RoundTrip(msgspec.Struct, frozen=True):
     """A member itself answered a probe of ours, after this time; its and our own slowness is in it."""
 
@@ -104,7 +109,7 @@ class RoundTrip(msgspec.Struct, frozen=True):
     seconds: float
 
 
-Notice = MemberChanged | RecordChanged | NameTaken | RoundTrip
+Notice = MemberChanged | RecordChanged | NameTaken | NameFree | RoundTrip
 
 
 class Notify(msgspec.Struct, frozen=True):

@@ -5,16 +5,19 @@
 2. Refutation (SWIM): accused in our present incarnation, we write our identity again, which is a higher one.
 3. A record of ours that is newer than what we wrote comes from an earlier life whose state directory and clock are
    lost. It is signed with our key, so it is no forgery: we go on above it. Where that does not end, two processes
-   share our name.
+   share our name: ``NameTaken``. Each of the two meets the other's answer within an exchange or two, so that a few
+   intervals of exchanges without one mean that the other is gone, or has another name: ``NameFree``. One that is out
+   of contact is as good as gone until it is back.
 """
 
 from __future__ import annotations
 
 import msgspec
 
+from edgeagent.gossip.antientropy import interval_s
 from edgeagent.gossip.codec import Kind, encode_record
 from edgeagent.gossip.context import Context
-from edgeagent.gossip.effects import NameTaken, Persist
+from edgeagent.gossip.effects import NameFree, NameTaken, Persist
 from edgeagent.gossip.records import (
     VERSION_MAX,
     Identity,
@@ -26,12 +29,14 @@ from edgeagent.gossip.records import (
     signed_bytes,
     write_payload,
 )
+from edgeagent.gossip.timers import Timer
 
 __all__ = ["OwnRecords"]
 
 _LOAD = int(Section.LOAD)
 _EPHEMERIS = int(Section.EPHEMERIS)
 _SURPRISES_MAX = 3  # one life leaves at most a few records that a later one meets; more are somebody's
+_QUIET_INTERVALS = 4
 
 
 class OwnRecords:
@@ -42,6 +47,7 @@ class OwnRecords:
         self._identity = identity
         self._version = first_version(epoch_ms)
         self._surprises = 0
+        self._surprised_s = 0.0
 
     @property
     def incarnation(self) -> int:
@@ -105,14 +111,38 @@ class OwnRecords:
         if record.version >= VERSION_MAX - 1 or context.verify(record) is not Trust.VERIFIED:
             context.counters.records_refused += 1
             return
-        self._surprises += 1
-        if self._surprises > _SURPRISES_MAX:
-            context.notify(NameTaken(record.version))
+        self._surprised(record.version)
         self._version = max(self._version, record.version)
         for old in context.members.me.records:
             if old is not None and old.section not in {0, _EPHEMERIS}:
                 self.publish(old.section, old.payload)
         self._write_identity()
+
+    def name_due(self) -> None:
+        """Whether the other one that writes under our name is gone."""
+        context = self._context
+        quiet_s = context.now_s - self._surprised_s
+        enough_s = self._enough_s()
+        if quiet_s < enough_s:
+            context.timers.at(context.now_s + enough_s - quiet_s, Timer.NAME)
+            return
+        self._surprises = 0
+        context.notify(NameFree())
+
+    def _surprised(self, version: int) -> None:
+        context = self._context
+        self._surprises += 1
+        self._surprised_s = context.now_s
+        if self._surprises > _SURPRISES_MAX:
+            context.notify(NameTaken(version))
+        if self._surprises == _SURPRISES_MAX + 1:
+            context.timers.at(context.now_s + self._enough_s(), Timer.NAME)
+
+    def _enough_s(self) -> float:
+        """Without a surprise for so long, there is no other one."""
+        return _QUIET_INTERVALS * interval_s(
+            self._context.knobs.push_pull_interval_s, self._context.members.count
+        )
 
     def _write_identity(self) -> None:
         self._context.out.append(Persist(self._version + 1))

@@ -38,6 +38,7 @@ class Timer(enum.IntEnum):
     RECONNECT = 12
     SWEEP = 13
     KNOCK = 14
+    NAME = 15
 
 
 class Timers:

@@ -20,21 +20,24 @@ CALIBRATION = "hose.json"
 _MIB = 1 << 20
 
 # In the order of ``Tier`` in native/hose/tier.hpp; these are also the values of the header Edgeagent-Hose.
-TIERS = ("none", "copy", "flip", "share")
+TIERS = ("none", "copy", "flip", "share", "exchange")
 
 
 class Crossovers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Smallest sizes, in bytes, from which a tier is used.
+    """Smallest sizes, in bytes, from which a tier is used; ``max`` is a largest one.
 
-    ``flip``: pages of the producer move. ``window``: bytes that lie in a hose already are mapped. ``share``: bytes for
-    several consumers are copied into a hose and mapped. ``loan``: a lent buffer is a hose. ``huge``: 2 MiB pages are
-    asked for where a buffer is about to be written.
+    ``flip``: pages of the producer move. ``exchange``: they swap with the consumer's, where both slots stay resident;
+    ``resident`` is the largest payload for which functions of a chain get such slots. ``window``: bytes that lie in a
+    hose already are mapped. ``share``: bytes for several consumers are copied into a hose and mapped. ``loan``: a lent
+    buffer is a hose. ``huge``: 2 MiB pages are asked for where a buffer is about to be written.
     """
 
     flip_bytes_min: int = 256 << 10
+    exchange_bytes_min: int = _MIB
+    resident_bytes_max: int = 4 * _MIB
     window_bytes_min: int = 512 << 10
     share_bytes_min: int = 512 << 10
-    loan_bytes_min: int = 512 << 10
+    loan_bytes_min: int = 1536 << 10
     huge_bytes_min: int = 4 * _MIB
 
 

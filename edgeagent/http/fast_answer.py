@@ -28,6 +28,8 @@ _SPECIAL = frozenset(
         b"edgeagent-hose-input",
         b"edgeagent-hose-return",
         b"edgeagent-reservation",
+        b"edgeagent-run",
+        b"edgeagent-session",
         b"transfer-encoding",
         b"content-encoding",
         b"expect",

@@ -14,6 +14,7 @@ from edgeagent.model.errors import BadRequest
 from edgeagent.model.run_tag import RUN_HEADER, RunTag, read_run_tag
 from edgeagent.node.hose_lines import Invitation
 from edgeagent.node.steps import FUNCTIONS_MAX, Step, parse_step
+from edgeagent.state.session import read_session
 
 __all__ = [
     "InvokeHeaders",
@@ -70,6 +71,8 @@ class InvokeHeaders(msgspec.Struct, frozen=True):
 def read_invoke_headers(headers: Mapping[str, str]) -> InvokeHeaders:
     """Read them all; raises BadRequest naming the header and what it must be."""
     tag, reservation = read_run_tag(headers), headers.get("Edgeagent-Reservation", "")[:64]
+    if tag is not None:
+        read_session(tag.session)
     if tag is not None and tag.id and not reservation:
         raise BadRequest(
             f"{RUN_HEADER} goes with a reservation only: who holds a run says it with each of its steps"

@@ -20,7 +20,7 @@ from edgeagent.node.node import Node
 from edgeagent.node.reservation_desk import ReserveRequest
 from edgeagent.node.runs.handover import GUARD, HOLD
 from edgeagent.node.runs.record import RECORD_BYTES_MAX, read_record
-from edgeagent.node.workflow_spec import parse_workflow
+from edgeagent.node.workflow_spec import TEXT_BYTES_MAX, parse_workflow
 from edgeagent.runtime.port import Payload
 
 __all__ = ["PlacementRoutes"]
@@ -75,7 +75,7 @@ class PlacementRoutes:
         return json_reply(await self._node.continuum.explain(function, workflow, size, query.get("at", "")))
 
     async def spec_placement(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
-        data = await read_body(request, _REQUEST_BYTES_MAX, self._body_s)
+        data = await read_body(request, TEXT_BYTES_MAX, self._body_s)
         spec = parse_workflow(data, request.content_type)
         size = _number(request.query.get("bytes", "0"), "bytes")
         return json_reply(await self._node.continuum.explain_spec(spec, size, request.query.get("at", "")))

@@ -84,6 +84,8 @@ class StateRoutes:
         op = Op(op="delete", key=_key_of(request), expect=_expected(request))
         op.takeover = request.headers.get("Edgeagent-Takeover", "") == "1"
         done, answer = await self._one(request, op)
+        if not done.found:
+            raise NotFound(f"the key {done.key[:200]!r} has no value", version=done.version)
         return web.Response(status=204, headers=_headers(done, answer))
 
     async def _one(self, request: web.BaseRequest, op: Op) -> tuple[Done, GroupDone]:
@@ -216,9 +218,9 @@ def _expected(request: web.BaseRequest) -> str | None:
     return None
 
 
-def _mode(word: str) -> Any:
+def _mode(word: str) -> Mode | None:
     if not word:
-        return ""
+        return None
     try:
         return Mode(word)
     except ValueError:
@@ -236,7 +238,7 @@ def _headers(done: Done, answer: GroupDone) -> dict[str, str]:
     return {
         "Edgeagent-Version": done.version,
         "Edgeagent-Durability": done.durability.value,
-        "Edgeagent-Mode": str(done.mode),
+        "Edgeagent-Mode": str(done.mode or ""),
         "Edgeagent-Session": answer.session,
         "ETag": f'"{done.version}"',
     }
@@ -247,6 +249,6 @@ def _told(done: Done) -> dict[str, Any]:
         "key": done.key,
         "version": done.version,
         "durability": done.durability.value,
-        "mode": str(done.mode),
+        "mode": str(done.mode or ""),
         "size_bytes": done.size_bytes,
     }

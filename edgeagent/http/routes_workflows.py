@@ -21,9 +21,10 @@ from edgeagent.node.node import Node
 from edgeagent.node.workflow_spec import TEXT_BYTES_MAX, parse_workflow
 from edgeagent.node.workflow_views import RunEvent, RunView
 
-__all__ = ["WorkflowRoutes"]
+__all__ = ["WorkflowRoutes", "steps_field"]
 
 _INLINE_BYTES_MAX = 64 << 10
+_FIELD_BYTES_MAX = 8000  # of the 8190 that most clients and proxies take, name and all
 _KEEP_ALIVE_S = 10.0
 _RUNS_MAX = 1000
 _NUMBER = re.compile(r"[0-9]{1,9}")
@@ -71,7 +72,7 @@ class WorkflowRoutes:
 
     async def start(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
         name, wanted, port = path["name"], read_invoke_headers(request.headers), self._node.workflows
-        port.get(name)
+        await port.find(name)  # unknown ones are refused before the body is read
         body = await read_body(request, self._node.config.http.body_bytes_max, self._body_s)
         run_id = await asyncio.shield(
             port.start(
@@ -94,7 +95,7 @@ class WorkflowRoutes:
             )
         view = await port.finished(run_id)
         _raise_unless_succeeded(view)
-        headers["Edgeagent-Steps"] = msgspec.json.encode(view.steps).decode()
+        headers["Edgeagent-Steps"] = steps_field(view)
         headers["Content-Type"] = "application/octet-stream"
         return web.Response(body=await port.output(run_id), headers=headers)
 
@@ -155,6 +156,19 @@ class WorkflowRoutes:
         return reply
 
 
+def steps_field(view: RunView) -> str:
+    """The steps in one header field, which clients take 8 KiB of: where there is more to say, ``/v1/runs/{id}`` says it
+    and the field only where each step ran; with more steps than fit, the first ones.
+    """
+    field = msgspec.json.encode(view.steps).decode()
+    if len(field) <= _FIELD_BYTES_MAX:
+        return field
+    short = [{"name": one.name, "state": one.state, "node": one.node} for one in view.steps]
+    while len(field := msgspec.json.encode(short).decode()) > _FIELD_BYTES_MAX:
+        short.pop()
+    return field
+
+
 def _event_bytes(event: RunEvent) -> bytes:
     data = msgspec.json.encode(event.data).decode()
     return f"event: {event.kind}\nid: {event.seq}\ndata: {data}\n\n".encode()
@@ -178,6 +192,12 @@ def _raise_unless_succeeded(view: RunView) -> None:
     detail = str(problem.get("detail", "no reason is known"))
     if view.state == "timed_out":
         raise DeadlineExceeded(f"run {view.id}: {detail}", run=view.id, step=problem.get("step", ""))
+    if view.state == "running":
+        raise DeadlineExceeded(
+            f"run {view.id} is over its time, and {view.holder[:12]}, which holds it, is out of contact",
+            hint=f"what became of it is held there until it is back: GET /v1/runs/{view.id}",
+            run=view.id,
+        )
     if view.state != "succeeded":
         failed = RunFailed(
             f"run {view.id} failed: {detail}",

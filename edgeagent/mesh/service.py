@@ -16,7 +16,7 @@ import structlog
 from edgeagent.gossip.commands import Adopt, Ask, Join, Leave, PlanChanged, Publish, ReportLag, SetUtc
 from edgeagent.gossip.context import Ports
 from edgeagent.gossip.core import Mesh
-from edgeagent.gossip.effects import MemberChanged, NameTaken, Notice, RecordChanged, RoundTrip
+from edgeagent.gossip.effects import MemberChanged, NameFree, NameTaken, Notice, RecordChanged, RoundTrip
 from edgeagent.gossip.records import (
     Capabilities,
     Digests,
@@ -35,12 +35,14 @@ from edgeagent.mesh.emulation import EmulatedLinks
 from edgeagent.mesh.ephemeris import with_operators
 from edgeagent.mesh.measured import CONTRADICTIONS, CONTRADICTIONS_EMULATED, Contradictions, is_impossible
 from edgeagent.mesh.orbit_command import follow_command
+from edgeagent.mesh.own_age import OwnAge
 from edgeagent.mesh.settings import MeshSettings, advertised_address
 from edgeagent.mesh.sky import PLACES, Sky, sunlit
 from edgeagent.mesh.sockets import bound_sockets
 from edgeagent.model.errors import PeerFailed
-from edgeagent.orbit.age import DEFAULT_POLICY, Freshness
+from edgeagent.orbit.age import DEFAULT_POLICY
 from edgeagent.orbit.elements import Elements
+from edgeagent.orbit.nodes import Satellite
 from edgeagent.orbit.wire import encode_elements
 
 __all__ = ["MeshService", "Security"]
@@ -89,6 +91,7 @@ class MeshService:
         self._contradictions = Contradictions(
             CONTRADICTIONS if settings.emulation is None else CONTRADICTIONS_EMULATED
         )
+        self._own_age = OwnAge()
         self._is_far = settings.emulation is not None or not is_loopback(settings.host)
         self._epoch_ms = epoch_ms
         self._persist = persist
@@ -253,16 +256,21 @@ class MeshService:
         place = None if mine is None else mine.records[Section.PLACE]
         if place is not None:
             self.sky.take(place)
-        utc_s = self.utc_now_s()
-        if settings.elements is not None and utc_s is not None:
-            verdict = DEFAULT_POLICY.verdict(settings.elements, utc_s)
-            if verdict is not Freshness.FRESH:
-                log.warning(
-                    "this node's own elements are old",
-                    elements=verdict.value,
-                    why=DEFAULT_POLICY.note(settings.elements, utc_s),
-                    hint="fetch newer ones: mesh.orbit, or edgeagent elements",
-                )
+        self._watch_age()
+
+    def _watch_age(self) -> None:
+        """The node says that its own elements are old, whether they are its own or an operator's: what counts."""
+        node, utc_s = self.sky.nodes.get(self.name), self.utc_now_s()
+        if utc_s is None or not isinstance(node, Satellite):
+            return
+        verdict = DEFAULT_POLICY.verdict(node.elements, utc_s)
+        if self._own_age.is_due(verdict, asyncio.get_running_loop().time()):
+            log.warning(
+                "this node's own elements are old",
+                elements=verdict.value,
+                why=DEFAULT_POLICY.note(node.elements, utc_s),
+                hint="fetch newer ones: mesh.orbit, or edgeagent elements",
+            )
 
     @property
     def core(self) -> Mesh:
@@ -290,6 +298,9 @@ class MeshService:
                         hint="a state directory was copied: remove node_id and the keys from one of them",
                     )
                 self.name_taken = True
+            case NameFree():
+                log.info("no other node writes under this node's id any more", node=self.name)
+                self.name_taken = False
             case _:
                 pass
 
@@ -348,6 +359,7 @@ class MeshService:
             # Between two looks the core lets time run at its own pace.
             await asyncio.sleep(_CLOCK_EVERY_S if self.settings.emulation is None else _EMULATED_EVERY_S)
             self._tell_time()
+            self._watch_age()
 
     async def _join(self) -> None:
         """Names of seeds are looked up until each was found once; the core knocks by itself from then on."""

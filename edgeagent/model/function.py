@@ -102,6 +102,8 @@ class Hose(_Strict, frozen=True):
 
 
 class State(_Strict, frozen=True):
+    """``[state]``: what keys of state it may touch begin with; a step of a run may touch ``run/`` besides."""
+
     prefixes: tuple[str, ...] = ("tasks/",)
 
 

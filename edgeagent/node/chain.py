@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Sequence
+from functools import reduce
 from typing import Any, Protocol
 
 import msgspec
@@ -25,6 +26,7 @@ from edgeagent.node.result import Result
 from edgeagent.node.result import Step as Ran
 from edgeagent.node.steps import Leg, Step, Target, legs_of
 from edgeagent.runtime.port import Lease, Payload
+from edgeagent.state.session import joined_sessions
 
 __all__ = ["Chain", "Chains", "RemoteCalls", "as_bytes"]
 
@@ -105,6 +107,7 @@ class Chains:
                     move=held is not None,  # what came with the request is the caller's
                 )
                 result = await self._leg(leg, job)
+                chain = _after(chain, result)
                 if held is not None:
                     self._close(held)
                 held = result.payload
@@ -115,6 +118,7 @@ class Chains:
             if held is not None:
                 self._close(held)
         result.steps = tuple(ran)
+        result.session = "" if chain.tag is None else chain.tag.session
         result.duration_us = sum(step.duration_us for step in ran)
         return result
 
@@ -212,7 +216,12 @@ class Chains:
         sizes = [len(r.output) if r.payload is None else r.payload.size for r in results]
         total = items_bytes(sizes)
         payload = await asyncio.to_thread(_join, self.engine, results, total)
-        joined = Result(output=b"", payload=payload, steps=tuple(step for r in results for step in r.steps))
+        joined = Result(
+            output=b"",
+            payload=payload,
+            steps=tuple(step for r in results for step in r.steps),
+            session=reduce(joined_sessions, (r.session for r in results), ""),
+        )
         return joined if job.keep else await as_bytes(joined)
 
     def _note(self, name: str, result: Result, bytes_in: int) -> Ran:
@@ -228,6 +237,15 @@ class Chains:
             bytes_in=bytes_in,
             bytes_out=len(result.output) if result.payload is None else result.payload.size,
         )
+
+
+def _after(chain: Chain, result: Result) -> Chain:
+    """What comes next is to see what this has seen of state."""
+    if not result.session:
+        return chain
+    tag = chain.tag or RunTag()
+    tag = msgspec.structs.replace(tag, session=joined_sessions(tag.session, result.session))
+    return msgspec.structs.replace(chain, tag=tag)
 
 
 class _Job(msgspec.Struct):

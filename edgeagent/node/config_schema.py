@@ -219,7 +219,10 @@ class MeshSection(_Section, frozen=True):
         str, Meta(description="the IP address that other nodes reach this one at; empty: that of mesh.listen")
     ] = ""
     seeds: Annotated[
-        str, Meta(description="nodes to ask first, HOST:PORT by commas; one that answers is enough")
+        str,
+        Meta(
+            description="nodes to ask first, HOST:PORT by commas; one that answers is enough; only with mesh.listen"
+        ),
     ] = ""
     preset: Annotated[
         Literal["local", "lan", "wan", "orbit"],
@@ -380,6 +383,9 @@ class StateSection(_Section, frozen=True):
     ] = 1
     tombstone_ms: Annotated[
         int, Meta(ge=1000, le=365 * DAY_MS, description="what was deleted is remembered at least this long")
+    ] = DAY_MS
+    run_ttl_ms: Annotated[
+        int, Meta(ge=1000, le=365 * DAY_MS, description="keys of a run (runs/...) are forgotten after this")
     ] = DAY_MS
     read_ms: Annotated[
         int, Meta(ge=1, le=HOUR_MS, description="other members are given this long to answer a read")

@@ -59,7 +59,9 @@ class Continuum:
         self.elsewhere = Elsewhere(ties)
         data = Blobs(Path(config.node.state_dir) / "runs", settings.run_bytes_max)
         runs = RunStore(RunRows(store, settings.runs_max), data)
-        self.workflows = Workflows(settings, ties, self.desk, rows=WorkflowRows(store), store=runs)
+        self.workflows = Workflows(
+            settings, ties, self.desk, self.elsewhere, rows=WorkflowRows(store), store=runs
+        )
         self.triggers = Triggers(self.workflows, membership)
         parts.remote.members(membership.url_of)
         membership.busy_share = lambda: min(1.0, invoker.active / max(1, parts.workers))
@@ -93,7 +95,7 @@ class Continuum:
         """``/v1/placement``. Raises NotFound, BadRequest."""
         if function:
             return await self.elsewhere.explain(function, bytes_in, at)
-        return await self.explain_spec(self.workflows.get(workflow), bytes_in, at)
+        return await self.explain_spec(await self.workflows.find(workflow), bytes_in, at)
 
     async def explain_spec(self, spec: Workflow, bytes_in: int, at: str) -> dict[str, Any]:
         """For a workflow that need not be deployed. Raises as ``explain`` does."""

@@ -11,14 +11,15 @@ import asyncio
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
 from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import EdgeError, NotFound, Unavailable
 from edgeagent.model.function import is_name
+from edgeagent.model.workflow import Workflow
 from edgeagent.node.chain import as_bytes
 from edgeagent.node.forwarder import Order
 from edgeagent.node.loaded import asks_for_a_place
@@ -26,12 +27,15 @@ from edgeagent.node.placer import ask_for, explained
 from edgeagent.node.result import Result
 from edgeagent.node.runs.function_ref import FunctionRef, ref_of
 from edgeagent.node.ties import Ties
+from edgeagent.node.workflow_spec import parse_workflow
 from edgeagent.placement.errors import NoFeasibleNode
 
 __all__ = ["Elsewhere"]
 
+A = TypeVar("A")
+
 _ASK_S = 2.0
-_ASKED_MAX = 16  # members that are asked for a function that is not here
+_ASKED_MAX = 16  # members that are asked for a function or a workflow that is not here
 _KNOWN_MAX = 256
 _KNOWN_S = 10.0
 _ROUNDS = 3
@@ -66,24 +70,42 @@ class Elsewhere:
         known = self._known.get(name)
         if known is not None and known[0] > time.monotonic():
             return known[1], known[2]
-        nodes = await self._placer.nearest(_ASKED_MAX)
-        asks = [asyncio.ensure_future(self._ask(node, name)) for node in nodes]
+        found, asked = await self._first(lambda node: self._ask(node, name))
+        if found is not None:
+            self._known[name] = (time.monotonic() + _KNOWN_S, *found)
+            while len(self._known) > _KNOWN_MAX:
+                self._known.popitem(last=False)
+            return found
+        raise NotFound(
+            f"no function is called {name[:80]!r}, here or at the {asked} nearest members",
+            hint="edgeagent deploy brings it",
+        )
+
+    async def find_workflow(self, name: str) -> Workflow:
+        """One that is deployed at another member, the first that says so. Raises NotFound."""
+        found, asked = None, 0
+        if self.is_open and is_name(name):
+            found, asked = await self._first(lambda node: self._ask_workflow(node, name))
+        if found is None:
+            raise NotFound(
+                f"no workflow is called {name[:80]!r}, here or at the {asked} nearest members",
+                hint="edgeagent workflow list shows what is deployed",
+            )
+        return found
+
+    async def _first(self, ask: Callable[[str], Coroutine[Any, Any, A | None]]) -> tuple[A | None, int]:
+        """What the first of the nearest members that has it answers, and how many were asked."""
+        asks = [asyncio.ensure_future(ask(node)) for node in await self._placer.nearest(_ASKED_MAX)]
         try:
             for answer in asyncio.as_completed(asks):
                 found = await answer
                 if found is not None:
-                    self._known[name] = (time.monotonic() + _KNOWN_S, *found)
-                    while len(self._known) > _KNOWN_MAX:
-                        self._known.popitem(last=False)
-                    return found
+                    return found, len(asks)
         finally:
-            for ask in asks:
-                ask.cancel()
+            for one in asks:
+                one.cancel()
             await asyncio.gather(*asks, return_exceptions=True)
-        raise NotFound(
-            f"no function is called {name[:80]!r}, here or at the {len(asks)} nearest members",
-            hint="edgeagent deploy brings it",
-        )
+        return None, len(asks)
 
     async def _ask(self, node: str, name: str) -> tuple[FunctionRef, str] | None:
         try:
@@ -91,6 +113,16 @@ class Elsewhere:
             return msgspec.json.decode(reply.body, type=FunctionRef), node
         except (EdgeError, *UNDECODABLE):  # it has none, or is not to be reached: the others answer
             return None
+
+    async def _ask_workflow(self, node: str, name: str) -> Workflow | None:
+        try:
+            reply = await self._remote.ask(node, "GET", f"/v1/workflows/{name}", timeout_s=_ASK_S)
+            told = msgspec.json.decode(reply.body, type=dict[str, Any])
+            told.pop("name", None)
+            found = parse_workflow(msgspec.json.encode(told), "application/json")
+        except (EdgeError, *UNDECODABLE):  # as above
+            return None
+        return found if found.workflow.name == name else None
 
     async def run(
         self,

@@ -43,7 +43,7 @@ from edgeagent.node.runs.function_ref import FunctionRef
 from edgeagent.node.ties import Parts
 from edgeagent.placement.errors import NotAdmitted
 
-__all__ = ["Forwarder", "Landed", "Order"]
+__all__ = ["Forwarder", "Landed", "Order", "Told"]
 
 log = structlog.get_logger("place")
 
@@ -65,6 +65,8 @@ _NEXT = (
     TooLarge,
     Unavailable,
 )
+# It would have, with fewer calls there.
+_FULL = (Busy, NotAdmitted)
 
 Told = Callable[[str], Awaitable[None]]
 
@@ -132,10 +134,11 @@ class Forwarder:
     ) -> Landed:
         """At the first of ``ranked`` that takes it. ``told`` hears of each node before it begins there.
 
-        Raises Unavailable with ``details["refusals"]`` where nobody took it, DeadlineExceeded, and what the function
-        raised.
+        Raises Unavailable with ``details["refusals"]`` where nobody took it (``details["full"]`` are those that only
+        lacked the room), DeadlineExceeded, and what the function raised.
         """
         tried: dict[str, str] = {} if refusals is None else refusals
+        full: list[str] = []
         last: EdgeError | None = None
         for node in [one for one in ranked if one not in tried][: self._tries_max]:
             order.left_s()
@@ -144,6 +147,7 @@ class Forwarder:
                 reservation = await self.reserve(order, node)
             except _NEXT as error:
                 tried[node], last = error.message[:200], error
+                full += [node] if isinstance(error, _FULL) else []
                 log.info("refused", function=order.ref.name, node=node, why=error.message)
                 continue
             if told is not None:
@@ -159,14 +163,17 @@ class Forwarder:
             return Landed(
                 node=node, result=result, refusals=tried, measured_ms=(time.monotonic() - begun) * 1000
             )
-        raise self._nobody(order, tried, last)
+        raise self._nobody(order, tried, full, last)
 
     def _may_go_on(self, order: Order, error: EdgeError) -> bool:
         """Whether the next node may be asked; a call that never began may always."""
         return order.ref.repeatable or isinstance(error, Busy | NotAdmitted | NotFound | Unavailable)
 
-    def _nobody(self, order: Order, tried: Mapping[str, str], last: EdgeError | None) -> EdgeError:
+    def _nobody(
+        self, order: Order, tried: Mapping[str, str], full: list[str], last: EdgeError | None
+    ) -> EdgeError:
         if len(tried) == 1 and isinstance(last, Busy | StorageFull | TooLarge):
+            last.details.setdefault("full", full)
             return last  # says more than that nobody took it
         return Unavailable(
             f"no node took {order.ref.name}: {len(tried)} were asked",
@@ -174,6 +181,7 @@ class Forwarder:
             or "no candidate is left",
             retry_after_s=1.0,
             refusals=dict(tried),
+            full=full,
         )
 
     async def reserve(self, order: Order, node: str) -> ReserveReply:

@@ -109,6 +109,8 @@ class Functions:
         self._scratch_dir = scratch_dir
         self._deployed: dict[str, Deployed] = {}
         self._changing: set[str] = set()
+        self._touched: dict[str, int] = {}
+        self._touches = 0
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._retired: set[LoadedEntry] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -130,6 +132,11 @@ class Functions:
 
     def find(self, name: str) -> Deployed | None:
         return self._deployed.get(name)
+
+    def touch(self, name: str) -> None:
+        """A peer asks for it: of those that peers brought it goes last where there is no room."""
+        self._touches += 1
+        self._touched[name] = self._touches
 
     async def wasm(self, sha256: str) -> bytes:
         """The module of a deployed function. Raises NotFound, StoreFailed."""
@@ -206,7 +213,11 @@ class Functions:
                 wasm
             )  # nothing, unless the stored one is missing or damaged: mended then
             return await self._relabelled(before, signature, origin), False
-        if before is None and len(self._deployed) >= self._config.runtime.functions_max:
+        if (
+            before is None
+            and len(self._deployed) >= self._config.runtime.functions_max
+            and not await self._room()
+        ):
             raise StorageFull(
                 f"{len(self._deployed)} functions are deployed (runtime.functions_max)",
                 hint="undeploy one, or raise runtime.functions_max",
@@ -269,10 +280,30 @@ class Functions:
             raise
         return deployed, function
 
+    async def _room(self) -> bool:
+        """Undeploy the function of a peer that was not asked for longest, if one is idle; whether that was so."""
+        idle = [
+            one.name
+            for one in self._deployed.values()
+            if one.origin
+            and one.name not in self._changing
+            and ((entry := self.entries.get(one.name)) is None or entry.admission.idle)
+        ]
+        if not idle:
+            return False
+        name = min(idle, key=lambda one: self._touched.get(one, 0))
+        self._changing.add(name)
+        try:
+            await self._undeploy(name)
+        finally:
+            self._changing.discard(name)
+        return True
+
     async def _undeploy(self, name: str) -> None:
         await self._rows.delete(name)
         del self._deployed[name]
         self._retire(self.entries.pop(name, None))
+        self._touched.pop(name, None)
         self._meters.forget(name)
         self.on_undeploy(name)
         self._collector.want()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from edgeagent.model.errors import EdgeError
+from edgeagent.model.errors import Busy, EdgeError
 from edgeagent.node.config_schema import StateSection
 from edgeagent.node.membership import Membership
 from edgeagent.node.meters import Meters
@@ -20,6 +20,7 @@ from edgeagent.node.state_circle import GROUND_KINDS, StateCircle
 from edgeagent.node.state_reader import StateReader
 from edgeagent.node.state_replicas import StateReplicas
 from edgeagent.node.state_service import StateService, modes_of
+from edgeagent.node.state_sky import StateSky
 from edgeagent.node.state_views import StateViews
 from edgeagent.state.calls import Group, GroupDone, Listed, Where
 from edgeagent.state.entry import Durability, Entry, chunks_of
@@ -32,10 +33,15 @@ if TYPE_CHECKING:
 
 __all__ = ["KeyState"]
 
+ListOf = list  # the class has a method of that name
+
 log = structlog.get_logger("state")
 
 TELL_S = 1.0
 SWEEP_S = 10.0
+EVICT_ABOVE = 0.9  # of what this node's own writes may use
+EVICT_KEYS = 256
+HAND_OFF_AGAIN_MS = 20_000
 _FEED = 4096
 _MSGPACK = {"Content-Type": "application/msgpack"}
 
@@ -58,6 +64,7 @@ class KeyState:
         self._remote = remote
         self._tasks: list[asyncio.Task[None]] = []
         self._work: set[asyncio.Task[None]] = set()
+        self._handed_ms = 0
         self.mode_of = modes_of(section.once_prefixes, section.owner_prefixes)
         bounds = KeyBounds(
             bytes_max=section.bytes_max,
@@ -70,9 +77,17 @@ class KeyState:
         self.circle = StateCircle(membership, node_id)
         self.reader = StateReader(self.circle, self._ask, read_s=section.read_ms / 1000)
         is_ground = kind in GROUND_KINDS
+        self.sky = StateSky(membership)
         self.replicas = StateReplicas(
-            self.store, self.circle, membership, self._exchange, node_id=node_id, copies=section.replicas
+            self.store,
+            self.circle,
+            self.sky,
+            self._exchange,
+            node_id=node_id,
+            copies=section.replicas,
+            is_ground=is_ground,
         )
+        self.replicas.on_taken = self.circle.holds
         self.views = StateViews(self.store, self.circle, self.reader, node_id=node_id, is_ground=is_ground)
         self.service = StateService(
             self.views,
@@ -80,6 +95,7 @@ class KeyState:
             ask=self._ask,
             mode_of=self.mode_of,
             value_bytes_max=section.value_bytes_max,
+            run_ttl_ms=section.run_ttl_ms,
         )
         self.ground: GroundStore | None = None
         self.usage = Usage(bytes=0, keys=0, chunks=0, inbound_bytes=0)
@@ -109,7 +125,7 @@ class KeyState:
         """What is held here since before; of a large store the newest are enough."""
         seq = 0
         while rows := await self.store.entries_since(seq, _FEED):
-            seq = rows[-1][0]
+            seq = self.replicas.newest_seq = rows[-1][0]
             self.circle.holds(entry.key for _, entry in rows if not entry.deleted)
 
     async def start(self) -> None:
@@ -146,11 +162,35 @@ class KeyState:
             await asyncio.sleep(SWEEP_S)
             try:
                 await self.store.sweep()
+                await self._make_room()
+                await self._hand_off()
                 budget = int(self._section.scrub_bytes_per_s * SWEEP_S)
                 if budget:
                     await self._mend(await self.store.scrub(budget))
             except EdgeError as error:
                 log.warning("state could not be kept up", why=error.message)
+
+    async def _make_room(self) -> None:
+        """Nearly full: what was changed longest ago goes, where enough others answer for it."""
+        if self.usage.bytes < EVICT_ABOVE * (self._section.bytes_max - self._section.inbound_bytes):
+            return
+        rows = await self.store.entries_since(0, EVICT_KEYS)
+        with contextlib.suppress(Busy):  # some are on their way
+            self.replicas.evict([entry for _, entry in rows if not entry.deleted])
+
+    async def _hand_off(self) -> None:
+        """Before this node sets, what only it holds goes to somebody who stays."""
+        set_ms = self.sky.sets_utc_ms(self.circle)
+        if not set_ms or abs(set_ms - self._handed_ms) < HAND_OFF_AGAIN_MS:
+            return
+        self._handed_ms = set_ms
+        rows = await self.store.entries_since(max(0, self.replicas.newest_seq - _FEED), _FEED)
+        alone = [
+            entry for _, entry in rows if self.replicas.reached(entry.key, entry.version) is Durability.LOCAL
+        ]
+        if alone:
+            with contextlib.suppress(Busy):
+                self.replicas.hand_off(alone, set_ms)
 
     async def _mend(self, report: ScrubReport) -> None:
         for key, chunk in report.damaged:
@@ -186,7 +226,7 @@ class KeyState:
         """As :meth:`StateService.group`."""
         return await self.service.group(wanted, run=run, epoch=epoch)
 
-    async def listed(self, prefix: str, after: str, limit: int) -> Sequence[Listed]:
+    async def list(self, prefix: str, after: str, limit: int) -> ListOf[Listed]:
         """As :meth:`StateViews.listed`."""
         return await self.views.listed(prefix, after, limit)
 
@@ -207,13 +247,13 @@ class KeyState:
 
     async def _ahead(self, prefixes: Sequence[str], node: str) -> None:
         try:
-            keys = [
-                entry.key
-                for prefix in prefixes
+            entries = [
+                entry
+                for prefix in dict.fromkeys(prefixes)
                 for entry in await self.store.list(prefix, "", GROUP_ITEMS_MAX)
             ]
-            if keys:
-                self.replicas.push(keys, node)
+            if entries:
+                self.replicas.push(entries, node)
         except EdgeError as error:
             log.info("state did not go ahead", node=node, why=error.message)
 

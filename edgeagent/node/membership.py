@@ -6,6 +6,7 @@ Only where ``mesh.listen`` is set: the mesh's rooms bring numpy and SGP4, which 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import platform
 import secrets
@@ -21,7 +22,7 @@ from edgeagent.model.errors import BadConfig, BadRequest, Unavailable
 from edgeagent.node import machine
 from edgeagent.node.config_schema import Config
 from edgeagent.node.heat_meter import HeatMeter
-from edgeagent.node.mesh_config import mesh_settings
+from edgeagent.node.mesh_config import check_listens, mesh_settings
 from edgeagent.node.meters import Meters
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ _LOAD_EVERY_S = 1.0
 _RING_EVERY_S = 2.0
 _FUNCTIONS_EVERY_S = 2.0
 _LAG_REPORTED_S = 0.2
+# Two that start at once from copies of one state directory, in 1970 for one, would write the same versions and never
+# notice each other.
+_EPOCH_SPREAD_MS = 250
 
 
 class Membership:
@@ -72,6 +76,7 @@ class Membership:
         lag_us: Callable[[], int],
     ) -> None:
         """``functions`` gives the digests of what is deployed. Raises BadConfig, StoreFailed."""
+        check_listens(self._section)
         if not self.is_on:
             return
         from edgeagent.gossip.records import Section, next_epoch_ms
@@ -81,7 +86,7 @@ class Membership:
         settings = await asyncio.to_thread(mesh_settings, self._section)
         kept = IncarnationFile(self._state / "incarnation")
         before = await asyncio.to_thread(kept.read)
-        epoch_ms = next_epoch_ms(before, int(time.time() * 1000))
+        epoch_ms = next_epoch_ms(before, int(time.time() * 1000)) + secrets.randbelow(_EPOCH_SPREAD_MS)
         security = await asyncio.to_thread(self._security, epoch_ms) if self._section.keys else None
         service = MeshService(
             self._node_id,
@@ -189,6 +194,14 @@ class Membership:
             return 0.0
         at_s = service.sky.returns_at_s(service.name, node, utc_s)
         return None if at_s is None else max(0.0, at_s - utc_s) / self.orbital_speed
+
+    def contact_until_utc_s(self, node: str) -> float:
+        """Until when there is a route to the member, by this node's clock; infinite where no end is predicted."""
+        service, orbit_s = self.service, self.utc_now_s()
+        if service is None or orbit_s is None or service.sky.table is None:
+            return math.inf
+        until_s = service.sky.table.contact_until_s(service.name, node, orbit_s)
+        return time.time() + max(0.0, until_s - orbit_s) / self.orbital_speed
 
     @property
     def is_on_loopback(self) -> bool:

@@ -16,7 +16,7 @@ from edgeagent.node.config_schema import MeshSection
 if TYPE_CHECKING:
     from edgeagent.mesh.settings import MeshSettings
 
-__all__ = ["check_mesh", "mesh_settings"]
+__all__ = ["check_listens", "check_mesh", "mesh_settings"]
 
 
 def mesh_settings(section: MeshSection) -> MeshSettings:
@@ -59,8 +59,18 @@ def mesh_settings(section: MeshSection) -> MeshSettings:
     )
 
 
+def check_listens(section: MeshSection) -> None:
+    """Who names seeds means to be a member, and would wait for the others in vain. Raises BadConfig."""
+    if section.seeds and not section.listen:
+        raise BadConfig(
+            f"mesh.seeds = {section.seeds!r:.80} without mesh.listen: this node would ask nobody",
+            hint="give mesh.listen an IP:port, or take mesh.seeds out where this node is to be alone",
+        )
+
+
 def check_mesh(section: MeshSection) -> None:
     """What a start would refuse, but for which node's keys they are. Raises BadConfig."""
+    check_listens(section)
     if section.listen:
         from edgeagent.mesh.settings import advertised_address
 

@@ -42,6 +42,8 @@ from edgeagent.node.membership import Membership
 from edgeagent.node.meters import Meters
 from edgeagent.node.remote_hoses import RemoteHoses
 from edgeagent.node.state_dir import StateDir
+from edgeagent.node.state_fusion import Fusion
+from edgeagent.node.state_guest import StateGuest
 from edgeagent.node.systemd import Notifier
 from edgeagent.node.ties import Parts
 from edgeagent.node.workflows import Workflows
@@ -396,6 +398,10 @@ class Node:
         )
         self._ending.push_async_callback(self.state.close)
         await self.state.open()
+        guest, fusion = StateGuest(self.engine), Fusion(self.state)
+        fusion.export(self.meters)
+        self.invoker.state, self.mailboxes.state = fusion, guest
+        self._ending.push_async_callback(guest.stop)
         parts = Parts(
             node_id=self.node_id,
             functions=self.functions,

@@ -124,10 +124,11 @@ class Placer:
             return None
         now_s = self._membership.utc_now_s() or 0.0
         try:
-            if text.startswith("+"):
+            if text[0] in "+ ":  # a plus sign that nobody escaped is a space in a query
                 at_s = now_s + float(text[1:].removesuffix("s"))
             else:
-                at_s = datetime.datetime.fromisoformat(text).timestamp()
+                at = datetime.datetime.fromisoformat(text)
+                at_s = (at if at.tzinfo else at.replace(tzinfo=datetime.UTC)).timestamp()
         except (ValueError, OverflowError):
             raise BadRequest(
                 f"{text!r:.60} is no time", hint="2026-11-23T20:00:00Z, or +600 for in ten minutes"

@@ -110,6 +110,7 @@ class ReservationDesk:
         fetched. Raises Refused, Conflict, PeerFailed.
         """
         if self._has(ref):
+            self._functions.touch(ref.name)
             return False
         await self._fetch.ensure(
             ref.name,
@@ -119,6 +120,7 @@ class ReservationDesk:
             [url for one in sources if (url := self._membership.url_of(one)) is not None],
             unsigned_ok=self._membership.is_on_loopback,
         )
+        self._functions.touch(ref.name)
         return True
 
     def _has(self, ref: FunctionRef) -> bool:

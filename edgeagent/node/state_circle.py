@@ -7,8 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from edgeagent.state.homes import homes
 from edgeagent.state.keys import digest_of, group_of
+from edgeagent.state.targets import ranked
 
 if TYPE_CHECKING:
     from edgeagent.mesh.holdings import Neighbour
@@ -67,7 +67,7 @@ class StateCircle:
 
     def homes_of(self, key: str) -> list[str]:
         """Where the key's group is at home, of this node and all that can be asked."""
-        return homes(group_of(key), [*self.reachable(), self._node_id], _HOMES)
+        return ranked(group_of(key), [*self.reachable(), self._node_id])[:_HOMES]
 
     def ranked(self, key: str, first: Iterable[str] = ()) -> tuple[list[str], list[str]]:
         """Whom to ask for a key: those who should have it (``first``, the homes, who says that it holds the group), and
@@ -78,8 +78,8 @@ class StateCircle:
         likely.update(dict.fromkeys(self.homes_of(key)))
         likely.update(dict.fromkeys(one.id for one in around.values() if digest in one.groups))
         should = [one for one in likely if one in around and around[one].is_reachable]
-        might = homes(group_of(key), (one for one in self.reachable() if one not in likely), _ASKED_MAX)
-        return should[:_ASKED_MAX], might
+        might = ranked(group_of(key), [one for one in self.reachable() if one not in likely])
+        return should[:_ASKED_MAX], might[:_ASKED_MAX]
 
     def out_of_sight(self, key: str) -> list[str]:
         """Members that say they hold the key's group, and cannot be asked now."""

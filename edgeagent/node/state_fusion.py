@@ -84,12 +84,12 @@ class Fusion:
         if cache is None:
             cache = Cache()
         self._runs[run.id, run.epoch] = cache
-        total = sum(one.bytes for one in self._runs.values())
+        total = sum(one.size_bytes for one in self._runs.values())
         for key in list(self._runs):
             if len(self._runs) <= self._runs_max and total <= self._cache_bytes_max:
                 break
             gone = self._runs[key] if self._runs[key] is cache else self._runs.pop(key)
-            total -= gone.bytes
+            total -= gone.size_bytes
             gone.clear()  # sessions keep what they have seen
         return cache
 

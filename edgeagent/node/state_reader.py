@@ -76,7 +76,10 @@ class StateReader:
         for key in keys:
             if key in known:
                 found[key].entry = known[key]
-        plans = {key: self._circle.ranked(key, [least(key).node]) for key in keys}
+        plans = {}
+        for key in keys:
+            owner = known[key].owner if key in known else ""
+            plans[key] = self._circle.ranked(key, [owner, least(key).node])
         await self._round({key: plan[0] for key, plan in plans.items()}, found, deadline_s)
         if is_sought:
             missing = {

@@ -1,7 +1,7 @@
 """State for everybody who asks this node: guests, clients, other nodes. One door, :meth:`StateService.group`.
 
-1. A group is answered as if nothing came between: its gets see what was there before its writes, and its writes happen
-   all or not at all.
+1. A group is answered as if nothing came between: its gets see what was there before its writes, what is below its
+   prefix what is there after them, and its writes happen all or not at all.
 2. A write is on this node's disk before it is answered. What else the caller wants (``peer``, ``ground``) is waited for
    until its deadline; whatever it wants, copies go to other members behind the scenes.
 3. A read is served from here where that is sure to be right: a value that is written once, a key whose home or owner
@@ -28,7 +28,8 @@ from edgeagent.state.entry import Durability, Entry, Mode, chunks_of
 from edgeagent.state.errors import DamagedValue, Fenced, NotDurable
 from edgeagent.state.fetching import read
 from edgeagent.state.hlc import NONE, Version, read_version
-from edgeagent.state.keys import GROUP_ITEMS_MAX, check_prefix, resolve
+from edgeagent.state.keys import GROUP_ITEMS_MAX, RUNS, check_prefix, resolve, resolve_prefix
+from edgeagent.state.keystore_types import Written
 from edgeagent.state.session import Session, read_session
 
 __all__ = ["Replicas", "StateService", "modes_of"]
@@ -41,7 +42,7 @@ PATIENCE_S = 30.0  # of a caller that says nothing of it
 class Replicas(Protocol):
     """Copies at other members (:mod:`edgeagent.node.state_replicas`)."""
 
-    def wrote(self, entries: Sequence[Entry], wanted: Durability) -> None: ...
+    def wrote(self, written: Sequence[Written], wanted: Durability) -> None: ...
     def reached(self, key: str, version: Version) -> Durability: ...
     async def wait(self, entries: Sequence[Entry], wanted: Durability, deadline_s: float) -> Durability: ...
 
@@ -73,6 +74,7 @@ class StateService:
         ask: Asker,
         mode_of: Callable[[str], Mode],
         value_bytes_max: int,
+        run_ttl_ms: int,
     ) -> None:
         self.views = views
         self.store = views.store
@@ -83,6 +85,7 @@ class StateService:
         self._ask = ask
         self._mode_of = mode_of
         self._value_bytes_max = value_bytes_max
+        self._run_ttl_ms = run_ttl_ms
         self._adopting: set[asyncio.Task[None]] = set()
         self.reads = 0
         self.local_reads = 0  # answered without asking anybody
@@ -104,23 +107,27 @@ class StateService:
         if len({op.key for op in writes}) < len(writes):
             raise BadRequest("a group writes a key twice", hint="which of the two is to stay?")
         keys = list(dict.fromkeys(op.key for op in gets))
-        if wanted.prefix is not None:
-            below = resolve(wanted.prefix, run) if wanted.prefix.startswith("run/") and run else wanted.prefix
-            found = await self.views.listed(below, "", GROUP_ITEMS_MAX, here_only=wanted.here_only)
-            more = [one.key for one in found if one.key not in set(keys)]
-        else:
-            more = []
         done: dict[str, Done] = {}
-        if keys or more:
+        if keys:
             known = {op.key: op.known for op in gets if op.known}
-            done = await self._get([*keys, *more], known, session, deadline_s, here_only=wanted.here_only)
+            done = await self._get(keys, known, session, deadline_s, here_only=wanted.here_only)
         durability = Durability.LOCAL
         wrote: dict[str, Done] = {}
         if writes:
             wrote, durability = await self._write(writes, wanted, session, deadline_s)
         results = [done[op.key] if op.op == "get" else wrote[op.key] for op in ops]
-        results += [done[key] for key in more if done[key].found]
+        if wanted.prefix is not None:
+            prefix = resolve_prefix(wanted.prefix, run)
+            results += await self._below(prefix, set(keys), session, deadline_s, here_only=wanted.here_only)
         return GroupDone(results=results, durability=durability, session=session.text())
+
+    async def _below(
+        self, prefix: str, known: set[str], session: Session, deadline_s: float, *, here_only: bool
+    ) -> list[Done]:
+        found = await self.views.listed(prefix, "", GROUP_ITEMS_MAX, here_only=here_only)
+        keys = [one.key for one in found if one.key not in known]
+        done = await self._get(keys, {}, session, deadline_s, here_only=here_only) if keys else {}
+        return [done[key] for key in keys if done[key].found]
 
     def _checked(self, op: Op, run: str, epoch: int) -> Op:
         key = resolve(op.key, run)
@@ -137,7 +144,11 @@ class StateService:
             )
         if op.expect:
             read_version(op.expect)
-        return msgspec.structs.replace(op, key=key, value=value, text=None, epoch=op.epoch or epoch)
+        if key.startswith(RUNS):
+            ttl_ms, epoch = op.ttl_ms or self._run_ttl_ms, op.epoch or epoch
+        else:
+            ttl_ms, epoch = op.ttl_ms, op.epoch
+        return msgspec.structs.replace(op, key=key, value=value, text=None, epoch=epoch, ttl_ms=ttl_ms)
 
     # -- reading ---------------------------------------------------------------------------------------------
 
@@ -181,9 +192,9 @@ class StateService:
                 continue
             found[entry.key] = (entry, value)
         for key in keys:
-            if key not in found and (entry_held := await self.store.look(key)) is not None:
-                if not entry_held.is_there(self._utc_ms()):
-                    found[key] = (entry_held, None)
+            gone = None if key in found else await self.store.look(key)
+            if gone is not None and not gone.is_there(self._utc_ms()):
+                found[key] = (gone, None)
         return found
 
     async def _whole(self, entry: Entry) -> bytes | None:
@@ -196,8 +207,10 @@ class StateService:
         if held is None or held[0].version < session.least(key):
             return True
         entry = held[0]
-        if entry.mode is Mode.ONCE or (entry.mode is Mode.OWNER and entry.owner == self._node_id):
+        if entry.mode is Mode.ONCE:
             return False
+        if entry.mode is Mode.OWNER:
+            return entry.owner != self._node_id
         return self.circle.homes_of(key)[0] != self._node_id
 
     async def _from_others(
@@ -268,7 +281,7 @@ class StateService:
         self.writes += len(writes)
         entries = [one.entry for one in written if one.entry is not None]
         self.circle.holds(op.key for op in writes)
-        self.replicas.wrote(entries, wanted.durability)
+        self.replicas.wrote(written, wanted.durability)
         reached = Durability.LOCAL
         if wanted.durability is not Durability.LOCAL:
             reached = await self._until_durable(entries, wanted.durability, deadline_s)
@@ -280,7 +293,7 @@ class StateService:
                 key=one.op.key,
                 found=one.found,
                 version="" if one.entry is None else one.entry.version.text(),
-                mode="" if one.entry is None else one.entry.mode,
+                mode=None if one.entry is None else one.entry.mode,
                 size_bytes=0 if one.entry is None else one.entry.size_bytes,
                 durability=reached,
             )

@@ -32,7 +32,7 @@ from edgeagent.state.errors import BadKey, NotDurable, VersionMismatch
 from edgeagent.state.guest_layout import HELD, Flag
 from edgeagent.state.keys import GROUP_ITEMS_MAX, RUNS, check_key, check_prefix, is_below, resolve
 
-__all__ = ["Cache", "FusionStats", "StepSession", "Value", "Write"]
+__all__ = ["Cache", "FusionStats", "StepSession", "Value", "Write", "durability_of"]
 
 log = structlog.get_logger("state")
 
@@ -92,12 +92,30 @@ class Write:
             self.value.data.close()
 
 
-class Cache(dict[str, Value]):
+class Cache:
     """Values that calls of one run have read here, by full key; a later call asks whether they are still the newest."""
 
-    @property
-    def bytes(self) -> int:
-        return sum(value.size for value in self.values())
+    __slots__ = ("_values", "size_bytes")
+
+    def __init__(self) -> None:
+        self.size_bytes = 0
+        self._values: dict[str, Value] = {}
+
+    def get(self, key: str) -> Value | None:
+        return self._values.get(key)
+
+    def keep(self, key: str, value: Value) -> None:
+        self.drop(key)
+        self._values[key] = value
+        self.size_bytes += value.size
+
+    def drop(self, key: str) -> None:
+        if (value := self._values.pop(key, None)) is not None:
+            self.size_bytes -= value.size
+
+    def clear(self) -> None:
+        self._values.clear()
+        self.size_bytes = 0
 
 
 def durability_of(flags: Flag) -> Durability:
@@ -185,7 +203,7 @@ class StepSession:
 
     async def fetch(self, keys: Sequence[str], prefix: str | None = None) -> list[str]:
         """Read them, and all below ``prefix``, as one group; the keys that were below it. Raises EdgeError."""
-        known = {key: self._cache[key] for key in keys if key in self._cache}
+        known = {key: value for key in keys if (value := self._cache.get(key)) is not None}
         ops = [Op(op="get", key=key, known=known[key].version if key in known else "") for key in keys]
         done = await self._ask(Group(ops=ops, prefix=prefix, session=self.token))
         self._stats.fetched += len(done.results)
@@ -207,9 +225,9 @@ class StepSession:
     def _keep(self, key: str, value: Value | None) -> None:
         self._seen[key] = value
         if value is None:
-            self._cache.pop(key, None)
+            self._cache.drop(key)
         else:
-            self._cache[key] = value
+            self._cache.keep(key, value)
 
     def _forget(self, keys: Sequence[str]) -> None:
         for key in keys:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from edgeagent.model.errors import EdgeError
+from edgeagent.model.errors import EdgeError, NotFound
 from edgeagent.model.workflow import Trigger
 from edgeagent.node.membership import Membership
 
 if TYPE_CHECKING:
     from edgeagent.node.workflows import Workflows
 
-__all__ = ["Triggers", "is_due", "is_over"]
+__all__ = ["Triggers", "is_due", "is_over", "last_due_s"]
 
 log = structlog.get_logger("runs")
 
@@ -44,6 +44,13 @@ def is_over(place: tuple[float, float], over: tuple[float, ...]) -> bool:
     return 2 * _EARTH_KM * math.asin(min(1.0, math.sqrt(haversine))) <= over[2]
 
 
+def last_due_s(trigger: Trigger, *, now_s: float, last_s: float | None) -> float:
+    """When it was due: looks come late, and that must not add up."""
+    if not trigger.every_s or last_s is None:
+        return now_s
+    return now_s - (now_s - last_s) % trigger.every_s
+
+
 class Triggers:
     """On the event loop's thread."""
 
@@ -66,10 +73,27 @@ class Triggers:
 
     async def _watch(self) -> None:
         while True:
-            for workflow in self._workflows.list():
-                for index, trigger in enumerate(workflow.trigger):
-                    await self._look(workflow.workflow.name, index, trigger)
+            await self.look()
             await asyncio.sleep(_LOOK_S)
+
+    async def look(self) -> None:
+        """Begin what is due."""
+        self._forget()
+        for workflow in self._workflows.list():
+            for index, trigger in enumerate(workflow.trigger):
+                await self._look(workflow.workflow.name, index, trigger)
+
+    @property
+    def noted(self) -> int:
+        """Triggers of which something is kept."""
+        return len({*self._last, *self._held, *self._running})
+
+    def _forget(self) -> None:
+        """What was noted of triggers that are no more."""
+        there = {(one.workflow.name, i) for one in self._workflows.list() for i in range(len(one.trigger))}
+        for noted in (self._last, self._held, self._running):
+            for key in noted.keys() - there:
+                del noted[key]
 
     async def _look(self, name: str, index: int, trigger: Trigger) -> None:
         key = (name, index)
@@ -85,9 +109,9 @@ class Triggers:
             self._last[key] = now_s
         if not due:
             return
-        self._last[key] = now_s
+        self._last[key] = last_due_s(trigger, now_s=now_s, last_s=self._last.get(key))
         try:
-            if key in self._running and (await self._workflows.view(self._running[key])).state == "running":
+            if await self._goes_on(key):
                 return
             self._running[key] = await self._workflows.start(
                 name, b"", deadline_ms=0, key=None, traceparent=""
@@ -95,6 +119,15 @@ class Triggers:
             log.info("a trigger began a run", workflow=name, trigger=index, run=self._running[key])
         except EdgeError as error:
             log.warning("a trigger began no run", workflow=name, trigger=index, why=error.message)
+
+    async def _goes_on(self, key: tuple[str, int]) -> bool:
+        """Whether the run that this trigger began has not ended; one that is forgotten has."""
+        try:
+            return (
+                key in self._running and (await self._workflows.view(self._running[key])).state == "running"
+            )
+        except NotFound:
+            return False
 
     def _holds(self, trigger: Trigger) -> bool:
         if trigger.contact_with:

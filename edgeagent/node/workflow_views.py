@@ -80,6 +80,10 @@ class WorkflowPort(Protocol):
 
     def get(self, name: str) -> Workflow: ...
 
+    async def find(self, name: str) -> Workflow:
+        """Here, or at another node."""
+        ...
+
     def list(self) -> Sequence[Workflow]:
         """By name."""
         ...

@@ -15,14 +15,16 @@ import structlog
 from edgeagent.model.errors import Conflict, DeadlineExceeded, EdgeError, KeyReused, NotFound, Unavailable
 from edgeagent.model.workflow import Workflow
 from edgeagent.node.config_schema import PlacementSection
+from edgeagent.node.elsewhere import Elsewhere
 from edgeagent.node.reservation_desk import ReservationDesk
 from edgeagent.node.runs.board import Board, Standing, Superseded
 from edgeagent.node.runs.driver import Driver
 from edgeagent.node.runs.events import Events
-from edgeagent.node.runs.function_ref import ref_of
-from edgeagent.node.runs.guard import watch
+from edgeagent.node.runs.function_ref import FunctionRef
+from edgeagent.node.runs.guard import may_have_ended, watch
 from edgeagent.node.runs.handover import GUARD, HOLD, Handover
 from edgeagent.node.runs.live import LiveData
+from edgeagent.node.runs.origins import Origins, learn
 from edgeagent.node.runs.progress import revert_lost
 from edgeagent.node.runs.record import RunRecord, StepRecord, new_run_id
 from edgeagent.node.runs.store import RunStore
@@ -38,6 +40,7 @@ log = structlog.get_logger("runs")
 ORIGIN = "origin"
 STANDING_S = 5.0
 _GRACE_S = 2.0
+_TAKEN = {"dead": "died", "away": "went out of contact for too long"}
 WORKFLOWS_MAX = 1000
 
 
@@ -49,6 +52,7 @@ class Workflows:
         settings: PlacementSection,
         ties: Ties,
         desk: ReservationDesk,
+        elsewhere: Elsewhere,
         *,
         rows: WorkflowRows,
         store: RunStore,
@@ -56,6 +60,7 @@ class Workflows:
         self._settings = settings
         self._ties = ties
         self._desk = desk
+        self._elsewhere = elsewhere
         self._node_id = ties.node_id
         self._rows = rows
         self._store = store
@@ -63,6 +68,8 @@ class Workflows:
         self._remote = ties.remote
         self._membership = ties.membership
         self.feed = Events()
+        self._origins = Origins(ties.node_id, ties.membership)
+        self.feed.heard = self._origins.heard
         self.board = Board(ties.node_id, store, self.feed, ties.remote, ties.membership)
         self._handover = Handover(ties.node_id, self.board, ties.forwarder, ties.remote)
         self._handover.gone = self._guard
@@ -150,6 +157,11 @@ class Workflows:
             )
         return found
 
+    async def find(self, name: str) -> Workflow:
+        """One that is deployed here, or at another member. Raises NotFound."""
+        found = self._workflows.get(name)
+        return await self._elsewhere.find_workflow(name) if found is None else found
+
     def list(self) -> Sequence[Workflow]:
         return [self._workflows[name] for name in sorted(self._workflows)]
 
@@ -163,7 +175,7 @@ class Workflows:
     async def start(
         self, name: str, body: bytes, *, deadline_ms: float, key: str | None, traceparent: str
     ) -> str:
-        workflow = self.get(name)
+        workflow = await self.find(name)
         if self._stopping:
             raise Unavailable("the node is draining", retry_after_s=5)
         if key is None:
@@ -181,7 +193,7 @@ class Workflows:
     async def _start(
         self, workflow: Workflow, body: bytes, deadline_ms: float, key: str, traceparent: str
     ) -> str:
-        refs = {step.function: ref_of(self._functions.get(step.function)) for step in workflow.step}
+        refs = {name: await self._ref(name) for name in {step.function for step in workflow.step}}
         now_ms = int(time.time() * 1000)
         record = RunRecord(
             id=new_run_id(),
@@ -203,6 +215,13 @@ class Workflows:
         self._spawn(self._begin(record, body))
         self._spawn(self._await_end(record.id, record.deadline_ms))
         return record.id
+
+    async def _ref(self, name: str) -> FunctionRef:
+        """Of a function, fetched from another member where it is not here: this node is who gives it to the others."""
+        ref, node = await self._elsewhere.find(name)
+        if node != self._node_id:
+            await self._desk.have(ref, (node,))
+        return ref
 
     async def _begin(self, record: RunRecord, body: bytes) -> None:
         live = self._live()
@@ -243,9 +262,18 @@ class Workflows:
         finally:
             if self._held.get(record.id) is driver:
                 del self._held[record.id]
-        if self.board.superseded.pop(record.id, None) is None and ended:
+        if self.board.superseded.pop(record.id, None) is not None:
+            record.state, record.problem = "running", None  # somewhere
+            await self._let_go(record)
+        elif ended:
             await self._finish(record)
         self._wake(record.id)
+
+    async def _let_go(self, record: RunRecord) -> None:
+        """It goes on elsewhere, or has ended there: what is here of it may be forgotten."""
+        if record.origin != self._node_id:  # which waits for its end
+            record.version += 1
+            await self._store.put(record, "")
 
     async def _finish(self, record: RunRecord) -> None:
         """The end, on the disk here, then at the origin."""
@@ -272,6 +300,7 @@ class Workflows:
                 reply = await self.board.standing_at(node, record.id)
                 if reply.epoch > record.epoch:
                     log.info("a run went on elsewhere", run=record.id, holder=reply.holder)
+                    await self._let_go(record)
                     return
         record.epoch, record.version = record.epoch + 1, 0
         await self._go_on(record, {}, "restarted")
@@ -309,18 +338,31 @@ class Workflows:
         known = record if found is None else found[0]
         if known.ended or known.epoch > record.epoch or known.holder != record.holder:
             return
-        if verdict == "dead":
+        if verdict in _TAKEN:
             taken = known.copy()  # with what the holder had told since
             taken.epoch, taken.version = record.epoch + 1, 0
-            await self._go_on(taken, {record.holder: "died while it held the run"}, "its holder died")
-        elif record.origin != self._node_id:
-            record.version += 1
-            await self._store.put(record, "")
+            await self._go_on(
+                taken,
+                {record.holder: f"{_TAKEN[verdict]} while it held the run"},
+                f"its holder {_TAKEN[verdict]}",
+            )
+        else:
+            await self._let_go(record)
 
     async def _await_end(self, run_id: str, deadline_ms: int) -> None:
         """A run that began here ends, whatever becomes of those who hold it."""
-        await asyncio.sleep(max(0.0, deadline_ms / 1000 - time.time()) + _GRACE_S)
+        while (what := await self._origins.watch(run_id, deadline_ms / 1000 + _GRACE_S)) == "lost":
+            record, _ = await self._store.known(run_id)
+            gone = {one: "died with the run" for one in (record.holder, record.guardian) if one}
+            # The guardian may have gone on under the next epoch before it died.
+            record.epoch, record.version = record.epoch + 2, 0
+            record.guardian = ""
+            self._spawn(self._go_on(record, gone, "its holder and its guardian died"))
+        if what == "ended":
+            return
         record, _ = await self._store.known(run_id)
+        while not record.ended and await may_have_ended(record, self._node_id, self._membership):
+            record, _ = await self._store.known(run_id)
         if record.ended:
             return
         late = DeadlineExceeded(
@@ -378,10 +420,12 @@ class Workflows:
         known, _ = await self._store.known(record.id)
         if known.ended and known.order != record.order:
             return _standing(known, taken=False)
-        record.deadline_ms, record.created_ms = known.deadline_ms, known.created_ms  # our clock counts
+        if record.ended:  # our clock counts
+            record.finished_ms += known.created_ms - record.created_ms
+        record.deadline_ms, record.created_ms = known.deadline_ms, known.created_ms
         if record.order < known.order:
             return _standing(known, taken=record.order[0] == known.epoch)
-        self._learn(known, record)
+        learn(self._ties.estimates, known, record)
         role = GUARD if record.guardian == self._node_id and not record.ended else ORIGIN
         if not await self._store.put(record, role) and record.order != known.order:
             known, _ = await self._store.known(record.id)
@@ -391,18 +435,6 @@ class Workflows:
             log.info("run ended", run=record.id, workflow=record.workflow, state=record.state)
         self._wake(record.id)
         return _standing(record)
-
-    def _learn(self, known: RunRecord, record: RunRecord) -> None:
-        """What steps took elsewhere, for the next plan here."""
-        before = {step.name for step in known.steps if step.state == "succeeded"}
-        for step in record.steps:
-            if step.state == "succeeded" and step.name not in before and step.duration_ms is not None:
-                self._ties.estimates.observe(
-                    record.functions[step.function].sha256,
-                    step.bytes_in or 0,
-                    step.duration_ms,
-                    step.bytes_out or 0,
-                )
 
     async def standing(self, run_id: str, epoch: int, version: int) -> Standing:
         """The newest here; where that is what who asks knows, as soon as there is newer, or after a while."""
@@ -428,11 +460,20 @@ class Workflows:
 
     async def _newest(self, run_id: str) -> RunRecord:
         driver = self._held.get(run_id)
-        return driver.record if driver is not None else (await self._store.known(run_id))[0]
+        if driver is not None:
+            return driver.record
+        record, role = await self._store.known(run_id)
+        if not role and not record.ended:
+            raise NotFound(f"run {run_id} went on elsewhere", hint=f"ask {record.origin}, where it began")
+        return record
 
     async def finished(self, run_id: str) -> RunView:
-        async for _ in self.events(run_id, 0):
-            pass
+        """Its end, or how it stands when its time is over and who holds it is out of contact."""
+        left_s = (await self._newest(run_id)).deadline_ms / 1000 - time.time()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, left_s) + 2 * _GRACE_S):
+                async for _ in self.events(run_id, 0):
+                    pass
         return await self.view(run_id)
 
     async def view(self, run_id: str) -> RunView:

@@ -15,7 +15,9 @@ from edgeagent.placement.outlook import Outlook, Window
 from edgeagent.placement.table import NodeTable, architecture_of
 from edgeagent.placement.views import NodeView, StepAsk
 
-__all__ = ["Filter", "contact_filter", "data_filters", "edge_filters", "node_filters"]
+__all__ = ["EXCLUDED", "Filter", "contact_filter", "data_filters", "edge_filters", "node_filters"]
+
+EXCLUDED = "excluded"  # the filter of nodes that are not there, or refused before
 
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -47,7 +49,7 @@ def node_filters(ask: StepAsk, table: NodeTable) -> list[Filter]:
     views = table.views
     filters = [
         _views_filter(
-            "excluded",
+            EXCLUDED,
             views,
             lambda view: not view.excluded,
             lambda view: view.excluded,

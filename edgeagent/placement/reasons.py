@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgeagent.placement.decision import CandidateExplanation, Choice, StepExplanation, Terms
 from edgeagent.placement.errors import NoFeasibleNode
-from edgeagent.placement.filters import Filter
+from edgeagent.placement.filters import EXCLUDED, Filter
 from edgeagent.placement.scores import Scores
 from edgeagent.placement.steps import PlanStep
 from edgeagent.placement.table import NodeTable
@@ -32,8 +32,8 @@ def _first_failed(filters: Sequence[Filter], nodes: int) -> Ints:
 def infeasible(ask: StepAsk, filters: Sequence[Filter], table: NodeTable) -> NoFeasibleNode:
     """Names the filter without which a node would be left; where no single one does, the one that removed most.
 
-    Of several the last: what the network, heat and batteries allow changes sooner than what a node is. A step that is
-    pinned has but one node: what that one fails binds.
+    Of several the last: what the network, heat and batteries allow changes sooner than what a node is; soonest of all
+    who is there and takes work. A step that is pinned has but one node: what that one fails binds.
     """
     failed = np.array([~one.passed for one in filters])
     first = _first_failed(filters, table.nodes)
@@ -43,7 +43,10 @@ def infeasible(ask: StepAsk, filters: Sequence[Filter], table: NodeTable) -> NoF
         binding = int(failed[:, row].argmax())
         nodes = np.array([row])
     elif alone.any():
-        binding = int(np.flatnonzero(alone.any(axis=1))[-1])
+        binding = max(
+            np.flatnonzero(alone.any(axis=1)).tolist(),
+            key=lambda index: (filters[index].name == EXCLUDED, index),
+        )
         nodes = np.flatnonzero(alone[binding])
     else:
         binding = int(np.bincount(first, minlength=len(filters) + 1)[: len(filters)].argmax())

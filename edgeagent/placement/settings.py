@@ -27,6 +27,7 @@ class DecideSettings:
     for ``unknown_factor`` times its estimate. Batteries must last for ``battery_ahead_s`` after a step (an orbit),
     looked at every ``stretch_s``. Networks are looked at every ``sample_s`` of a step, at most ``samples_max`` times;
     a plan is made again when a step starts more than ``replan_s`` from where it was looked at. All in orbital seconds.
+    Of the steps that send much, ``rates_ahead_max`` are planned with the bandwidths from where they will run.
     """
 
     planner: PlannerSettings = field(default_factory=PlannerSettings)
@@ -46,6 +47,7 @@ class DecideSettings:
     samples_max: int = 9
     replan_s: float = 10.0
     retries_max: int = 8
+    rates_ahead_max: int = 8
 
     def __post_init__(self) -> None:
         positive = (self.half_life_s, self.mbit_s_assumed, self.stretch_s, self.sample_s, self.replan_s)

@@ -210,7 +210,7 @@ class Work:
         pins: dict[int, int] = {}
         plan = self._solve(starts_ms, pins, banned)
         waiting = [index for index in range(len(self.asks)) if self._needs_rates(index, starts_ms[index])]
-        before = sorted({one for index in waiting for one in self.asks[index].after})
+        before = self._pinned_in_turn(waiting)
         at = retries = 0
         first: NoFeasibleNode | None = None
         while at < len(before):
@@ -226,6 +226,16 @@ class Work:
                     starts_ms, pins, banned, first, stop=retries > self.settings.retries_max
                 )
         return Plan(plan.chosen, plan.total_ms, plan.exact and not before, plan.candidates)
+
+    def _pinned_in_turn(self, waiting: Sequence[int]) -> list[int]:
+        """The steps before those that wait for bandwidths: all where one is asked for, else the first few, for each
+        takes a plan of its own, and what lies further ahead is planned again before it is due.
+        """
+        asked = {
+            one for index in waiting if self.asks[index].mbit_s_min > 0.0 for one in self.asks[index].after
+        }
+        near = sorted({one for index in waiting for one in self.asks[index].after})
+        return sorted(asked | set(near[: self.settings.rates_ahead_max]))
 
     def _solve_or(
         self,
@@ -249,10 +259,12 @@ class Work:
         ask = self.asks[index]
         if ask.fixed or self.anchors(index, {}) is not None:
             return False
-        if ask.mbit_s_min > 0.0 or ask.bytes_in + ask.state_bytes <= 0:
-            return ask.mbit_s_min > 0.0
+        if ask.mbit_s_min > 0.0:
+            return True
         rates = self.outlook.mbit_s(self.here, self.window(index, start_ms).start_s)
-        return bool(np.isfinite(rates).any())
+        slowest = float(rates[np.isfinite(rates) & (rates > 0.0)].min(initial=np.inf))
+        count = ask.bytes_in + ask.state_bytes
+        return count * 8.0 / (slowest * 1e3) > self.settings.jitter_ms
 
     def _solve(
         self, starts_ms: Sequence[float], pins: Mapping[int, int], banned: Mapping[int, set[int]]

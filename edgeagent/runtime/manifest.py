@@ -12,7 +12,9 @@ import msgspec
 
 from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import ManifestRefused
-from edgeagent.model.function import FunctionSection, Manifest, check_name
+from edgeagent.model.function import FunctionSection, Manifest, State, check_name
+from edgeagent.state.errors import BadKey
+from edgeagent.state.keys import RUNS, check_prefix
 
 __all__ = ["LIMIT_RANGES", "default_manifest", "parse_manifest", "read_manifest_json"]
 
@@ -27,6 +29,7 @@ LIMIT_RANGES: dict[str, tuple[int, int]] = {
 }
 _TEXT_BYTES_MAX = 256 << 10
 _ITEMS_MAX = 1024
+_PREFIXES_MAX = 64
 _HOSE = re.compile(r"[a-z0-9._-]{1,63}")
 
 
@@ -88,6 +91,7 @@ def _check(manifest: Manifest, source: str) -> None:
             raise ManifestRefused(f"{source}: hose.{key} must be 1 to 63 of a-z, 0-9, '.', '_' and '-'")
     if manifest.hose.input and manifest.hose.input == manifest.hose.output:
         raise ManifestRefused(f"{source}: hose.input and hose.output are the same: it would feed itself")
+    _check_state(manifest.state, source)
     for key, (low, high) in LIMIT_RANGES.items():
         value = getattr(manifest.limits, key)
         if not low <= value <= high:
@@ -102,3 +106,18 @@ def _check(manifest: Manifest, source: str) -> None:
     for number in (slo.latency_ms_p95, slo.cost_usd_per_million):
         if not 0 <= number < math.inf:  # "nan" is TOML too
             raise ManifestRefused(f"{source}: slo values must be finite and must not be negative")
+
+
+def _check_state(state: State, source: str) -> None:
+    if len(state.prefixes) > _PREFIXES_MAX:
+        raise ManifestRefused(f"{source}: more than {_PREFIXES_MAX} state.prefixes")
+    for prefix in state.prefixes:
+        try:
+            check_prefix(prefix)
+        except BadKey as error:
+            raise ManifestRefused(f"{source}: state.prefixes: {error.message}") from None
+        if prefix.startswith(RUNS):
+            raise ManifestRefused(
+                f"{source}: state.prefixes: {prefix[:80]!r} is state of runs",
+                hint="a step may touch its own run's anyhow, as run/NAME, and no other's",
+            )

@@ -318,12 +318,12 @@ class NativeEngine:
         fitting = ec.pool_slots_that_fit(slots)
         if fitting:
             settings = ec.Settings(target=self._target)
-            self._add(name, ec.pooled_engine(settings, fitting, keep_bytes), fitting)
+            self._add(name, ec.pooled_engine(settings, fitting, keep_bytes), fitting, keep_bytes)
 
-    def _add(self, name: str, engine: wasmtime.Engine, slots: int) -> int:
+    def _add(self, name: str, engine: wasmtime.Engine, slots: int, keep_bytes: int = 0) -> int:
         pointer = ctypes.cast(engine.ptr(), ctypes.c_void_p).value
         self._keep_alive.append(engine)
-        self._pools[name] = self._core.add_pool(pointer, slots, name == "large")
+        self._pools[name] = self._core.add_pool(pointer, slots, name == "large", keep_bytes)
         return self._pools[name]
 
     def _on_demand(self, spec: LoadSpec) -> int:

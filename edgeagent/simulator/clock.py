@@ -27,7 +27,8 @@ class VirtualClock:
 
     def after(self, delay_s: float, what: Callable[..., None], *arguments: Any) -> None:
         """Let something happen after a while."""
-        self.at(self.now_s + delay_s, what, *arguments)
+        self._order += 1
+        heapq.heappush(self._heap, (self.now_s + max(0.0, delay_s), self._order, what, arguments))
 
     def run_until(self, end_s: float) -> None:
         """Let everything happen that is due by then; afterwards it is then."""

@@ -75,6 +75,11 @@ class _Places(list[Any]):
         super().__init__(numbers)
         self._owner = owner
 
+    @property
+    def is_made(self) -> bool:
+        """Whether no number is left."""
+        return not self._owner.unmade
+
     def __getitem__(self, place: Any) -> Any:
         found = super().__getitem__(place)
         return found if found.__class__ is Member else self._owner.make(found)
@@ -84,6 +89,13 @@ class _Ring(Pool[Member]):
     def __init__(self, chance: Chance, places: _Places) -> None:
         super().__init__(chance)
         self._list = places
+
+    def next(self) -> Member | None:
+        """As any pool's. Once all are made a plain list does, which is faster: taken here, between two swaps."""
+        places = self._list
+        if isinstance(places, _Places) and places.is_made:
+            self._list = list(places)
+        return super().next()
 
 
 class WarmMembers(Members):
@@ -122,6 +134,8 @@ class WarmMembers(Members):
         member.slot = common.numbers[place if place < self._me else place - 1]
         self._places[member.slot] = member
         self.by_name[member.name] = member
+        if not self.unmade:  # from now on a plain table does, which is faster
+            self.by_name = dict(self.by_name)
         return member
 
     def make_all(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from edgeagent.gossip.codec import Items
 from edgeagent.gossip.commands import Join
-from edgeagent.gossip.effects import MemberChanged, NameTaken, Notice, RecordChanged, RoundTrip
+from edgeagent.gossip.effects import MemberChanged, NameFree, NameTaken, Notice, RecordChanged, RoundTrip
 from edgeagent.gossip.knobs import Knobs
 from edgeagent.gossip.occlusion import AlwaysInContact, Contacts
 from edgeagent.gossip.presets import preset
@@ -195,6 +195,8 @@ class GossipWorld:
             self._judge(node, notice)
             if self._say is not None:
                 self._say(f"{self.now_s:10.3f}   {node.name}: {text}")
+        elif isinstance(notice, NameFree):
+            text = "name free"
         else:
             assert isinstance(notice, NameTaken)
             self.names_taken += 1

@@ -18,8 +18,10 @@ from typing import Any
 
 import msgspec
 
+from edgeagent.simulator import gossip_scenarios, state_scenarios
 from edgeagent.simulator.gossip_checks import PropertyBroken
-from edgeagent.simulator.gossip_scenarios import SCENARIOS, replay_line, run_scenario
+from edgeagent.simulator.gossip_scenarios import SCENARIOS
+from edgeagent.simulator.state_scenarios import STATE_SCENARIOS
 
 __all__ = ["Outcome", "main", "play", "summary"]
 
@@ -40,12 +42,15 @@ def play(task: tuple[str, int]) -> Outcome:
     name, seed = task
     began_s = time.monotonic()
     broken = ""
+    room = state_scenarios if name in STATE_SCENARIOS else gossip_scenarios
     try:
-        run_scenario(name, seed)
+        room.run_scenario(name, seed)
     except PropertyBroken as error:
         broken = str(error)
     except Exception as error:  # noqa: BLE001 - a crash of the core under faults is a finding like any other
-        broken = f"{name}, seed {seed}: {type(error).__name__}: {error}\nreplay: {replay_line(name, seed)}"
+        broken = (
+            f"{name}, seed {seed}: {type(error).__name__}: {error}\nreplay: {room.replay_line(name, seed)}"
+        )
     return Outcome(name, seed, time.monotonic() - began_s, broken)
 
 
@@ -76,7 +81,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--minutes", type=float, default=0.0, help="begin no further block after this; 0: no limit"
     )
-    parser.add_argument("--scenario", choices=sorted(SCENARIOS), action="append", help="only these")
+    parser.add_argument(
+        "--scenario", choices=sorted({**SCENARIOS, **STATE_SCENARIOS}), action="append", help="only these"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, help="write the summary to this file")
     return parser.parse_args(argv)
@@ -85,7 +92,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Play all; returns 0 where every property held for every seed, else 1."""
     chosen = _arguments(argv)
-    names = chosen.scenario or list(SCENARIOS)
+    names = chosen.scenario or [*SCENARIOS, *STATE_SCENARIOS]
     began_s = time.monotonic()
     outcomes: list[Outcome] = []
     # spawn: workers begin clean, whatever the parent has imported or started.

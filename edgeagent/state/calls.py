@@ -17,7 +17,7 @@ OpKind = Literal["get", "put", "delete"]
 class Op(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """One operation of a group; in JSON ``value`` is base64, ``text`` a value as UTF-8.
 
-    ``mode``: of a key that is not there yet, "" = what the configuration says of its prefix. ``expect``: the version
+    ``mode``: of a key that is not there yet, None = what the configuration says of its prefix. ``expect``: the version
     that the caller would overwrite, "" = there must be none, None = whatever is there. ``known`` (get): a version that
     the caller has already; the value is left out where it is still that. ``ttl_ms``: 0 = for ever. ``takeover``: this
     node becomes the key's owner.
@@ -27,7 +27,7 @@ class Op(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields
     key: str
     value: bytes | None = None
     text: str | None = None
-    mode: Mode | Literal[""] = ""
+    mode: Mode | None = None
     epoch: int = 0
     expect: str | None = None
     known: str = ""
@@ -41,7 +41,7 @@ class Done(msgspec.Struct, kw_only=True, frozen=True):
     key: str
     found: bool
     version: str = ""
-    mode: Mode | Literal[""] = ""
+    mode: Mode | None = None
     size_bytes: int = 0
     durability: Durability = Durability.LOCAL
     unchanged: bool = False

@@ -1,20 +1,21 @@
 """After a partition: two nodes find out which keys that both have differ, and offer these to each other.
 
 Sums of groups first, lists of the groups that differ then, values last. What only one of them holds stays there: who
-gets a copy is not decided here. With a key go its siblings, what its node wrote in the same transaction, so that no
-replica shows half of a group. Both directions are offered, and merging decides. Pure.
+gets a copy is not decided here. Both directions are offered, and merging decides. Pure.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+
+import msgspec
 
 from edgeagent.state.desk import Desk
 from edgeagent.state.effects import ListGroup, Summarize
 from edgeagent.state.hlc import Version
-from edgeagent.state.messages import Differs, Digest, Listing, Name, Wanted
+from edgeagent.state.messages import Differs, Digest, Listing, Name, Others
 from edgeagent.state.wire import ITEMS_MAX, SUMS_MAX
 
 __all__ = ["EVERY_S", "Differences"]
@@ -22,15 +23,24 @@ __all__ = ["EVERY_S", "Differences"]
 EVERY_S = 60.0
 _COMPARED_MAX = 1 << 16
 
-_Push = Callable[[str, dict[str, Version]], None]
+_Move = Callable[[str, dict[str, Version]], None]
+
+
+class _Round(msgspec.Struct):
+    # With one peer.
+    peer: str
+    sums: dict[bytes, bytes]
+    rows: list[tuple[bytes, bytes]]
+    groups: list[tuple[bytes, bytes]] = []
 
 
 class Differences:
-    """``push(peer, versions)``: send these there."""
+    """``push(peer, versions)``: send these there; ``pull(peer, versions)``: let it send them here."""
 
-    def __init__(self, desk: Desk, push: _Push) -> None:
+    def __init__(self, desk: Desk, push: _Move, pull: _Move) -> None:
         self._desk = desk
         self._push = push
+        self._pull = pull
         self._due_s: dict[str, float] = {}
         self._busy: set[str] = set()
         self._compared: OrderedDict[tuple[str, bytes], tuple[bytes, bytes]] = OrderedDict()
@@ -53,80 +63,67 @@ class Differences:
 
     def _begin(self, peer: str, sums: Mapping[bytes, bytes] | None) -> None:
         own = dict(sums or {})
-        self._page(peer, own, sorted(own.items()))
+        self._page(_Round(peer, own, sorted(own.items())))
 
-    def _page(self, peer: str, sums: dict[bytes, bytes], rows: list[tuple[bytes, bytes]]) -> None:
-        if not rows:
-            self._busy.discard(peer)
+    def _page(self, turn: _Round) -> None:
+        if not turn.rows:
+            self._over(turn)
             return
-        page, rest = rows[:SUMS_MAX], rows[SUMS_MAX:]
+        page, turn.rows = turn.rows[:SUMS_MAX], turn.rows[SUMS_MAX:]
 
         def answered(differs: Differs | None) -> None:
             if differs is None:
-                self._busy.discard(peer)
+                self._over(turn)
                 return
             asked = dict(page)
-            found = [
+            turn.groups = [
                 (group, theirs)
                 for group, theirs in differs.sums
-                if group in asked and self._compared.get((peer, group)) != (asked[group], theirs)
+                if group in asked and self._compared.get((turn.peer, group)) != (asked[group], theirs)
             ]
-            self._groups(peer, sums, found, rest)
+            self._next(turn)
 
-        self._desk.ask(peer, Digest(self._desk.number(), tuple(page)), Differs, answered)
+        self._desk.ask(turn.peer, Digest(self._desk.number(), tuple(page)), Differs, answered)
 
-    def _groups(
-        self,
-        peer: str,
-        sums: dict[bytes, bytes],
-        found: list[tuple[bytes, bytes]],
-        rest: list[tuple[bytes, bytes]],
-    ) -> None:
-        if not found:
-            self._page(peer, sums, rest)
+    def _over(self, turn: _Round) -> None:
+        self._busy.discard(turn.peer)
+
+    def _next(self, turn: _Round) -> None:
+        if not turn.groups:
+            self._page(turn)
             return
-        (group, theirs), left = found[0], found[1:]
+        (group, theirs), turn.groups = turn.groups[0], turn.groups[1:]
+
+        def done() -> None:
+            self._compared[turn.peer, group] = (turn.sums[group], theirs)
+            if len(self._compared) > _COMPARED_MAX:
+                self._compared.popitem(last=False)
+            self._next(turn)
 
         def listed(names: Sequence[Name] | None) -> None:
-            self._list(peer, group, list(names or ()), lambda is_equal: over(is_equal=is_equal))
-
-        def over(*, is_equal: bool | None) -> None:
-            if is_equal is None:
-                self._busy.discard(peer)
-                return
-            if is_equal:
-                self._compared[peer, group] = (sums[group], theirs)
-                if len(self._compared) > _COMPARED_MAX:
-                    self._compared.popitem(last=False)
-            self._groups(peer, sums, left, rest)
+            self._list(turn, group, list(names or ()), done)
 
         self._desk.emit(ListGroup(self._desk.token(listed), group))
 
-    def _list(
-        self,
-        peer: str,
-        group: bytes,
-        names: list[Name],
-        over: Callable[[bool | None], None],
-        *,
-        equal: bool = True,
-    ) -> None:
+    def _list(self, turn: _Round, group: bytes, names: list[Name], done: Callable[[], None]) -> None:
         page, rest = names[:ITEMS_MAX], names[ITEMS_MAX:]
-        if not page:
-            over(equal)
-            return
 
-        def answered(wanted: Wanted | None) -> None:
-            if wanted is None:
-                over(None)
+        def answered(others: Others | None) -> None:
+            if others is None:
+                self._over(turn)
                 return
-            held = dict(page)
-            versions = {key: held[key] for key in wanted.keys if key in held}
-            if versions:
-                self._push(peer, _with_siblings(versions, page))
-            self._list(peer, group, rest, over, equal=equal and not wanted.keys and not wanted.coming)
+            ours, theirs = dict(page), dict(others.names)
+            if differ := ours.keys() & theirs.keys():
+                self._push(turn.peer, {key: ours[key] for key in sorted(differ)})
+                self._pull(turn.peer, {key: theirs[key] for key in sorted(differ)})
+            if rest:
+                self._list(turn, group, rest, done)
+            elif differ:
+                self._next(turn)
+            else:
+                done()
 
-        self._desk.ask(peer, Listing(self._desk.number(), group, tuple(page)), Wanted, answered)
+        self._desk.ask(turn.peer, Listing(self._desk.number(), group, tuple(page)), Others, answered)
 
     def digest(self, peer: str, digest: Digest) -> None:
         """Somebody compares sums."""
@@ -144,20 +141,8 @@ class Differences:
         """Somebody compares a group."""
 
         def listed(names: Sequence[Name] | None) -> None:
-            own, theirs = dict(names or ()), dict(listing.names)
-            differ = [key for key, version in theirs.items() if own.get(key, version) != version]
-            versions = {key: own[key] for key in differ}
-            if versions:
-                self._push(peer, _with_siblings(versions, own.items()))
-            self._desk.reply(peer, Wanted(listing.ask, tuple(differ), len(versions)))
+            theirs = dict(listing.names)
+            others = [(key, version) for key, version in names or () if theirs.get(key, version) != version]
+            self._desk.reply(peer, Others(listing.ask, tuple(others[:ITEMS_MAX])))
 
         self._desk.emit(ListGroup(self._desk.token(listed), listing.group))
-
-
-def _with_siblings(versions: Mapping[str, Version], names: Iterable[Name]) -> dict[str, Version]:
-    moments = {(version.node, version.wall_ms) for version in versions.values()}
-    found = dict(versions)
-    for key, version in names:
-        if (version.node, version.wall_ms) in moments and len(found) < ITEMS_MAX:
-            found[key] = version
-    return found

@@ -62,7 +62,9 @@ class Send(msgspec.Struct, frozen=True):
 
 class Load(msgspec.Struct, frozen=True):
     """``loaded(token, entries)``: as they are held, of one read transaction, inline values and tombstones included;
-    keys that are not held are left out. On failure ``loaded(token, None)``.
+    keys that are not held are left out. With each comes, in the same transaction, whatever has a version of the same
+    node and ``wall_ms``: what was written together travels together, so that no replica shows half of it.
+    ``loaded(token, None)`` on failure, also where an inline value is damaged.
     """
 
     token: int

@@ -32,6 +32,7 @@ __all__ = [
     "pack_group",
     "pack_list",
     "pack_replies",
+    "text_of",
     "unpack_group",
     "unpack_replies",
 ]

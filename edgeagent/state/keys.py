@@ -23,6 +23,7 @@ __all__ = [
     "group_of",
     "is_below",
     "resolve",
+    "resolve_prefix",
 ]
 
 KEY_BYTES_MAX = 512
@@ -86,3 +87,12 @@ def resolve(key: str, run: str) -> str:
     if not run:
         raise BadKey(f"the key {key[:80]!r} is of a run, and this call is of none")
     return check_key(f"{RUNS}{run}/{key.removeprefix(_OWN_RUN)}")
+
+
+def resolve_prefix(prefix: str, run: str) -> str:
+    """The same of the beginning of keys."""
+    if not prefix.startswith(_OWN_RUN):
+        return check_prefix(prefix)
+    if not run:
+        raise BadKey(f"the prefix {prefix[:80]!r} is of a run, and this call is of none")
+    return check_prefix(f"{RUNS}{run}/{prefix.removeprefix(_OWN_RUN)}")

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from edgeagent.model.errors import EdgeError, NotFound, StoreFailed
 from edgeagent.state import keystore_reads as reads
@@ -27,14 +27,15 @@ from edgeagent.state.consistency import Merged
 from edgeagent.state.database import DamagedStore
 from edgeagent.state.entry import Entry, Mode, entry_of
 from edgeagent.state.errors import MissingChunks
-from edgeagent.state.hlc import Version
+from edgeagent.state.hlc import NONE, Version
 from edgeagent.state.keys import CHUNK_BYTES, INLINE_BYTES_MAX
+from edgeagent.state.keystore_batch import Batches, Request
 from edgeagent.state.keystore_cache import ValueCache
 from edgeagent.state.keystore_chunks import Chunks, check_piece, check_pieces, damaged_chunk, missing_chunks
 from edgeagent.state.keystore_notes import check_notes, notes_of, put_notes
 from edgeagent.state.keystore_rows import MIGRATIONS, Change, entry_of_key, ledger_of, usage_of
 from edgeagent.state.keystore_types import KeyBounds, ScrubReport, Swept, Usage, Written
-from edgeagent.state.keystore_writes import Setting, Wanted, check_entries, merge_all, wanted_of, write_all
+from edgeagent.state.keystore_writes import Setting, Wanted, check_entries, merge_all, wanted_of
 from edgeagent.state.lock_file import LockFile
 from edgeagent.state.repair import COMPLETE
 from edgeagent.state.reserve import Reserve
@@ -64,9 +65,10 @@ class KeyStore:
         self._store = Store(directory / "state.db", migrations=MIGRATIONS, reserve=self._reserve)
         self._segments = Segments(directory / "segments", segment_bytes=bounds.segment_bytes)
         self._cache = ValueCache(bounds.cache_bytes)
+        self._batches = Batches(self._store)
         self._chunks = Chunks(self._store, self._segments)
         self._setting: Setting | None = None
-        self._barriers: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._scrub = Scrub(self._store, self._segments)
         self._sweep = Sweep(self._store, self._segments, bounds)
 
@@ -158,6 +160,13 @@ class KeyStore:
             return found[0]
         return await self._store.read(lambda c: entry_of_key(c, key))
 
+    async def held(self, keys: Sequence[str]) -> ListOf[Entry]:
+        """Those of the keys that are held, deletions too, small values in them, as one moment saw them.
+
+        Raises DamagedValue.
+        """
+        return await self._store.read(lambda c: reads.rows_of(c, keys))
+
     async def get_many(
         self, keys: Sequence[str], prefix: str | None = None
     ) -> ListOf[tuple[Entry, bytes | None]]:
@@ -193,29 +202,39 @@ class KeyStore:
         return await self._store.read(usage_of)
 
     async def write(
-        self, ops: Sequence[Op], mode_of: Callable[[str], Mode], owner_epoch: int = 0
+        self,
+        ops: Sequence[Op],
+        mode_of: Callable[[str], Mode],
+        owner_epoch: int = 0,
+        *,
+        after: Version = NONE,
     ) -> ListOf[Written]:
         """All or nothing, on the disk when it returns. A ``get`` among them sees what those before it left.
 
         Raises VersionMismatch, KeyTaken, Fenced, TooLarge, StorageFull, BadKey, DamagedValue and StoreFailed.
         """
         utc_ms = self._utc_ms()
+        self._opened().ledger.clock.check(after, utc_ms)
         wanted = [wanted_of(op, mode_of, owner_epoch, self.bounds.value_bytes_max) for op in ops]
         keys = [one.op.key for one in wanted if one.op.op != "get"]
         if any(one.value is not None and len(one.value) > INLINE_BYTES_MAX for one in wanted):
-            return await self._write_large(wanted, keys, utc_ms)
-        return await self._write(wanted, keys, {}, utc_ms)
+            return await self._whole(self._write_large(wanted, keys, utc_ms, after))
+        return await self._write(wanted, keys, {}, utc_ms, after)
 
     async def _write(
-        self, wanted: Sequence[Wanted], keys: Sequence[str], places: dict[bytes, Place], utc_ms: int
+        self,
+        wanted: Sequence[Wanted],
+        keys: Sequence[str],
+        places: dict[bytes, Place],
+        utc_ms: int,
+        after: Version,
     ) -> ListOf[Written]:
         setting = self._opened()
-        return await self._changing(
-            keys, lambda c: write_all(c, setting, wanted, places, utc_ms), _entries_of
-        )
+        request = Request(wanted, places, utc_ms, after)
+        return await self._changing(keys, self._batches.write(setting, request), _entries_of)
 
     async def _write_large(
-        self, wanted: Sequence[Wanted], keys: Sequence[str], utc_ms: int
+        self, wanted: Sequence[Wanted], keys: Sequence[str], utc_ms: int, after: Version
     ) -> ListOf[Written]:
         setting = self._opened()
         # What would be refused is refused before its chunks are written. What it changes is undone.
@@ -233,7 +252,7 @@ class KeyStore:
                 chunks, setting.own_bytes_max, freed=lambda c: reads.sizes_of(c, keys), every=again
             )
             try:
-                return await self._write(wanted, keys, places, utc_ms)
+                return await self._write(wanted, keys, places, utc_ms, after)
             except MissingChunks:
                 # One that was here already has gone meanwhile.
                 again = True
@@ -260,9 +279,10 @@ class KeyStore:
                     raise missing_chunks(entry.key, bad)
         most = self.bounds.bytes_max if custody else setting.own_bytes_max
         keys = [entry.key for entry in entries]
-        return await self._changing(
-            keys, lambda c: merge_all(c, setting, entries, utc_ms, most), _merged_entries
+        writing = asyncio.ensure_future(
+            self._store.write(lambda c: merge_all(c, setting, entries, utc_ms, most))
         )
+        return await self._changing(keys, writing, _merged_entries)
 
     async def missing(self, chunks: Sequence[bytes]) -> ListOf[bytes]:
         """Those that are not here, or are known to be damaged."""
@@ -277,6 +297,9 @@ class KeyStore:
         setting = self._opened()
         utc_ms = self._utc_ms()
         await self._chunks.in_thread(lambda: check_pieces(pieces))
+        await self._whole(self._put_chunks(setting, pieces, utc_ms))
+
+    async def _put_chunks(self, setting: Setting, pieces: Sequence[tuple[bytes, bytes]], utc_ms: int) -> None:
         places = await self._chunks.store(pieces, self.bounds.bytes_max)
 
         def work(connection: sqlite3.Connection) -> None:
@@ -317,7 +340,8 @@ class KeyStore:
             change.settle(self.bounds.bytes_max, self.bounds.keys_max)
             return dropped
 
-        return await self._changing([key for key, _ in pairs], work, _nothing, essential=True)
+        writing = asyncio.ensure_future(self._store.write(work, essential=True))
+        return await self._changing([key for key, _ in pairs], writing, _nothing)
 
     async def drop_aside(self, key: str, version: Version) -> bool:
         """Forget a value that lost a conflict; whether there was one of this version."""
@@ -348,9 +372,11 @@ class KeyStore:
         """
         self._opened()
         await self._chunks.in_thread(lambda: check_piece(sha256, piece))
-        known = await self._chunks.places([sha256])
-        if sha256 not in known:
+        if sha256 not in await self._chunks.places([sha256]):
             return await self._scrub.heal_value(sha256, piece)
+        return await self._whole(self._heal(sha256, piece))
+
+    async def _heal(self, sha256: bytes, piece: bytes) -> bool:
         places = await self._chunks.store(
             [(sha256, piece)], self.bounds.bytes_max, freed=lambda _: len(piece)
         )
@@ -373,20 +399,16 @@ class KeyStore:
     async def _changing(
         self,
         keys: Sequence[str],
-        work: Callable[[sqlite3.Connection], T],
+        writing: asyncio.Future[T],
         left: Callable[[T], Iterable[Entry | None]],
-        *,
-        essential: bool = False,
     ) -> T:
-        """A write of these keys; the cache hears of it before and after."""
+        """Await a write of these keys; the cache hears of it before and after."""
         self._cache.begin_write(keys)
         try:
-            result = await self._store.write(work, essential=essential)
+            result = await asyncio.shield(writing)
         except asyncio.CancelledError:
-            # It may be done still: what is asked for next is done after it.
-            barrier = asyncio.ensure_future(self._after_writes(keys))
-            self._barriers.add(barrier)
-            barrier.add_done_callback(self._barriers.discard)
+            # It may be done still, and until then nobody knows what these keys hold.
+            writing.add_done_callback(lambda _: self._cache.end_write(keys))
             raise
         except BaseException:
             self._cache.end_write(keys)
@@ -394,12 +416,12 @@ class KeyStore:
         self._cache.end_write(keys, left(result))
         return result
 
-    async def _after_writes(self, keys: Sequence[str]) -> None:
-        try:
-            await self._store.write(lambda c: None)
-        except EdgeError:
-            return  # no write is done any more, and these keys are read from the disk from now on
-        self._cache.end_write(keys)
+    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
+        """Work that ends as it should also where its caller waits no more: only then are its pins let go."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
 
     def _opened(self) -> Setting:
         if self._setting is None:

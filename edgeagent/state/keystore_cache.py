@@ -50,13 +50,16 @@ class ValueCache:
             self.drop(key)
 
     def end_write(self, keys: Iterable[str], entries: Iterable[Entry | None] = ()) -> None:
-        """``entries``: what the write left."""
+        """``entries``: what the write left, in its order."""
         for key in keys:
             self._writing[key] -= 1
             if not self._writing[key]:
                 del self._writing[key]
         for entry in entries:
-            if entry is not None and entry.inline is not None and entry.key not in self._writing:
+            if entry is None or entry.key in self._writing:
+                continue
+            self.drop(entry.key)  # a group may write a key twice: the last counts
+            if entry.inline is not None:
                 self._put(entry.key, (entry, entry.inline))
 
     def drop(self, key: str) -> None:

@@ -133,7 +133,6 @@ class Chunks:
                 hint="delete keys, give them a time to live, or raise state.bytes_max",
             )
         new = list(wanted.items())
-        # A caller that is cancelled here leaves its places pinned until the next start: their file stays.
         places = await self.in_thread(lambda: self._segments.append(new))
         return dict(zip(wanted, places, strict=True))
 

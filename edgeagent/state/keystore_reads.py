@@ -28,6 +28,12 @@ _PAGE = 500
 _LAST = chr(0x10FFFF)
 
 
+def rows_of(connection: sqlite3.Connection, keys: Sequence[str]) -> list[Entry]:
+    """Those of the keys that are held, deletions too, at one moment. Raises DamagedValue."""
+    with _one_moment(connection):
+        return [entry for key in keys if (entry := row_of(connection, key)) is not None]
+
+
 def entries_of(
     connection: sqlite3.Connection, keys: Sequence[str], prefix: str | None, utc_ms: int
 ) -> list[Entry]:
@@ -114,10 +120,23 @@ def sizes_of(connection: sqlite3.Connection, keys: Sequence[str]) -> int:
 
 
 def _rows_below(connection: sqlite3.Connection, prefix: str, after: str, columns: str) -> list[Any]:
+    end = _after_all(prefix)
+    bound = "key < ?" if end else "? = ''"
     return connection.execute(
-        f"SELECT {columns} FROM entries WHERE key > ? AND key >= ? AND key < ? ORDER BY key LIMIT ?",  # noqa: S608
-        (after, prefix, prefix + _LAST, _PAGE),
+        f"SELECT {columns} FROM entries WHERE key > ? AND key >= ? AND {bound} ORDER BY key LIMIT ?",  # noqa: S608
+        (after, prefix, end, _PAGE),
     ).fetchall()
+
+
+def _after_all(prefix: str) -> str:
+    """The least text that stands behind all that begin with the prefix, "" where there is none."""
+    head = prefix.rstrip(_LAST)
+    if not head:
+        return ""
+    following = ord(head[-1]) + 1
+    return head[:-1] + chr(
+        0xE000 if following == 0xD800 else following
+    )  # between lie surrogates, which are no text
 
 
 @contextlib.contextmanager

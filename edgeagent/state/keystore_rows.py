@@ -10,6 +10,7 @@ import hashlib
 import sqlite3
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -135,8 +136,8 @@ def encode(entry: Entry) -> tuple[int, bytes]:
     return crc_of(entry.key, record), record
 
 
-def decode(key: str, crc: int, record: bytes, value: bytes | None = None) -> Entry:
-    """The entry with this value. Raises DamagedValue."""
+def decode(key: str, crc: int, record: bytes, value: Any = None) -> Entry:
+    """The entry with this value, which may be of any type where the row is damaged. Raises DamagedValue."""
     try:
         if crc_of(key, record) != crc:
             raise ValueError("not what was written")
@@ -159,7 +160,7 @@ def decode(key: str, crc: int, record: bytes, value: bytes | None = None) -> Ent
         deleted=deleted,
         size_bytes=size_bytes,
         sha256=sha256,
-        inline=value,
+        inline=value if value is None or isinstance(value, bytes) else str(value).encode(),
         chunks=chunks,
         expires_ms=expires_ms,
     )
@@ -207,20 +208,29 @@ def usage_of(connection: sqlite3.Connection) -> Usage:
 class Change:
     """What one caller changes, in one transaction; ``settle`` counts it and holds it against the bounds."""
 
-    __slots__ = ("_bounds", "_bytes", "_chunks", "_connection", "_idle", "_keys", "_ledger", "_utc_ms")
+    __slots__ = ("_bounds", "_bytes", "_chunks", "_idle", "_keys", "_ledger", "connection", "utc_ms")
 
     def __init__(
         self, connection: sqlite3.Connection, ledger: Ledger, bounds: KeyBounds, utc_ms: int
     ) -> None:
-        self._connection = connection
+        self.connection = connection
+        self.utc_ms = utc_ms
         self._ledger = ledger
         self._bounds = bounds
-        self._utc_ms = utc_ms
         self._keys = self._bytes = self._chunks = self._idle = 0
+
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """What ``settle`` will count; set again where what came since is undone."""
+        return self._keys, self._bytes, self._chunks, self._idle
+
+    @counts.setter
+    def counts(self, counts: tuple[int, int, int, int]) -> None:
+        self._keys, self._bytes, self._chunks, self._idle = counts
 
     def held(self, key: str) -> Entry | None:
         """Without its value. Raises DamagedValue."""
-        row = self._connection.execute(_HELD, (key,)).fetchone()
+        row = self.connection.execute(_HELD, (key,)).fetchone()
         return None if row is None else decode(key, row[2], row[3])
 
     def put(self, entry: Entry, held: Entry | None, places: Mapping[bytes, Place] | None = None) -> None:
@@ -240,7 +250,7 @@ class Change:
         self._bytes += charged
         self._ledger.seq += 1
         crc, record = encode(entry)
-        self._connection.execute(
+        self.connection.execute(
             "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)",
             (self._ledger.seq, entry.key, self._due_ms(entry), charged, crc, record, value),
         )
@@ -249,7 +259,7 @@ class Change:
         """Keep a value that lost a conflict."""
         crc, record = encode(entry)
         charged = 0 if entry.inline is None else len(entry.inline)
-        added = self._connection.execute(
+        added = self.connection.execute(
             "INSERT OR IGNORE INTO asides (key, charged_bytes, crc, record, value) VALUES (?, ?, ?, ?, ?)",
             (entry.key, charged, crc, record, entry.inline),
         ).rowcount
@@ -260,7 +270,7 @@ class Change:
 
     def remove_aside(self, key: str, version: Version | None = None) -> int:
         """One value that lost, or all of the key's; how many."""
-        rows = self._connection.execute(
+        rows = self.connection.execute(
             "SELECT id, charged_bytes, crc, record FROM asides WHERE key = ?", (key,)
         ).fetchall()
         removed = 0
@@ -271,7 +281,7 @@ class Change:
                 entry = None
             if version is not None and (entry is None or entry.version != version):
                 continue
-            self._connection.execute("DELETE FROM asides WHERE id = ?", (number,))
+            self.connection.execute("DELETE FROM asides WHERE id = ?", (number,))
             self._keys -= 1
             self._bytes -= charged
             self.release(() if entry is None else entry.chunks)
@@ -280,7 +290,7 @@ class Change:
 
     def remove(self, key: str, held: Entry | None) -> None:
         """Forget the row; ``held`` None: it is damaged."""
-        row = self._connection.execute(
+        row = self.connection.execute(
             "DELETE FROM entries WHERE key = ? RETURNING charged_bytes", (key,)
         ).fetchone()
         if row is not None:
@@ -296,7 +306,7 @@ class Change:
         crc, record = encode(gone)
         self._bytes -= 0 if held.chunks else held.size_bytes
         self.release(held.chunks)
-        self._connection.execute(
+        self.connection.execute(
             "UPDATE entries SET due_ms = ?, charged_bytes = 0, crc = ?, record = ?, value = NULL WHERE key = ?",
             (self._due_ms(gone), crc, record, held.key),
         )
@@ -308,7 +318,7 @@ class Change:
             place = places.get(sha256)
             if place is not None:
                 self._add(sha256, place)
-            row = self._connection.execute(
+            row = self.connection.execute(
                 "UPDATE chunks SET refs = refs + 1, idle_ms = NULL WHERE sha256 = ? RETURNING refs, size_bytes",
                 (sha256,),
             ).fetchone()
@@ -323,11 +333,11 @@ class Change:
     def release(self, chunks: Iterable[bytes]) -> None:
         """An entry names them no more; what none names goes at once."""
         for sha256 in chunks:
-            row = self._connection.execute(
+            row = self.connection.execute(
                 "UPDATE chunks SET refs = refs - 1 WHERE sha256 = ? RETURNING refs, size_bytes", (sha256,)
             ).fetchone()
             if row is not None and row[0] <= 0:
-                self._connection.execute("DELETE FROM chunks WHERE sha256 = ?", (sha256,))
+                self.connection.execute("DELETE FROM chunks WHERE sha256 = ?", (sha256,))
                 self._chunks -= 1
                 self._bytes -= row[1]
 
@@ -339,14 +349,14 @@ class Change:
     def touch(self, chunks: Iterable[bytes]) -> None:
         """Chunks that came again: their grace begins anew."""
         for sha256 in chunks:
-            self._connection.execute(
+            self.connection.execute(
                 "UPDATE chunks SET idle_ms = ? WHERE sha256 = ? AND idle_ms IS NOT NULL",
-                (self._utc_ms, sha256),
+                (self.utc_ms, sha256),
             )
 
     def drop_idle(self, before_ms: int, limit: int) -> int:
         """Chunks that no entry names since then go; how many."""
-        rows = self._connection.execute(
+        rows = self.connection.execute(
             "DELETE FROM chunks WHERE sha256 IN (SELECT sha256 FROM chunks WHERE idle_ms < ? LIMIT ?)"
             " RETURNING size_bytes",
             (before_ms, limit),
@@ -359,14 +369,14 @@ class Change:
 
     def _add(self, sha256: bytes, place: Place) -> None:
         """A chunk lies there from now on, whatever was known of it."""
-        known = self._connection.execute(
+        known = self.connection.execute(
             "UPDATE chunks SET segment = ?, offset = ?, damaged = 0 WHERE sha256 = ?",
             (place.segment, place.offset, sha256),
         ).rowcount
         if not known:
-            self._connection.execute(
+            self.connection.execute(
                 "INSERT INTO chunks (sha256, segment, offset, size_bytes, refs, idle_ms) VALUES (?, ?, ?, ?, 0, ?)",
-                (sha256, *place, self._utc_ms),
+                (sha256, *place, self.utc_ms),
             )
             self._chunks += 1
             self._bytes += place.size_bytes
@@ -375,7 +385,7 @@ class Change:
     def settle(self, bytes_max: int, keys_max: int) -> None:
         """Count it. Raises StorageFull where it adds to what is over a bound."""
         high = self._ledger.clock.high
-        keys, bytes_ = self._connection.execute(
+        keys, bytes_ = self.connection.execute(
             _TOTALS, (self._ledger.seq, self._keys, self._bytes, self._chunks, self._idle, *high)
         ).fetchone()
         if self._bytes > 0 and bytes_ > bytes_max:
@@ -391,7 +401,7 @@ class Change:
 
     def _due_ms(self, entry: Entry) -> int | None:
         if entry.deleted:
-            return max(entry.version.wall_ms, self._utc_ms) + self._bounds.tombstone_ms
+            return max(entry.version.wall_ms, self.utc_ms) + self._bounds.tombstone_ms
         return entry.expires_ms or None
 
 

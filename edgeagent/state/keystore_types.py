@@ -41,6 +41,7 @@ class Written(NamedTuple):
     entry: Entry | None
     found: bool
     changed: bool
+    seq: int = 0
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

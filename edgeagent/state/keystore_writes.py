@@ -21,7 +21,7 @@ from edgeagent.state.keystore_rows import Change, Ledger, entry_of_key, row_of
 from edgeagent.state.keystore_types import KeyBounds, Written
 from edgeagent.state.segments import Place
 
-__all__ = ["Setting", "Wanted", "check_entries", "entry_wanted", "merge_all", "wanted_of", "write_all"]
+__all__ = ["Setting", "Wanted", "check_entries", "entry_wanted", "merge_all", "wanted_of", "write_one"]
 
 _NODE = re.compile(r"[0-9A-Za-z_.:-]{1,64}")
 _COUNT_MAX = (1 << 63) - 1
@@ -70,29 +70,12 @@ def wanted_of(op: Op, mode_of: Callable[[str], Mode], owner_epoch: int, value_by
     return Wanted(op, value, Mode(op.mode) if op.mode else mode_of(key), epoch, expect)
 
 
-def write_all(
-    connection: sqlite3.Connection,
-    setting: Setting,
-    wanted: Sequence[Wanted],
-    places: Mapping[bytes, Place],
-    utc_ms: int,
-) -> list[Written]:
-    """All of a caller's operations, in their order. Raises, and then all is to be undone."""
-    change = Change(connection, setting.ledger, setting.bounds, utc_ms)
-    written = [_write(connection, change, setting, one, places, utc_ms) for one in wanted]
-    if any(one.changed for one in written):
-        change.settle(setting.own_bytes_max, setting.bounds.keys_max)
-    return written
+def write_one(change: Change, setting: Setting, wanted: Wanted, places: Mapping[bytes, Place]) -> Written:
+    """One operation of a caller, at the time of the change; ``places``: of chunks that are new.
 
-
-def _write(
-    connection: sqlite3.Connection,
-    change: Change,
-    setting: Setting,
-    wanted: Wanted,
-    places: Mapping[bytes, Place],
-    utc_ms: int,
-) -> Written:
+    Raises VersionMismatch, KeyTaken, Fenced and DamagedValue before it has written; MissingChunks also after.
+    """
+    connection, utc_ms = change.connection, change.utc_ms
     op = wanted.op
     if op.op == "get":
         held = entry_of_key(connection, op.key)
@@ -119,7 +102,7 @@ def _write(
     if held is not None and entry.mode is not Mode.LWW:
         _give_way(change, held, entry)
     change.put(entry, held, places)
-    return Written(op, entry, there or not entry.deleted, changed=True)
+    return Written(op, entry, there or not entry.deleted, changed=True, seq=setting.ledger.seq)
 
 
 def entry_wanted(wanted: Wanted, utc_ms: int) -> Entry:

@@ -5,8 +5,8 @@
     CommitRequest -> Custody all at once, after the whole-value hash; or why not
     Release -> Released      the asker would forget its copy; what the other one holds, and answers for from now on
     Digest -> Differs        sums of groups, after a partition; which differ
-    Listing -> Wanted        (key, version) of one group; what is wanted, what is held newer
-    Want -> Coming           a copy here is damaged; whether one will be offered
+    Listing -> Others        (key, version) of one group; what the other one holds instead
+    Want -> Coming           these are to be offered to the asker; whether they will be
 
 ``ask`` is unlike every other of the asker's, over restarts too; the reply repeats it. A refusal is an answer: a reply
 with ``refused``. Pieces of an offer are counted in its entries' order: a chunk each of a value in chunks, one for a
@@ -39,6 +39,7 @@ __all__ = [
     "Message",
     "Name",
     "Offer",
+    "Others",
     "Part",
     "Piece",
     "Refusal",
@@ -46,7 +47,6 @@ __all__ = [
     "Released",
     "Request",
     "Want",
-    "Wanted",
     "pieces_of",
     "seal_of",
 ]
@@ -169,19 +169,18 @@ class Differs(msgspec.Struct, frozen=True):
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """What is held of one group, in order of keys, all of it from ``first`` to ``last`` (both included)."""
+    """What is held of one group; a page of it."""
 
     ask: int
     group: bytes
     names: tuple[Name, ...]
 
 
-class Wanted(msgspec.Struct, frozen=True):
-    """``keys`` of the listing that are older here; ``coming``: how many that are newer here will be offered."""
+class Others(msgspec.Struct, frozen=True):
+    """Those keys of the listing that are held here in another version, and in which."""
 
     ask: int
-    keys: tuple[str, ...] = ()
-    coming: int = 0
+    names: tuple[Name, ...] = ()
 
 
 class Want(msgspec.Struct, frozen=True):
@@ -200,7 +199,7 @@ class Coming(msgspec.Struct, frozen=True):
 
 Request = Offer | Chunks | CommitRequest | Release | Digest | Listing | Want
 REQUESTS = (Offer, Chunks, CommitRequest, Release, Digest, Listing, Want)
-Message = Request | Have | Ack | Custody | Released | Differs | Wanted | Coming
+Message = Request | Have | Ack | Custody | Released | Differs | Others | Coming
 
 
 def pieces_of(entries: Iterable[Entry]) -> list[Piece]:

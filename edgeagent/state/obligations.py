@@ -2,7 +2,7 @@
 
 A bundle travels and is committed as a whole, so that no replica shows half of a group. A key is in one bundle of
 replication at most: a write that shares a key with a bundle that is still owed is fused with it, because the value that
-was overwritten cannot be sent any more, and its partners must not be seen without what followed it. Pure.
+was overwritten cannot be sent any more; so there are never more bundles than keys. Pure.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Bundle(msgspec.Struct, kw_only=True):
     holders: dict[str, bool] = {}
     born_s: float = 0.0
     tries: int = 0
-    stale: int = 0
+    rounds: int = 0
     alone: bool = False
     avoid: dict[str, float] = {}
     moving: set[str] = set()
@@ -132,7 +132,7 @@ class Obligations:
     def __init__(self) -> None:
         self._bundles: dict[int, Bundle] = {}
         self._by_key: dict[str, Bundle] = {}
-        self._errands = 0
+        self._errands: dict[int, Bundle] = {}
         self._fresh: dict[int, Bundle] = {}
         self._next = 1
         self.gone: set[str] = set()
@@ -150,7 +150,7 @@ class Obligations:
 
     @property
     def errands(self) -> int:
-        return self._errands
+        return len(self._errands)
 
     def number(self) -> int:
         self._next += 1
@@ -167,7 +167,7 @@ class Obligations:
         """Take it over; one of replication is fused with all that share a key with it. The bundle to be sent."""
         self._next = max(self._next, bundle.id + 1)
         if bundle.to or bundle.release:
-            self._errands += 1
+            self._errands[bundle.id] = bundle
         else:
             for other in {id(o): o for key in bundle.versions if (o := self._by_key.get(key))}.values():
                 self._fuse(bundle, other)
@@ -236,8 +236,7 @@ class Obligations:
             return
         bundle.is_over = True
         self._fresh.pop(bundle.id, None)
-        if bundle.to or bundle.release:
-            self._errands -= 1
+        self._errands.pop(bundle.id, None)
         for key in bundle.versions:
             if self._by_key.get(key) is bundle:
                 del self._by_key[key]
@@ -252,6 +251,14 @@ class Obligations:
             if bundle is not None and bundle.id not in found and _covers(versions, bundle):
                 found[bundle.id] = bundle
         return list(found.values())
+
+    def is_sent(self, peer: str, versions: Mapping[str, Version]) -> bool:
+        """Whether an errand takes just these there already."""
+        return any(one.to == peer and one.versions == versions for one in self._errands.values())
+
+    def leaving(self) -> set[str]:
+        """Keys that this node would forget."""
+        return {key for one in self._errands.values() if one.release for key in one.versions}
 
     def noted(self, bundle: Bundle) -> tuple[str, bytes]:
         """Its note, which is being written."""

@@ -4,10 +4,11 @@ changes.
 1. For each successor of a step that starts, each input and key that it needs is elected a node (contact_election); the
    most urgent first, then the smallest. What is planned takes its part of contacts and room before the next.
 2. A value that two successors need at one node moves once. A value that is there already makes no move.
-3. A move of the plan before stays as it is, way and all, where it is still right: its source holds the value, its
-   contacts carry it in time, and its end is a node that would do. Better ways that have come up since do not change
-   it; so a plan whose inputs do not change does not change either. One that cannot be in time any more is elected
-   anew; where nothing can be, the old one stays unless the new one is earlier by LATE_GAIN of what is left to wait.
+3. A move of the plan before stays as it is, way and all, where it is still right: its source, or a node on its way,
+   holds the value, its contacts carry it in time, and its end is a node that would do. Better ways that have come up
+   since do not change it; so a plan whose inputs do not change does not change either. One that cannot be in time any
+   more is elected anew; where nothing can be, the old one stays unless the new one is earlier by LATE_GAIN of what is
+   left to wait.
 4. ``begin_by_s`` of a move: the latest beginning with which it is still in time, and at the latest
    ``hand_off_begin_s`` of its first contact.
 
@@ -218,13 +219,14 @@ def _kept(
     promised: Promised,
 ) -> tuple[Move, Trail] | None:
     """The move of the plan before as it comes out now; None where it is none any more."""
-    since_s = item.holders.get(move.source)
     target = move.target
-    if since_s is None or target in item.holders or len(move.via) < 2:
+    come_to = max((at for at, node in enumerate(move.via) if node in item.holders), default=None)
+    if come_to is None or target in item.holders:
         return None
+    via = move.via[come_to:]  # what it has behind it needs no contact any more
     if refused_by(hosts, target, item.size_bytes, promised) or hosts[target].until_s < successor.start_s:
         return None
-    trail = _along(contacts, move.via, max(since_s, now_s), item, promised)
+    trail = _along(contacts, via, max(item.holders[via[0]], now_s), item, promised)
     if trail is None:
         return None
     if target in successor.nodes:

@@ -21,6 +21,9 @@ from edgeagent.state.obligations import Bundle
 __all__ = ["Releasing"]
 
 
+_ROUNDS_MAX = 5  # then the copy stays, until it is asked for again
+
+
 class _Round(msgspec.Struct):
     bundle: Bundle
     names: tuple[Name, ...]
@@ -77,7 +80,8 @@ class Releasing:
             self._desk.emit(MayDrop(self._desk.token(lambda: self._dropped(safe)), safe))
             for key, _ in safe:
                 bundle.versions.pop(key, None)
-        if bundle.versions and not bundle.is_over:
+        bundle.rounds += 1
+        if bundle.versions and not bundle.is_over and bundle.rounds < _ROUNDS_MAX:
             bundle.tries += 1
             self._again(bundle)
         else:

@@ -10,7 +10,7 @@ and with what the store's feed has since ``mark``. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -73,7 +73,7 @@ class Replicator:
         self._sending = Sending(self._desk, self._owed, self._held)
         self._receiving = Receiving(self._desk, self._taken)
         self._releasing = Releasing(self._desk, self._release_again, self._owed.remove)
-        self._differences = Differences(self._desk, self._sync)
+        self._differences = Differences(self._desk, self._sync, self._ask_for)
         self._damaged: dict[str, float] = {}  # keys, and when to ask for them again
         self._mark = 0
         self._marked = 0
@@ -145,7 +145,7 @@ class Replicator:
         size_bytes: int = 0,
         custody: bool = False,
     ) -> list[Effect]:
-        """Send these to a node (``Arrived`` tells), and what is still owed together with them. Raises Busy."""
+        """Send these, and what was written together with them, to a node; ``Arrived`` tells. Raises Busy."""
         self._errand(dict(names), to, by_utc_ms=by_utc_ms, size_bytes=size_bytes, custody=custody)
         return self._done()
 
@@ -156,13 +156,13 @@ class Replicator:
         them. It begins as late as it may. Raises Busy.
         """
         self._room_for_errand()
-        versions = self._with_owed(names)
+        versions = dict(names)
         peers = [peer for peer in self._desk.view.peers.values() if peer.reachable]
         begins_ms = [hand_off_begins_ms(size_bytes, peer, set_utc_ms) for peer in peers]
         bundle = Bundle(
             id=self._owed.number(),
             versions=versions,
-            copies=self._desk.copies,
+            copies=max(self._desk.copies, 2),
             custody=True,
             by_utc_ms=by_utc_ms or set_utc_ms,
             not_before_ms=min(begins_ms, default=0),
@@ -178,7 +178,7 @@ class Replicator:
         already, stays. Raises Busy.
         """
         self._room_for_errand()
-        going = {key for bundle in self._owed if bundle.release for key in bundle.versions}
+        going = self._owed.leaving()
         free = {k: v for k, v in names.items() if self._owed.of_key(k) is None and k not in going}
         if free:
             bundle = Bundle(
@@ -377,14 +377,6 @@ class Replicator:
         known = self._desk.view.peers.get(peer)
         return bool(known and known.is_ground)
 
-    def _with_owed(self, names: Mapping[str, Version]) -> dict[str, Version]:
-        together = dict(names)
-        for key in names:
-            bundle = self._owed.of_key(key)
-            if bundle is not None and len(bundle.versions) + len(together) <= ITEMS_MAX:
-                together.update(bundle.versions)
-        return together
-
     def _room_for_errand(self) -> None:
         if self._owed.errands >= ERRANDS_MAX:
             raise Busy("too much is being moved already", hint="try again later", retry_after_s=1.0)
@@ -401,7 +393,7 @@ class Replicator:
         self._room_for_errand()
         bundle = Bundle(
             id=self._owed.number(),
-            versions=self._with_owed(names),
+            versions=names,
             copies=1,
             to=to,
             custody=custody,
@@ -412,8 +404,8 @@ class Replicator:
         self._sending.add(self._owed.add(bundle))
 
     def _sync(self, peer: str, versions: dict[str, Version]) -> None:
-        if any(bundle.to == peer and bundle.versions == versions for bundle in self._owed):
-            return  # it is on its way
+        if self._owed.is_sent(peer, versions):
+            return
         if self._owed.errands < ERRANDS_MAX // 2:
             self._errand(versions, peer)
         else:
@@ -433,8 +425,11 @@ class Replicator:
             self._damaged[key] = now_s + _ASK_AGAIN_S
         reachable = [name for name, peer in self._desk.view.peers.items() if peer.reachable]
         for peer in ranked(due[0], reachable):
-            want = Want(self._desk.number(), tuple(due))
-            self._desk.ask(peer, want, Coming, _nothing)
+            self._ask_for(peer, due)
+
+    def _ask_for(self, peer: str, keys: Iterable[str]) -> None:
+        want = Want(self._desk.number(), tuple(keys))
+        self._desk.ask(peer, want, Coming, _nothing)
 
     def _wanted(self, peer: str, want: Want) -> None:
         def loaded(entries: Sequence[Entry] | None) -> None:

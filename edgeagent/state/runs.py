@@ -4,8 +4,9 @@ Rules:
 
 1. A record is replaced only by one with a higher (epoch, version): what comes late or from a holder that has been
    replaced changes nothing (fencing).
-2. Unfinished runs are never dropped. Finished ones are: by ``sweep``, and the oldest first when ``runs_max`` are kept.
-   When all that are kept are unfinished, a new one is refused (Busy).
+2. Unfinished runs are never dropped, nor finished ones that a holder has still to deliver. All others are, also copies
+   of runs that have gone on elsewhere (role ""): by ``sweep``, and the oldest first when ``runs_max`` are kept. When
+   none of those that are kept may go, a new one is refused (Busy).
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ RunState = Literal["running", "succeeded", "failed", "timed_out"]
 Role = Literal["origin", "holder", "guardian", ""]
 
 _RETRY_S = 5.0
+_STALE = "role = '' AND state = 'running'"
+_OVER = "(role = '' OR (state <> 'running' AND role <> 'holder'))"
 _COLUMNS = "id, workflow, state, role, epoch, version, created_ms, updated_ms, record"
 
 
@@ -83,18 +86,23 @@ class RunRows:
         )
 
     async def latest(self, limit: int, workflow: str | None = None) -> list[RunRow]:
-        """The latest first, of all workflows or of one."""
-        where, given = ("", ()) if workflow is None else ("WHERE workflow = ? ", (workflow,))
+        """The latest first, of all workflows or of one; but for what is a former guardian's or holder's."""
+        where, given = ("", ()) if workflow is None else ("AND workflow = ? ", (workflow,))
         return await self._store.read(
-            lambda c: _rows(c, f"{where}ORDER BY created_ms DESC, id LIMIT ?", (*given, max(0, limit)))
+            lambda c: _rows(
+                c,
+                f"WHERE NOT ({_STALE}) {where}ORDER BY created_ms DESC, id LIMIT ?",
+                (*given, max(0, limit)),
+            )
         )
 
     async def sweep(self, older_than_ms: int) -> int:
-        """Drop the finished ones last changed before that time; how many."""
+        """Drop those that are over here, finished or somebody else's, last changed before that time; how many."""
         return await self._store.write(
             lambda c: (
                 c.execute(
-                    "DELETE FROM runs WHERE state <> 'running' AND updated_ms < ?", (older_than_ms,)
+                    f"DELETE FROM runs WHERE {_OVER} AND updated_ms < ?",  # noqa: S608 - our own words
+                    (older_than_ms,),
                 ).rowcount
             ),
             essential=True,
@@ -106,7 +114,7 @@ class RunRows:
         if over <= 0:
             return
         dropped = connection.execute(
-            "DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE state <> 'running'"
+            f"DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE {_OVER}"  # noqa: S608 - our own words
             " ORDER BY updated_ms, id LIMIT ?)",
             (over,),
         ).rowcount

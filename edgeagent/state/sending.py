@@ -47,7 +47,7 @@ _AVOID_S = 30.0
 _REST_S = 5.0
 _ERRAND_TRIES_MAX = 8  # of one without a time
 _ERRAND_LATE_MS = 3_600_000
-_STALE_MAX = 4
+_RELEASE_S = 600.0  # then it was not to be
 _ELSEWHERE = {Refusal.QUOTA, Refusal.CLOCK, Refusal.EXPIRED, Refusal.STORE, Refusal.INVALID, Refusal.REFUSED}
 
 _Held = Callable[[str, bool, Mapping[str, Version], Sequence[Bundle]], None]
@@ -181,6 +181,10 @@ class Sending:
             self._desk.counts["errands_given_up"] += 1
             self._owed.remove(bundle)
             return False
+        if bundle.release and self._desk.now_s - bundle.born_s > _RELEASE_S:
+            self._desk.counts["evictions_given_up"] += 1
+            self._owed.remove(bundle)
+            return False
         if bundle.not_before_ms > utc_ms:
             self._wait(bundle, self._desk.now_s + min(_REST_S, (bundle.not_before_ms - utc_ms) / 1000))
             return False
@@ -233,46 +237,34 @@ class Sending:
             self._fail(transfer, Refusal.STORE, here=True)
             return
         held = {entry.key: entry for entry in entries if not 0 < entry.expires_ms <= self._desk.utc_ms}
-        keys: dict[str, None] = {}
+        asked = {key for bundle in transfer.bundles for key in bundle.versions}
+        if len(held) > ITEMS_MAX and len(transfer.bundles) > 1:
+            self._fail(transfer, Refusal.INVALID, here=True)  # each by itself, then
+            return
         for bundle in list(transfer.bundles):
-            if bundle.is_over:  # fused into another one, which will go
+            self._renew(bundle, held)
+            if bundle.is_over or not bundle.versions:
                 transfer.bundles.remove(bundle)
                 bundle.moving.discard(transfer.peer)
-            elif self._is_stale(bundle, held):
-                transfer.bundles.remove(bundle)
-                bundle.moving.discard(transfer.peer)
-                bundle.stale += 1
-                self._wait(bundle, self._desk.now_s + 0.05)
-            elif not bundle.versions:
-                transfer.bundles.remove(bundle)
                 self._owed.remove(bundle)
-            else:
-                keys.update(dict.fromkeys(bundle.versions))
-        self._send([held[key] for key in keys], transfer)
+        wanted = {key for bundle in transfer.bundles for key in bundle.versions}
+        moments = {(held[key].version.node, held[key].version.wall_ms) for key in wanted}
+        together = [
+            entry
+            for key, entry in held.items()
+            if key in wanted or (entry.version.node, entry.version.wall_ms) in moments
+        ]
+        together.sort(key=lambda entry: (entry.key not in asked, entry.key))
+        self._send(together[:ITEMS_MAX], transfer)
 
-    def _is_stale(self, bundle: Bundle, held: Mapping[str, Entry]) -> bool:
-        # A later version than was heard of: its partners will be heard of in a moment, and must go along.
+    def _renew(self, bundle: Bundle, held: Mapping[str, Entry]) -> None:
+        # What is held now is what goes; what was written together with it was loaded together with it.
         for key, version in list(bundle.versions.items()):
             entry = held.get(key)
-            if entry is None:
+            if entry is None or (bundle.release and entry.version != version):
                 self._owed.forget(bundle, key)
-            elif entry.version == version:
-                pass
-            elif bundle.release:
-                self._owed.forget(bundle, key)
-            elif bundle.stale < _STALE_MAX:
-                other = self._owed.of_key(key)
-                if (
-                    bundle.to
-                    and other is not None
-                    and len(other.versions) + len(bundle.versions) <= ITEMS_MAX
-                ):
-                    bundle.versions.update(other.versions)
-                return True
             else:
                 bundle.versions[key] = entry.version
-        bundle.stale = 0
-        return False
 
     def _send(self, entries: list[Entry], transfer: _Transfer) -> None:
         if not transfer.bundles:
@@ -400,11 +392,11 @@ class Sending:
         now_s = self._desk.now_s
         is_batch = len(transfer.bundles) > 1
         for bundle in transfer.bundles:
+            if refused in _ELSEWHERE and is_batch:
+                bundle.alone = True  # one of them is to blame, and each is to show whether it is
+                self.add(bundle)
+                continue
             if refused in _ELSEWHERE and not here:
-                if is_batch:  # one of them is to blame, and each is to show whether it is
-                    bundle.alone = True
-                    self.add(bundle)
-                    continue
                 bundle.avoid[transfer.peer] = now_s + _AVOID_S
             bundle.tries += 1
             if refused is None and bundle.tries % 3 == 0:

@@ -77,10 +77,11 @@ def read_session(text: str) -> Session:
 
 
 def joined_sessions(mine: str, theirs: str) -> str:
-    """One token for what both have seen. What came from elsewhere and cannot be read is left out."""
-    session = read_session(mine)
-    try:
-        session.join(read_session(theirs))
-    except BadKey:
-        return mine
+    """One token for what both have seen. What cannot be read is left out: they may come from elsewhere."""
+    session = Session()
+    for text in (mine, theirs):
+        try:
+            session.join(read_session(text))
+        except BadKey:
+            continue
     return session.text()

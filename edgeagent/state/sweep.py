@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from edgeagent.model.errors import StorageFull
 from edgeagent.state.errors import DamagedValue
 from edgeagent.state.keystore_rows import Change, Ledger
 from edgeagent.state.keystore_types import KeyBounds, Swept
@@ -88,7 +89,10 @@ class Sweep:
         ]
         if not sparse or removed:
             return 0, removed
-        return await self._move(min(sparse)[1], in_thread), removed
+        try:
+            return await self._move(min(sparse)[1], in_thread), removed
+        except StorageFull:
+            return 0, removed  # until there is room, only what is empty can go
 
     async def _move(self, number: int, in_thread: InThread) -> int:
         rows = await self._store.read(

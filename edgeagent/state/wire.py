@@ -152,9 +152,8 @@ class _Listing(_Body, tag=11, frozen=True):
     names: _Names
 
 
-class _Wanted(_Body, tag=12, frozen=True):
-    keys: _Keys
-    coming: _Int
+class _Others(_Body, tag=12, frozen=True):
+    names: _Names
 
 
 class _Want(_Body, tag=13, frozen=True):
@@ -167,7 +166,7 @@ class _Coming(_Body, tag=14, frozen=True):
 
 _Wire = (
     _Offer | _Have | _Chunks | _Ack | _CommitRequest | _Custody | _Release | _Released
-    | _Digest | _Differs | _Listing | _Wanted | _Want | _Coming
+    | _Digest | _Differs | _Listing | _Others | _Want | _Coming
 )  # fmt: skip
 _DECODER = msgspec.msgpack.Decoder(_Wire)
 _ENCODER = msgspec.msgpack.Encoder()
@@ -344,7 +343,7 @@ _TO: dict[type, Callable[[Any, int], _Wire]] = {
     m.Digest: lambda a, _: _Digest(a.ask, a.sums),
     m.Differs: lambda a, _: _Differs(a.ask, a.sums),
     m.Listing: lambda a, _: _Listing(a.ask, a.group, _as_rows(a.names)),
-    m.Wanted: lambda a, _: _Wanted(a.ask, a.keys, a.coming),
+    m.Others: lambda a, _: _Others(a.ask, _as_rows(a.names)),
     m.Want: lambda a, _: _Want(a.ask, a.keys),
     m.Coming: lambda a, _: _Coming(a.ask, a.keys),
 }
@@ -360,7 +359,7 @@ _FROM: dict[type, Callable[[Any], m.Message]] = {
     _Digest: lambda b: m.Digest(b.ask, b.sums),
     _Differs: lambda b: m.Differs(b.ask, b.sums),
     _Listing: lambda b: m.Listing(b.ask, b.group, _names(b.names)),
-    _Wanted: lambda b: m.Wanted(b.ask, tuple(map(_key, b.keys)), b.coming),
+    _Others: lambda b: m.Others(b.ask, _names(b.names)),
     _Want: lambda b: m.Want(b.ask, tuple(map(_key, b.keys))),
     _Coming: lambda b: m.Coming(b.ask, tuple(map(_key, b.keys))),
 }

@@ -18,6 +18,10 @@ constexpr std::uint64_t kFlipWholeMin = 64 << 10;
 // away there would be touched again, to be cleared, when the slot is released.
 constexpr std::uint64_t kResidentBytes = 256 << 10;
 
+// What is exchanged begins and ends at multiples of this. The slots keep their pages for ever, and so does the kernel
+// each seam between pages of different origin, as a mapping: without this there would be one a page in the end.
+constexpr std::uint64_t kSeamBytes = 64 << 10;
+
 std::uint64_t address(const std::uint8_t *p) { return reinterpret_cast<std::uintptr_t>(p); }
 
 } // namespace
@@ -62,15 +66,19 @@ bool CallHoses::place_input(std::uint32_t &guest_ptr) {
   over.bytes = bytes;
   over.in_hose = input_->range() != nullptr;
   over.may_move = may_move_ && input_->producer() != nullptr;
+  over.both_resident = over.may_move && input_->producer()->keeps_resident(input_->producer_start() + bytes) &&
+                       call_.keeps_resident(call_.guest_bytes() + bytes + 2 * kSeamBytes);
   const Tier wanted = choose_tier(at_, over);
   if (!ask_for_room(wanted, address(input_->data()), guest_ptr)) {
     return false;
   }
   const std::int64_t begun = now_ns();
   const bool moved = (wanted == Tier::Share && share_in(*input_->range(), guest_ptr, Held::Kind::Input, bytes)) ||
-                     (wanted == Tier::Flip && flip_in(guest_ptr));
+                     ((wanted == Tier::Flip || wanted == Tier::Exchange) && move_in(wanted, guest_ptr));
   if (moved) {
     report_.tier = wanted;
+  } else if (call_.host_failed()) {
+    return false;
   } else if (bytes > 0) {
     report_.tier = Tier::Copy;
     call_.expect_bulk(guest_ptr, bytes);
@@ -87,12 +95,15 @@ bool CallHoses::place_input(std::uint32_t &guest_ptr) {
 // allows, whole 2 MiB page tables), else wherever edge_alloc says.
 bool CallHoses::ask_for_room(Tier tier, std::uint64_t source_address, std::uint32_t &guest_ptr) {
   const std::uint64_t bytes = input_->size();
-  if ((tier == Tier::Share || tier == Tier::Flip) && call_.spec().has_aligned_alloc) {
-    const std::uint64_t whole = round_up(bytes, page_bytes());
+  if (tier != Tier::Copy && tier != Tier::None && call_.spec().has_aligned_alloc) {
+    const std::uint64_t page = page_bytes();
+    const std::uint64_t whole = round_up(bytes, page);
     const bool roomy = whole + 2 * kHugeBytes + call_.guest_bytes() <= static_cast<std::uint64_t>(call_.spec().memory_bytes);
     // A window goes above what stays resident; a flip leaves that alone, and copies it from and to the same place.
-    const std::uint64_t small_unit = tier == Tier::Share ? kResidentBytes : page_bytes();
-    const std::uint64_t align = !roomy ? page_bytes() : (bytes >= kHugeBytes ? kHugeBytes : small_unit);
+    const std::uint64_t small_unit =
+        tier == Tier::Share ? kResidentBytes : (tier == Tier::Exchange ? std::max(kSeamBytes, page) : page);
+    const std::uint64_t unit = bytes >= kHugeBytes && tier != Tier::Exchange ? kHugeBytes : small_unit;
+    const std::uint64_t align = roomy ? unit : page;
     const std::uint64_t shift = (source_address - address(call_.guest_base())) % align;
     std::uint32_t at = 0;
     if (whole + shift <= UINT32_MAX) {
@@ -134,14 +145,17 @@ bool CallHoses::share_in(const HoseRange &range, std::uint32_t guest_ptr, Held::
     return false;
   }
   touched_pages_ = true;
+  had_views_ = true;
   ledger_.add({kind, guest_ptr, whole, extent, range.hose, range.offset});
   report_.mapped += whole;
   copy_in(range.data() + whole, range.bytes - whole, guest_ptr + static_cast<std::uint32_t>(whole));
   return true;
 }
 
-bool CallHoses::flip_in(std::uint32_t guest_ptr) {
-  const std::uint64_t page = page_bytes();
+// A flip or an exchange. Where the source's slot keeps its pages resident, what is given for them is this call's own
+// pages: its producer has ended, and nobody reads them before the slot is cleared.
+bool CallHoses::move_in(Tier tier, std::uint32_t guest_ptr) {
+  const std::uint64_t page = tier == Tier::Exchange ? std::max<std::uint64_t>(kSeamBytes, page_bytes()) : page_bytes();
   Call &producer = *input_->producer();
   std::uint8_t *from = producer.guest_base() + input_->producer_start();
   std::uint8_t *to = call_.guest_base() + guest_ptr;
@@ -150,7 +164,8 @@ bool CallHoses::flip_in(std::uint32_t guest_ptr) {
     return false;
   }
   const std::uint64_t lower = std::min<std::uint64_t>(input_->producer_start(), guest_ptr);
-  const std::uint64_t resident = bytes < kHugeBytes && lower < kResidentBytes ? kResidentBytes - lower : 0;
+  const bool leaves_alone = tier == Tier::Flip && bytes < kHugeBytes && lower < kResidentBytes;
+  const std::uint64_t resident = leaves_alone ? kResidentBytes - lower : 0;
   const std::uint64_t head = round_up(address(from) + resident, page) - address(from);
   if (bytes < head + kFlipWholeMin) {
     return false;
@@ -160,10 +175,18 @@ bool CallHoses::flip_in(std::uint32_t guest_ptr) {
       !may_give(guest_ptr + head, whole)) {
     return false;
   }
+  if (tier == Tier::Exchange && !(producer.may_exchange() && call_.may_exchange())) {
+    return false;
+  }
   if (!input_->gate().become_taker()) {
     return false; // others still read it
   }
-  if (!move_pages(from + head, to + head, whole)) {
+  const Moved moved = (tier == Tier::Exchange ? swap_pages : move_pages)(from + head, to + head, whole);
+  if (moved != Moved::All) {
+    if (moved == Moved::Some) {
+      input_->set_taken();
+      call_.fail_from_host(Failure::NoSlot, "the system has no mappings left for the input's pages");
+    }
     input_->gate().become_reader();
     return false;
   }

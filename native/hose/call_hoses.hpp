@@ -77,6 +77,7 @@ public:
   Attachments take_attachments() { return std::move(attachments_); }
   const HoseReport &report() const { return report_; }
   bool touched_pages() const { return touched_pages_; }
+  bool had_views() const { return had_views_; }
   // Before the store is deleted; false: it must not be.
   bool restore();
   // What restore() has left to do.
@@ -92,7 +93,7 @@ private:
 
   bool ask_for_room(Tier tier, std::uint64_t source_address, std::uint32_t &guest_ptr);
   bool share_in(const HoseRange &range, std::uint32_t guest_ptr, Held::Kind kind, std::uint64_t extent);
-  bool flip_in(std::uint32_t guest_ptr);
+  bool move_in(Tier tier, std::uint32_t guest_ptr);
   void copy_in(const std::uint8_t *from, std::uint64_t bytes, std::uint32_t guest_ptr);
   bool revoke_writing(std::uint64_t start, std::uint64_t bytes);
   bool in_memory(std::uint64_t start, std::uint64_t bytes) const;
@@ -112,6 +113,7 @@ private:
   int input_hops_ = 0;
   bool may_move_ = false;
   bool touched_pages_ = false;
+  bool had_views_ = false;
   bool is_lending_ = false;
   Ledger ledger_;
   Attachments attachments_;

@@ -104,6 +104,7 @@ std::int32_t CallHoses::loan(std::uint32_t bytes) {
     hose->dirty_bytes = whole; // before anybody can write it
     if (map_shared(view, whole, hose->fd(), 0)) {
       touched_pages_ = true;
+      had_views_ = true;
       ledger_.add({Held::Kind::Loan, ptr, whole, whole, std::move(hose), 0});
       return static_cast<std::int32_t>(ptr);
     }

@@ -72,7 +72,7 @@ std::unique_ptr<Hose> Hose::make(std::size_t bytes) {
   std::unique_ptr<Hose> hose(new Hose());
   hose->fd_ = is_broken(4) ? -1 : ::memfd_create("edge-hose", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (hose->fd_ < 0 || ::ftruncate(hose->fd_, static_cast<off_t>(bytes)) != 0 ||
-      ::fcntl(hose->fd_, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
+      !add_seals(hose->fd_, F_SEAL_SHRINK | F_SEAL_GROW)) {
     return nullptr;
   }
   hose->data_ = map_aligned(hose->fd_, bytes);
@@ -131,7 +131,7 @@ bool Hose::seal() {
   if (::mmap(data_, capacity_, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd_, 0) != data_) {
     return false;
   }
-  is_sealed_ = ::fcntl(fd_, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL) == 0;
+  is_sealed_ = add_seals(fd_, F_SEAL_WRITE | F_SEAL_SEAL);
   if (!is_sealed_) { // a guest still has it on loan
     static_cast<void>(::mmap(data_, capacity_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd_, 0));
   }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstring>
 
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4 // Linux 5.7
@@ -36,14 +37,110 @@ bool map_shared(std::uint8_t *at, std::size_t bytes, int fd, off_t offset) {
   return !is_broken(2) && ::mmap(at, bytes, kReadWrite, MAP_SHARED | MAP_FIXED | MAP_POPULATE, fd, offset) == at;
 }
 
+bool add_seals(int fd, int seals) { return !is_broken(128) && ::fcntl(fd, F_ADD_SEALS, seals) == 0; }
+
 bool map_zeros(std::uint8_t *at, std::size_t bytes) {
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
   return !is_broken(16) && ::mmap(at, bytes, kReadWrite, flags, -1, 0) == at;
 }
 
-bool move_pages(std::uint8_t *from, std::uint8_t *to, std::size_t bytes) {
-  const int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
-  return !is_broken(1) && ::mremap(from, bytes, bytes, flags, to) == to;
+Moved move_pages(std::uint8_t *from, std::uint8_t *to, std::size_t bytes) {
+  constexpr int kFlags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+  if (is_broken(1)) {
+    return Moved::None;
+  }
+  // Resident for certain, so that it can be seen afterwards whether it is still there: the kernel begins with it.
+  *static_cast<volatile std::uint8_t *>(from) = *static_cast<volatile std::uint8_t *>(from);
+  const std::size_t moving = is_broken(256) ? round_up(bytes / 2, page_bytes()) : bytes;
+  if (::mremap(from, moving, moving, kFlags, to) == to && moving == bytes) {
+    return Moved::All;
+  }
+  unsigned char is_here = 0;
+  const bool none = ::mincore(from, page_bytes(), &is_here) == 0 && (is_here & 1U) != 0;
+  return none ? Moved::None : Moved::Some;
+}
+
+namespace {
+
+// A range of addresses that only this thread uses, for pages on their way.
+class Scratch {
+public:
+  Scratch() = default;
+  Scratch(const Scratch &) = delete;
+  Scratch &operator=(const Scratch &) = delete;
+  ~Scratch() { unmap(); }
+
+  // Room that agrees with `like` modulo 2 MiB, so that whole page tables move; null where there is none.
+  std::uint8_t *room(const std::uint8_t *like, std::size_t bytes) {
+    const std::size_t wanted = bytes + kHugeBytes;
+    if (bytes_ < wanted && losses_ < kLossesMax) {
+      unmap();
+      void *at = ::mmap(nullptr, wanted, kReadWrite, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      if (at != MAP_FAILED) {
+        at_ = static_cast<std::uint8_t *>(at);
+        bytes_ = wanted;
+      }
+    }
+    if (bytes_ < wanted) {
+      return nullptr;
+    }
+    return at_ + (reinterpret_cast<std::uintptr_t>(like) - reinterpret_cast<std::uintptr_t>(at_)) % kHugeBytes;
+  }
+  // The kernel refused in the middle, and nobody knows whether the range is still ours: it is never touched again.
+  void lose() {
+    bytes_ = 0;
+    ++losses_;
+  }
+
+private:
+  static constexpr int kLossesMax = 16;
+
+  void unmap() {
+    if (bytes_ > 0) {
+      ::munmap(at_, bytes_);
+      bytes_ = 0;
+    }
+  }
+
+  std::uint8_t *at_ = nullptr;
+  std::size_t bytes_ = 0;
+  int losses_ = 0;
+};
+
+thread_local Scratch scratch;
+
+// The pages at `aside` go to `to`; where the kernel does not move them they are copied. False: they are lost.
+bool put(std::uint8_t *aside, std::uint8_t *to, std::size_t bytes) {
+  const Moved moved = is_broken(64) ? Moved::None : move_pages(aside, to, bytes);
+  if (moved == Moved::All) {
+    return true;
+  }
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
+  const bool mapped = ::mmap(to, bytes, kReadWrite, flags, -1, 0) == to; // it may be a hole
+  if (mapped && moved == Moved::None) {
+    std::memcpy(to, aside, bytes);
+  }
+  ::madvise(aside, bytes, MADV_DONTNEED); // nobody's bytes stay behind
+  scratch.lose();
+  return mapped && moved == Moved::None;
+}
+
+} // namespace
+
+Moved swap_pages(std::uint8_t *one, std::uint8_t *other, std::size_t bytes) {
+  std::uint8_t *aside = scratch.room(one, bytes);
+  if (aside == nullptr) {
+    return Moved::None;
+  }
+  if (const Moved moved = move_pages(one, aside, bytes); moved != Moved::All) {
+    scratch.lose();
+    return moved;
+  }
+  const Moved given = is_broken(32) ? Moved::None : move_pages(other, one, bytes);
+  if (given == Moved::None) {
+    return put(aside, one, bytes) ? Moved::None : Moved::Some;
+  }
+  return put(aside, other, bytes) ? Moved::All : Moved::Some;
 }
 
 std::vector<std::string> missing_features() {
@@ -55,7 +152,7 @@ std::vector<std::string> missing_features() {
   }
   auto *at = static_cast<std::uint8_t *>(room);
   at[0] = 1;
-  if (!move_pages(at, at + page, page) || at[page] != 1) {
+  if (move_pages(at, at + page, page) != Moved::All || at[page] != 1) {
     missing.emplace_back("mremap (MREMAP_DONTUNMAP, Linux 5.7)");
   }
   const int fd = is_broken(4) ? -1 : ::memfd_create("probe", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -63,7 +160,7 @@ std::vector<std::string> missing_features() {
     missing.emplace_back("memfd_create");
   } else if (!map_private(at, page, fd, 0)) {
     missing.emplace_back("mmap of a memfd");
-  } else if (::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
+  } else if (!add_seals(fd, F_SEAL_SHRINK | F_SEAL_GROW)) {
     missing.emplace_back("seals of a memfd");
   }
   if (fd >= 0) {

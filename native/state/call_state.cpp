@@ -37,8 +37,7 @@ std::int32_t CallState::value_at(std::uint32_t ptr, std::uint32_t bytes, std::sh
 }
 
 std::int32_t CallState::ask(Ask ask, Answer &answer) {
-  told_.reset();
-  reply_.reset();
+  forget();
   if (!call_.has_asked()) {
     return kStateOff;
   }

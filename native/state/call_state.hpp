@@ -31,6 +31,12 @@ public:
   CallState(const CallState &) = delete;
   CallState &operator=(const CallState &) = delete;
 
+  // The guest does not run any more.
+  void forget() {
+    told_.reset();
+    reply_.reset();
+  }
+
   std::int32_t get(std::uint32_t key, std::uint32_t key_bytes, std::uint32_t ptr, std::uint32_t cap);
   std::int32_t put(std::uint32_t key, std::uint32_t key_bytes, std::uint32_t ptr, std::uint32_t bytes, std::int32_t flags);
   std::int32_t remove(std::uint32_t key, std::uint32_t key_bytes);

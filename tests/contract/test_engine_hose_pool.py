@@ -51,7 +51,9 @@ def broken(engine: Engine) -> Iterator[Callable[[int], None]]:
     core.break_for_tests(0)
 
 
-@pytest.mark.parametrize("what", [1, 2, 4, 8, 15], ids=["mremap", "mmap", "memfd", "collapse", "all"])
+@pytest.mark.parametrize(
+    "what", [1, 2, 4, 8, 15, 128], ids=["mremap", "mmap", "memfd", "collapse", "all", "seals"]
+)
 @pytest.mark.parametrize("lent", [True, False], ids=["lent", "plain"])
 def test_without_a_kernel_feature_the_bytes_are_the_same(
     make: Make, broken: Callable[[int], None], compiled: Any, what: int, lent: bool
@@ -69,7 +71,8 @@ def test_without_a_kernel_feature_the_bytes_are_the_same(
 
 
 @pytest.mark.parametrize(
-    ("what", "lacks"), [(0, ""), (1, "mremap"), (2, "mmap of a memfd"), (4, "memfd_create")]
+    ("what", "lacks"),
+    [(0, ""), (1, "mremap"), (2, "mmap of a memfd"), (4, "memfd_create"), (128, "seals of a memfd")],
 )
 def test_the_engine_says_what_the_kernel_lacks(
     engine: Engine, broken: Callable[[int], None], what: int, lacks: str
@@ -78,6 +81,24 @@ def test_the_engine_says_what_the_kernel_lacks(
     missing = engine.hose_missing()
     assert len(missing) == (what > 0)
     assert all(name.startswith(lacks) for name in missing)
+
+
+def test_a_payload_that_cannot_be_sealed_is_not_given_away(
+    make: Make, engine: Engine, broken: Callable[[int], None]
+) -> None:
+    """Refused from the start, or only once it is to be sealed for another process: its readers notice nothing."""
+    p = HoseProgram()
+    at = p.call("loan", 3 * MIB)
+    p.call("fill", at, 0x5A, 3 * MIB)
+    p.call("reply", at, 3 * MIB)
+    for before, after in ((128, 128), (0, 128)):
+        broken(before)
+        payload: Any = make().call(p.encoded(), keep=True).payload
+        broken(after)
+        with pytest.raises(RuntimeError, match="cannot be sealed"):
+            payload.export()
+        assert bytes(payload.read()) == b"\x5a" * (3 * MIB)
+        payload.close()
 
 
 def test_a_pool_at_its_bound_falls_back_to_guest_memory(compiled: Any) -> None:

@@ -7,6 +7,7 @@ every fresh page is zeros; in the end nothing is left mapped, lent or live.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, rule, run_state_machine_as_test
 
-from edgeagent.hose.settings import Crossovers, HoseSettings
+from edgeagent.hose.settings import TIERS, Crossovers, HoseSettings
 from edgeagent.runtime.open_engine import open_engine
 from edgeagent.runtime.port import Engine, Function, Outcome, Payload
 from edgeagent.runtime.pure_call import PurePayload
@@ -26,6 +27,7 @@ MIB = 1 << 20
 # Low crossovers, so that every tier is used at sizes that are quick.
 LOW = Crossovers(
     flip_bytes_min=64 << 10,
+    exchange_bytes_min=192 << 10,
     window_bytes_min=4096,
     share_bytes_min=4096,
     loan_bytes_min=4096,
@@ -82,6 +84,8 @@ class Chain(RuleBasedStateMachine):
 
     engine: Engine
     function: Function
+    pair: tuple[Function, Function]  # for exchanges: nothing else moves them to other slots
+    tiers: Counter[str]
     payloads = Bundle("payloads")
 
     def __init__(self) -> None:
@@ -144,6 +148,29 @@ class Chain(RuleBasedStateMachine):
         item[0].close()
         item[0].close()
 
+    @rule(value=st.integers(1, 255), count=st.sampled_from([262_144, 300_000, MIB, 2 * MIB + 4096]))
+    def warm_chain(self, value: int, count: int) -> None:
+        """Both sides warm, so that pages are exchanged; the producer's old ones were the consumer's, and are zeros."""
+        count -= count % 8
+        first, second = self.pair
+        p = HoseProgram()
+        at = p.call("take", count, 16)
+        before = p.call("any", at, count)
+        p.call("fill", at, value, count)
+        p.call("store", at)  # no program for whoever takes it
+        p.call("store", Ref(at.call, 4), before)
+        p.call("reply", at, count)
+        made = first.call(p.encoded(), keep=True)
+        assert made.error is None, made.error
+        payload = made.payload or PurePayload(bytes(made.output), {})
+        self.made.append(payload)
+        data = bytes(payload.read())
+        assert data == bytes(8) + bytes([value]) * (count - 8)
+        outcome = second.call(data if isinstance(payload, PurePayload) else payload)
+        assert results(outcome) == []
+        self.tiers[TIERS[outcome.hose[0]]] += 1
+        payload.close()
+
     @rule(count=st.sampled_from([4096, MIB, 4 * MIB]), lent=st.booleans())
     def fresh_memory_is_zeros(self, count: int, lent: bool) -> None:
         p = HoseProgram()
@@ -159,8 +186,12 @@ def test_against_a_model(name: str, compiled: Any) -> None:
         pytest.skip("the extension is not built")
     engine = _open(name)
     function = load(engine, compiled, hose_guest(), memory_bytes=24 * MIB)
-    machine = type("Machine", (Chain,), {"engine": engine, "function": function})
+    pair = tuple(load(engine, compiled, hose_guest(), memory_bytes=24 * MIB) for _ in range(2))
+    tiers: Counter[str] = Counter()
+    shared = {"engine": engine, "function": function, "pair": pair, "tiers": tiers}
+    machine = type("Machine", (Chain,), shared)
     run_state_machine_as_test(machine, settings=settings(max_examples=40, stateful_step_count=25))
+    assert tiers["exchange"] > 0 or name == "pure"
     engine.close()
     assert engine.stats().live_instances == 0
 
@@ -174,8 +205,12 @@ def test_many_threads(name: str, compiled: Any) -> None:
     function = load(engine, compiled, hose_guest(), memory_bytes=24 * MIB)
     wrong: list[str] = []
 
+    tiers: Counter[str] = Counter()
+
     def work(value: int) -> None:
-        chain = type("Chained", (Chain,), {"engine": engine, "function": function})()
+        pair = tuple(load(engine, compiled, hose_guest(), memory_bytes=24 * MIB) for _ in range(2))
+        shared = {"engine": engine, "function": function, "pair": pair, "tiers": tiers}
+        chain = type("Chained", (Chain,), shared)()
         for turn in range(60):
             count = (65536, MIB, 2 * MIB + 4096)[turn % 3]
             payload = chain._produce(value, count, lent=turn % 2 == 0)
@@ -187,6 +222,8 @@ def test_many_threads(name: str, compiled: Any) -> None:
             if results(chain._call(payload, move=turn % 3 == 0)) != []:
                 wrong.append(f"{value}: ran something")
             payload.close()
+            chain.warm_chain(value, count)
+        chain.teardown()
 
     threads = [threading.Thread(target=work, args=(i + 1,)) for i in range(4)]
     for thread in threads:

@@ -24,11 +24,17 @@ def spec(name: str, *steps: dict[str, Any], **section: Any) -> bytes:
 
 
 class Continuum:
-    """``kinds``: one daemon each, in this order; the first is where things are deployed and begin."""
+    """``kinds``: one daemon each, in this order; the first is where things are deployed and begin.
 
-    def __init__(self, folder: Path, kinds: Sequence[str], *settings: str) -> None:
+    ``skews_s``: how far the clock of each is off; with it members can be ``cut`` off from each other.
+    """
+
+    def __init__(
+        self, folder: Path, kinds: Sequence[str], *settings: str, skews_s: Sequence[float] = ()
+    ) -> None:
+        self._odd: list[Path] = []
         self.nodes: list[Daemon] = []
-        self.ids: list[str] = []
+        self.ids: list[str]
         seeds: tuple[str, ...] = ()
         for index, kind in enumerate(kinds):
             node = Daemon(
@@ -39,11 +45,20 @@ class Continuum:
                 f"placement.labels=n{index}",
                 *seeds,
                 *settings,
+                start=False,
             )
+            if skews_s:
+                self._odd.append(folder / f"odd{index}.json")
+                self._odd[-1].write_text(json.dumps({"skew_s": skews_s[index], "cut": []}))
+                node.program = ("-m", "tests.integration.odd_child", str(self._odd[-1]))
+            node.spawn()
             self.nodes.append(node)
-            self.ids.append(node.ready["node"])
             if not seeds:
+                node.wait_ready()
                 seeds = (f"mesh.seeds={node.request('GET', '/v1/peers').json()['address']}",)
+        for node in self.nodes[1:]:
+            node.wait_ready()
+        self.ids = [node.ready["node"] for node in self.nodes]
         for node in self.nodes:
             self._wait_for_peers(node)
 
@@ -59,6 +74,16 @@ class Continuum:
     @property
     def origin(self) -> Daemon:
         return self.nodes[0]
+
+    def cut(self, *pairs: tuple[int, int], planned_s: float = 0) -> None:
+        """From now on these, by their numbers, do not reach each other; all others do. ``planned_s``: by the
+        plan, and it says for how long."""
+        for index, file in enumerate(self._odd):
+            others = [self.ids[one] for pair in pairs for one in pair if index in pair and one != index]
+            told = json.loads(file.read_text()) | {"cut": others, "planned": planned_s}
+            fresh = file.with_suffix(".new")
+            fresh.write_text(json.dumps(told))
+            fresh.replace(file)
 
     def deploy(self, data: bytes) -> Reply:
         name = json.loads(data)["workflow"]["name"]

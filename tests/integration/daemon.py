@@ -17,6 +17,7 @@ from typing import Any
 __all__ = ["Daemon", "Reply", "cli", "patience"]
 
 ROOT = Path(__file__).resolve().parents[2]
+LOOK_EVERY_S = 0.01
 WASM = {"Content-Type": "application/wasm"}
 
 
@@ -46,10 +47,14 @@ def environment() -> dict[str, str]:
 
 
 def patience(seconds: float = 60.0) -> Iterator[None]:
-    """For loops that ask again until what they ask for has come; it ends after a time, however fast a look is."""
+    """For loops that ask again until what they ask for has come; it ends after a time, however fast a look is.
+
+    Looks are a moment apart: one after the other they would take a processor from those who are waited for.
+    """
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         yield
+        time.sleep(LOOK_EVERY_S)
 
 
 class Daemon:
@@ -59,11 +64,16 @@ class Daemon:
         self.state = state
         self.settings = settings
         self.listen = "127.0.0.1:0"
-        self.program = ("-m", "edgeagent")
+        self.program: tuple[str, ...] = ("-m", "edgeagent")
         if start:
             self.start()
 
     def start(self) -> None:
+        self.spawn()
+        self.wait_ready()
+
+    def spawn(self) -> None:
+        """The process alone: several that are spawned before the first is waited for start at once."""
         command = [sys.executable, *self.program, "run", "--json", "--listen", self.listen]
         command += ["--state-dir", str(self.state), "--exit-with-parent"]
         for item in (f"node.cache_dir={self.state}/cache", *self.settings):
@@ -72,6 +82,9 @@ class Daemon:
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=self.log, env=environment(), text=True
         )
+
+    def wait_ready(self) -> None:
+        """Until it serves."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, self.log_text()
@@ -122,7 +135,7 @@ class Daemon:
         )
 
     def wait_metric(self, name: str, value: float) -> None:
-        """Ask until the metric has the value: each look is a request of its own, no sleep in between."""
+        """Ask until the metric has the value."""
         for _ in patience():
             if self.metric(name) == value:
                 return

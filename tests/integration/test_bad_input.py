@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.guests import wasm
-from tests.integration.daemon import WASM, Daemon
+from tests.integration.daemon import WASM, Daemon, patience
 
 Start = Callable[..., Daemon]
 
@@ -262,7 +262,7 @@ def test_many_concurrent_calls(start_daemon: Start) -> None:
     assert good + refused == count
     assert good > 0
     daemon.wait_metric("edgeagent_engine_live_instances", 0)
-    for _ in range(2000):
+    for _ in patience():
         if daemon.open_fds() <= fds + 2:
             break
         daemon.request("GET", "/livez")
@@ -322,7 +322,7 @@ def test_accepted_invocations_survive_sigkill(start_daemon: Start) -> None:
     daemon.kill()
     daemon.start()
     for i, location in enumerate(locations):
-        for _ in range(20_000):
+        for _ in patience():
             view = daemon.request("GET", location).json()
             if view["state"] == "succeeded":
                 break

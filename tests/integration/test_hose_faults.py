@@ -24,11 +24,11 @@ pytestmark = pytest.mark.skipif("native" not in engine_names(), reason="the exte
     ("fault", "allowed"),
     [
         # A guest whose memory cannot grow gives up by a trap.
-        ("maps", {"copy", "flip", "unavailable", "guest-trap"}),
-        ("memory", {"copy", "flip", "unavailable", "guest-trap"}),
-        ("files", {"copy", "flip"}),
-        ("file-size", {"copy", "flip"}),
-        ("no-thp", {"copy", "flip", "share"}),
+        ("maps", {"copy", "flip", "exchange", "unavailable", "guest-trap"}),
+        ("memory", {"copy", "flip", "exchange", "unavailable", "guest-trap"}),
+        ("files", {"copy", "flip", "exchange"}),
+        ("file-size", {"copy", "flip", "exchange"}),
+        ("no-thp", {"copy", "flip", "share", "exchange"}),
     ],
 )
 def test_the_process_lives_and_the_bytes_are_right(fault: str, allowed: set[str]) -> None:
@@ -80,16 +80,22 @@ def test_stores_that_are_set_aside_are_told(tmp_path: Path) -> None:
     assert "instances are set aside" in daemon.log_text()
 
 
-def test_a_kernel_that_lacks_features_is_named_once_and_bytes_are_copied(tmp_path: Path) -> None:
+def broken_daemon(folder: Path, what: int) -> Daemon:
+    """A node on a kernel that refuses the system calls of this bit set, from before its start."""
+    daemon = Daemon(folder / "state", start=False)
     broken = (
-        "from edgeagent import native; native.core.break_for_tests(15);"
+        f"from edgeagent import native; native.core.break_for_tests({what});"
         "from edgeagent.__main__ import main; raise SystemExit(main())"
     )
-    daemon = Daemon(tmp_path / "state", start=False)
     daemon.program = ("-c", broken)
     daemon.start()
-    for name, wasm in (("produce", producer()), ("consume", consumer())):
+    for name, wasm in (("produce", producer()), ("consume", consumer()), ("also", consumer())):
         assert daemon.request("PUT", f"/v1/functions/{name}", wasm, WASM).status == 201
+    return daemon
+
+
+def test_a_kernel_that_lacks_features_is_named_once_and_bytes_are_copied(tmp_path: Path) -> None:
+    daemon = broken_daemon(tmp_path, 15)
     for lent in (True, False):
         reply = daemon.invoke("produce", request(3 * MIB, lent=lent), Edgeagent_Then="consume")
         assert reply.body == expected_sum(3 * MIB)
@@ -98,3 +104,20 @@ def test_a_kernel_that_lacks_features_is_named_once_and_bytes_are_copied(tmp_pat
     assert daemon.stop() == 0
     assert daemon.log_text().count("the kernel lacks") == 1
     assert "MREMAP_DONTUNMAP" in daemon.log_text()
+
+
+@pytest.mark.parametrize("lent", [True, False], ids=["lent", "plain"])
+def test_a_kernel_that_refuses_seals_is_named_once_and_nothing_is_shared(tmp_path: Path, lent: bool) -> None:
+    """Without seals there is no hose: what would be shared is copied; one consumer can still have the pages."""
+    daemon = broken_daemon(tmp_path, 128)
+    body = expected_sum(3 * MIB)
+    reply = daemon.invoke("produce", request(3 * MIB, lent=lent), Edgeagent_Then="consume")
+    assert reply.body == body
+    assert reply.headers["edgeagent-hose"].split(";")[0] in {"flip", "exchange"}
+    for _ in range(2):
+        reply = daemon.invoke("produce", request(3 * MIB, lent=lent), Edgeagent_Then="consume+also")
+        assert reply.body == b"".join(len(body).to_bytes(4, "little") + body for _ in range(2))
+        assert reply.headers["edgeagent-hose"].split(";")[0] == "copy"
+    assert daemon.stop() == 0
+    assert daemon.log_text().count("the kernel lacks") == 1
+    assert "seals of a memfd" in daemon.log_text()

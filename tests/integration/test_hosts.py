@@ -23,7 +23,7 @@ from edgeagent.hose.errors import TicketRefused
 from edgeagent.hose.remote import RemoteClient, RemoteSettings, Scope, Ticket
 from edgeagent.node.items import read_items
 from tests.conftest import engine_names
-from tests.integration.daemon import ROOT, WASM, Daemon, Reply, cli
+from tests.integration.daemon import ROOT, WASM, Daemon, Reply, cli, patience
 from tests.integration.hosts_rig import Pair
 
 MIB = 1 << 20
@@ -220,7 +220,7 @@ def test_large_messages_go_by_hose(pair: Pair) -> None:
     assert pair.here.request("PUT", "/v1/functions/far", relay, WASM).status in {200, 201}
     before = _series(pair.there, ran)
     assert pair.here.invoke("far", os.urandom(150_000)).status == 200
-    for _ in range(2000):
+    for _ in patience():
         if _series(pair.there, ran) == before + 1:
             break
     else:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.guests import wasm
-from tests.integration.daemon import WASM, Daemon
+from tests.integration.daemon import WASM, Daemon, patience
 
 
 def test_deploy_invoke_undeploy(daemon: Daemon) -> None:
@@ -90,7 +90,7 @@ def test_async_invocations(daemon: Daemon) -> None:
 
 
 def _finished(daemon: Daemon, location: str) -> Any:
-    for _ in range(5000):
+    for _ in patience():
         view = daemon.request("GET", location).json()
         if view["state"] in ("succeeded", "failed"):
             return view

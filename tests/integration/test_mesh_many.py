@@ -16,6 +16,8 @@ from tests.integration.daemon import Daemon, patience
 
 COUNT = 20
 
+pytestmark = pytest.mark.serial
+
 
 def _id(number: int) -> str:
     return f"{number:032x}"

@@ -14,10 +14,12 @@ from edgeagent.model.errors import GuestStateRefused, GuestTrap
 from edgeagent.model.function import FunctionSection, Manifest, State
 from edgeagent.model.run_tag import RunTag
 from edgeagent.model.workflow import Workflow, WorkflowSection, WorkflowStep
+from edgeagent.node.chain import Chain
 from edgeagent.node.config import load_config
 from edgeagent.node.node import Node
 from edgeagent.node.state_fusion import Fusion
 from edgeagent.node.state_guest import StateGuest
+from edgeagent.node.steps import parse_step
 from edgeagent.state.errors import KeyTaken
 from edgeagent.state.session import read_session
 from tests.contract.state_calls import StateProgram, results, state_guest
@@ -45,8 +47,7 @@ def play(folder: Path, engine: str, scenario: Scenario, *, serves: bool = True) 
         node, port = Node(config), FakeState()
         await node.start()
         guest = StateGuest(node.engine)
-        if serves:
-            node.invoker.state, node.mailboxes.state = Fusion(port), guest
+        node.invoker.state, node.mailboxes.state = (Fusion(port), guest) if serves else (None, None)
         try:
             for name in ("tally", "report"):
                 manifest = Manifest(function=FunctionSection(name=name), state=State(prefixes=("tasks/",)))
@@ -85,6 +86,19 @@ def test_calls_at_once_count_every_word(tmp_path: Path, engine: str) -> None:
         assert read_session(report.session).least("tasks/tally/one").wall_ms > 0
 
     play(tmp_path, engine, scenario)
+
+
+def test_what_a_chain_has_seen_goes_on_with_it(tmp_path: Path) -> None:
+    async def scenario(node: Node, port: FakeState) -> None:
+        chain = Chain(steps=(parse_step("tally"), parse_step("report+tally"), parse_step("report")))
+        result = await node.invoker.invoke_chain(chain, b"one")
+        assert b"tasks/tally/one 2\n" in bytes(result.output)
+        seen = read_session(result.session)
+        assert seen.least("tasks/tally/one").text() == port.entries["tasks/tally/one"].version.text()
+        assert port.groups[0][0].session == ""
+        assert read_session(port.groups[-1][0].session).least("tasks/tally/one").wall_ms > 0
+
+    play(tmp_path, "auto", scenario)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -11,7 +11,7 @@ import pytest
 from edgeagent.hose.client import Hose, library_path
 from tests.conftest import engine_names
 from tests.contract.hose_calls import HoseProgram, Ref, hose_guest
-from tests.integration.daemon import ROOT, WASM, Daemon, cli
+from tests.integration.daemon import ROOT, WASM, Daemon, cli, patience
 
 BAD, END, AGAIN = -1, -7, -8
 MIB = 1 << 20
@@ -140,7 +140,7 @@ def test_a_message_to_a_hose_reaches_every_function_that_takes_it(node: Daemon) 
     text = 'edgeagent_invocations_total{{function="{}",outcome="success"}} 1.0'
     for name in ("left", "right"):
         wanted = text.format(name).encode()
-        for _ in range(2000):
+        for _ in patience():
             if wanted in node.request("GET", "/metrics").body:
                 break
         else:
@@ -157,7 +157,7 @@ def test_functions_that_start_each_other_for_ever_come_to_an_end(node: Daemon) -
     reply = node.invoke("echoing", p.encoded())
     assert ints(reply.body)[-1] == 0
     done = b'edgeagent_invocations_total{function="echoing",outcome="success"} 33.0'
-    for _ in range(2000):
+    for _ in patience():
         if done in node.request("GET", "/metrics").body:
             break
     else:

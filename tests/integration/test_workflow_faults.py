@@ -11,6 +11,8 @@ import pytest
 from tests.integration.continuum_rig import Continuum, sleep_input, spec
 from tests.integration.daemon import patience
 
+pytestmark = pytest.mark.serial  # who is slow for want of a processor counts as gone
+
 # The sleeper runs on a cloud node; there are two of them.
 _SLEEPER = (
     {"name": "sleep", "function": "cmd-sleep", "needs": ["kind:cloud"]},
@@ -83,6 +85,25 @@ def test_the_origin_is_killed_and_finds_the_result_when_it_is_back(four: Continu
     assert four.start("quick", b"x", **key) == finished, "keys outlive the process"
 
 
+def test_holder_and_guardian_die_at_once_and_the_origin_goes_on(four: Continuum) -> None:
+    steps = (
+        {"name": "early", "function": "add1", "needs": ["kind:ground"]},
+        {"name": "sleep", "function": "cmd-sleep", "after": ["early"], "needs": ["kind:cloud"]},
+    )
+    four.deploy(spec("pair", *steps))
+    given = bytes((one - 1) % 256 for one in sleep_input(3000))
+    run_id = four.start("pair", given)
+    holder = four.running_at(run_id, "sleep")
+    for victim in (holder, 3):  # the ground node gave it the run
+        four.nodes[victim].kill()
+    view = four.ended(run_id)
+    assert view["state"] == "succeeded", view
+    assert view["epoch"] >= 3
+    assert [one["why"] for one in view["decisions"] if one["event"] == "taken-over"] == [
+        "its holder and its guardian died"
+    ]
+
+
 def test_the_origin_dies_for_good_and_its_run_still_ends(four: Continuum) -> None:
     steps = (
         {"name": "any", "function": "cmd-sleep"},
@@ -134,6 +155,50 @@ def test_a_full_node_sends_on_to_the_next(tmp_path: Path) -> None:
         made.stop()
 
 
+def test_nodes_that_passed_runs_on_have_room_for_more(tmp_path: Path) -> None:
+    made = Continuum(tmp_path, ("edge", "cloud", "ground"), "placement.runs_max=3")
+    try:
+        assert made.origin.deploy("echo").status == 201
+        steps = (
+            {"name": "there", "function": "echo", "needs": ["kind:cloud"]},
+            {"name": "on", "function": "echo", "after": ["there"], "needs": ["kind:ground"]},
+        )
+        made.deploy(spec("passing", *steps))
+        for _ in range(8):
+            reply = made.origin.request("POST", "/workflows/passing", b"x")
+            assert reply.body == b"x"
+            for node in made.nodes[1:]:
+                node.wait_metric("edgeagent_runs_held", 0)
+        # Copies are let go of when the guardian has heard that the run ended.
+        for node in made.nodes[1:]:
+            for _ in patience():
+                if not [
+                    one for one in node.request("GET", "/v1/runs").json()["runs"] if not one["finished_at"]
+                ]:
+                    break
+            else:
+                raise AssertionError(node.request("GET", "/v1/runs").json())
+        gone = made.nodes[1].request("GET", f"/v1/runs/{reply.headers['edgeagent-run']}")
+        assert gone.status == 404
+        assert made.ids[0] in gone.json()["hint"], "where it began"
+    finally:
+        made.stop()
+
+
+def test_nodes_that_do_not_answer_hold_up_no_run_that_needs_none_of_them(four: Continuum) -> None:
+    four.deploy(spec("alone", {"name": "only", "function": "echo", "needs": ["kind:edge"]}))
+    others = [node.process for node in four.nodes[1:]]
+    for process in others:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        deadline = {"Edgeagent-Deadline-Ms": "5000"}
+        for body in (b"x", b"x" * (1 << 20)):
+            assert four.origin.request("POST", "/workflows/alone", body, deadline).status == 200
+    finally:
+        for process in others:
+            process.send_signal(signal.SIGCONT)
+
+
 def test_what_is_not_to_go_elsewhere_stays(tmp_path: Path) -> None:
     made = Continuum(tmp_path, ("edge", "cloud"), "placement.forward=false")
     try:
@@ -148,6 +213,15 @@ def test_what_is_not_to_go_elsewhere_stays(tmp_path: Path) -> None:
         assert made.nodes[1].invoke("add1", b"x").status == 404
     finally:
         made.stop()
+
+
+def test_nodes_that_are_gone_bind_before_what_the_others_are(four: Continuum) -> None:
+    for victim in (1, 2):
+        four.nodes[victim].kill()
+    four.origin.wait_metric("edgeagent_mesh_members_dead", 2)
+    reply = four.origin.request("POST", "/workflows/sleeper", sleep_input(1))
+    assert (reply.status, reply.slug) == (503, "run-failed")
+    assert reply.json()["cause"]["constraint"] == "excluded"
 
 
 def test_full_nodes_refuse_and_the_run_says_who_was_asked(tmp_path: Path) -> None:

@@ -121,6 +121,59 @@ def test_a_run_out_of_time_is_timed_out(trio: Continuum) -> None:
     assert (reply.status, reply.slug) == (504, "deadline-exceeded")
 
 
+def test_more_at_once_than_there_is_room_for_takes_turns(trio: Continuum) -> None:
+    # A node takes a few calls at once; 30 of a tenth of a second each, as items and as steps of one stage, wait.
+    pinned = {"function": "cmd-sleep", "needs": ["kind:cloud"]}
+    trio.deploy(spec("crowd-of-items", {"name": "each", "fan_out": "items", **pinned}))
+    reply = trio.origin.request("POST", "/workflows/crowd-of-items", _items(*[sleep_input(100)] * 30))
+    assert (reply.status, reply.body) == (200, _items(*[b"up"] * 30))
+    trio.deploy(spec("crowd-of-steps", *({"name": f"s{i}", **pinned} for i in range(30))))
+    reply = trio.origin.request("POST", "/workflows/crowd-of-steps", sleep_input(100))
+    assert (reply.status, reply.body) == (200, _items(*[b"up"] * 30))
+
+
+def test_what_takes_too_long_is_tried_again_and_named(trio: Continuum) -> None:
+    step = {"name": "sleep", "function": "cmd-sleep", "timeout_ms": 200, "retries": 2}
+    for name, more, body in (
+        ("long-step", {}, sleep_input(30_000)),
+        ("long-item", {"fan_out": "items"}, _items(sleep_input(1), sleep_input(30_000))),
+    ):
+        trio.deploy(spec(name, {**step, **more}))
+        reply = trio.origin.request("POST", f"/workflows/{name}", body)
+        assert (reply.status, reply.slug) == (500, "run-failed")
+        assert reply.json()["cause"]["status"] == 504
+        assert "step 'sleep' had not ended after 200 ms, which is timeout_ms" in reply.json()["detail"]
+        if not more:
+            assert trio.view(reply.json()["run"])["steps"][0]["attempts"] == 3
+
+
+def test_an_item_that_fails_is_tried_again_by_itself(trio: Continuum) -> None:
+    before = sum(node.metric("edgeagent_invocations_total") for node in trio.nodes)
+    trio.deploy(spec("one-bad", {"name": "each", "function": "trap", "fan_out": "items", "retries": 2}))
+    assert trio.origin.request("POST", "/workflows/one-bad", _items(b"x")).slug == "run-failed"
+    assert sum(node.metric("edgeagent_invocations_total") for node in trio.nodes) - before == 3
+
+
+def test_long_chains_are_planned_in_little_time(trio: Continuum) -> None:
+    steps = [{"name": f"s{i}", "function": "echo", "after": [f"s{i - 1}"] if i else []} for i in range(64)]
+    trio.deploy(spec("long", *steps, deadline_ms=30_000))
+    assert trio.origin.request("POST", "/workflows/long", b"x").body == b"x"
+
+
+def test_a_workflow_may_arrive_at_any_node(trio: Continuum) -> None:
+    # Neither the workflow nor its functions are deployed where it is asked for.
+    assert trio.origin.deploy("echo", "only-there").status == 201
+    trio.deploy(spec("anywhere", {"name": "only", "function": "only-there", "needs": ["kind:ground"]}))
+    reply = trio.nodes[1].request("POST", "/workflows/anywhere", b"x")
+    assert (reply.status, reply.body) == (200, b"x")
+    view = trio.view(reply.headers["edgeagent-run"], trio.nodes[1])
+    assert (view["origin"], view["steps"][0]["node"]) == (trio.ids[1], trio.ids[2])
+    told = trio.nodes[2].request("GET", "/v1/placement?workflow=anywhere").json()
+    assert told["choices"][0]["node"] == trio.ids[2]
+    for node in trio.nodes:
+        assert node.request("POST", "/workflows/nowhere-at-all", b"x").status == 404
+
+
 def test_the_same_key_is_the_same_run(trio: Continuum) -> None:
     trio.deploy(spec("keyed", {"name": "only", "function": "echo"}))
     key = {"Idempotency-Key": "one"}

@@ -63,6 +63,11 @@ def test_each_is_visited_once_a_round() -> None:
     for _ in range(3):
         seen = [table.ring.next() for _ in range(19)]
         assert {one.name for one in seen if one is not None} == set(NAMES) - {"n7"}
+        assert [table.ring[place].slot for place in range(19)] == list(range(19))
+    assert type(table.ring._list) is list  # all are made
+    assert type(table.by_name) is dict
+    assert table.by_name["n3"].name == "n3"
+    assert len(table.by_name) == 20
 
 
 def test_who_is_not_in_it_is_not_made() -> None:

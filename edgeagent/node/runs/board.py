@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Coroutine
+from typing import Any
 
 import msgspec
 import structlog
@@ -17,7 +19,7 @@ from edgeagent.node.runs.events import Events
 from edgeagent.node.runs.record import DataRef, RunRecord
 from edgeagent.node.runs.store import RunStore
 
-__all__ = ["Board", "Standing", "Superseded"]
+__all__ = ["HELD_S_MAX", "PAUSE_S_MAX", "Board", "Standing", "Superseded"]
 
 log = structlog.get_logger("runs")
 
@@ -26,6 +28,10 @@ DELIVER_S = 60.0
 SENT_S = 300.0  # half of what the receiver keeps data for that no record names yet (state.blobs.GRACE_S)
 SENT_MAX = 4096
 PAUSE_S_FIRST, PAUSE_S_MAX = 0.25, 10.0
+HELD_S_MAX = 24 * 3600.0
+SUPERSEDED_MAX = 1024
+_LOOK_S = 0.2
+_GONE = frozenset({"dead", "left"})
 
 
 class Superseded(Conflict):
@@ -90,6 +96,8 @@ class Board:
                 await self._tell(origin, run_id, newest)
             except Superseded as error:
                 self.superseded[run_id] = int(error.details.get("epoch", 0))
+                while len(self.superseded) > SUPERSEDED_MAX:
+                    del self.superseded[next(iter(self.superseded))]
             except EdgeError as error:  # progress is a courtesy; the end is not (see deliver)
                 log.info("progress could not be told", run=run_id, why=error.message)
         del self._reports[run_id]
@@ -115,6 +123,22 @@ class Board:
             return msgspec.json.decode(reply.body, type=Standing)
         except UNDECODABLE:
             raise PeerFailed(f"the peer {node} answered with nonsense", peer=node) from None
+
+    async def while_there(self, node: str, work: Coroutine[Any, Any, None]) -> None:
+        """What is asked of a node, for as long as membership does not hold it dead. Raises PeerFailed, and what it
+        raises.
+        """
+        asking = asyncio.ensure_future(work)
+        try:
+            while not asking.done():
+                await asyncio.wait({asking}, timeout=_LOOK_S)
+                if not asking.done() and self._membership.state_of(node) in _GONE:
+                    raise PeerFailed(f"the node {node} is gone", peer=node)
+            asking.result()
+        finally:
+            if not asking.done():
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
 
     async def send_data(self, node: str, run_id: str, ref: DataRef, data: bytes | memoryview) -> None:
         """By hose where they are many; they are on that node's disk when it returns.
@@ -164,7 +188,7 @@ class Board:
             except EdgeError as error:
                 wait_s = self._membership.returns_in_s(record.origin)
                 log.info("a result is held", run=record.id, why=error.message, returns_in_s=wait_s)
-            if time.time() * 1000 > record.deadline_ms + 24 * 3600 * 1000:
+            if time.time() * 1000 > record.deadline_ms + HELD_S_MAX * 1000:
                 log.error("a result was given up: its origin was away for a day", run=record.id)
                 return
             await asyncio.sleep(min(PAUSE_S_MAX, max(pause_s, wait_s or 0.0)))

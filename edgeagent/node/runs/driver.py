@@ -26,6 +26,7 @@ from edgeagent.node.placer import ask_for
 from edgeagent.node.runs.ahead import Ahead
 from edgeagent.node.runs.handover import Handover
 from edgeagent.node.runs.live import LiveData
+from edgeagent.node.runs.orders import Orders
 from edgeagent.node.runs.progress import last_steps, ready_steps, settle_skipped, spec_of
 from edgeagent.node.runs.record import RunRecord, StepRecord
 from edgeagent.node.runs.stage import Stage
@@ -44,7 +45,6 @@ log = structlog.get_logger("runs")
 
 PATIENCE_S = 5.0
 _PAUSE_S = 0.5
-_LATE_MS = 100.0  # a limit that ends so shortly before the run's is the run's
 HOPS_MAX = 256
 # No time mends these.
 _FOR_GOOD = frozenset(
@@ -92,7 +92,7 @@ class Driver:
             self._time_out()
         except EdgeError as error:
             gone = False
-            if isinstance(error, DeadlineExceeded) and self._is_late():
+            if isinstance(error, DeadlineExceeded) and Orders(record).is_late():
                 self._time_out()  # the function's limit was the run's
             else:
                 self._fail(error)
@@ -106,9 +106,6 @@ class Driver:
             await self._ahead.stop()
             self._live.close()
         return not gone
-
-    def _is_late(self) -> bool:
-        return time.time() * 1000 > self.record.deadline_ms - _LATE_MS
 
     def _loop_deadline_s(self) -> float:
         left_s = self.record.deadline_ms / 1000 - time.time()
@@ -133,6 +130,7 @@ class Driver:
                 return True
             try:
                 await self._run_stage(ready, decision)
+                self._refusal = None
             except Unavailable as error:
                 if "refusals" not in error.details or self._refused_s_max() < time.monotonic():
                     raise
@@ -161,19 +159,26 @@ class Driver:
                 self._excluded.clear()
                 await asyncio.sleep(_PAUSE_S)
                 continue
-            self.record.decided(
-                {
-                    "event": "planned",
-                    "by": self._node_id,
-                    "at_ms": int(time.time() * 1000),
-                    "ready": [step.name for step in ready],
-                    "steps": [
-                        {"step": one.step, "node": one.node, "why": one.why, "predicted_ms": one.predicted_ms}
-                        for one in decision.choices
-                    ],
-                }
-            )
+            self.record.decided(self._entry(ready, decision))
             return decision
+
+    def _entry(self, ready: Sequence[StepRecord], decision: Decision) -> dict[str, Any]:
+        """For the decision log: why, of the steps that are due; of those further ahead only where, for they are
+        planned again.
+        """
+        due = {step.name for step in ready}
+        return {
+            "event": "planned",
+            "by": self._node_id,
+            "at_ms": int(time.time() * 1000),
+            "ready": [step.name for step in ready],
+            "steps": [
+                {"step": one.step, "node": one.node, "why": one.why, "predicted_ms": one.predicted_ms}
+                if one.step in due
+                else {"step": one.step, "node": one.node}
+                for one in decision.choices
+            ],
+        }
 
     @staticmethod
     def asks_of(record: RunRecord, estimates: Estimates) -> list[Any]:

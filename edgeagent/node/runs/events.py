@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
@@ -35,12 +35,14 @@ class Events:
     def __init__(self, *, runs_max: int = _RUNS_MAX) -> None:
         self._runs_max = runs_max
         self._logs: OrderedDict[str, _Log] = OrderedDict()
+        self.heard: Callable[[RunRecord], None] = lambda _: None
 
     def saw(self, record: RunRecord) -> None:
         """The newest record of a run: what is new in it becomes events."""
         log = self._log(record.id)
         if log.ended:
             return
+        self.heard(record)
         for step in record.steps:
             view = msgspec.structs.asdict(step_view(step))
             if log.steps.get(step.name) != view and (step.state != "waiting" or step.name in log.steps):

@@ -1,8 +1,8 @@
 """Guarding a run that another node holds: with its record and data here, it goes on when that node dies.
 
 The guardian asks the holder, and the holder answers when there is something new, so that a holder that is killed is
-missed as soon as its connection breaks. Who is out of contact by the plan is not dead: its return is waited for, within
-the run's deadline.
+missed as soon as its connection breaks. Who is out of contact by the plan is not dead: its return is waited for where
+it is predicted within the run's deadline.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import EdgeError, NotFound, PeerFailed
 from edgeagent.node.membership import Membership
 from edgeagent.node.remote_hoses import RemoteHoses
-from edgeagent.node.runs.board import Standing
+from edgeagent.node.runs.board import HELD_S_MAX, PAUSE_S_MAX, Standing
 from edgeagent.node.runs.record import ENDED, RunRecord
 
-__all__ = ["Verdict", "watch"]
+__all__ = ["Verdict", "may_have_ended", "watch"]
 
 log = structlog.get_logger("runs")
 
 WATCH_S = 5.0  # a holder answers after this at the latest
 _GRACE_S = 3.0
 _LOOK_S = 0.2
+_OCCLUDED_S = 1.0
 _MISSES_MAX = 3
+_AGAIN_SHARE = 0.3  # of a run's time, for it to be worth beginning a step again
 _PAUSE_S = 0.3
 _GONE = frozenset({"dead", "left"})
 
@@ -35,8 +37,8 @@ Verdict = str  # "released", "ended", "dead", "late"
 
 
 async def watch(record: RunRecord, remote: RemoteHoses, membership: Membership) -> Verdict:
-    """Until the run has moved on or ended ("released", "ended"), or its holder is no more ("dead"), or it is over time
-    ("late").
+    """Until the run has moved on or ended ("released", "ended"), or its holder is no more ("dead"), or out of contact
+    for longer than the run has ("away"), or the run is over time ("late").
     """
     misses, known = 0, record.order
     while True:
@@ -51,6 +53,8 @@ async def watch(record: RunRecord, remote: RemoteHoses, membership: Membership) 
                 return "dead"
             wait_s = membership.returns_in_s(record.holder)
             if membership.state_of(record.holder) == "occluded" or wait_s is None or wait_s > 0:
+                if _is_too_late(record, wait_s):
+                    return "away"
                 await asyncio.sleep(min(max(wait_s or 0.0, _PAUSE_S), 1.0))
                 continue
             misses += 1
@@ -65,6 +69,14 @@ async def watch(record: RunRecord, remote: RemoteHoses, membership: Membership) 
         if standing.holder != record.holder or standing.epoch > record.epoch:
             return "released"
         known = (standing.epoch, standing.version)
+
+
+def _is_too_late(record: RunRecord, wait_s: float | None) -> bool:
+    """Whether what a holder does comes too late, and there is time to do it again."""
+    left_ms = record.deadline_ms - time.time() * 1000
+    if left_ms < _AGAIN_SHARE * (record.deadline_ms - record.created_ms):
+        return False
+    return wait_s is None or wait_s * 1000 > left_ms
 
 
 async def _ask(
@@ -84,3 +96,19 @@ async def _ask(
         if not asking.done():
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
+
+
+async def may_have_ended(record: RunRecord, here: str, membership: Membership) -> bool:
+    """Of a run that began ``here`` and is over its time: whether to look again. A holder that is out of contact by the
+    plan may have ended it in time, and holds the result until it is back. Returns after a while.
+    """
+    until_ms = record.deadline_ms + HELD_S_MAX * 1000
+    if record.holder == here or membership.state_of(record.holder) != "occluded":
+        return False
+    while membership.state_of(record.holder) == "occluded":
+        if time.time() * 1000 > until_ms:
+            return False
+        wait_s = membership.returns_in_s(record.holder)
+        await asyncio.sleep(min(max(wait_s or 0.0, _OCCLUDED_S), 30.0))
+    await asyncio.sleep(PAUSE_S_MAX + _GRACE_S)  # until it looks whether it can deliver
+    return time.time() * 1000 < until_ms

@@ -7,6 +7,7 @@ that the other one's work counts nowhere.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
@@ -26,6 +27,7 @@ log = structlog.get_logger("runs")
 
 HOLD, GUARD = "holder", "guardian"
 TAKE_S = 15.0
+COPY_S, COPY_SHARE = 3.0, 0.1
 
 
 class Handover:
@@ -59,13 +61,13 @@ class Handover:
         given.version += 1
         try:
             await self._prepare(given, live)
-            await self._send_data(given, node, live)
+            await self._board.while_there(node, self._send_data(given, node, live))
         except EdgeError as error:
             record.version = given.version  # of which the disk may know
             return error.message[:200]
         self._board.events.saw(given)
         try:
-            await self._send_record(given, node, HOLD, reservation.id)
+            await self._board.while_there(node, self._send_record(given, node, HOLD, reservation.id))
         except EdgeError as error:
             # It may have it all the same: from now on it is not the one whose word counts.
             record.epoch, record.version = given.epoch + 1, 0
@@ -76,20 +78,28 @@ class Handover:
         return ""
 
     async def copy_to(self, record: RunRecord, node: str, live: LiveData) -> bool:
-        """A copy for a guardian; whether it has it. What we hold stays ours."""
+        """A copy for a guardian; whether it has it. What we hold stays ours. It takes a small part of what is left of
+        the run's time at most: who does not answer must not hold up a run that needs nobody.
+        """
         given = record.copy()
         given.guardian = node
         given.version += 1
         try:
             await self._prepare(given, live)
-            await self._send_data(given, node, live)
-            await self._send_record(given, node, GUARD, "")
-        except EdgeError as error:
+            async with asyncio.timeout(self._copy_s(given)):
+                await self._board.while_there(node, self._send_data(given, node, live))
+                await self._board.while_there(node, self._send_record(given, node, GUARD, ""))
+        except (EdgeError, TimeoutError) as error:
             record.version = given.version
-            log.info("a run has no second copy there", run=record.id, node=node, why=error.message)
+            log.info("a run has no second copy there", run=record.id, node=node, why=str(error))
             return False
         record.guardian, record.version = node, given.version
         return True
+
+    def _copy_s(self, given: RunRecord) -> float:
+        count = sum(ref.size for ref in needed(given).values())
+        count += sum(ref.code_bytes for ref in given.functions.values())
+        return max(0.0, min(COPY_S + count / 1e6, (given.deadline_ms / 1000 - time.time()) * COPY_SHARE))
 
     async def _prepare(self, given: RunRecord, live: LiveData) -> None:
         """Durable here first."""

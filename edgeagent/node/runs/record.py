@@ -11,9 +11,10 @@ Rules:
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import BadRequest
@@ -90,7 +91,9 @@ class RunRecord(msgspec.Struct, kw_only=True):
     hops: int = 0
     traceparent: str = ""
     key: str = ""
-    session: str = ""  # what its steps have seen of state (edgeagent.state.session)
+    session: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{0,7168}\Z")] = (
+        ""  # what its steps have seen of state (edgeagent.state.session)
+    )
     left_ms: int = 0  # until the deadline when it was sent: clocks differ
     wire: int = 1  # version of this form
 
@@ -109,7 +112,9 @@ class RunRecord(msgspec.Struct, kw_only=True):
 
     def rebase(self, now_ms: int) -> None:
         """What came from another node, by our own clock."""
-        self.deadline_ms = now_ms + self.left_ms
+        shift_ms = now_ms + self.left_ms - self.deadline_ms
+        self.deadline_ms += shift_ms
+        self.created_ms += shift_ms
 
     def step(self, name: str) -> StepRecord:
         return next(one for one in self.steps if one.name == name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import random
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from edgeagent.bench import gossip
 from edgeagent.bench.gossip import cases
 from edgeagent.bench.gossip_disturbed import occluded, starved
 from edgeagent.bench.gossip_worlds import LAN, WorldFailed, converge, detect, load_delays, settled
-from edgeagent.bench.harness import Bench, Options, Progress, Sampler, run_cases
+from edgeagent.bench.harness import Bench, CaseSkipped, Options, Progress, Sampler, run_cases
 from edgeagent.bench.report import Report
 from edgeagent.gossip.commands import SetNeighbours
 from edgeagent.gossip.presets import preset, without_lifeguard
@@ -48,6 +49,7 @@ def test_case_names() -> None:
         "walker-72x22",
         "detect-real-8",
         "detect-real-24",
+        "detect-real-50",
     ]
 
 
@@ -145,10 +147,25 @@ def test_a_walker_shell_buries_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(gossip_shell, "PLANES", 12)
     monkeypatch.setattr(gossip_shell, "SLOTS", 16)
-    rate, more = gossip_shell.shell("1", 10.0, 60.0, crash=True)
+    monkeypatch.setattr(gossip_shell, "LOADED_S", 20.0)
+    monkeypatch.setattr(gossip_shell, "_COLLECT_EVERY_S", 20.0)
+    rate, more = gossip_shell.shell("1", 60.0, 600.0, crash=True)
     assert 100.0 < rate < 5000.0
+    assert 10.0 < more["without_load_bytes_per_s"] < rate
+    assert (more["loaded_s"], more["virtual_s"]) == (20.0, 60.0)
+    assert gc.isenabled()
     assert more["false_deaths"] == 0.0
     assert 0.0 < more["crash_half_s"] <= more["crash_everybody_s"]
+
+
+def test_a_walker_shell_ends_when_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgeagent.bench import gossip_shell
+
+    monkeypatch.setattr(gossip_shell, "PLANES", 12)
+    monkeypatch.setattr(gossip_shell, "SLOTS", 16)
+    _, more = gossip_shell.shell("1", 1e6, 0.0, crash=False)
+    assert (more["loaded_s"], more["virtual_s"]) == (10.0, 20.0)
+    assert "crash_half_s" not in more
 
 
 def test_real_processes_find_the_killed_one_and_the_new_one() -> None:
@@ -161,6 +178,13 @@ def test_real_processes_find_the_killed_one_and_the_new_one() -> None:
         group.close()
     assert 1.0 < detected_s < 60.0
     assert 0.0 < more["join_half_s"] <= more["join_everybody_s"] < 60.0
+
+
+def test_fifty_processes_are_for_who_chooses_them() -> None:
+    bench = Bench(options=Options(), progress=Progress(io.StringIO()))
+    (case,) = [one for one in cases() if one.name == "detect-real-50"]
+    with pytest.raises(CaseSkipped, match="--full"), case.open(bench):
+        raise AssertionError("it opened")
 
 
 def test_processes_that_do_not_start_are_a_failure() -> None:

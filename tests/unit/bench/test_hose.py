@@ -18,7 +18,7 @@ from edgeagent.bench import hose_calibrate, hose_http
 from edgeagent.bench.command import add_arguments, run
 from edgeagent.bench.harness import Bench, CaseSkipped, Options, Progress, run_cases
 from edgeagent.bench.hose import cases
-from edgeagent.bench.hose_calibrate import Crossing, crossover
+from edgeagent.bench.hose_calibrate import Crossing, crossover, last_paying
 from edgeagent.bench.hose_daemon import STAMPS, Stamped
 from edgeagent.bench.hose_rig import opened_rig
 from edgeagent.bench.processes import ServerFailed
@@ -46,6 +46,20 @@ def _points(*pairs: tuple[int, float, float]) -> list[Crossing]:
 )
 def test_where_a_tier_begins(points: list[Crossing], first: int) -> None:
     assert crossover(points) == first
+
+
+@pytest.mark.parametrize(
+    ("points", "last"),
+    [
+        (_points((1 << 18, 1, 2), (1 << 19, 1, 2)), 1 << 19),
+        (_points((1 << 18, 1, 2), (1 << 19, 3, 2), (1 << 20, 1, 2)), 1 << 18),
+        (_points((1 << 18, 3, 2), (1 << 19, 1, 2)), 0),
+        (_points((1 << 17, 3, 2), (1 << 18, 1, 2)), 1 << 18),
+        ([], 0),
+    ],
+)
+def test_where_resident_slots_end(points: list[Crossing], last: int) -> None:
+    assert last_paying(points) == last
 
 
 def test_case_names_are_the_contract() -> None:

@@ -46,6 +46,8 @@ def test_the_contract(graph: Path, capsys: pytest.CaptureFixture[str]) -> None:
             "path": ["a", "b", "c"],
             "latency_ms": 15.0,
             "transfer_ms": 115.0,
+            "sending_ms": 100.0,
+            "ready_ms": 115.0,
             "feasible": True,
         }.items()
     )

@@ -6,7 +6,7 @@ import pytest
 
 from edgeagent.gossip.codec import Accusation, Death, Kind, encode_item
 from edgeagent.gossip.commands import Leave, Publish, Restore
-from edgeagent.gossip.effects import Dial, Effect, NameTaken, Notify, Persist, Send
+from edgeagent.gossip.effects import Dial, Effect, NameFree, NameTaken, Notice, Notify, Persist, Send
 from edgeagent.gossip.errors import RecordRefused
 from edgeagent.gossip.records import Digests, Place, Section, Trust, first_version, write_payload
 from edgeagent.gossip.states import State
@@ -246,6 +246,35 @@ def test_a_second_process_of_our_name_is_noticed() -> None:
             it.notice for it in effects if isinstance(it, Notify) and isinstance(it.notice, NameTaken)
         ]
     assert len(notices) == 4  # the first few may be leftovers of a former life
+
+
+def _names(effects: list[Effect]) -> list[type[Notice]]:
+    """Which notices about our own name there are."""
+    notices = [effect.notice for effect in effects if isinstance(effect, Notify)]
+    return [type(one) for one in notices if isinstance(one, NameTaken | NameFree)]
+
+
+def test_a_name_is_free_again_when_the_other_one_is_quiet() -> None:
+    one = _group()
+    quiet_s = 4 * one.mesh.knobs.push_pull_interval_s
+
+    def claimed(*counts: int) -> list[type[Notice]]:
+        """The other one has written records of our name."""
+        heard = [
+            one.receive("b:1", packet(Kind.GOSSIP, "b", 0, "", identity("me", count * 100_000).blob))
+            for count in counts
+        ]
+        return _names([effect for effects in heard for effect in effects])
+
+    assert claimed(1, 2, 3, 4) == [NameTaken]
+    assert _names(one.run(quiet_s - 1.0)) == []
+    assert claimed(5) == [NameTaken]  # it is still there, and the wait begins anew
+    assert _names(one.run(quiet_s - 1.0)) == []
+    assert _names(one.run(2.0)) == [NameFree]
+    assert _names(one.run(3 * quiet_s)) == []  # once
+    assert claimed(6, 7, 8) == []  # leftovers, as at the start
+    assert claimed(9) == [NameTaken]
+    assert _names(one.run(quiet_s + 1.0)) == [NameFree]
 
 
 def test_a_farewell_is_told_at_once_and_is_no_death() -> None:

@@ -17,10 +17,10 @@ from edgeagent.http import routes_workflows
 from edgeagent.http.openapi import openapi
 from edgeagent.http.problems import problem_reply
 from edgeagent.http.router import Router
-from edgeagent.http.routes_workflows import WorkflowRoutes
+from edgeagent.http.routes_workflows import WorkflowRoutes, steps_field
 from edgeagent.model.errors import EdgeError
 from edgeagent.node.workflow_spec import parse_workflow
-from edgeagent.node.workflow_views import WorkflowPort
+from edgeagent.node.workflow_views import RunView, StepView, WorkflowPort
 from tests.unit.http.workflow_double import WorkflowDouble
 
 SPEC = b'[workflow]\nname = "w"\n[[step]]\nname = "a"\nfunction = "f"\n'
@@ -286,3 +286,19 @@ def test_openapi_describes_them() -> None:
     assert "application/octet-stream" in paths["/v1/runs/{id}/output"]["get"]["responses"]["200"]["content"]
     assert {one["name"] for one in paths["/v1/runs"]["get"]["parameters"]} == {"workflow", "limit"}
     assert {"Workflow", "WorkflowStep", "RunView", "StepView"} <= set(schemas)
+
+
+@pytest.mark.parametrize(
+    ("count", "why", "fields"), [(6, "why", 15), (64, "why" * 50, 3), (6, "y" * 9000, 3)]
+)
+def test_the_field_of_the_steps_is_one_that_clients_take(count: int, why: str, fields: int) -> None:
+    steps = tuple(
+        StepView(name=f"{i:063d}", function="f", state="succeeded", node="e" * 32, why=why)
+        for i in range(count)
+    )
+    field = steps_field(RunView(id="r", workflow="w", state="succeeded", created_at="", steps=steps))
+    told = json.loads(field)
+    assert len(field) <= 8000
+    assert {len(one) for one in told} == {fields}
+    assert [one["name"] for one in told] == [one.name for one in steps[: len(told)]]
+    assert len(told) > count * 0.7

@@ -57,6 +57,9 @@ class WorkflowDouble:
             raise NotFound(f"no workflow {name!r}")
         return self.workflows[name]
 
+    async def find(self, name: str) -> Workflow:
+        return self.get(name)
+
     def list(self) -> Sequence[Workflow]:
         return [self.workflows[name] for name in sorted(self.workflows)]
 

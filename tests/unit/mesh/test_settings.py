@@ -11,7 +11,7 @@ import pytest
 from edgeagent.mesh.emulation import emulation_of
 from edgeagent.model.errors import BadConfig
 from edgeagent.node.config_schema import MeshSection
-from edgeagent.node.mesh_config import mesh_settings
+from edgeagent.node.mesh_config import check_mesh, mesh_settings
 
 OMM = {
     "OBJECT_NAME": "ONE", "OBJECT_ID": "2020-001A", "EPOCH": "2026-11-23T00:00:00.000000", "MEAN_MOTION": 15.5,
@@ -68,6 +68,15 @@ def test_a_satellite_among_others(tmp_path: Path) -> None:
 def test_refusals_name_the_key(given: dict[str, object], says: str) -> None:
     with pytest.raises(BadConfig, match=says):
         mesh_settings(_section(**given))
+
+
+def test_seeds_without_listen_are_refused_by_both_names() -> None:
+    seeds = _section(listen="", seeds="seed.example:8481")
+    with pytest.raises(BadConfig, match=r"mesh\.seeds = 'seed.example:8481' without mesh\.listen") as refused:
+        check_mesh(seeds)
+    assert "mesh.listen" in refused.value.hint
+    check_mesh(_section(listen=""))
+    check_mesh(_section(seeds="seed.example:8481"))
 
 
 def test_a_file_that_holds_no_elements(tmp_path: Path) -> None:

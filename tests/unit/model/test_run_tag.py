@@ -7,6 +7,8 @@ import pytest
 from edgeagent.http.headers import read_invoke_headers
 from edgeagent.model.errors import BadRequest
 from edgeagent.model.run_tag import RunTag, read_run_tag
+from edgeagent.state.hlc import Version
+from edgeagent.state.session import Session
 
 
 @pytest.mark.parametrize("tag", [RunTag("0f-a_9", 3), RunTag("r", 0, "c2Vzc2lvbg"), RunTag(session="abc")])
@@ -40,12 +42,17 @@ def test_anything_else_is_refused(headers: dict[str, str]) -> None:
 
 
 def test_a_run_comes_with_a_reservation_only() -> None:
-    headers = RunTag("r", 1, "abc").headers()
+    seen = Session()
+    seen.saw("a", Version(5, 0, "n"))
+    token = seen.text()
+    headers = RunTag("r", 1, token).headers()
     with pytest.raises(BadRequest, match="reservation"):
         read_invoke_headers(headers)
     wanted = read_invoke_headers({**headers, "Edgeagent-Reservation": "x", "Edgeagent-Peer": "n"})
-    assert wanted.tag == RunTag("r", 1, "abc")
-    client = read_invoke_headers({"Edgeagent-Session": "abc"})
-    assert client.tag == RunTag(session="abc")
+    assert wanted.tag == RunTag("r", 1, token)
+    client = read_invoke_headers({"Edgeagent-Session": token})
+    assert client.tag == RunTag(session=token)
     assert client.is_chain
     assert not read_invoke_headers({}).is_chain
+    with pytest.raises(BadRequest, match="token"):
+        read_invoke_headers({"Edgeagent-Session": "abc"})

@@ -424,3 +424,22 @@ def test_closing_ends_what_is_under_way(tmp_path: Path) -> None:
         assert [row.name for row in await FunctionRows(parts.store).all()] == ["f"]
 
     play(tmp_path, scenario)
+
+
+def test_what_peers_brought_makes_room_and_the_one_not_asked_for_longest_goes(tmp_path: Path) -> None:
+    async def scenario(parts: Rig) -> None:
+        functions = parts.functions
+        await functions.deploy("mine", b"bytes", manifest("mine"))
+        await functions.deploy("old", b"bytes", manifest("old"), origin="peer")
+        await functions.deploy("asked", b"bytes", manifest("asked"), origin="peer")
+        functions.touch("old")
+        functions.touch("asked")
+        await functions.deploy("new", b"bytes", manifest("new"), origin="peer")
+        assert [one.name for one in functions.list()] == ["asked", "mine", "new"]
+        await functions.deploy("own", b"bytes", manifest("own"))
+        await functions.deploy("two", b"bytes", manifest("two"))
+        assert [one.name for one in functions.list()] == ["mine", "own", "two"]
+        with pytest.raises(StorageFull, match="functions_max"):
+            await functions.deploy("more", b"bytes", manifest("more"))
+
+    play(tmp_path, scenario, runtime__functions_max="3")

@@ -294,7 +294,7 @@ async def test_what_runs_have_read_is_bounded() -> None:
         port.set(f"runs/r{i}/a", bytes(100))
     fusion = Fusion(port, cache_bytes_max=450)
     sessions = [await fusion.begin(deployed(), RunTag(f"r{i}", 1)) for i in range(20)]
-    assert sum(cache.bytes for cache in fusion._runs.values()) <= 550
+    assert sum(cache.size_bytes for cache in fusion._runs.values()) <= 550
     assert [await get(session, "run/a") for session in sessions] == [bytes(100)] * 20, "sessions keep theirs"
     assert len(port.groups) == 20
     many = Fusion(port, runs_max=3)

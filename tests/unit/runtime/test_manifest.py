@@ -59,6 +59,10 @@ def test_the_name_alone_is_enough() -> None:
         ('[function]\nname = "x"\nenv = { "A=B" = "c" }', "env"),
         ('[function]\nname = "x"\nargs = ["a\\u0000"]', "NUL"),
         ('[function]\nname = "x"\n[slo]\nlatency_ms_p95 = -1', "negative"),
+        ('[function]\nname = "x"\n[state]\nprefixes = ["a//b"]', "a//b"),
+        ('[function]\nname = "x"\n[state]\nprefixes = ["/"]', "state.prefixes"),
+        ('[function]\nname = "x"\n[state]\nprefixes = ["runs/"]', "run/NAME"),
+        ('[function]\nname = "x"\n[state]\nprefixes = [' + '"a/",' * 65 + "]", "more than 64"),
         ("x = 1\n" * 100_000, "larger"),
     ],
 )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgeagent.state.contact_election import Elected, Need, elect_over
-from edgeagent.state.contacts import Contact, Contacts, Host
+from edgeagent.state.contacts import Contact, Contacts, Host, Search, Start
 from edgeagent.state.errors import ElectionRefused
 from edgeagent.state.units import BitPerS, Bytes, Ms, UtcS
 
@@ -130,3 +132,62 @@ def test_needs_that_cannot_be_are_refused() -> None:
             need(**bad)
     with pytest.raises(ElectionRefused):
         need(holders={"a": math.inf})
+
+
+@st.composite
+def skies(draw: st.DrawFn) -> list[Contact]:
+    names = st.sampled_from("abcd")
+    spans = st.tuples(names, names, st.integers(0, 20), st.integers(1, 30)).filter(
+        lambda one: one[0] != one[1]
+    )
+    return [
+        one
+        for a, b, start, lasts in draw(st.lists(spans, max_size=10))
+        for one in link(
+            a, b, float(start), float(start + lasts), latency_ms=draw(st.sampled_from([0.0, 500.0]))
+        )
+    ]
+
+
+def arrivals(
+    contacts: list[Contact], node: str, at_s: float, until_s: float, able: set[str], *, asks: bool
+) -> dict[str, float]:
+    search = Search(
+        starts=(Start(node, at_s),),
+        volume=lambda _node: 100,
+        relays=lambda one: one in able,
+        wanted=lambda _node: True,
+        until_s=until_s,
+        asks=asks,
+    )
+    found: dict[str, float] = {}
+    for trail in Contacts(contacts).settle(search):
+        found.setdefault(trail.node, trail.arrive_s)
+    return found
+
+
+@given(skies(), st.sets(st.sampled_from("abcd")), st.integers(0, 12), st.integers(0, 8))
+def test_no_other_node_would_have_it_earlier(
+    contacts: list[Contact], able: set[str], use_s: int, slack_s: int
+) -> None:
+    deadline_s = use_s + slack_s
+    refusing = {name: Host(room_bytes=Bytes(0)) for name in "abcd" if name not in able}
+    found = elected(contacts, need(use_s=use_s, deadline_s=deadline_s), **refusing)
+    for until_s in (deadline_s, math.inf):
+        there = arrivals(contacts, "a", 0.0, until_s, able, asks=False)
+        if "c" in able and "c" in there:
+            best = max(there["c"], use_s)
+            break
+        fetched = [
+            arrivals(contacts, node, max(at_s, use_s), until_s, able, asks=True).get("c", math.inf)
+            for node, at_s in there.items()
+            if node != "c" and (node in able or node == "a")
+        ]
+        best = min(fetched, default=math.inf)
+        if math.isfinite(best):
+            break
+    assert found.ready_s == pytest.approx(best) or found.ready_s == best
+    assert found.feasible == math.isfinite(until_s)
+    assert found.node in able | {"a"}
+    if found.feasible:
+        assert found.ready_s <= max(deadline_s, use_s)

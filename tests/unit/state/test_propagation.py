@@ -131,6 +131,16 @@ def test_a_move_is_elected_anew_when_its_way_or_its_target_is_gone() -> None:
     assert plan_moves(Contacts(LINE), HOSTS, [item("k", a=0.0, c=2.0)], steps, NOW, first) == ()
 
 
+def test_what_is_on_its_way_goes_on_from_there() -> None:
+    steps = [step("next", "c", "k")]
+    first = plan_moves(Contacts(LINE), HOSTS, [item("k")], steps, NOW)
+    better = Contacts([*LINE, *link("a", "c")])
+    (on,) = plan_moves(better, HOSTS, [item("k", a=0.0, b=1.0)], steps, UtcS(1.0), first)
+    assert (on.via, on.arrive_s) == (("b", "c"), 2.0)
+    (alone,) = plan_moves(better, HOSTS, [item("k", b=1.0)], steps, UtcS(1.0), first)
+    assert alone == on
+
+
 def test_late_moves_change_for_much_only() -> None:
     items, steps = [item("k")], [step("next", "c", "k")]
     late = plan_moves(Contacts(link("a", "c", 100.0)), HOSTS, items, steps, NOW)

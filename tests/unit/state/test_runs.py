@@ -110,8 +110,10 @@ def test_runs_are_found_by_state_age_and_workflow(tmp_path: Path) -> None:
         rows = RunRows(store, 10)
         await rows.put(row("new", created_ms=300))
         await rows.put(row("old", created_ms=100))
-        await rows.put(row("done", created_ms=200, updated_ms=250, state="succeeded", workflow="v"))
-        await rows.put(row("late", created_ms=250, updated_ms=400, state="timed_out"))
+        await rows.put(
+            row("done", created_ms=200, updated_ms=250, state="succeeded", workflow="v", role="origin")
+        )
+        await rows.put(row("late", created_ms=250, updated_ms=400, state="timed_out", role="origin"))
 
     async def read(store: Store) -> None:
         rows = RunRows(store, 10)
@@ -133,17 +135,36 @@ def test_the_oldest_finished_go_first_and_unfinished_never(tmp_path: Path) -> No
     async def scenario(store: Store) -> None:
         rows = RunRows(store, 3)
         await rows.put(row("a"))
-        await rows.put(row("b", state="failed", updated_ms=200))
-        await rows.put(row("c", state="succeeded", updated_ms=150))
+        await rows.put(row("b", state="failed", updated_ms=200, role="origin"))
+        await rows.put(row("c", state="succeeded", updated_ms=150, role="origin"))
         assert await rows.put(row("d"))
         assert [await rows.get(i) is None for i in "abcd"] == [False, False, True, False]
         assert await rows.put(row("e"))
         with pytest.raises(Busy) as busy:
             await rows.put(row("f"))
         assert busy.value.retry_after_s
-        assert await rows.put(row("e", version=2, state="succeeded")), "one that is kept may always go on"
+        ended = row("e", version=2, state="succeeded", role="origin")
+        assert await rows.put(ended), "one that is kept may always go on"
         assert await rows.put(row("f"))
         assert await rows.get("e") is None
+
+    with_store(tmp_path / "db", scenario)
+
+
+def test_copies_of_what_goes_on_elsewhere_make_room_and_results_to_deliver_do_not(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        rows = RunRows(store, 2)
+        await rows.put(row("held", state="succeeded"))
+        await rows.put(row("guarded", role="guardian"))
+        assert await rows.put(row("guarded", role="", version=2))
+        assert [one.id for one in await rows.latest(9)] == ["held"]
+        assert await rows.put(row("next"))
+        assert await rows.get("guarded") is None
+        with pytest.raises(Busy):
+            await rows.put(row("more"))
+        assert await rows.put(row("next", role="", version=2))
+        assert await rows.sweep(10_000) == 1
+        assert [one.id for one in await rows.latest(9)] == ["held"]
 
     with_store(tmp_path / "db", scenario)
 

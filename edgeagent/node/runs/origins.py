@@ -1,0 +1,69 @@
+"""Runs that began here: where each was last heard of, and whether anybody is left that could go on with it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Literal
+
+from edgeagent.node.membership import Membership
+from edgeagent.node.runs.record import RunRecord
+
+if TYPE_CHECKING:
+    from edgeagent.cost.estimates import Estimates
+
+__all__ = ["Origins", "learn"]
+
+_LOOK_S = 0.5
+_LOOKS_LOST = 4  # a guardian that is just taking over is heard of by then
+_GONE = frozenset({"dead", "left"})
+
+
+class Origins:
+    """On the event loop's thread."""
+
+    def __init__(self, node_id: str, membership: Membership) -> None:
+        self._node_id = node_id
+        self._membership = membership
+        self._where: dict[str, tuple[str, str]] = {}  # holder and guardian, of those that have not ended
+
+    def heard(self, record: RunRecord) -> None:
+        """The newest of a run, whoever's it is."""
+        if record.origin != self._node_id:
+            return
+        if record.ended:
+            self._where.pop(record.id, None)
+        else:
+            self._where[record.id] = (record.holder, record.guardian)
+
+    async def watch(self, run_id: str, until_s: float) -> Literal["ended", "late", "lost"]:
+        """Until the run ends, or this UTC, or until its holder and its guardian are both gone. It was heard of."""
+        lost = 0
+        while (left_s := until_s - time.time()) > 0:
+            await asyncio.sleep(min(left_s, _LOOK_S))
+            where = self._where.get(run_id)
+            if where is None:
+                return "ended"
+            lost = lost + 1 if self._are_gone(*where) else 0
+            if lost >= _LOOKS_LOST:
+                return "lost"
+        return "late"
+
+    def _are_gone(self, holder: str, guardian: str) -> bool:
+        """Those who are out of contact by the plan are not."""
+        if self._node_id in (holder, guardian):
+            return False
+        return all(self._membership.state_of(one) in _GONE for one in (holder, guardian) if one)
+
+
+def learn(estimates: Estimates, known: RunRecord, record: RunRecord) -> None:
+    """What steps took elsewhere, for the next plan here: those that ``record`` has done and ``known`` had not."""
+    before = {step.name for step in known.steps if step.state == "succeeded"}
+    for step in record.steps:
+        if step.state == "succeeded" and step.name not in before and step.duration_ms is not None:
+            estimates.observe(
+                record.functions[step.function].sha256,
+                step.bytes_in or 0,
+                step.duration_ms,
+                step.bytes_out or 0,
+            )
