@@ -266,3 +266,15 @@ def test_who_gets_a_slot_that_stays_resident(payload: int, memory: int, views: b
     at = msgspec.to_builtins(Crossovers())
     found = ask(at, payload_bytes=payload, memory_bytes=memory, had_views=views, resident_bytes=16 * MIB)
     assert found is wants
+
+
+def test_who_publishes_borrows_hoses_also_below_the_crossover_of_chains(own: Engine, compiled: Any) -> None:
+    function = load(own, compiled, hose_guest(), memory_bytes=64 * MIB)
+    program = HoseProgram()
+    at = program.call("loan", MIB)
+    program.call("fill", at, 0x12, MIB)
+    program.call("publish", at, MIB)
+    outcomes = [function.call(program.encoded()) for _ in range(2)]
+    assert [one.error for one in outcomes] == [None, None]
+    first, second = (one.hose[1] for one in outcomes)
+    assert first - second == MIB, "the second one is not copied"
