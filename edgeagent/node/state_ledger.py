@@ -29,6 +29,7 @@ log = structlog.get_logger("state")
 LOOK_S = 1.0
 WHOLE_S = 3600.0
 _PAGE = 2048
+SIBLINGS_MAX = 1024
 _REFUSALS: tuple[tuple[type[EdgeError], Refusal], ...] = (
     (StorageFull, Refusal.QUOTA),
     (TooLarge, Refusal.QUOTA),
@@ -62,7 +63,7 @@ class StateLedger:
         """The core's answer to the store's."""
         match effect:
             case fx.Load(token, keys):
-                return core.loaded(token, await self._held(keys))
+                return core.loaded(token, await self._held(keys, siblings_max=SIBLINGS_MAX))
             case fx.Look(token, keys, chunks):
                 held = await self._held(keys)
                 return core.looked(token, held, await self._missing(chunks))
@@ -82,9 +83,9 @@ class StateLedger:
                 return core.listed(token, await self._names(group))
         raise AssertionError(effect)
 
-    async def _held(self, keys: Sequence[str]) -> list[Entry] | None:
+    async def _held(self, keys: Sequence[str], *, siblings_max: int = 0) -> list[Entry] | None:
         try:
-            return await self._store.held(keys)
+            return await self._store.held(keys, siblings_max=siblings_max)
         except EdgeError as error:
             log.warning("state could not be read for another node", why=error.message)
             return None

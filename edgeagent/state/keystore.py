@@ -160,12 +160,11 @@ class KeyStore:
             return found[0]
         return await self._store.read(lambda c: entry_of_key(c, key))
 
-    async def held(self, keys: Sequence[str]) -> ListOf[Entry]:
-        """Those of the keys that are held, deletions too, small values in them, as one moment saw them.
-
-        Raises DamagedValue.
+    async def held(self, keys: Sequence[str], *, siblings_max: int = 0) -> ListOf[Entry]:
+        """Those of the keys that are held, deletions too, small values in them, as one moment saw them; and up to
+        ``siblings_max`` in all of what was written in one transaction with them. Raises DamagedValue.
         """
-        return await self._store.read(lambda c: reads.rows_of(c, keys))
+        return await self._store.read(lambda c: reads.rows_of(c, keys, siblings_max=siblings_max))
 
     async def get_many(
         self, keys: Sequence[str], prefix: str | None = None

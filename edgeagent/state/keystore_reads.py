@@ -31,10 +31,36 @@ _PAGE = 500
 _LAST = chr(0x10FFFF)
 
 
-def rows_of(connection: sqlite3.Connection, keys: Sequence[str]) -> list[Entry]:
-    """Those of the keys that are held, deletions too, at one moment. Raises DamagedValue."""
+def rows_of(connection: sqlite3.Connection, keys: Sequence[str], *, siblings_max: int = 0) -> list[Entry]:
+    """Those of the keys that are held, deletions too, at one moment; and what was written in one transaction with them
+    and is still held, up to ``siblings_max``. Raises DamagedValue.
+    """
     with _one_moment(connection):
-        return [entry for key in keys if (entry := row_of(connection, key)) is not None]
+        found = {key: entry for key in keys if (entry := row_of(connection, key)) is not None}
+        for entry in list(found.values()) if siblings_max else ():
+            for sibling in _siblings(connection, entry, siblings_max - len(found)):
+                found.setdefault(sibling.key, sibling)
+    return list(found.values())
+
+
+def _siblings(connection: sqlite3.Connection, entry: Entry, limit: int) -> list[Entry]:
+    """Rows beside it in the feed with its moment and writer: a transaction's rows are numbered one after another."""
+    (seq,) = connection.execute("SELECT seq FROM entries WHERE key = ?", (entry.key,)).fetchone()
+    found: list[Entry] = []
+    for side in ("seq < ? ORDER BY seq DESC", "seq > ? ORDER BY seq"):
+        for key, crc, record, value in connection.execute(
+            f"SELECT key, crc, record, value FROM entries WHERE {side}",  # noqa: S608 - our own words
+            (seq,),
+        ):
+            with contextlib.suppress(DamagedValue):
+                other = decode(key, crc, record, value)
+                if (other.version.wall_ms, other.version.node) != (entry.version.wall_ms, entry.version.node):
+                    break
+                if len(found) < limit:
+                    found.append(other)
+            if len(found) >= limit:
+                break
+    return found
 
 
 def entries_of(
