@@ -307,6 +307,8 @@ class Node:
             reasons.append(f"the state database is out of order: {self.store.failed}")
         elif self._running and self.store.full:
             reasons.append("the disk under the state directory is full: undeploy functions, or free space")
+        if self._running and self.state.store.failed is not None:
+            reasons.append(f"the state of functions is out of order: {self.state.store.failed}")
         return not reasons, reasons
 
     def view(self) -> dict[str, Any]:

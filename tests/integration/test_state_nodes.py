@@ -7,13 +7,17 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
+
 from edgeagent.http.server import Server
+from edgeagent.model.errors import StoreFailed
 from edgeagent.model.function import FunctionSection, Manifest, State
 from edgeagent.model.workflow import Workflow, WorkflowSection, WorkflowStep
 from edgeagent.node.config import load_config
 from edgeagent.node.node import Node
 from edgeagent.node.state_fusion import Fusion
 from edgeagent.node.state_guest import StateGuest
+from edgeagent.state.keystore import KeyStore
 from edgeagent.state.session import read_session
 from tests.unit.node.fake_state import FakeState
 
@@ -81,6 +85,18 @@ async def both(folder: Path) -> None:
             assert f"runs/{run}/tally" in there.values
             seen = read_session(here.groups[-1][0].session)
             assert seen.least("tasks/tally/word").wall_ms > 0, "what was seen there is asked for here"
+
+
+async def out_of_order(folder: Path) -> None:
+    async with serving(folder / "a", "edge", "") as (node, _):
+        assert node.ready() == (True, [])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(KeyStore, "failed", StoreFailed("the disk is broken"))
+            assert node.ready() == (False, ["the state of functions is out of order: the disk is broken"])
+
+
+def test_a_node_whose_state_takes_no_writes_is_not_ready(tmp_path: Path) -> None:
+    asyncio.run(out_of_order(tmp_path))
 
 
 def test_a_run_and_what_it_has_seen_go_with_its_steps(tmp_path: Path) -> None:
