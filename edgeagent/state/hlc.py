@@ -5,24 +5,41 @@ counter; the writer's node id breaks ties.
 
 1. A node's versions only grow, over restarts too: ``high`` is kept on disk and given back.
 2. A version from a clock more than ``skew_ms_max`` ahead is refused, so that one node whose clock is wrong cannot drag
-   all others into the future. While our own clock is plainly unset (before 2024), others' time is better than ours and
-   is taken.
+   all others into the future; nor can it step by step: what this node has seen allows as much again, and no more. While
+   our own clock is plainly unset (before 2024), others' time is better than ours and is taken.
 """
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+import msgspec
 
 from edgeagent.state.errors import BadKey, ClockAhead
 
-__all__ = ["NONE", "SKEW_MS_MAX", "UNSET_BEFORE_MS", "Clock", "Version", "read_version"]
+__all__ = [
+    "NONE",
+    "SKEW_MS_MAX",
+    "UNSET_BEFORE_MS",
+    "Clock",
+    "Counter",
+    "Node",
+    "Version",
+    "Wall",
+    "read_version",
+]
 
 SKEW_MS_MAX = 60_000
 UNSET_BEFORE_MS = 1_704_067_200_000  # 2024-01-01: no node of ours was made before
 _COUNTER_MAX = (1 << 16) - 1
 _WALL_MAX = (1 << 48) - 1
 _TEXT = re.compile(r"([0-9a-f]{1,12})\.([0-9a-f]{1,4})\.([0-9A-Za-z_.:-]{1,64})")
+
+# The parts of a version that comes from elsewhere.
+Wall = Annotated[int, msgspec.Meta(ge=0, le=_WALL_MAX)]
+Counter = Annotated[int, msgspec.Meta(ge=0, le=_COUNTER_MAX)]
+Node = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z_.:-]{0,64}\Z")]
 
 
 class Version(NamedTuple):
@@ -70,7 +87,7 @@ class Clock:
     def check(self, version: Version, utc_ms: int) -> None:
         """Raises ClockAhead; see rule 2."""
         if version.wall_ms > _WALL_MAX or (
-            utc_ms >= UNSET_BEFORE_MS and version.wall_ms > max(utc_ms, self.high.wall_ms) + self._skew_ms_max
+            utc_ms >= UNSET_BEFORE_MS and version.wall_ms > max(utc_ms + self._skew_ms_max, self.high.wall_ms)
         ):
             ahead_s = (version.wall_ms - utc_ms) / 1000
             raise ClockAhead(

@@ -14,7 +14,7 @@ import msgspec
 
 from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.state.errors import BadKey
-from edgeagent.state.hlc import NONE, Version
+from edgeagent.state.hlc import NONE, Counter, Node, Version, Wall
 from edgeagent.state.keys import digest_of
 
 __all__ = ["KEYS_MAX", "TOKEN_BYTES_MAX", "Session", "joined_sessions", "read_session"]
@@ -68,7 +68,7 @@ def read_session(text: str) -> Session:
         if len(text) > TOKEN_BYTES_MAX:
             raise ValueError("it is too long")
         raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        rows = msgspec.msgpack.decode(raw, type=list[tuple[bytes, int, int, str]])
+        rows = msgspec.msgpack.decode(raw, type=list[tuple[bytes, Wall, Counter, Node]])
     except (*UNDECODABLE, ValueError):
         raise BadKey("the session token cannot be read", hint="as Edgeagent-Session said it") from None
     return Session(
