@@ -52,7 +52,7 @@ def _compile(binary: bytes, key: tuple[str, bool, str], directory: Path) -> tupl
     from edgeagent.runtime.engine_config import Settings, compile_config
     from edgeagent.runtime.introspect import module_info
     from edgeagent.runtime.port import Code
-    from edgeagent.runtime.wasm_sections import scan
+    from edgeagent.model.wasm_sections import scan
 
     digest, fuel, target = key
     settings_ = Settings(fuel=fuel, target=target)  # type: ignore[arg-type]

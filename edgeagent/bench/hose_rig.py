@@ -29,7 +29,7 @@ from edgeagent.runtime.native_engine import NativeEngine
 from edgeagent.runtime.open_engine import open_engine
 from edgeagent.runtime.port import Code as MachineCode
 from edgeagent.runtime.port import Function, LoadSpec, Outcome, Payload
-from edgeagent.runtime.wasm_sections import scan
+from edgeagent.model.wasm_sections import scan
 
 __all__ = [
     "COPY_ONLY",

@@ -23,7 +23,7 @@ from edgeagent.model.function import ModuleInfo
 from edgeagent.runtime.engine_config import Settings, compile_config
 from edgeagent.runtime.guest_text import clean
 from edgeagent.runtime.introspect import module_info
-from edgeagent.runtime.wasm_sections import scan
+from edgeagent.model.wasm_sections import scan
 
 __all__ = ["Answer", "Request", "main"]
 
