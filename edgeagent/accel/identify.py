@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -21,17 +22,20 @@ _RANK = ("cpu", "cpu_preferred", "gpu_preferred", "gpu")
 
 
 def kind_of(name: str, data: bytes) -> Kind:
-    """By the name's ending, else by what the data begins with."""
-    for ending, kind in ((".py", "python"), (".onnx", "onnx"), (".wasm", "wasm")):
-        if name.lower().endswith(ending):
-            return kind  # type: ignore[return-value]
-    return "wasm"
+    """By the name's ending; all else is taken for a module."""
+    if name.lower().endswith(".py"):
+        return "python"
+    return "onnx" if name.lower().endswith(".onnx") and not data.startswith(b"\0asm") else "wasm"
 
 
 def identify(kind: Kind, data: bytes, crossover_flops: float = CROSSOVER_FLOPS) -> Identified:
     """Raises WasmRefused for a malformed module, SourceRefused for other malformed input."""
-    scan = {"wasm": scan_wasm, "python": scan_python, "onnx": scan_onnx}[kind]
-    return decide(scan(data), crossover_flops)
+    scans: dict[Kind, Callable[[bytes], Findings]] = {
+        "wasm": scan_wasm,
+        "python": scan_python,
+        "onnx": scan_onnx,
+    }
+    return decide(scans[kind](data), crossover_flops)
 
 
 def identify_module(wasm: bytes) -> Identified:

@@ -1,7 +1,7 @@
 """Shapes along an ONNX graph, and what each operator costs (operators: onnx/onnx docs/Operators.md).
 
-A size that is given at run time counts 1 in costs, so that an estimate is the least that a call can be. Where a shape is
-not known at all, each weight counts once.
+A size that is given at run time counts 1 in costs, so that an estimate is the least that a call can be. Where a shape
+is not known at all, each weight counts once.
 """
 
 from __future__ import annotations
@@ -14,20 +14,27 @@ from edgeagent.accel.onnx_graph import Dims, Node
 
 __all__ = ["HOST_OPS", "elements", "node_flops", "node_shape"]
 
+
+def _names(text: str) -> frozenset[str]:
+    """A set of names."""
+    return frozenset(text.split())
+
+
 # They move no numbers that a GPU could work on: constants, shapes, control, strings, and trees of decisions.
-HOST_OPS = frozenset(
-    "Constant ConstantOfShape Identity Shape Size Reshape Squeeze Unsqueeze Flatten If Loop Scan Optional OptionalGetElement"
-    " OptionalHasElement SequenceAt SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength"
-    " SplitToSequence ConcatFromSequence StringNormalizer StringConcat StringSplit RegexFullMatch TfIdfVectorizer"
-    " ArrayFeatureExtractor CategoryMapper DictVectorizer FeatureVectorizer LabelEncoder ZipMap"
-    " TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor".split()
+HOST_OPS = _names(
+    "Constant ConstantOfShape Identity Shape Size Reshape Squeeze Unsqueeze Flatten If Loop Scan"
+    " Optional OptionalGetElement OptionalHasElement SequenceAt SequenceConstruct SequenceEmpty"
+    " SequenceErase SequenceInsert SequenceLength SplitToSequence ConcatFromSequence StringNormalizer"
+    " StringConcat StringSplit RegexFullMatch TfIdfVectorizer ArrayFeatureExtractor CategoryMapper"
+    " DictVectorizer FeatureVectorizer LabelEncoder ZipMap TreeEnsemble TreeEnsembleClassifier"
+    " TreeEnsembleRegressor"
 )
-_PRODUCTS = frozenset(
-    "Conv ConvInteger QLinearConv ConvTranspose Gemm MatMul MatMulInteger QLinearMatMul FusedMatMul".split()
+_PRODUCTS = _names(
+    "Conv ConvInteger QLinearConv ConvTranspose Gemm MatMul MatMulInteger QLinearMatMul FusedMatMul"
 )
 _RECURRENT = {"LSTM": 4, "GRU": 3, "RNN": 1}
-_POOLS = frozenset("MaxPool AveragePool LpPool".split())
-_GLOBAL_POOLS = frozenset("GlobalAveragePool GlobalMaxPool GlobalLpPool".split())
+_POOLS = frozenset(["MaxPool", "AveragePool", "LpPool"])
+_GLOBAL_POOLS = frozenset(["GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"])
 _FLOAT_BYTES = 4
 _ELEMENTS_MAX = 1 << 60
 _SIZE_MAX = 1 << 48
@@ -120,9 +127,7 @@ def _shape(node: Node, shape: Shapes, ints: Callable[[str], Sequence[int] | None
     return _broadcast(several) if node.op in _ELEMENTWISE else first
 
 
-_ELEMENTWISE = frozenset(
-    "Add Sub Mul Div Pow Max Min Sum Mean Where And Or Xor Equal Greater Less Mod PRelu".split()
-)
+_ELEMENTWISE = _names("Add Sub Mul Div Pow Max Min Sum Mean Where And Or Xor Equal Greater Less Mod PRelu")
 
 
 def _broadcast(several: list[Dims | None]) -> Dims | None:

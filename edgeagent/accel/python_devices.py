@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from edgeagent.accel.python_names import GPU_PROVIDERS, asks_for_gpu, is_gpu_name
+from edgeagent.accel.python_names import GPU_PROVIDERS, asks_for_gpu, is_gpu_name, words
 from edgeagent.accel.python_values import Array, Const, Instance, Layer, Method, Ref, Value, integer, options
 from edgeagent.accel.python_values import Sequence as Written
 
@@ -13,9 +13,10 @@ __all__ = ["GPU_DEVICE", "Asked", "asked_by_function", "asked_by_method", "devic
 
 Asked = Literal["always", "maybe", "no"]
 
+_KEYS = ("device", "device_type", "device_map", "map_location", "backend", "target", "platform")
 # What torch.device("cuda") and the like give.
 GPU_DEVICE = Const("cuda")
-_NUMBERS_ARE_GPUS = frozenset("to pipeline cuda set_device predict train device_put".split())
+_NUMBERS_ARE_GPUS = words("to pipeline cuda set_device predict train device_put")
 
 
 def device_of(value: Value, *, numbers: bool = False) -> Asked:
@@ -42,11 +43,7 @@ def _most(asked: Sequence[Asked]) -> Asked:
 
 
 def _keywords(keywords: Mapping[str, Value], numbers: bool) -> list[Asked]:
-    found: list[Asked] = [
-        device_of(keywords[key], numbers=numbers)
-        for key in ("device", "device_type", "device_map", "backend", "target", "platform")
-        if key in keywords
-    ]
+    found: list[Asked] = [device_of(keywords[key], numbers=numbers) for key in _KEYS if key in keywords]
     automatic = keywords.get("device_map")
     if isinstance(automatic, Const) and automatic.value == "auto":
         found.append("maybe")
@@ -77,9 +74,10 @@ def asked_by_function(path: str, args: Sequence[Value], keywords: Mapping[str, V
     numbers = name in _NUMBERS_ARE_GPUS or path.startswith(("torch.", "transformers."))
     asked = _keywords(keywords, numbers)
     by_name = asks_for_gpu(path)
-    if by_name:
+    if by_name or (name == "cuda" and args):
         asked.append("always")
     elif by_name is None:
+        asked.extend(device_of(keywords[key]) for key in ("type", "device_name", "name") if key in keywords)
         place = 1 if path == "jax.config.update" else 0
         asked.extend(device_of(one, numbers=path == "torch.device") for one in args[place : place + 1])
     elif path == "onnxruntime.InferenceSession" and len(args) > 2:

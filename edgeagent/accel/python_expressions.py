@@ -8,8 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edgeagent.accel.modes import si
-from edgeagent.accel.python_devices import GPU_DEVICE, Asked, asked_by_function, asked_by_method
-from edgeagent.accel.python_names import array_library, is_question
+from edgeagent.accel.python_devices import GPU_DEVICE
 from edgeagent.accel.python_record import Record
 from edgeagent.accel.python_values import (
     Array,
@@ -17,7 +16,6 @@ from edgeagent.accel.python_values import (
     Function,
     Instance,
     Kind,
-    Layer,
     Lists,
     Maybe,
     Method,
@@ -33,10 +31,7 @@ from edgeagent.accel.python_values import (
 )
 from edgeagent.accel.python_work import (
     Cost,
-    apply_layer,
     combine,
-    library_call,
-    make_layer,
     method_call,
     product,
 )
@@ -80,22 +75,23 @@ _KEEPS = (
 
 
 class Expressions:
-    """Statements and calls of local functions are the subclass's."""
+    """Calls and statements are subclasses'."""
 
     def __init__(self, record: Record) -> None:
         self.record = record
         self.scope = Scope({})
         self.module = self.scope
 
-    # -- of the subclass -------------------------------------------------------------------------------------
-
-    def call_function(
-        self, function: Function, args: list[Value], keywords: dict[str, Value], owner: Value = None
-    ) -> Value:
-        raise NotImplementedError
-
-    def run_text(self, text: str, node: ast.AST) -> None:
-        raise NotImplementedError
+    def spend(self, node: ast.AST, what: str, cost: Cost) -> Value:
+        """Count work that a value took."""
+        value, work = cost
+        if work is None:
+            self.record.unknown(node)
+        else:
+            shape = value.shape if isinstance(value, Array) else ()
+            size = "x".join("?" if one is None else str(one) for one in shape)
+            self.record.work(node, f"{what}{' to ' + size if size else ''}: {si(work)}FLOP", work)
+        return value
 
     # -- names -----------------------------------------------------------------------------------------------
 
@@ -276,16 +272,6 @@ class Expressions:
             return Sequence((left.items + right.items)[:_ITEMS_MAX])
         return _constants(node.op, left, right)
 
-    def spend(self, node: ast.AST, what: str, cost: Cost) -> Value:
-        value, work = cost
-        if work is None:
-            self.record.unknown(node)
-        else:
-            shape = value.shape if isinstance(value, Array) else ()
-            size = "x".join("?" if one is None else str(one) for one in shape)
-            self.record.work(node, f"{what}{' to ' + size if size else ''}: {si(work)}FLOP", work)
-        return value
-
     def _subscript(self, node: ast.Subscript) -> Value:
         owner, index = self.value(node.value), self.value(node.slice)
         place = integer(index)
@@ -377,195 +363,6 @@ class Expressions:
         value = self.value(node.value)
         self.bind(node.target, value)
         return value
-
-    # -- calls -----------------------------------------------------------------------------------------------
-
-    def _call(self, node: ast.Call) -> Value:
-        target = self.value(node.func)
-        args: list[Value] = []
-        for one in node.args:
-            value = self.value(one.value if isinstance(one, ast.Starred) else one)
-            if isinstance(one, ast.Starred) and isinstance(value, Sequence):
-                args.extend(value.items)
-            else:
-                args.append(value)
-        keywords = {one.arg: self.value(one.value) for one in node.keywords if one.arg is not None}
-        for one in node.keywords:
-            if one.arg is None:
-                self.value(one.value)
-        found = [self.call(one, args, keywords, node) for one in options(target)]
-        return found[0] if len(found) == 1 else join(*found)
-
-    def call(self, target: Value, args: list[Value], keywords: dict[str, Value], node: ast.AST) -> Value:
-        if isinstance(target, Function):
-            return self.call_function(target, args, keywords)
-        if isinstance(target, Kind):
-            return self.instance(target, args, keywords)
-        if isinstance(target, Instance):
-            function = (
-                target.kind.method("__call__") or target.kind.method("forward") or target.kind.method("call")
-            )
-            if function is not None:
-                return self.call_function(function, args, keywords, target)
-        if isinstance(target, Layer):
-            return self.spend(node, target.kind, apply_layer(target, args[0] if args else None))
-        if isinstance(target, Method):
-            return self._call_method(target, args, keywords, node)
-        # A function that is handed on is called there, with what we cannot know.
-        for one in (*args, *keywords.values()):
-            if isinstance(one, Function):
-                self.call_function(one, [], {})
-        return self._call_ref(target, args, keywords, node) if isinstance(target, Ref) else None
-
-    def instance(self, kind: Kind, args: list[Value], keywords: dict[str, Value]) -> Value:
-        made = Instance(kind, {})
-        if (function := kind.method("__init__")) is not None:
-            self.call_function(function, args, keywords, made)
-        return made
-
-    def _call_method(
-        self, method: Method, args: list[Value], keywords: dict[str, Value], node: ast.AST
-    ) -> Value:
-        owner, name = method.owner, method.name
-        kind = owner.kind if isinstance(owner, Instance) else owner if isinstance(owner, Kind) else None
-        if kind is not None and (function := kind.method(name)) is not None:
-            return self.call_function(
-                function, args, keywords, owner if isinstance(owner, Instance) else None
-            )
-        if owner is None or isinstance(owner, Method):
-            for candidate in self.record.kinds:
-                if (function := candidate.methods.get(name)) is not None:
-                    with self.record.conditional():
-                        return self.call_function(function, args, keywords, None)
-        for one in (*args, *keywords.values()):
-            if isinstance(one, Function):
-                self.call_function(one, [], {})
-        self.ask(node, f".{name}()", asked_by_method(owner, name, args, keywords))
-        if isinstance(owner, Array):
-            return self.spend(node, name, method_call(owner, name, args, keywords))
-        if isinstance(owner, Sequence) and name == "append":
-            return None
-        if isinstance(owner, Layer | Instance) and name in _KEEPS:
-            return owner
-        if (
-            isinstance(owner, Const)
-            and isinstance(owner.value, str)
-            and name in ("format", "lower", "strip", "upper")
-        ):
-            return Const(owner.value)
-        return None
-
-    def _call_ref(self, target: Ref, args: list[Value], keywords: dict[str, Value], node: ast.AST) -> Value:
-        path = target.path
-        if path.startswith("builtins."):
-            return self._builtin(path.removeprefix("builtins."), args, node)
-        if path in ("importlib.import_module", "importlib.__import__"):
-            return self._import(args, node)
-        if path in ("os.environ.get", "os.getenv") and args:
-            return join(args[1], None) if len(args) > 1 else None
-        if path == "math.prod" and args and isinstance(args[0], Sequence):
-            total = 1
-            for one in args[0].items:
-                total *= integer(one) or 1
-            return Const(total) if total < 1 << 62 else None
-        if path.startswith("math.") and len(args) == 1:
-            return args[0] if path in ("math.floor", "math.ceil", "math.trunc") else None
-        asked = asked_by_function(path, args, keywords)
-        self.ask(node, f"{path}()", asked)
-        library = array_library(path)
-        if library is None or is_question(path):
-            return None
-        if (
-            path in ("torch.device", "jax.devices", "jax.local_devices", "mxnet.gpu")
-            or path == "torch.cuda.device"
-        ):
-            return args[0] if path == "torch.device" and args else GPU_DEVICE if asked == "always" else None
-        if path.endswith((".default_rng", ".RandomState")):
-            return Ref(f"{library}.random")
-        if (layer := make_layer(path, args, keywords)) is not None:
-            return layer
-        if path.rsplit(".", 1)[-1] in ("jit", "pmap", "vmap", "compile", "function", "njit") and args:
-            return args[0]
-        if (
-            path.rsplit(".", 1)[-1] in ("int64", "int32", "float32", "float64")
-            and len(args) == 1
-            and integer(args[0]) is not None
-        ):
-            return args[0]
-        if path.rsplit(".", 1)[-1] in (
-            "no_grad",
-            "inference_mode",
-            "set_num_threads",
-            "seed",
-            "manual_seed",
-            "PRNGKey",
-            "key",
-        ):
-            return None
-        return self.spend(node, path.removeprefix(f"{library}."), library_call(library, path, args, keywords))
-
-    def ask(self, node: ast.AST, what: str, asked: Asked) -> None:
-        if asked != "no":
-            self.record.device(node, what, sure=asked == "always")
-
-    def _import(self, args: list[Value], node: ast.AST) -> Value:
-        name = args[0] if args else None
-        if isinstance(name, Const) and isinstance(name.value, str):
-            return self.imported(name.value, node)
-        self.record.dynamic_import(node)
-        return None
-
-    def imported(self, path: str, node: ast.AST) -> Ref:
-        """A module that is imported here."""
-        if (library := array_library(path)) is not None:
-            self.record.library(node, library)
-        if path == "pycuda.autoinit":
-            self.record.device(node, path, sure=True)
-        return Ref(path)
-
-    def _builtin(self, name: str, args: list[Value], node: ast.AST) -> Value:
-        first = args[0] if args else None
-        if name == "__import__":
-            found = self._import(args, node)
-            return Ref(found.path.split(".")[0]) if isinstance(found, Ref) else None
-        if name == "getattr" and len(args) > 1:
-            wanted = args[1]
-            if isinstance(wanted, Const) and isinstance(wanted.value, str):
-                return self.attribute(first, wanted.value)
-            return None
-        if name in ("exec", "eval") and isinstance(first, Const) and isinstance(first.value, str):
-            self.run_text(first.value, node)
-        if name == "range":
-            return self._range(args)
-        if name == "len":
-            shape = shape_of(first)
-            return Const(shape[0]) if shape and shape[0] is not None else None
-        if name in ("int", "round", "float", "abs"):
-            try:
-                return Const(int(first.value)) if isinstance(first, Const) and name == "int" else first
-            except (ValueError, TypeError, OverflowError):
-                return None
-        if name in ("tuple", "list", "sorted", "reversed", "iter", "enumerate", "print", "str", "set"):
-            return first if name in ("tuple", "list", "sorted", "reversed", "iter") else None
-        if name in ("max", "min") and args and all(integer(one) is not None for one in args):
-            numbers = [integer(one) or 0 for one in args]
-            return Const(max(numbers) if name == "max" else min(numbers))
-        if name == "sum" and isinstance(first, Array):
-            return self.spend(node, "sum", method_call(first, "sum", [], {}))
-        return None
-
-    def _range(self, args: list[Value]) -> Value:
-        numbers = [integer(one) for one in args[:3]]
-        if not numbers or None in numbers:
-            return None
-        known = [one or 0 for one in numbers]
-        try:
-            values = range(*known)
-        except ValueError:  # a step of 0
-            return None
-        if len(values) <= 8:
-            return Sequence(tuple(Const(one) for one in values))
-        return Lists((min(len(values), 1 << 48),))
 
 
 def _constants(op: ast.operator, left: Value, right: Value) -> Value:

@@ -45,7 +45,7 @@ def _parse(source: bytes) -> ast.Module:
     except SyntaxError as error:
         raise SourceRefused(f"not Python: {error.msg} (line {error.lineno or 0})") from None
     except (ValueError, RecursionError, MemoryError) as error:  # a zero byte; nested too deeply
-        raise SourceRefused(f"not Python that can be read: {error or type(error).__name__}") from None
+        raise SourceRefused(f"not Python that can be read: {str(error) or type(error).__name__}") from None
 
 
 def _tell(record: Record, flops: float, found: Findings) -> None:

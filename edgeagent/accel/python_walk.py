@@ -13,8 +13,8 @@ import ast
 from collections.abc import Sequence
 from typing import Any
 
-from edgeagent.accel.python_expressions import Expressions
-from edgeagent.accel.python_names import array_library
+from edgeagent.accel.python_calls import Calls
+from edgeagent.accel.python_names import array_library, words
 from edgeagent.accel.python_record import Record
 from edgeagent.accel.python_values import (
     Const,
@@ -36,9 +36,10 @@ __all__ = ["Walker", "decorated_as_entry"]
 
 _DEPTH_MAX = 24
 # Decorators that leave a function what it was.
-_HARMLESS = frozenset(
-    "jit njit vectorize guvectorize stencil lru_cache cache cached_property property staticmethod classmethod wraps"
-    " abstractmethod overload contextmanager dataclass compile function no_grad inference_mode setter override final".split()
+_HARMLESS = words(
+    "jit njit vectorize guvectorize stencil lru_cache cache cached_property property staticmethod"
+    " classmethod wraps abstractmethod overload contextmanager dataclass compile function no_grad"
+    " inference_mode setter override final"
 )
 _DEVICE_WORDS = ("is_available", "device_count", "cuda", "gpu", "devices(")
 
@@ -51,7 +52,7 @@ def decorated_as_entry(function: Function) -> bool:
     )
 
 
-class Walker(Expressions):
+class Walker(Calls):
     def __init__(self, record: Record) -> None:
         super().__init__(record)
         self.ran: set[int] = set()

@@ -34,7 +34,9 @@ class CallSite(msgspec.Struct, frozen=True):
 
 
 class BodyFacts(msgspec.Struct):
-    """Counts by loop depth ``(DEPTH_MAX + 1,)`` of live instructions; ``mentioned``: functions whose address is taken."""
+    """Counts by loop depth ``(DEPTH_MAX + 1,)`` of live instructions; ``mentioned``: functions whose address is
+    taken.
+    """
 
     calls: list[CallSite] = msgspec.field(default_factory=list)
     mentioned: set[int] = msgspec.field(default_factory=set)
@@ -120,9 +122,7 @@ def skip_immediates(code: bytes, at: int, opcode: int) -> int:
 
 
 def _skip_catches(code: bytes, at: int) -> int:
-    for _, at in _catches(code, at):
-        pass
-    return at
+    return [end for _, end in _catches(code, at)][-1]
 
 
 def _catches(code: bytes, at: int) -> Iterator[tuple[int | None, int]]:
@@ -221,28 +221,31 @@ class _Reader:
     def _flow(self, opcode: int, start: int) -> None:
         code, at = self._code, self._at
         self._at = skip_immediates(code, at, opcode)
-        if opcode in (_BLOCK, _LOOP, _IF, 0x06, 0x1F):
-            if opcode == 0x1F:
-                for label, _ in _catches(code, at):
-                    if label is not None and label < len(self._frames):
-                        self._frames[-1 - label].is_target = True
+        if opcode in (_BLOCK, _LOOP, _IF, 0x06):
             self._open(opcode)
+        elif opcode == 0x1F:
+            self._try_table(at)
         elif opcode in (0x05, 0x07, 0x19):
             self._otherwise(opcode)
         elif opcode in (0x0B, 0x18):
             self._close()
-        elif opcode in (0x0C, 0x0D, 0xD5, 0xD6):
-            self._branch(leb(code, at)[0], always=opcode == 0x0C)
+        elif opcode in (0x0C, 0x0D, 0xD5, 0xD6, 0x0F):
+            label = len(self._frames) - 1 if opcode == 0x0F else leb(code, at)[0]
+            self._branch(label, always=opcode in (0x0C, 0x0F))
         elif opcode == 0x0E:
             self._branch_table(at)
         elif opcode in (0x00, 0x08, 0x09, 0x0A):
             self._dead = True  # a trap or an exception: no other way to a result
-        elif opcode == 0x0F:
-            self._branch(len(self._frames) - 1, always=True)
         elif opcode in (0x10, 0x11, 0x12, 0x13):
             self._call(opcode, leb(code, at)[0], start)
         elif opcode == 0xD2 and not self._dead:
             self._facts.mentioned.add(leb(code, at)[0])
+
+    def _try_table(self, at: int) -> None:
+        for label, _ in _catches(self._code, at):
+            if label is not None and label < len(self._frames):
+                self._frames[-1 - label].is_target = True
+        self._open(0x1F)
 
     def _open(self, opcode: int) -> None:
         if len(self._frames) == _FRAMES_MAX:

@@ -179,10 +179,10 @@ class _Follower:
         if any(byte is None for byte in data):
             self._stack.append(None)
         else:
-            value = int.from_bytes(
+            number = int.from_bytes(
                 bytes(byte or 0 for byte in data), "little", signed=opcode in _SIGNED_LOADS
             )
-            self._stack.append((None, value))
+            self._stack.append((None, number))
 
     def _call(self, callee: int, start: int) -> None:
         signature = self._module.signature(self._module.type_of(callee))

@@ -223,10 +223,7 @@ def _elements(wasm: bytes, at: int, end: int, found: Skeleton) -> None:
             at = at + 1 if flags < 4 else _after_value_type(wasm, at)
         size, at = _count(wasm, at)
         for _ in range(size):
-            if flags < 4:
-                index, at = read_u32(wasm, at)
-            else:
-                index, at = _constant(wasm, at)
+            index, at = read_u32(wasm, at) if flags < 4 else _constant(wasm, at)
             if flags not in (3, 7) and index is not None:
                 found.in_tables.add(index)
 

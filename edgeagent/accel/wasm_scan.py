@@ -74,9 +74,9 @@ def _predict(wasm: bytes, module: Skeleton, live: list[ReachedCall], found: Find
         if body is None:  # cannot be: imported functions have no calls of their own
             continue
         for made, seen in call_arguments(wasm, module, body, wanted, Memory(wasm, module)):
-            call = sites.pop(made.offset, None)
-            if call is None:  # dead code
+            if made.offset not in sites:  # dead code
                 continue
+            call = sites.pop(made.offset)
             one = module.imports[made.callee]
             flops = (
                 _accel_work(made, seen, found)

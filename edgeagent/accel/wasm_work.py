@@ -15,7 +15,7 @@ from edgeagent.accel.modes import bytes_as_flops
 
 __all__ = ["Shape", "kernel_flops", "read_shapes"]
 
-_HEADER_BYTES, _OPERAND_BYTES, _RANK_MAX, _OPERANDS_MAX = 16, 152, 8, 16
+_HEADER_BYTES, _OPERAND_BYTES, _RANK_MAX, _OPERANDS_MAX = 16, 144, 8, 16
 _INPUTS_AT, _OUTPUTS_AT = 4, 6
 _DTYPE_AT, _RANK_AT, _SHAPE_AT = 8, 12, 16
 _ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 8, 8: 8, 9: 2, 10: 4, 11: 8, 12: 8, 13: 16}
@@ -64,7 +64,9 @@ def _number(data: Sequence[int | None], at: int, size: int) -> int | None:
 
 
 def kernel_flops(name: str, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> float:
-    """Products count two operations an element, transforms 5 N log2 N (as FFTW counts); all else the bytes it touches."""
+    """Products count two operations an element, transforms 5 N log2 N (as FFTW counts); all else the bytes it
+    touches.
+    """
     touched = bytes_as_flops(sum(one.size_bytes for one in (*inputs, *outputs)))
     out = max((one.elements for one in outputs), default=0)
     if "matmul" in name and inputs and inputs[0].sizes:

@@ -1,9 +1,9 @@
 """The labelled cases of the execution-mode identifier: Python sources, wasm modules and ONNX graphs.
 
 ``corpus/*.txt`` hold one case after the other under a line ``=== NAME MODE``. Modules are written as text, in which
-``{call INPUTS OUTPUTS TYPE:SHAPE ...}`` stands for the bytes of a call's description (sdk/edge_accel.h); graphs in lines
-of ``input``, ``init``, ``ints``, ``node`` and ``output``, of which ``onnx_model`` makes the format's bytes. Labels are by the rule in
-accel/modes.py; who wrote a case labelled it before the identifier saw it.
+``{call INPUTS OUTPUTS TYPE:SHAPE ...}`` stands for the bytes of a call's description (sdk/edge_accel.h); graphs in
+lines of ``input``, ``init``, ``ints``, ``node`` and ``output``, of which ``onnx_model`` makes the format's bytes.
+Labels are by the rule in accel/modes.py.
 """
 
 from __future__ import annotations
