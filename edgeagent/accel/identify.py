@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import msgspec
@@ -14,18 +15,20 @@ from edgeagent.accel.wasm_scan import GPU_MODULES, scan_wasm
 from edgeagent.model.errors import WasmRefused
 from edgeagent.model.function import Accel, Evidence, Identified, ModuleInfo
 
-__all__ = ["Kind", "chosen", "identify", "identify_module", "kind_of", "refined"]
+__all__ = ["Kind", "chosen", "identify", "identify_module", "kind_of", "pinned", "refined"]
 
 Kind = Literal["wasm", "python", "onnx"]
 
+_NO_SOURCES: Mapping[str, Identified] = MappingProxyType({})
+_NOTES_MAX = 64
 _RANK = ("cpu", "cpu_preferred", "gpu_preferred", "gpu")
 
 
-def kind_of(name: str, data: bytes) -> Kind:
+def kind_of(name: str) -> Kind:
     """By the name's ending; all else is taken for a module."""
     if name.lower().endswith(".py"):
         return "python"
-    return "onnx" if name.lower().endswith(".onnx") and not data.startswith(b"\0asm") else "wasm"
+    return "onnx" if name.lower().endswith(".onnx") else "wasm"
 
 
 def identify(kind: Kind, data: bytes, crossover_flops: float = CROSSOVER_FLOPS) -> Identified:
@@ -48,7 +51,7 @@ def identify_module(wasm: bytes) -> Identified:
         return decide(found)
 
 
-def refined(module: Identified, sources: dict[str, Identified]) -> Identified:
+def refined(module: Identified, sources: Mapping[str, Identified]) -> Identified:
     """A module's mode with what its sources say of the work; ``sources`` by the manifest's key.
 
     A module that reaches no GPU keeps ``cpu`` whatever its sources could do elsewhere.
@@ -71,12 +74,13 @@ def refined(module: Identified, sources: dict[str, Identified]) -> Identified:
     )
 
 
-_NOTES_MAX = 64
+def chosen(accel: Accel, info: ModuleInfo, sources: Mapping[str, Identified] = _NO_SOURCES) -> Identified:
+    """What holds for a function: the manifest's mode where it names one, else what was identified."""
+    return pinned(accel, refined(info.identified or _by_imports(info), sources))
 
 
-def chosen(accel: Accel, info: ModuleInfo) -> Identified:
-    """What holds for a deployed function: the manifest's mode where it names one, else what was identified."""
-    known = info.identified or _by_imports(info)
+def pinned(accel: Accel, known: Identified) -> Identified:
+    """A manifest's mode comes before any that is read from code."""
     if accel.mode == "auto":
         return known
     said = Evidence(

@@ -97,6 +97,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         word = "deployed" if reply.status == 201 else "already deployed"
         print(f"{word}: {name} ({deployed['abi']}, {deployed['sha256'][:12]}, {len(wasm)} bytes)")
+        if mode := deployed.get("execution"):  # a node of an older version does not say
+            why = mode["rationale"][0]
+            print(f"  mode {mode['mode']}: {why['evidence']} [{why['where']}]")
         if note := deployed.get("note"):
             print(note)
     return 0

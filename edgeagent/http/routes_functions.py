@@ -11,6 +11,7 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from edgeagent.accel.identify import chosen
 from edgeagent.http.body import read_body
 from edgeagent.http.chains import ChainReplies, result_headers
 from edgeagent.http.headers import InvokeHeaders, read_invoke_headers
@@ -183,6 +184,7 @@ async def _read_parts(request: web.BaseRequest, known: dict[str, int], timeout_s
 def deployed_json(deployed: Deployed) -> dict[str, Any]:
     """A function as the API shows it."""
     plain: dict[str, Any] = msgspec.to_builtins(deployed)
+    plain["execution"] = msgspec.to_builtins(chosen(deployed.manifest.accel, deployed.info))
     return plain
 
 

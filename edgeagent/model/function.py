@@ -99,8 +99,9 @@ class Accel(_Strict, frozen=True):
     """
 
     mode: Literal["auto", "cpu", "cpu_preferred", "gpu_preferred", "gpu"] = "auto"
-    python: str = ""
-    onnx: str = ""
+    # Left out of the canonical form where they are not given, so that older signatures still hold.
+    python: str | msgspec.UnsetType = msgspec.UNSET
+    onnx: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Hose(_Strict, frozen=True):

@@ -18,12 +18,13 @@ from pathlib import Path
 import msgspec
 import wasmtime
 
+from edgeagent.accel.identify import identify_module
 from edgeagent.model.errors import WasmRefused
 from edgeagent.model.function import ModuleInfo
+from edgeagent.model.wasm_sections import scan
 from edgeagent.runtime.engine_config import Settings, compile_config
 from edgeagent.runtime.guest_text import clean
 from edgeagent.runtime.introspect import module_info
-from edgeagent.model.wasm_sections import scan
 
 __all__ = ["Answer", "Request", "main"]
 
@@ -67,6 +68,7 @@ def _compile(request: Request) -> Answer:
         size_bytes=len(wasm),
         sections=sections,
     )
+    info = msgspec.structs.replace(info, identified=identify_module(wasm))
     if not request.out_path:
         return Answer(info=info)
     code = bytes(module.serialize())
