@@ -11,7 +11,7 @@ from edgeagent.model.errors import SourceRefused
 
 __all__ = ["Dims", "Graph", "Node", "Tensor", "read_model"]
 
-_FIELDS_MAX = 3_000_000
+_FIELDS_MAX = 1_000_000
 _NODES_MAX = 200_000
 _DEPTH_MAX = 16  # graphs inside graphs
 _RANK_MAX = 32

@@ -16,7 +16,7 @@ from edgeagent.model.function import Evidence
 __all__ = ["SOURCE_BYTES_MAX", "scan_python"]
 
 SOURCE_BYTES_MAX = 2 << 20
-STEPS_MAX = 200_000
+STEPS_MAX = 100_000
 
 
 def scan_python(source: bytes, steps_max: int = STEPS_MAX) -> Findings:
