@@ -19,6 +19,7 @@ from edgeagent.accel.python_values import (
     Method,
     Ref,
     Sequence,
+    Table,
     Value,
     integer,
     join,
@@ -59,9 +60,12 @@ class Calls(Expressions):
                 args.append(value)
         keywords = {one.arg: self.value(one.value) for one in node.keywords if one.arg is not None}
         for keyword in node.keywords:
-            if keyword.arg is None:
-                self.value(keyword.value)
-        found = [self.call(one, args, keywords, node) for one in options(target)]
+            given = self.value(keyword.value) if keyword.arg is None else None
+            if isinstance(given, Table):
+                keywords.update((key, value) for key, value in given.items.items() if isinstance(key, str))
+        ways = options(target)
+        with self.record.conditional(on=len(ways) > 1):
+            found = [self.call(one, args, keywords, node) for one in ways]
         return found[0] if len(found) == 1 else join(*found)
 
     def call(self, target: Value, args: list[Value], keywords: dict[str, Value], node: ast.AST) -> Value:
@@ -111,8 +115,8 @@ class Calls(Expressions):
         self.ask(node, f".{name}()", asked_by_method(owner, name, args, keywords))
         if isinstance(owner, Array):
             return self.spend(node, name, method_call(owner, name, args, keywords))
-        if isinstance(owner, Sequence) and name == "append":
-            return None
+        if isinstance(owner, Table):
+            return self.entry(owner, *args[:2]) if name == "get" and args else None
         if isinstance(owner, Layer | Instance) and name in _KEEPS:
             return owner
         if (
@@ -126,7 +130,7 @@ class Calls(Expressions):
     def _call_ref(self, target: Ref, args: list[Value], keywords: dict[str, Value], node: ast.AST) -> Value:
         path = target.path
         if path.startswith("builtins."):
-            return self._builtin(path.removeprefix("builtins."), args, node)
+            return self._builtin(path.removeprefix("builtins."), args, keywords, node)
         if path in ("importlib.import_module", "importlib.__import__"):
             return self._import(args, node)
         if path.startswith(("os.", "math.")):
@@ -170,7 +174,7 @@ class Calls(Expressions):
             self.record.device(node, path, sure=True)
         return Ref(path)
 
-    def _builtin(self, name: str, args: list[Value], node: ast.AST) -> Value:
+    def _builtin(self, name: str, args: list[Value], keywords: dict[str, Value], node: ast.AST) -> Value:
         first = args[0] if args else None
         if name == "__import__":
             found = self._import(args, node)
@@ -182,24 +186,13 @@ class Calls(Expressions):
             return None
         if name in ("exec", "eval") and isinstance(first, Const) and isinstance(first.value, str):
             self.run_text(first.value, node)
+        if name == "dict" and not args:
+            return Table(dict(keywords))
         if name == "range":
             return self._range(args)
-        if name == "len":
-            shape = shape_of(first)
-            return Const(shape[0]) if shape and shape[0] is not None else None
-        if name in ("int", "round", "float", "abs"):
-            try:
-                return Const(int(first.value)) if isinstance(first, Const) and name == "int" else first
-            except (ValueError, TypeError, OverflowError):
-                return None
-        if name in ("tuple", "list", "sorted", "reversed", "iter", "enumerate", "print", "str", "set"):
-            return first if name in ("tuple", "list", "sorted", "reversed", "iter") else None
-        if name in ("max", "min") and args and all(integer(one) is not None for one in args):
-            numbers = [integer(one) or 0 for one in args]
-            return Const(max(numbers) if name == "max" else min(numbers))
         if name == "sum" and isinstance(first, Array):
             return self.spend(node, "sum", method_call(first, "sum", [], {}))
-        return None
+        return _plain(name, first, args)
 
     def _range(self, args: list[Value]) -> Value:
         numbers = [integer(one) for one in args[:3]]
@@ -225,3 +218,21 @@ def _standard(path: str, args: list[Value]) -> Value:
             total *= integer(one) or 1
         return Const(total) if total < 1 << 62 else None
     return args[0] if path in ("math.floor", "math.ceil", "math.trunc") and args else None
+
+
+def _plain(name: str, first: Value, args: list[Value]) -> Value:
+    """Builtins that compute and do nothing else."""
+    if name == "len":
+        shape = shape_of(first)
+        return Const(shape[0]) if shape and shape[0] is not None else None
+    if name in ("int", "round", "float", "abs"):
+        try:
+            return Const(int(first.value)) if isinstance(first, Const) and name == "int" else first
+        except (ValueError, TypeError, OverflowError):
+            return None
+    if name in ("tuple", "list", "sorted", "reversed", "iter", "enumerate", "print", "str", "set"):
+        return first if name in ("tuple", "list", "sorted", "reversed", "iter") else None
+    if name in ("max", "min") and args and all(integer(one) is not None for one in args):
+        numbers = [integer(one) or 0 for one in args]
+        return Const(max(numbers) if name == "max" else min(numbers))
+    return None

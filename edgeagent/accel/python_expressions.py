@@ -22,6 +22,7 @@ from edgeagent.accel.python_values import (
     Ref,
     Scope,
     Sequence,
+    Table,
     Value,
     integer,
     join,
@@ -173,9 +174,11 @@ class Expressions:
         return Sequence(tuple(found[:_ITEMS_MAX]))
 
     def _dict(self, node: ast.Dict) -> Value:
-        for one in (*node.keys, *node.values):
-            self.value(one)
-        return None
+        keys = [self.value(one) for one in node.keys]
+        values = [self.value(one) for one in node.values]
+        # What has a key that is not known is any entry's value.
+        named = [key.value if isinstance(key, Const) else (place,) for place, key in enumerate(keys)]
+        return Table(dict(zip(named, values, strict=True)))
 
     def _joinedstr(self, node: ast.JoinedStr) -> Value:
         texts = []
@@ -277,6 +280,8 @@ class Expressions:
         place = integer(index)
         if isinstance(owner, Ref) and owner.path == "sys.modules" and isinstance(index, Const):
             return Ref(str(index.value))
+        if isinstance(owner, Table):
+            return self.entry(owner, index)
         if (
             isinstance(owner, Sequence)
             and place is not None
@@ -291,6 +296,12 @@ class Expressions:
             return None
         # jax.devices("gpu")[0] is still the GPU's.
         return GPU_DEVICE if owner == GPU_DEVICE else None
+
+    def entry(self, table: Table, index: Value, default: Value = None) -> Value:
+        """One value of it, or any where the key is not known."""
+        if isinstance(index, Const):
+            return table.items.get(index.value, default)
+        return join(default, *table.items.values())
 
     def _listcomp(self, node: ast.ListComp) -> Value:
         return self._comprehension(node.generators, [node.elt])
@@ -356,8 +367,10 @@ class Expressions:
         elif isinstance(target, ast.Starred):
             self.bind(target.value, None)
         elif isinstance(target, ast.Subscript):
-            self.value(target.value)
-            self.value(target.slice)
+            table, key = self.value(target.value), self.value(target.slice)
+            if isinstance(table, Table) and isinstance(key, Const) and len(table.items) < _ITEMS_MAX:
+                known = table.items.get(key.value, value)
+                table.items[key.value] = join(known, value) if self.record.is_conditional else value
 
     def _namedexpr(self, node: ast.NamedExpr) -> Value:
         value = self.value(node.value)

@@ -21,6 +21,7 @@ __all__ = [
     "Ref",
     "Scope",
     "Sequence",
+    "Table",
     "Value",
     "integer",
     "join",
@@ -47,6 +48,12 @@ class Sequence(msgspec.Struct, frozen=True):
     """A list or tuple that is written out."""
 
     items: tuple[Value, ...]
+
+
+class Table(msgspec.Struct, eq=False):
+    """A dict whose keys are constants."""
+
+    items: dict[Any, Value]
 
 
 class Lists(msgspec.Struct, frozen=True):
@@ -121,7 +128,19 @@ class Maybe(msgspec.Struct, frozen=True):
 
 
 Value: TypeAlias = (
-    Const | Ref | Sequence | Lists | Array | Layer | Function | Kind | Instance | Method | Maybe | None
+    Const
+    | Ref
+    | Sequence
+    | Table
+    | Lists
+    | Array
+    | Layer
+    | Function
+    | Kind
+    | Instance
+    | Method
+    | Maybe
+    | None
 )
 
 

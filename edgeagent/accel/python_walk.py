@@ -25,6 +25,7 @@ from edgeagent.accel.python_values import (
     Method,
     Ref,
     Scope,
+    Table,
     Value,
     integer,
     join,
@@ -300,9 +301,10 @@ class Walker(Calls):
             self.escaped.append(value)
 
     def _dict(self, node: ast.Dict) -> Value:
-        for one in (*node.keys, *node.values):
-            self._note_escape(self.value(one), stored=True)
-        return None
+        found = super()._dict(node)
+        for one in found.items.values() if isinstance(found, Table) else ():
+            self._note_escape(one, stored=True)
+        return found
 
     def _items(self, elements: list[ast.expr]) -> Value:
         found = super()._items(elements)

@@ -10,7 +10,7 @@ import msgspec
 from edgeagent.accel.wasm_body import DEPTH_MAX, BodyFacts, CallSite, read_body
 from edgeagent.accel.wasm_module import Signature, Skeleton
 
-__all__ = ["ENTRIES", "Reached", "ReachedCall", "reach"]
+__all__ = ["ENTRIES", "STEPS_MAX", "Reached", "ReachedCall", "reach"]
 
 # What the platform calls (CONTRACTS 7); any other export is called by nobody.
 ENTRIES = ("_initialize", "_start", "edge_alloc", "edge_alloc_aligned", "edge_handle", "edge_free")
