@@ -193,6 +193,7 @@ class ModuleInfo(msgspec.Struct, frozen=True, kw_only=True):
 class Deployed(msgspec.Struct, frozen=True, kw_only=True):
     """A deployed function as the registry stores it; ``deployed_at`` is UTC, ISO 8601.
 
+    ``sources`` is what the files say that the manifest names under ``[accel]``, where they came with the module.
     ``signature`` is the document of model.signature, empty: none; ``origin`` the node that it came from, empty: a user
     deployed it here.
     """
@@ -205,3 +206,4 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True):
     deployed_at: str
     signature: bytes = b""
     origin: str = ""
+    sources: dict[str, Identified] = {}

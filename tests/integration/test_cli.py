@@ -187,3 +187,25 @@ def test_doctor() -> None:
     }
     assert done.returncode == (0 if found["ok"] else 1)
     assert b"wasmtime" in cli("doctor").stdout
+
+
+def test_deploy_shows_the_mode_and_sends_the_sources(daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "moded.wasm").write_bytes(wasm("add1"))
+    plain = cli("deploy", str(tmp_path / "moded.wasm"), node=daemon.url)
+    assert b"mode cpu: nothing that a GPU could run is reachable" in plain.stdout
+    (tmp_path / "moded.toml").write_text('[function]\nname = "moded"\n[accel]\npython = "src.py"\n')
+    assert b"src.py" in cli("deploy", str(tmp_path / "moded.wasm"), node=daemon.url).stderr
+    (tmp_path / "src.py").write_text("import cupy\ncupy.cuda.Device(0).use()\n")
+    sent = json.loads(cli("deploy", str(tmp_path / "moded.wasm"), "--json", node=daemon.url).stdout)
+    assert sent["function"]["sources"]["python"]["mode"] == "gpu"
+    # The module itself reaches no GPU, whatever its source could do elsewhere.
+    assert sent["function"]["execution"]["mode"] == "cpu"
+    assert any(one["where"] == "accel.python: line 2" for one in sent["function"]["execution"]["rationale"])
+    again = json.loads(cli("deploy", str(tmp_path / "moded.wasm"), "--json", node=daemon.url).stdout)
+    assert not again["new"]
+    (tmp_path / "src.py").write_text("import (\n")
+    refused = cli("deploy", str(tmp_path / "moded.wasm"), node=daemon.url)
+    assert refused.returncode == 1
+    assert b"not Python" in refused.stderr
+    listed = json.loads(cli("functions", "--json", node=daemon.url).stdout)["functions"]
+    assert next(one for one in listed if one["name"] == "moded")["execution"]["mode"] == "cpu"
