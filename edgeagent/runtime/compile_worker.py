@@ -111,7 +111,7 @@ def main() -> int:
     except (WasmRefused, SourceRefused) as error:
         answer = Answer(refused=error.message, hint=error.hint)
     except MemoryError:
-        answer = Answer(refused=f"this needs more than {request.memory_bytes} bytes of memory")
+        answer = Answer(refused=f"compiling needs more than {request.memory_bytes} bytes of memory")
     except OSError as error:
         answer = Answer(refused=f"errno:{error.errno}:{error}")
     sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
