@@ -188,6 +188,11 @@ public:
   std::uint64_t bulk_bytes() const { return bulk_bytes_.load(std::memory_order_relaxed); }
   void was_bulk(std::uint64_t memory_bytes) { bulk_bytes_.store(memory_bytes, std::memory_order_relaxed); }
 
+  // Whether a call of it has published: what it borrows next had better be a hose already, also where a chain alone
+  // would rather have guest memory.
+  bool publishes() const { return publishes_.load(std::memory_order_relaxed); }
+  void published() { publishes_.store(true, std::memory_order_relaxed); }
+
 private:
   static constexpr long kFaultsMax = 64;
   static constexpr std::size_t kClasses = 66;
@@ -198,6 +203,7 @@ private:
   std::vector<Source> sources_; // small, large, on demand: those that took the module
   std::atomic<bool> prefers_large_{false};
   std::atomic<bool> prefers_resident_{false}; // in chains
+  std::atomic<bool> publishes_{false};
   std::atomic<std::uint32_t> looks_{0};
   std::atomic<std::uint64_t> bulk_bytes_{0};
   std::array<History, kClasses> classes_{};

@@ -4,7 +4,7 @@ This is what a chain costs in all, so it stands first: a page that is mapped lat
 producer that lost its pages pays on its next fill. Every run has new instances, as always; one-shot rounds begin with
 every hose cleared and nothing else in flight, warm ones follow each other without a pause.
 
-- ours: the guest fills a lent buffer (from 1 MiB up), or its own memory below that.
+- ours: the guest fills a buffer that it asked to be lent: a hose from 1.5 MiB up, its own memory below that.
 - ``without-loan``: the same through our tiers, for guests that know no loans but align; ``unaligned``: that do neither.
 - ``one-copy``: one memcpy from guest to guest. ``two-copies``: through a buffer of the host, as Roadrunner's user mode.
 - ``http-json``, ``http-raw``: POSTed to another node (hose_http).

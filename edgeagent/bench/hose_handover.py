@@ -5,7 +5,8 @@ guest's allocator, the remaps. It flatters (see the cycle cases): a page that is
 So the CPU time and the minor faults beside it are those of the whole run, produce and consume included, and
 ``cycle_ratio`` is how the same pair compares in the cycle cases of the run. ``http-json`` alone leaves the run around
 the hand-over out of its cost; what is between its moments says hose_http.
-``publish``: the output becomes a sealed memfd that an untrusted process may have, from a lent buffer.
+``publish``: the output becomes a sealed memfd that an untrusted process may have, from a lent buffer; that is no hose
+yet at 1 MiB, so that a new one and a copy into it are part of that case.
 """
 
 from __future__ import annotations
@@ -93,5 +94,5 @@ def _publish(bench: Bench, count: int, _: ExitStack) -> dict[str, Sampler]:
 
 
 def publish_cases() -> list[Case]:
-    """From 1 MiB: smaller outputs do not lie in a hose of their own."""
+    """From 1 MiB: smaller frames are for sockets."""
     return sized_cases("publish-{}", _publish, Shape(unit="us", sizes=FROM_1MIB, held=4))

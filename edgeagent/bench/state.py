@@ -8,6 +8,11 @@ __all__ = ["cases"]
 
 
 def cases() -> list[Case]:
-    from edgeagent.bench import state_election, state_group, state_store
+    from edgeagent.bench import state_election, state_group, state_store, state_workflow
 
-    return [*state_election.election_cases(), *state_group.cases(), *state_store.cases()]
+    return [
+        *state_workflow.cases(),
+        *state_election.election_cases(),
+        *state_group.cases(),
+        *state_store.cases(),
+    ]

@@ -54,7 +54,10 @@ class FleetRun(msgspec.Struct, kw_only=True):
             "predicted_ms",
             "measured_ms",
         )
-        steps = [{name: step[name] for name in (*names, "bytes_in", "bytes_out")} for step in self.steps]
+        steps = [
+            {name: step[name] for name in (*names, "bytes_in", "bytes_out", "cost_usd")}
+            for step in self.steps
+        ]
         return {
             "id": self.id,
             "ok": ok,

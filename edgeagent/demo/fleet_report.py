@@ -27,17 +27,18 @@ def say_sky(say: Voice, fleet: Fleet, contacts: list[dict[str, Any]]) -> None:
 
 
 def say_run(say: Voice, fleet: Fleet, number: int, run: FleetRun) -> None:
-    """Where each step ran and why; what was predicted, what was measured."""
+    """Where each step ran and why; what was predicted, what was measured, and millionths of a dollar by list prices."""
     say()
     say(f"run {number} ({run.id}) at {run.orbital_s:.0f} s of orbital time: {run.total_ms:.0f} ms")
     say(
-        f"{'step':<10} {'node':<8} {'predicted':>9} {'measured':>9} {'guest':>8} {'hose':>6} {'bytes in':>9} why"
+        f"{'step':<10} {'node':<8} {'predicted':>9} {'measured':>9} {'guest':>8} {'hose':>8} {'bytes in':>9} "
+        f"{'cost, uUSD':>10} why"
     )
     for step in run.steps:
         say(
             f"{step['name']:<10} {fleet.name_of(step['node']):<8} {_ms(step['predicted_ms']):>9} "
-            f"{_ms(step['measured_ms']):>9} {_ms(step['duration_ms']):>8} {step['hose']:>6} {step['bytes_in']:>9} "
-            f"{_named(fleet, step['why'])}"
+            f"{_ms(step['measured_ms']):>9} {_ms(step['duration_ms']):>8} {step['hose']:>8} {step['bytes_in']:>9} "
+            f"{1e6 * step['cost_usd']:>10.2f} {_named(fleet, step['why'])}"
         )
     if run.problem:
         say(f"NOT OK: {_named(fleet, run.problem)}")

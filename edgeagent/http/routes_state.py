@@ -101,6 +101,8 @@ class StateRoutes:
         if not packed and request.content_type not in {"application/json", "application/octet-stream"}:
             raise UnsupportedType(f"a group is JSON or {_MSGPACK}, not {request.content_type[:80]!r}")
         limit = self._node.config.http.body_bytes_max
+        if packed:  # between nodes, whatever is one value
+            limit = max(limit, self._node.config.state.value_bytes_max + _FRAME_BYTES_MAX)
         data = await read_body(request, limit, self._body_s)
         decode: Any = msgspec.msgpack.decode if packed else msgspec.json.decode
         try:
@@ -209,12 +211,16 @@ def _etag(value: str) -> str:
 def _expected(request: web.BaseRequest) -> str | None:
     """The version that is to be overwritten, "" for none, None for any."""
     headers = request.headers
-    if _etag(headers.get("If-None-Match", "")) == "*":
+    if (none := _etag(headers.get("If-None-Match", ""))) and none != "*":
+        raise BadRequest("If-None-Match of a write is * or nothing", hint="If-Match says what is overwritten")
+    if none:
         return ""
     for name in ("Edgeagent-Version", "If-Match"):
         if name in headers:
             version = _etag(headers[name])
-            return None if version == "*" else version
+            if version == "*":
+                raise BadRequest(f"{name} is one version", hint="read the key: its answer says which it has")
+            return version
     return None
 
 

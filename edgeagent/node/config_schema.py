@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import msgspec
-from msgspec import Meta
+from msgspec import Meta, field
+
+from edgeagent.node.config_section import DAY_MS, GIB, HOUR_MS, KIB, MIB, MINUTE_MS, Section
+from edgeagent.node.config_state import StateSection
 
 __all__ = [
     "Config",
@@ -28,15 +30,8 @@ __all__ = [
     "StateSection",
 ]
 
-KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
-MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 
-
-class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
-
-
-class NodeSection(_Section, frozen=True):
+class NodeSection(Section, frozen=True):
     """Who this node is and where it keeps things."""
 
     state_dir: Annotated[
@@ -55,7 +50,7 @@ class NodeSection(_Section, frozen=True):
     ] = ""
 
 
-class HttpSection(_Section, frozen=True):
+class HttpSection(Section, frozen=True):
     """The HTTP server."""
 
     listen: Annotated[
@@ -91,7 +86,7 @@ class HttpSection(_Section, frozen=True):
     ] = True
 
 
-class RuntimeSection(_Section, frozen=True):
+class RuntimeSection(Section, frozen=True):
     """The engine that runs functions, and their artifacts."""
 
     engine: Annotated[
@@ -142,7 +137,7 @@ class RuntimeSection(_Section, frozen=True):
     ] = 2 * GIB
 
 
-class HoseSection(_Section, frozen=True):
+class HoseSection(Section, frozen=True):
     """How outputs reach the next function without being copied out, and how other processes take part."""
 
     socket: Annotated[
@@ -173,7 +168,7 @@ class HoseSection(_Section, frozen=True):
             description='nodes that chains and guests may name: NAME = "http://HOST:PORT"; in flags and variables '
             "NAME=URL, separated by commas"
         ),
-    ] = {}
+    ] = field(default_factory=dict)
     remote_bytes_min: Annotated[
         int, Meta(ge=1, le=GIB, description="smaller payloads go to peers in the body of the HTTP request")
     ] = 64 * KIB
@@ -205,7 +200,7 @@ class HoseSection(_Section, frozen=True):
     ] = 30_000
 
 
-class MeshSection(_Section, frozen=True):
+class MeshSection(Section, frozen=True):
     """Membership: which other nodes there are, where they are and will be."""
 
     listen: Annotated[
@@ -297,7 +292,7 @@ class MeshSection(_Section, frozen=True):
     ] = ""
 
 
-class PlacementSection(_Section, frozen=True):
+class PlacementSection(Section, frozen=True):
     """What this node says of itself to those who look for a place for work, and how it looks for one."""
 
     kind: Annotated[
@@ -359,54 +354,7 @@ class PlacementSection(_Section, frozen=True):
     busy_w: Annotated[int, Meta(ge=0, le=1_000_000, description="what it draws with all cores at work")] = 15
 
 
-class StateSection(_Section, frozen=True):
-    """Keys that functions and clients read and write, and that nodes hand to each other."""
-
-    bytes_max: Annotated[
-        int, Meta(ge=MIB, le=64 * 1024 * GIB, description="values kept on this node; beyond: 507")
-    ] = 4 * GIB
-    inbound_bytes: Annotated[
-        int, Meta(ge=0, le=64 * 1024 * GIB, description="of these, kept for what other nodes hand over")
-    ] = 256 * MIB
-    value_bytes_max: Annotated[int, Meta(ge=KIB, le=GIB, description="of one value; beyond: 413")] = 256 * MIB
-    keys_max: Annotated[
-        int, Meta(ge=1, le=100_000_000, description="keys kept on this node; beyond: 507")
-    ] = 1_000_000
-    once_prefixes: Annotated[
-        str, Meta(description="beginnings of keys that are written once, by commas; runs/ always is")
-    ] = ""
-    owner_prefixes: Annotated[
-        str, Meta(description="beginnings of keys that one node writes at a time, by commas")
-    ] = ""
-    replicas: Annotated[
-        int, Meta(ge=0, le=8, description="other members that are to hold each write; 0: none")
-    ] = 1
-    tombstone_ms: Annotated[
-        int, Meta(ge=1000, le=365 * DAY_MS, description="what was deleted is remembered at least this long")
-    ] = DAY_MS
-    run_ttl_ms: Annotated[
-        int, Meta(ge=1000, le=365 * DAY_MS, description="keys of a run (runs/...) are forgotten after this")
-    ] = DAY_MS
-    read_ms: Annotated[
-        int, Meta(ge=1, le=HOUR_MS, description="other members are given this long to answer a read")
-    ] = 2_000
-    scrub_bytes_per_s: Annotated[
-        int, Meta(ge=0, le=GIB, description="values read again and checked in the background; 0: none")
-    ] = 1 * MIB
-    ground_url: Annotated[
-        str,
-        Meta(
-            description="[state.ground] url: a Redis or Valkey server for what is to be durable on the ground, "
-            "redis://HOST:PORT/DB; empty: nodes on the ground are the ground"
-        ),
-    ] = ""
-    ground_queue_bytes: Annotated[
-        int,
-        Meta(ge=0, le=64 * GIB, description="writes that wait while that server is away; beyond: refused"),
-    ] = 64 * MIB
-
-
-class LimitsSection(_Section, frozen=True):
+class LimitsSection(Section, frozen=True):
     """The most that a manifest may ask for."""
 
     memory_bytes_max: Annotated[
@@ -429,7 +377,7 @@ class LimitsSection(_Section, frozen=True):
     )
 
 
-class QueueSection(_Section, frozen=True):
+class QueueSection(Section, frozen=True):
     """Calls that wait for their turn."""
 
     depth_max: Annotated[
@@ -447,7 +395,7 @@ class QueueSection(_Section, frozen=True):
     ] = 0
 
 
-class JournalSection(_Section, frozen=True):
+class JournalSection(Section, frozen=True):
     """Async invocations and Idempotency-Keys; finished records go oldest first, waiting ones never."""
 
     records_max: Annotated[
@@ -464,7 +412,7 @@ class JournalSection(_Section, frozen=True):
     ] = 3
 
 
-class DrainSection(_Section, frozen=True):
+class DrainSection(Section, frozen=True):
     """What happens at SIGTERM."""
 
     timeout_ms: Annotated[
@@ -476,7 +424,7 @@ class DrainSection(_Section, frozen=True):
     ] = 5
 
 
-class LogSection(_Section, frozen=True):
+class LogSection(Section, frozen=True):
     """The log on standard error."""
 
     level: Annotated[
@@ -493,7 +441,7 @@ class LogSection(_Section, frozen=True):
     ] = 1000
 
 
-class Config(_Section, frozen=True):
+class Config(Section, frozen=True):
     """A node's whole configuration; every key has a default."""
 
     node: NodeSection = NodeSection()

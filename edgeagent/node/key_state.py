@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
-from edgeagent.model.errors import Busy, EdgeError
+from edgeagent.model.errors import Busy, EdgeError, StorageFull
 from edgeagent.node.config_schema import StateSection
 from edgeagent.node.membership import Membership
 from edgeagent.node.meters import Meters
 from edgeagent.node.remote_hoses import RemoteHoses
 from edgeagent.node.state_circle import GROUND_KINDS, StateCircle
+from edgeagent.node.state_ground import GROUND_STORE, StateGround
 from edgeagent.node.state_reader import StateReader
 from edgeagent.node.state_replicas import StateReplicas
 from edgeagent.node.state_service import StateService, modes_of
@@ -24,14 +26,27 @@ from edgeagent.node.state_sky import StateSky
 from edgeagent.node.state_views import StateViews
 from edgeagent.state.calls import Group, GroupDone, Listed, Where
 from edgeagent.state.entry import Durability, Entry, chunks_of
+from edgeagent.state.errors import DamagedValue
 from edgeagent.state.keys import GROUP_ITEMS_MAX, RUNS
 from edgeagent.state.keystore import KeyStore
 from edgeagent.state.keystore_types import KeyBounds, ScrubReport, Usage
 
-if TYPE_CHECKING:
-    from edgeagent.state.ground import GroundStore
-
 __all__ = ["KeyState"]
+
+_COUNTED = {
+    "pieces_in": "pieces of values that were taken from other members",
+    "pieces_out": "pieces of values that were sent to other members",
+    "pieces_again": "pieces that came and were here already",
+    "custody_taken": "transfers that this node has taken custody of",
+    "custody_forged": "answers of other members that do not prove what was sent",
+    "released": "keys that were forgotten here because others hold them",
+    "errands_given_up": "moves that were given up",
+    "evictions_given_up": "evictions for which not enough others were found",
+    "refused_quota": "transfers that were refused for want of room",
+    "refused_clock": "transfers that were refused for their clock",
+    "refused_unasked": "messages that were refused because nobody had asked for them",
+    "notes_damaged": "notes of what is owed that could not be read",
+}
 
 ListOf = list  # the class has a method of that name
 
@@ -97,7 +112,10 @@ class KeyState:
             value_bytes_max=section.value_bytes_max,
             run_ttl_ms=section.run_ttl_ms,
         )
-        self.ground: GroundStore | None = None
+        self.service.on_damage = self._mend_soon
+        self.ground: StateGround | None = None
+        self._mending: set[str] = set()
+        self._evict_after = 0  # of the store's feed
         self.usage = Usage(bytes=0, keys=0, chunks=0, inbound_bytes=0)
         self._gauges(meters)
 
@@ -108,24 +126,23 @@ class KeyState:
         await self.store.open()
         self.usage = await self.store.usage()
         await self._known_groups()
+        self.replicas.used(self.usage.bytes)
         if self._section.ground_url:
-            from edgeagent.state.ground import GroundStore
-
-            self.ground = GroundStore(
+            self.ground = StateGround(
+                self.store,
                 self._section.ground_url,
                 queue_bytes=self._section.ground_queue_bytes,
-                held=self._held,
                 settled=self.replicas.grounded,
             )
             await self.ground.start()
-            self.replicas.ground = self.ground
+            self.replicas.ground = self.views.ground = self.ground
         await self.replicas.open()
 
     async def _known_groups(self) -> None:
         """What is held here since before; of a large store the newest are enough."""
         seq = 0
-        while rows := await self.store.entries_since(seq, _FEED):
-            seq = self.replicas.newest_seq = rows[-1][0]
+        while rows := await self.store.entries_since(seq, _FEED, bare=True):
+            seq = rows[-1][0]
             self.circle.holds(entry.key for _, entry in rows if not entry.deleted)
 
     async def start(self) -> None:
@@ -154,6 +171,7 @@ class KeyState:
             self.circle.tell()
             with contextlib.suppress(EdgeError):  # writes meet it, and say so
                 self.usage = await self.store.usage()
+                self.replicas.used(self.usage.bytes)
             await asyncio.sleep(TELL_S)
 
     async def _keep_up(self) -> None:
@@ -171,12 +189,18 @@ class KeyState:
                 log.warning("state could not be kept up", why=error.message)
 
     async def _make_room(self) -> None:
-        """Nearly full: what was changed longest ago goes, where enough others answer for it."""
+        """Nearly full: what was changed longest ago goes, to the ground store or where enough others answer for it."""
         if self.usage.bytes < EVICT_ABOVE * (self._section.bytes_max - self._section.inbound_bytes):
+            self._evict_after = 0
             return
-        rows = await self.store.entries_since(0, EVICT_KEYS)
-        with contextlib.suppress(Busy):  # some are on their way
-            self.replicas.evict([entry for _, entry in rows if not entry.deleted])
+        rows = await self.store.entries_since(self._evict_after, EVICT_KEYS, bare=True)
+        self._evict_after = rows[-1][0] if rows else 0  # what cannot go does not keep the rest
+        entries = [entry for _, entry in rows if not entry.deleted]
+        with contextlib.suppress(Busy, StorageFull):  # some are on their way
+            if self.ground is not None and not self.ground.server.is_away:
+                self.ground.evict(entries)
+            else:
+                self.replicas.evict(entries)
 
     async def _hand_off(self) -> None:
         """Before this node sets, what only it holds goes to somebody who stays."""
@@ -184,7 +208,7 @@ class KeyState:
         if not set_ms or abs(set_ms - self._handed_ms) < HAND_OFF_AGAIN_MS:
             return
         self._handed_ms = set_ms
-        rows = await self.store.entries_since(max(0, self.replicas.newest_seq - _FEED), _FEED)
+        rows = await self.store.entries_since(max(0, self.store.seq - _FEED), _FEED, bare=True)
         alone = [
             entry for _, entry in rows if self.replicas.reached(entry.key, entry.version) is Durability.LOCAL
         ]
@@ -197,20 +221,41 @@ class KeyState:
             log.error("a value is damaged on this disk", key=key)
             await self.mend(key, chunk)
 
+    def _mend_soon(self, key: str, chunk: bytes) -> None:
+        """A reader has met it."""
+        if key not in self._mending:
+            self._mending.add(key)
+            self._spawn(self._mend_now(key, chunk))
+
+    async def _mend_now(self, key: str, chunk: bytes) -> None:
+        try:
+            await self.mend(key, chunk)
+        finally:
+            self._mending.discard(key)
+
     async def mend(self, key: str, chunk: bytes) -> bool:
-        """Bring a damaged value back from another member; whether it could be."""
-        entry = await self.store.look(key)
+        """Bring a damaged value back from another member or the ground store; whether it could be. ``chunk``: the
+        digest of what is damaged, b"": the row itself.
+        """
+        try:
+            entry = await self.store.look(key) if key else None
+        except DamagedValue as error:
+            entry = None
+            if not (chunk := bytes.fromhex(str(error.details.get("chunk", "")))):
+                self.replicas.damaged([key])  # what comes takes the row's place
+                return False
+            rows = await self.store.held([key])  # not compared with its hash
+            entry = rows[0] if rows else None
         if entry is None:
             return False
         deadline_s = asyncio.get_running_loop().time() + self._section.read_ms / 1000
-        rows = await self.reader.held_by(key, deadline_s=deadline_s)
-        nodes = [node for node, held, _ in rows if held.entry.version == entry.version]
+        rows_there = await self.reader.held_by(key, deadline_s=deadline_s)
+        nodes = [node for node, held, _ in rows_there if held.entry.version == entry.version]
         try:
-            there = await self.reader.entry_at(entry, nodes, deadline_s=deadline_s)
-            value = await self.reader.value_of(there, nodes, deadline_s=deadline_s + 60.0)
-            pieces = dict(zip(entry.chunks, chunks_of(value), strict=True)) or {
-                entry.sha256: memoryview(value)
-            }
+            value = await self._sound_value(entry, nodes, deadline_s)
+            pieces = {entry.sha256: memoryview(value)}
+            if entry.chunks:
+                pieces = dict(zip(entry.chunks, chunks_of(value), strict=True))
             for sha256, piece in pieces.items():
                 if chunk in (sha256, b""):
                     await self.store.heal(sha256, bytes(piece))
@@ -219,6 +264,14 @@ class KeyState:
             return False
         log.warning("a damaged value was brought back", key=key)
         return True
+
+    async def _sound_value(self, entry: Entry, nodes: Sequence[str], deadline_s: float) -> bytes:
+        if not nodes and self.ground is not None:
+            there = (await self.ground.find([entry.key])).get(entry.key)
+            if there is not None and there[0].sha256 == entry.sha256 and there[1] is not None:
+                return there[1]
+        sound = await self.reader.entry_at(entry, nodes, deadline_s=deadline_s)
+        return await self.reader.value_of(sound, nodes, deadline_s=deadline_s + 60.0)
 
     # -- what callers ask ------------------------------------------------------------------------------------
 
@@ -237,6 +290,8 @@ class KeyState:
     def durability_of(self, key: str, holders: Sequence[Where]) -> Durability:
         """What the holders come to."""
         newest = [one for one in holders if one.version == holders[0].version]
+        if any(one.node == GROUND_STORE for one in newest):
+            return Durability.GROUND
         if any(one.is_ground for one in newest) and len(newest) > 1:
             return Durability.GROUND
         return Durability.PEER if len(newest) > 1 else Durability.LOCAL
@@ -274,14 +329,12 @@ class KeyState:
         reply = await self._remote.exchange(node, "/v1/state:transfer", data, timeout_s)
         return reply.body
 
-    async def _held(self, key: str) -> tuple[Entry, bytes | None] | None:
-        entry = await self.store.look(key)
-        if entry is None or not entry.chunks:
-            return None if entry is None else (entry, entry.inline)
-        return entry, await self.store.value_of(entry)
-
     def _gauges(self, meters: Meters) -> None:
         service, reader = self.service, self.reader
+
+        def _of(field: str) -> Callable[[], int]:
+            return lambda: int(getattr(self.replicas.status(), field))
+
         for name, doc, read in (
             ("state_reads", "keys read", lambda: service.reads),
             ("state_reads_local", "of them, answered without another node", lambda: service.local_reads),
@@ -294,17 +347,39 @@ class KeyState:
             ("state_bytes", "disk used by values", lambda: self.usage.bytes),
             ("state_keys", "keys kept", lambda: self.usage.keys),
             ("state_ground_waiting", "keys that wait for the ground store", self._ground_waiting),
+            ("state_keys_owed", "keys that other members are to hold and do not yet", _of("keys_owed")),
+            ("state_errands", "moves of keys under way or waiting", _of("errands")),
+            ("state_transfers", "transfers to other members that run", _of("sending")),
+            ("state_transfer_bytes", "of them, on the way and not acknowledged", _of("flying_bytes")),
+            ("state_offers", "offers of other members that are open", _of("open_offers")),
+            ("state_leaving", "keys that are being forgotten here", _of("leaving")),
+            ("state_damaged", "keys whose rows are damaged, asked for elsewhere", _of("damaged")),
         ):
             meters.gauge(name, doc, read_now)
+        for name, doc in _COUNTED.items():
+            meters.counter(f"state_{name}", doc, partial(self._count, name))
+
+    def _count(self, name: str) -> int:
+        return int(self.replicas.status().counts.get(name, 0))
 
     def _ground_waiting(self) -> int:
-        return 0 if self.ground is None else self.ground.waiting
+        return 0 if self.ground is None else self.ground.server.waiting
 
     def view(self) -> dict[str, Any]:
         """For ``/v1/node``."""
-        told: dict[str, Any] = {"keys": self.usage.keys, "bytes": self.usage.bytes}
+        owed = self.replicas.status()
+        told: dict[str, Any] = {
+            "keys": self.usage.keys,
+            "bytes": self.usage.bytes,
+            "keys_owed": owed.keys_owed,
+        }
         if self.ground is not None:
-            told["ground"] = {"away": self.ground.is_away, "waiting": self.ground.waiting}
+            server = self.ground.server
+            told["ground"] = {
+                "away": server.is_away,
+                "waiting": server.waiting,
+                "evicted": self.ground.evicted,
+            }
         return told
 
 

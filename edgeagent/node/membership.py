@@ -306,6 +306,12 @@ class Membership:
         )
         return ("satellite" if orbit else "edge") if self._told.kind == "auto" else self._told.kind
 
+    def kind_of(self, node: str) -> str:
+        """Of any member, "" where it is not known."""
+        if node == self._node_id:
+            return self.kind()
+        return next((one.kind for one in self.neighbours() if one.id == node), "")
+
     def _labels(self) -> tuple[str, ...]:
         words = [word.strip()[:64] for word in self._told.labels.split(",") if word.strip()]
         return (*words[:12], f"kind:{self.kind()}", *self.body().labels())

@@ -32,6 +32,7 @@ class StateCircle:
         self._membership = membership
         self._node_id = node_id
         self._clock = clock
+        self.looks_every_s = _LOOK_S
         self._looked_s = -1e9
         self._around: dict[str, Neighbour] = {}
         self._held: OrderedDict[str, None] = OrderedDict()  # groups here, the newest last
@@ -56,7 +57,7 @@ class StateCircle:
     def around(self) -> dict[str, Neighbour]:
         """By id, as of a moment ago."""
         now_s = self._clock()
-        if now_s - self._looked_s > _LOOK_S:
+        if now_s - self._looked_s >= self.looks_every_s:
             self._looked_s = now_s
             self._around = {one.id: one for one in self._membership.neighbours()}
         return self._around

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -13,6 +14,7 @@ from edgeagent.model.errors import EdgeError, StorageFull, TooLarge
 from edgeagent.state import effects as fx
 from edgeagent.state.entry import Entry
 from edgeagent.state.errors import BadKey, ClockAhead, MissingChunks, WrongHash
+from edgeagent.state.hlc import Version
 from edgeagent.state.keys import digest_of, group_of
 from edgeagent.state.messages import Name, Refusal
 from edgeagent.state.replicator import Replicator
@@ -24,7 +26,10 @@ __all__ = ["StateLedger"]
 
 log = structlog.get_logger("state")
 
+LOOK_S = 1.0
+WHOLE_S = 3600.0
 _PAGE = 2048
+SIBLINGS_MAX = 1024
 _REFUSALS: tuple[tuple[type[EdgeError], Refusal], ...] = (
     (StorageFull, Refusal.QUOTA),
     (TooLarge, Refusal.QUOTA),
@@ -38,8 +43,16 @@ _REFUSALS: tuple[tuple[type[EdgeError], Refusal], ...] = (
 class StateLedger:
     """On the event loop's thread."""
 
-    def __init__(self, store: KeyStore) -> None:
+    def __init__(self, store: KeyStore, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
+        self._clock = clock
+        self._groups: dict[
+            bytes, tuple[str, int]
+        ] = {}  # by digest: its name, and the sum of what is held of it
+        self._seq = 0  # of the store's feed, up to which they are summed up
+        self._dropped_from: set[str] = set()
+        self._looked_s = self._began_s = -1e9
+        self._summing = asyncio.Lock()
         self.used_bytes = 0
 
     def free_bytes(self) -> int:
@@ -50,7 +63,7 @@ class StateLedger:
         """The core's answer to the store's."""
         match effect:
             case fx.Load(token, keys):
-                return core.loaded(token, await self._held(keys))
+                return core.loaded(token, await self._held(keys, siblings_max=SIBLINGS_MAX))
             case fx.Look(token, keys, chunks):
                 held = await self._held(keys)
                 return core.looked(token, held, await self._missing(chunks))
@@ -70,9 +83,9 @@ class StateLedger:
                 return core.listed(token, await self._names(group))
         raise AssertionError(effect)
 
-    async def _held(self, keys: Sequence[str]) -> list[Entry] | None:
+    async def _held(self, keys: Sequence[str], *, siblings_max: int = 0) -> list[Entry] | None:
         try:
-            return await self._store.held(keys)
+            return await self._store.held(keys, siblings_max=siblings_max)
         except EdgeError as error:
             log.warning("state could not be read for another node", why=error.message)
             return None
@@ -115,6 +128,7 @@ class StateLedger:
         return [one.entry for one in merged], Refusal.NONE
 
     async def _dropped(self, names: Sequence[Name]) -> None:
+        self._dropped_from |= {group_of(key) for key, _ in names}
         try:
             await self._store.drop(names)
         except EdgeError as error:  # it is kept, and may be let go another time
@@ -123,40 +137,56 @@ class StateLedger:
     # -- comparing with another node ------------------------------------------------------------------------
 
     async def _sums(self) -> dict[bytes, bytes] | None:
-        sums: dict[bytes, int] = {}
+        """Of each group, over its keys and versions. Only groups that have changed since are read again."""
         try:
-            async for key, version in _all(self._store):
-                group = digest_of(group_of(key))
-                mark = hashlib.sha256(f"{key}\0{version}".encode()).digest()[:8]
-                sums[group] = sums.get(group, 0) ^ int.from_bytes(mark, "big")
+            async with self._summing:
+                await self._look()
         except EdgeError as error:
             log.warning("state could not be summed up", why=error.message)
             return None
-        return {group: total.to_bytes(8, "big") for group, total in sums.items()}
+        return {digest: total.to_bytes(8, "big") for digest, (_, total) in self._groups.items()}
+
+    async def _look(self) -> None:
+        now_s = self._clock()
+        if now_s - self._looked_s < LOOK_S:
+            return
+        # What deletions that were forgotten have left in the sums goes now and then.
+        is_whole = now_s - self._began_s > WHOLE_S
+        groups: dict[bytes, tuple[str, int]] = {} if is_whole else self._groups
+        changed, seq = set(self._dropped_from), 0 if is_whole else self._seq
+        until = self._store.seq if is_whole else 0
+        while rows := await self._store.entries_since(seq, _PAGE, bare=True):
+            seq = rows[-1][0]
+            for number, entry in rows:
+                group = group_of(entry.key)
+                if number > until:  # or it would be counted twice, as it was and as it is
+                    changed.add(group)
+                    continue
+                total = groups.get(digest_of(group), (group, 0))[1]
+                groups[digest_of(group)] = (group, total ^ _mark(entry.key, entry.version))
+        for group in changed:
+            total = 0
+            for key, version in await self._store.versions_of(group):
+                total ^= _mark(key, version)
+            groups[digest_of(group)] = (group, total)
+        self._dropped_from -= changed
+        self._groups, self._seq, self._looked_s = groups, seq, now_s
+        if is_whole:
+            self._began_s = now_s
 
     async def _names(self, group: bytes) -> list[Name] | None:
-        found: list[Name] = []
         try:
-            seq = 0
-            while rows := await self._store.entries_since(seq, _PAGE):
-                seq = rows[-1][0]
-                found += [
-                    (entry.key, entry.version) for _, entry in rows if digest_of(group_of(entry.key)) == group
-                ]
+            if group not in self._groups and await self._sums() is None:
+                return None
+            known = self._groups.get(group)
+            return [] if known is None else await self._store.versions_of(known[0])
         except EdgeError as error:
             log.warning("a group could not be listed", why=error.message)
             return None
-        return sorted(found)
 
 
-async def _all(store: KeyStore):  # type: ignore[no-untyped-def]
-    """(key, version as text) of everything, deletions too, a page at a time."""
-    seq = 0
-    while rows := await store.entries_since(seq, _PAGE):
-        seq = rows[-1][0]
-        for _, entry in rows:
-            yield entry.key, entry.version.text()
-        await asyncio.sleep(0)
+def _mark(key: str, version: Version) -> int:
+    return int.from_bytes(hashlib.sha256(f"{key}\0{version.text()}".encode()).digest()[:8], "big")
 
 
 def _refusal(error: EdgeError) -> Refusal:

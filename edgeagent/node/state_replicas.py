@@ -15,9 +15,10 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import structlog
 
-from edgeagent.model.errors import EdgeError, Unavailable
+from edgeagent.model.errors import EdgeError, StorageFull, Unavailable
 from edgeagent.node.state_circle import StateCircle
 from edgeagent.node.state_ledger import StateLedger
 from edgeagent.node.state_sky import StateSky
@@ -32,7 +33,7 @@ from edgeagent.state.replicator import Replicator
 from edgeagent.state.wire import decode, encode, is_heavy
 
 if TYPE_CHECKING:
-    from edgeagent.state.ground import GroundStore
+    from edgeagent.node.state_ground import StateGround
     from edgeagent.state.keystore import KeyStore
 
 __all__ = ["StateReplicas"]
@@ -78,8 +79,7 @@ class StateReplicas:
         self._waiting: dict[str, list[tuple[Version, Durability, asyncio.Future[None]]]] = {}
         self._answering: dict[tuple[str, int], asyncio.Future[bytes]] = {}
         self._is_open = False
-        self.newest_seq = 0
-        self.ground: GroundStore | None = None
+        self.ground: StateGround | None = None
         self.on_taken: Callable[[Sequence[str]], None] = lambda _: None
 
     # -- life ------------------------------------------------------------------------------------------------
@@ -91,9 +91,9 @@ class StateReplicas:
         seq = Replicator.mark_of(notes)
         self._is_open = True
         self._tick()
-        while rows := await self._store.entries_since(seq, _FEED):
+        while rows := await self._store.entries_since(seq, _FEED, bare=True):
             seq = rows[-1][0]
-            feed += rows
+            feed += [(number, msgspec.structs.replace(entry, chunks=())) for number, entry in rows]
         self._do(self._core.restore(notes, feed))
 
     async def run(self) -> None:
@@ -119,16 +119,41 @@ class StateReplicas:
     # -- what the service asks -------------------------------------------------------------------------------
 
     def wrote(self, written: Sequence[Written], wanted: Durability) -> None:
-        """One transaction of this node is on the disk."""
-        entries = [one.entry for one in written if one.changed and one.entry is not None]
+        """One transaction of this node is on the disk. What was there before, and is not known to be as durable as is
+        ``wanted`` now, is owed anew.
+        """
+        entries = [
+            one.entry
+            for one in written
+            if one.entry is not None
+            and (one.changed or self.reached(one.entry.key, one.entry.version).rank < wanted.rank)
+        ]
         if not entries:
             return
         to_members = Durability.PEER if self.ground is not None else wanted
         seq = max(one.seq for one in written)
-        self.newest_seq = max(self.newest_seq, seq)
         self._do(self._core.wrote(entries, seq=seq, durability=max(to_members, Durability.PEER, key=_rank)))
+        if self.ground is not None:
+            # A deletion goes there in any case: what was moved there before is not to come back.
+            self._to_ground([one for one in entries if wanted is Durability.GROUND or one.deleted])
+
+    def _to_ground(self, entries: Sequence[Entry]) -> None:
+        try:
+            if entries and self.ground is not None:
+                self.ground.put(entries)
+        except (
+            StorageFull
+        ) as error:  # room was looked for before, others were faster: the caller hears what is reached
+            log.warning("a write does not go to the ground", keys=len(entries), why=error.message)
+
+    def check_room(self, size_bytes: int, wanted: Durability) -> None:
+        """Before a write: raises StorageFull where it could not even wait for the durability that is wanted."""
         if self.ground is not None and wanted is Durability.GROUND:
-            self.ground.put(entries)
+            self.ground.check_room(size_bytes)
+
+    def used(self, used_bytes: int) -> None:
+        """What the store holds: the rest is room for what others hand over."""
+        self._ledger.used_bytes = used_bytes
 
     def reached(self, key: str, version: Version) -> Durability:
         """How durable a version is, as far as this node knows."""
@@ -147,10 +172,19 @@ class StateReplicas:
                 self._waiting.setdefault(entry.key, []).append((entry.version, wanted, future))
                 futures.append(future)
         if futures:
-            await asyncio.wait(futures, timeout=max(0.0, deadline_s - loop.time()))
-            for future in futures:
-                future.cancel()
+            try:
+                await asyncio.wait(futures, timeout=max(0.0, deadline_s - loop.time()))
+            finally:
+                for future in futures:
+                    future.cancel()
+                for entry in entries:
+                    self._forget_waiting(entry.key)
         return min((self.reached(one.key, one.version) for one in entries), key=_rank, default=wanted)
+
+    def _forget_waiting(self, key: str) -> None:
+        left = [one for one in self._waiting.pop(key, ()) if not one[2].done()]
+        if left:
+            self._waiting[key] = left
 
     def push(self, entries: Sequence[Entry], node: str, *, by_utc_ms: int = 0) -> None:
         """Send these ahead to a node. Raises Busy."""

@@ -7,7 +7,8 @@
 3. A read is served from here where that is sure to be right: a value that is written once, a key whose home or owner
    this node is. Else those who would know better are asked; where nobody answers, what is here is told, unless the
    caller's session has seen more.
-4. What a ``once`` or ``owner`` key, or a condition, depends on is looked for elsewhere before it is written.
+4. What a ``once`` or ``owner`` key, or a condition, depends on is looked for elsewhere before it is written; who of
+   several writers is first, one node decides (:mod:`edgeagent.node.state_decider`).
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ import msgspec
 import structlog
 
 from edgeagent.model.errors import BadRequest, EdgeError, TooLarge
+from edgeagent.node.state_decider import StateDecider
+from edgeagent.node.state_ground import adopt
 from edgeagent.node.state_reader import Asker
 from edgeagent.node.state_views import StateViews
 from edgeagent.state.calls import Done, Group, GroupDone, Op
-from edgeagent.state.entry import Durability, Entry, Mode, chunks_of
+from edgeagent.state.entry import Durability, Entry, Mode
 from edgeagent.state.errors import DamagedValue, Fenced, NotDurable
-from edgeagent.state.fetching import read
 from edgeagent.state.hlc import NONE, Version, read_version
 from edgeagent.state.keys import GROUP_ITEMS_MAX, RUNS, check_prefix, resolve, resolve_prefix
 from edgeagent.state.keystore_types import Written
@@ -37,11 +39,13 @@ __all__ = ["Replicas", "StateService", "modes_of"]
 log = structlog.get_logger("state")
 
 PATIENCE_S = 30.0  # of a caller that says nothing of it
+PATIENCE_S_MAX = 86_400.0
 
 
 class Replicas(Protocol):
     """Copies at other members (:mod:`edgeagent.node.state_replicas`)."""
 
+    def check_room(self, size_bytes: int, wanted: Durability) -> None: ...
     def wrote(self, written: Sequence[Written], wanted: Durability) -> None: ...
     def reached(self, key: str, version: Version) -> Durability: ...
     async def wait(self, entries: Sequence[Entry], wanted: Durability, deadline_s: float) -> Durability: ...
@@ -82,7 +86,7 @@ class StateService:
         self.reader = views.reader
         self.replicas = replicas
         self._node_id = views.node_id
-        self._ask = ask
+        self.decider = StateDecider(views, ask, mode_of)
         self._mode_of = mode_of
         self._value_bytes_max = value_bytes_max
         self._run_ttl_ms = run_ttl_ms
@@ -90,6 +94,7 @@ class StateService:
         self.reads = 0
         self.local_reads = 0  # answered without asking anybody
         self.writes = 0
+        self.on_damage: Callable[[str, bytes], None] = lambda key, chunk: None
 
     # -- the door --------------------------------------------------------------------------------------------
 
@@ -100,8 +105,9 @@ class StateService:
         StorageFull, VersionMismatch, KeyTaken, Fenced, Behind, NotDurable.
         """
         session = read_session(wanted.session)
-        ops = [self._checked(op, run, epoch) for op in wanted.ops]
-        deadline_s = asyncio.get_running_loop().time() + (wanted.deadline_ms / 1000 or PATIENCE_S)
+        ops = [self._checked(op, run, epoch, named=wanted.decide) for op in wanted.ops]
+        patience_s = min(wanted.deadline_ms / 1000, PATIENCE_S_MAX) or PATIENCE_S
+        deadline_s = asyncio.get_running_loop().time() + patience_s
         gets = [op for op in ops if op.op == "get"]
         writes = [op for op in ops if op.op != "get"]
         if len({op.key for op in writes}) < len(writes):
@@ -114,7 +120,7 @@ class StateService:
         durability = Durability.LOCAL
         wrote: dict[str, Done] = {}
         if writes:
-            wrote, durability = await self._write(writes, wanted, session, deadline_s)
+            wrote, durability = await self._write(writes, wanted, session, deadline_s, run)
         results = [done[op.key] if op.op == "get" else wrote[op.key] for op in ops]
         if wanted.prefix is not None:
             prefix = resolve_prefix(wanted.prefix, run)
@@ -129,7 +135,7 @@ class StateService:
         done = await self._get(keys, {}, session, deadline_s, here_only=here_only) if keys else {}
         return [done[key] for key in keys if done[key].found]
 
-    def _checked(self, op: Op, run: str, epoch: int) -> Op:
+    def _checked(self, op: Op, run: str, epoch: int, *, named: bool) -> Op:
         key = resolve(op.key, run)
         value = op.value
         if op.text is not None:
@@ -148,7 +154,15 @@ class StateService:
             ttl_ms, epoch = op.ttl_ms or self._run_ttl_ms, op.epoch or epoch
         else:
             ttl_ms, epoch = op.ttl_ms, op.epoch
-        return msgspec.structs.replace(op, key=key, value=value, text=None, epoch=epoch, ttl_ms=ttl_ms)
+        return msgspec.structs.replace(
+            op,
+            key=key,
+            value=value,
+            text=None,
+            epoch=epoch,
+            ttl_ms=ttl_ms,
+            owner=op.owner if named else "",  # else it is who is asked
+        )
 
     # -- reading ---------------------------------------------------------------------------------------------
 
@@ -167,35 +181,72 @@ class StateService:
             [] if here_only else [key for key in keys if self._is_doubtful(key, here.get(key), session)]
         )
         newer: dict[str, tuple[Entry, list[str]]] = {}
+        asked = 0
         if doubtful and self.circle.reachable():
             held = {key: here[key][0] for key in doubtful if key in here}
             newer = await self.reader.newest(doubtful, held, session.least, deadline_s=deadline_s)
-        self.local_reads += len(keys) - len(newer)
-        found = {}
+            asked = len(doubtful)
+        self.local_reads += len(keys) - asked
+        found = dict(here)
+        for key, (entry, nodes) in newer.items():
+            found[key] = entry, await self._from_others(entry, nodes, known.get(key, ""), deadline_s)
+        found |= await self._from_ground(doubtful, found, session)
+        done = {}
         for key in keys:
-            if key in newer:
-                entry, nodes = newer[key]
-                value = await self._from_others(entry, nodes, known.get(key, ""), deadline_s)
-            else:
-                entry, value = here.get(key, (None, None))  # type: ignore[assignment]
-            found[key] = self._done(key, entry, value, known.get(key, ""), session)
-        return found
+            seen, value = found.get(key) or (None, None)
+            done[key] = self._done(key, seen, value, known.get(key, ""), session)
+        return done
+
+    async def _from_ground(
+        self, doubtful: Sequence[str], found: Mapping[str, tuple[Entry, bytes | None]], session: Session
+    ) -> dict[str, tuple[Entry, bytes | None]]:
+        """What no member has, or nothing as late as the session has seen."""
+        ground = self.views.ground
+        if ground is None:
+            return {}
+        lacking = [key for key in doubtful if key not in found or found[key][0].version < session.least(key)]
+        there = await ground.find(lacking)
+        for entry, value in there.values():
+            if entry.mode is Mode.ONCE and value is not None and entry.is_there(self._utc_ms()):
+                self._adopt_soon(entry, value)
+        return {
+            key: one
+            for key, one in there.items()
+            if key not in found or one[0].version > found[key][0].version
+        }
 
     async def _here(self, keys: Sequence[str]) -> dict[str, tuple[Entry, bytes | None]]:
         """What is held here, deletions too; a value that is damaged counts as none: others have it."""
         found: dict[str, tuple[Entry, bytes | None]] = {}
-        for entry, inline in await self.store.get_many(keys, None):
+        for entry, inline in await self._sound(keys):
             try:
                 value = inline if not entry.chunks else await self._whole(entry)
             except DamagedValue as error:
-                log.warning("a value is damaged on this disk", key=entry.key, why=error.message)
+                self._is_damaged(entry.key, error)
                 continue
             found[entry.key] = (entry, value)
         for key in keys:
-            gone = None if key in found else await self.store.look(key)
+            try:
+                gone = None if key in found else await self.store.look(key)
+            except DamagedValue as error:
+                self._is_damaged(key, error)
+                continue
             if gone is not None and not gone.is_there(self._utc_ms()):
                 found[key] = (gone, None)
         return found
+
+    async def _sound(self, keys: Sequence[str]) -> list[tuple[Entry, bytes | None]]:
+        try:
+            return await self.store.get_many(keys, None)
+        except DamagedValue as error:
+            if len(keys) == 1:
+                self._is_damaged(keys[0], error)
+                return []
+        return [one for key in keys for one in await self._sound([key])]
+
+    def _is_damaged(self, key: str, error: DamagedValue) -> None:
+        log.warning("a value is damaged on this disk", key=key, why=error.message)
+        self.on_damage(key, bytes.fromhex(str(error.details.get("chunk", ""))))
 
     async def _whole(self, entry: Entry) -> bytes | None:
         got = await self.store.get(entry.key)  # through the cache
@@ -225,7 +276,8 @@ class StateService:
 
     def _done(self, key: str, entry: Entry | None, value: bytes | None, known: str, session: Session) -> Done:
         least = session.least(key)
-        if entry is None or entry.version < least:
+        # Of a key that is written once another value may be left than the one that was seen: an earlier one.
+        if entry is None or (entry.version < least and entry.mode is not Mode.ONCE):
             if least > NONE or self.circle.out_of_sight(key):
                 raise self.reader.behind(key, [least.node] if least.node else [])
             return Done(key=key, found=False)
@@ -257,19 +309,20 @@ class StateService:
         task.add_done_callback(self._adopting.discard)
 
     async def _adopt(self, entry: Entry, value: bytes | None) -> None:
-        if value is not None and entry.chunks:
-            pieces = zip(entry.chunks, map(bytes, chunks_of(value)), strict=True)
-            await self.store.put_chunks(list(pieces))
-        await self.store.accept([entry], custody=False)
+        await adopt(self.store, entry, value)
         self.circle.holds([entry.key])
 
     # -- writing ---------------------------------------------------------------------------------------------
 
     async def _write(
-        self, writes: Sequence[Op], wanted: Group, session: Session, deadline_s: float
+        self, writes: Sequence[Op], wanted: Group, session: Session, deadline_s: float, run: str
     ) -> tuple[dict[str, Done], Durability]:
-        if not wanted.here_only:
+        decider = self.decider
+        if not wanted.here_only and (self.circle.reachable() or self.views.ground is not None):
+            if not wanted.decide and (home := await decider.home_of(writes, run, session, deadline_s)):
+                return await decider.at(home, writes, wanted, session, deadline_s, decide=True)
             await self._look_before(writes, session, deadline_s)
+        self.replicas.check_room(sum(len(op.value or b"") for op in writes), wanted.durability)
         try:
             after = max((session.least(op.key) for op in writes), default=NONE)
             written = await self.store.write(writes, self._mode_of, after=after)
@@ -277,7 +330,7 @@ class StateService:
             owner = str(error.details.get("owner", ""))
             if wanted.here_only or owner == self._node_id or owner not in self.circle.reachable():
                 raise
-            return await self._at_owner(owner, writes, wanted, session, deadline_s)
+            return await decider.at(owner, writes, wanted, session, deadline_s, decide=False)
         self.writes += len(writes)
         entries = [one.entry for one in written if one.entry is not None]
         self.circle.holds(op.key for op in writes)
@@ -301,28 +354,10 @@ class StateService:
 
     async def _look_before(self, writes: Sequence[Op], session: Session, deadline_s: float) -> None:
         """What conditions depend on is brought here first, where anybody has it."""
-        if not self.circle.reachable():
-            return
-        asked = [
-            op.key
-            for op in writes
-            if op.expect is not None
-            or (op.mode or self._mode_of(op.key)) is not Mode.LWW
-            or op.op == "delete"
-        ]
-        known = {}
-        for key in asked:
-            held = await self.store.look(key)
-            if held is not None:
-                known[key] = held
-        sought = [key for key in asked if key not in known or known[key].mode is not Mode.ONCE]
-        if not sought:
-            return
-        newer = await self.reader.newest(sought, known, session.least, deadline_s=deadline_s, is_sought=False)
-        for entry, nodes in newer.values():
-            value = None
-            if entry.is_there(self._utc_ms()):
-                value = await self.reader.value_of(entry, nodes, deadline_s=deadline_s)
+        asked = [op for op in writes if self.decider.depends(op)]
+        held = await self.store.held([op.key for op in asked]) if asked else []
+        known = {entry.key: entry for entry in held}
+        for entry, value in await self.decider.newer(asked, known, session, deadline_s):
             await self._adopt(entry, value)
 
     async def _until_durable(
@@ -337,22 +372,6 @@ class StateService:
                 versions={entry.key: entry.version.text() for entry in entries[:64]},
             )
         return reached
-
-    async def _at_owner(
-        self, owner: str, writes: Sequence[Op], wanted: Group, session: Session, deadline_s: float
-    ) -> tuple[dict[str, Done], Durability]:
-        left_s = deadline_s - asyncio.get_running_loop().time()
-        there = Group(
-            ops=list(writes),
-            durability=wanted.durability,
-            deadline_ms=max(1.0, left_s * 1000),
-            session=session.text(),
-            here_only=True,
-        )
-        reply = await self._ask(owner, "/v1/state:group", msgspec.msgpack.encode(there), max(0.001, left_s))
-        done = read(reply, GroupDone)
-        session.join(read_session(done.session))
-        return {one.key: one for one in done.results}, done.durability
 
     async def close(self) -> None:
         """Idempotent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -10,14 +11,17 @@ import msgspec
 
 from edgeagent.model.errors import BadRequest, EdgeError
 from edgeagent.node.state_circle import StateCircle
+from edgeagent.node.state_ground import GROUND_STORE
 from edgeagent.node.state_reader import StateReader
 from edgeagent.state.calls import Listed, Where
 from edgeagent.state.consistency import wins
 from edgeagent.state.entry import Entry, Mode
+from edgeagent.state.errors import DamagedValue
 from edgeagent.state.fetching import FETCH_BYTES_MAX, Chunks, ChunksWanted, Fetch, Fetched, Held
 from edgeagent.state.keys import GROUP_ITEMS_MAX, check_key, check_prefix
 
 if TYPE_CHECKING:
+    from edgeagent.node.state_ground import StateGround
     from edgeagent.state.keystore import KeyStore
 
 __all__ = ["StateViews"]
@@ -36,13 +40,15 @@ class StateViews:
         self.reader = reader
         self.node_id = node_id
         self._is_ground = is_ground
+        self.ground: StateGround | None = None
 
     async def listed(self, prefix: str, after: str, limit: int, *, here_only: bool = False) -> list[Listed]:
         """Keys below a prefix in their order, behind ``after``: here and, unless ``here_only``, at other members."""
         check_prefix(prefix)
         if after:
             check_key(after)
-        newest = {entry.key: entry for entry in await self.store.list(prefix, after, limit)}
+        own = {entry.key: entry for entry in await self.store.list(prefix, after, limit)}
+        newest = dict(own)
         if not here_only and self.circle.reachable():
             deadline_s = asyncio.get_running_loop().time() + _PATIENCE_S
             there = await self.reader.below(
@@ -53,6 +59,10 @@ class StateViews:
                 if key.startswith(prefix) and (key not in newest or wins(held.entry, newest[key])):
                     newest[key] = held.entry
         now_ms = _utc_ms()
+        with contextlib.suppress(DamagedValue):  # of what is damaged here, others' word counts
+            for one in await self.store.held([key for key in newest if key not in own]):
+                if not wins(newest[one.key], one):  # a deletion that others have not heard of
+                    newest[one.key] = one
         return [
             Listed(
                 key=one.key,
@@ -74,6 +84,8 @@ class StateViews:
         rows = [] if here is None else [(self.node_id, await self._held(here), self._is_ground)]
         deadline_s = asyncio.get_running_loop().time() + _PATIENCE_S
         rows += await self.reader.held_by(key, deadline_s=deadline_s)
+        if self.ground is not None and (there := (await self.ground.find([key])).get(key)):
+            rows.append((GROUND_STORE, Held(entry=_bare(there[0])), True))
         for node, held, is_ground in sorted(rows, key=lambda row: row[1].entry.version, reverse=True):
             if held.entry.is_there(now_ms):
                 found.append(
@@ -96,6 +108,9 @@ class StateViews:
         if asked.prefix is not None:
             entries = await self.store.list(check_prefix(asked.prefix), asked.after, asked.limit)
             return Fetched(held=[Held(entry=_bare(one)) for one in entries], is_ground=self._is_ground)
+        if self.ground is not None:
+            here = {entry.key for entry in await self.store.held(asked.keys)}
+            await self.ground.bring([key for key in asked.keys if key not in here])
         held, size = [], 0
         for at, key in enumerate(asked.keys):
             entry = await self.store.look(check_key(key))

@@ -35,6 +35,7 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
     measured_ms: float | None = None
     bytes_in: int = 0
     bytes_out: int = 0
+    cost_usd: float = 0.0
     problem: dict[str, Any] | None = None
 
 
@@ -42,7 +43,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     """How a run stands; ``origin`` and ``holder`` are node ids, ``problem`` is an RFC 9457 document when it failed.
 
     Times are UTC, ISO 8601, "" while unknown; ``output_bytes`` is None before there is an output. ``decisions`` are
-    the placements in their order, as JSON objects.
+    the placements in their order, as JSON objects. ``cost_usd``: of what has run, by list prices.
     """
 
     id: str
@@ -57,6 +58,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[StepView, ...] = ()
     decisions: tuple[dict[str, Any], ...] = ()
     problem: dict[str, Any] | None = None
+    cost_usd: float = 0.0
     output_bytes: int | None = None
 
 

@@ -20,7 +20,7 @@ class Op(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields
     ``mode``: of a key that is not there yet, None = what the configuration says of its prefix. ``expect``: the version
     that the caller would overwrite, "" = there must be none, None = whatever is there. ``known`` (get): a version that
     the caller has already; the value is left out where it is still that. ``ttl_ms``: 0 = for ever. ``takeover``: this
-    node becomes the key's owner.
+    node becomes the key's owner. ``owner``: between nodes, who asks to become it.
     """
 
     op: OpKind
@@ -33,6 +33,7 @@ class Op(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields
     known: str = ""
     ttl_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
     takeover: bool = False
+    owner: Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[0-9A-Za-z_.:-]*$")] = ""
 
 
 class Done(msgspec.Struct, kw_only=True, frozen=True):
@@ -52,7 +53,8 @@ class Group(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """All or nothing: one frame, one transaction, one fsync. ``prefix``: get all keys below it as well.
 
     ``durability`` is what the caller waits for, ``deadline_ms`` how long. ``session`` is a causality token
-    (:mod:`edgeagent.state.session`). ``here_only``: no other node is asked.
+    (:mod:`edgeagent.state.session`). ``here_only``: no other node is asked. ``decide``: between nodes,
+    this one is the home of the keys, and its disk decides which of several writers is first.
     """
 
     ops: Annotated[list[Op], msgspec.Meta(max_length=GROUP_ITEMS_MAX)] = []
@@ -61,6 +63,7 @@ class Group(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     deadline_ms: Annotated[float, msgspec.Meta(ge=0)] = 0
     session: str = ""
     here_only: bool = False
+    decide: bool = False
 
 
 class GroupDone(msgspec.Struct, kw_only=True, frozen=True):

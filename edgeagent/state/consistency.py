@@ -62,7 +62,7 @@ def merge(held: Entry | None, incoming: Entry) -> Merged:
         and not loser.deleted
         and not winner.deleted
         and loser.sha256 != winner.sha256
-        and (winner.mode is Mode.ONCE or loser.epoch < winner.epoch)
+        and (winner.mode is Mode.ONCE or loser.epoch < winner.epoch or loser.owner != winner.owner)
         # Under one owner and epoch, versions follow each other: the loser was overwritten, not lost.
     )
     return Merged(winner, changed=taken, aside=loser if is_kept else None)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,8 @@ CONNECT_S = 2.0
 REPLY_S = 10.0
 PAUSE_S_FIRST, PAUSE_S_MAX = 0.25, 30.0
 BATCH = 64
+BATCH_BYTES = 8 << 20
+DELETED_MS = 30 * 86_400_000  # deletions are remembered there
 TRIES_MAX = 8
 
 # (key, version) -> what is held here now; None: it is gone
@@ -57,6 +60,8 @@ class GroundStore:
         self._held = held
         self._settled = settled
         self._waiting: OrderedDict[str, int] = OrderedDict()  # keys and their bytes
+        self._flying: dict[str, int] = {}  # those that are being written
+        self._alone = 0  # so many keys are written each by itself: one of them was refused
         self._more = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._client: Redis | None = None
@@ -69,7 +74,7 @@ class GroundStore:
     @property
     def waiting(self) -> int:
         """Keys that are not there yet."""
-        return len(self._waiting)
+        return len(self._waiting.keys() | self._flying.keys())
 
     async def start(self) -> None:
         """Raises BadConfig where the URL or the client will not do; a server that is away is waited for."""
@@ -107,19 +112,26 @@ class GroundStore:
 
     # -- writing ---------------------------------------------------------------------------------------------
 
-    def put(self, entries: Sequence[Entry]) -> None:
-        """Write these soon. Raises StorageFull when the queue has no room: nothing is taken then."""
-        new = {one.key: one.size_bytes + len(one.key) for one in entries if one.key not in self._waiting}
-        more = sum(new.values())
-        if self._waiting and self.waiting_bytes + more > self._queue_bytes:
-            self.refused += len(entries)
+    def check_room(self, size_bytes: int) -> None:
+        """Raises StorageFull where the queue has no room for so much more."""
+        if (self._waiting or self._flying) and self.waiting_bytes + size_bytes > self._queue_bytes:
+            self.refused += 1
             raise StorageFull(
                 f"{self.waiting_bytes} bytes wait for the ground store, which is {self.is_away or 'slow'}",
                 hint="state.ground_queue_bytes says how many may",
+                retry_after_s=5,
             )
-        for key, size in new.items():
-            self._waiting[key] = size
-        self.waiting_bytes += more
+
+    def put(self, entries: Sequence[Entry]) -> None:
+        """Write these soon. Raises StorageFull when the queue has no room: nothing is taken then."""
+        self.check_room(sum(_size(one) for one in entries if one.key not in self._waiting))
+        self.take_up(entries)
+
+    def take_up(self, entries: Sequence[Entry]) -> None:
+        """The same of what has been promised before: without a bound."""
+        for one in entries:  # what is being written now may be an older version of it
+            self.waiting_bytes += _size(one) - self._waiting.get(one.key, 0)
+            self._waiting[one.key] = _size(one)
         self._more.set()
 
     async def _write_on(self) -> None:
@@ -128,10 +140,11 @@ class GroundStore:
             if not self._waiting:
                 self._more.clear()
                 await self._more.wait()
-            keys = list(self._waiting)[:BATCH]
+            self._flying = self._next()
             try:
-                settled = await self._write(keys)
+                settled = await self._write(list(self._flying))
             except EdgeError as error:
+                self._back(refused=isinstance(error, StoreFailed))
                 if not self.is_away:
                     log.warning(
                         "the ground store is away: writes wait", why=error.message, waiting=self.waiting
@@ -143,11 +156,32 @@ class GroundStore:
             if self.is_away:
                 log.info("the ground store is back", waiting=self.waiting)
             self.is_away, pause_s = "", PAUSE_S_FIRST
-            for key in keys:
-                self.waiting_bytes -= self._waiting.pop(key, 0)
+            self.waiting_bytes -= sum(self._flying.values())
+            self._flying = {}
             for key, version in settled.items():
                 self.written += 1
                 self._settled(key, version)
+
+    def _next(self) -> dict[str, int]:
+        keys: dict[str, int] = {}
+        most = 1 if self._alone else BATCH
+        self._alone = max(0, self._alone - 1)
+        while self._waiting and len(keys) < most and sum(keys.values()) < BATCH_BYTES:
+            key, size = self._waiting.popitem(last=False)
+            keys[key] = size
+        return keys
+
+    def _back(self, *, refused: bool) -> None:
+        """What could not be written waits again; of several, one that is refused is not to hold the others."""
+        if refused:
+            self._alone = len(self._flying) if len(self._flying) > 1 else self._alone
+        for key, size in reversed(self._flying.items()):
+            if key in self._waiting:
+                self.waiting_bytes -= size  # a later version of it waits
+                continue
+            self._waiting[key] = size
+            self._waiting.move_to_end(key, last=refused and len(self._flying) == 1)
+        self._flying = {}
 
     async def _write(self, keys: Sequence[str]) -> Mapping[str, Version]:
         """What is there afterwards. Raises Unavailable, StoreFailed."""
@@ -160,11 +194,9 @@ class GroundStore:
                 continue
             if held is not None:
                 found[key] = held
-        if found:
-            await self._typed(self._merge_in(found))
-        return {key: entry.version for key, (entry, _) in found.items()}
+        return await self._typed(self._merge_in(found)) if found else {}
 
-    async def _merge_in(self, found: Mapping[str, tuple[Entry, bytes | None]]) -> None:
+    async def _merge_in(self, found: Mapping[str, tuple[Entry, bytes | None]]) -> dict[str, Version]:
         from redis.exceptions import WatchError
 
         client = self._open()
@@ -175,16 +207,19 @@ class GroundStore:
                 await pipe.watch(*names.values())
                 there = [_entry(await pipe.hget(name, "entry")) for name in names.values()]
                 pipe.multi()
+                after: dict[str, Version] = {}
                 for (key, name), before in zip(names.items(), there, strict=True):
                     entry, value = found[key]
-                    if merge(before, entry).changed:
+                    merged = merge(before, entry)
+                    after[key] = merged.entry.version
+                    if merged.changed:
                         _put(pipe, name, entry, value)
                 try:
                     await pipe.execute()
                 except WatchError:
                     continue
             await self._confirm(client)
-            return
+            return after
         raise StoreFailed(f"the ground store changed {TRIES_MAX} times while it was written", retry_after_s=1)
 
     async def _confirm(self, client: Any) -> None:
@@ -209,12 +244,16 @@ class GroundStore:
     # -- reading ---------------------------------------------------------------------------------------------
 
     async def get(self, key: str) -> tuple[Entry, bytes | None] | None:
-        """What is there, tombstones too. Raises Unavailable, StoreFailed."""
+        """What is there, tombstones too. Raises Unavailable, and StoreFailed, also for what is damaged there."""
         raw: list[bytes | None] = await self._typed(
             self._open().hmget(PREFIX + key.encode(), ["entry", "value"])
         )
-        entry = _entry(raw[0])
-        return None if entry is None else (entry, raw[1])
+        entry, value = _entry(raw[0]), raw[1]
+        if entry is None or entry.deleted:
+            return None if entry is None else (entry, None)
+        if value is None or await asyncio.to_thread(lambda: hashlib.sha256(value).digest()) != entry.sha256:
+            raise StoreFailed(f"the ground store's value of {key!r} is not what its hash says")
+        return (entry if entry.chunks else msgspec.structs.replace(entry, inline=value)), value
 
     def _open(self) -> Redis:
         if self._client is None:
@@ -244,8 +283,14 @@ def _put(pipe: Any, name: bytes, entry: Entry, value: bytes | None) -> None:
     if value is not None and not entry.deleted:
         fields["value"] = value
     pipe.hset(name, mapping=fields)
-    if entry.expires_ms:
+    if entry.deleted:
+        pipe.pexpire(name, DELETED_MS)
+    elif entry.expires_ms:
         pipe.pexpireat(name, entry.expires_ms)
+
+
+def _size(entry: Entry) -> int:
+    return entry.size_bytes + len(entry.key)
 
 
 def _entry(raw: bytes | None) -> Entry | None:

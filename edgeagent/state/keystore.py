@@ -160,12 +160,11 @@ class KeyStore:
             return found[0]
         return await self._store.read(lambda c: entry_of_key(c, key))
 
-    async def held(self, keys: Sequence[str]) -> ListOf[Entry]:
-        """Those of the keys that are held, deletions too, small values in them, as one moment saw them.
-
-        Raises DamagedValue.
+    async def held(self, keys: Sequence[str], *, siblings_max: int = 0) -> ListOf[Entry]:
+        """Those of the keys that are held, deletions too, small values in them, as one moment saw them; and up to
+        ``siblings_max`` in all of what was written in one transaction with them. Raises DamagedValue.
         """
-        return await self._store.read(lambda c: reads.rows_of(c, keys))
+        return await self._store.read(lambda c: reads.rows_of(c, keys, siblings_max=siblings_max))
 
     async def get_many(
         self, keys: Sequence[str], prefix: str | None = None
@@ -194,9 +193,20 @@ class KeyStore:
         """Values of the key that lost a conflict."""
         return await self._store.read(lambda c: reads.asides_of(c, key))
 
-    async def entries_since(self, seq: int, limit: int) -> ListOf[tuple[int, Entry]]:
-        """What changed here after ``seq``, each key once, in the order of the changes; deletions too."""
-        return await self._store.read(lambda c: reads.since(c, seq, limit))
+    async def entries_since(self, seq: int, limit: int, *, bare: bool = False) -> ListOf[tuple[int, Entry]]:
+        """What changed here after ``seq``, each key once, in the order of the changes; deletions too. ``bare``: without
+        their values.
+        """
+        return await self._store.read(lambda c: reads.since(c, seq, limit, bare=bare))
+
+    async def versions_of(self, group: str) -> ListOf[tuple[str, Version]]:
+        """The keys of a group (:func:`keys.group_of`), deletions too, in their order."""
+        return await self._store.read(lambda c: reads.versions_of(c, group))
+
+    @property
+    def seq(self) -> int:
+        """The number of the last change."""
+        return self._opened().ledger.seq
 
     async def usage(self) -> Usage:
         return await self._store.read(usage_of)

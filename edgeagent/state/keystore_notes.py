@@ -11,8 +11,8 @@ from edgeagent.state.keystore_rows import crc_of
 
 __all__ = ["NOTES_MAX", "NOTE_BYTES_MAX", "check_notes", "crc_of_note", "notes_of", "put_notes"]
 
-NOTE_BYTES_MAX = 1 << 20
-NOTES_MAX = 100_000
+NOTE_BYTES_MAX = 4 << 20  # the longest is what is owed of wire.ITEMS_MAX keys of full length
+NOTES_MAX = 1_200_000  # more than there may be keys
 _NAME_BYTES_MAX = 1024
 
 

@@ -10,6 +10,8 @@ from typing import Any
 from edgeagent.state.consistency import admit
 from edgeagent.state.entry import Entry
 from edgeagent.state.errors import DamagedValue
+from edgeagent.state.hlc import Version
+from edgeagent.state.keys import RUNS
 from edgeagent.state.keystore_rows import decode, entry_of_key, is_sound, row_of
 from edgeagent.state.keystore_writes import Setting, Wanted, entry_wanted
 from edgeagent.state.segments import record_bytes
@@ -21,6 +23,7 @@ __all__ = [
     "since",
     "sizes_of",
     "tails_of",
+    "versions_of",
     "would_be_admitted",
 ]
 
@@ -28,10 +31,36 @@ _PAGE = 500
 _LAST = chr(0x10FFFF)
 
 
-def rows_of(connection: sqlite3.Connection, keys: Sequence[str]) -> list[Entry]:
-    """Those of the keys that are held, deletions too, at one moment. Raises DamagedValue."""
+def rows_of(connection: sqlite3.Connection, keys: Sequence[str], *, siblings_max: int = 0) -> list[Entry]:
+    """Those of the keys that are held, deletions too, at one moment; and what was written in one transaction with them
+    and is still held, up to ``siblings_max``. Raises DamagedValue.
+    """
     with _one_moment(connection):
-        return [entry for key in keys if (entry := row_of(connection, key)) is not None]
+        found = {key: entry for key in keys if (entry := row_of(connection, key)) is not None}
+        for entry in list(found.values()) if siblings_max else ():
+            for sibling in _siblings(connection, entry, siblings_max - len(found)):
+                found.setdefault(sibling.key, sibling)
+    return list(found.values())
+
+
+def _siblings(connection: sqlite3.Connection, entry: Entry, limit: int) -> list[Entry]:
+    """Rows beside it in the feed with its moment and writer: a transaction's rows are numbered one after another."""
+    (seq,) = connection.execute("SELECT seq FROM entries WHERE key = ?", (entry.key,)).fetchone()
+    found: list[Entry] = []
+    for side in ("seq < ? ORDER BY seq DESC", "seq > ? ORDER BY seq"):
+        for key, crc, record, value in connection.execute(
+            f"SELECT key, crc, record, value FROM entries WHERE {side}",  # noqa: S608 - our own words
+            (seq,),
+        ):
+            with contextlib.suppress(DamagedValue):
+                other = decode(key, crc, record, value)
+                if (other.version.wall_ms, other.version.node) != (entry.version.wall_ms, entry.version.node):
+                    break
+                if len(found) < limit:
+                    found.append(other)
+            if len(found) >= limit:
+                break
+    return found
 
 
 def entries_of(
@@ -61,9 +90,13 @@ def listed(connection: sqlite3.Connection, prefix: str, after: str, limit: int, 
     return entries[: max(0, limit)]
 
 
-def since(connection: sqlite3.Connection, seq: int, limit: int) -> list[tuple[int, Entry]]:
+def since(
+    connection: sqlite3.Connection, seq: int, limit: int, *, bare: bool = False
+) -> list[tuple[int, Entry]]:
+    """``bare``: without the values that lie in the rows."""
+    value = "NULL" if bare else "value"
     rows = connection.execute(
-        "SELECT seq, key, crc, record, value FROM entries WHERE seq > ? ORDER BY seq LIMIT ?",
+        f"SELECT seq, key, crc, record, {value} FROM entries WHERE seq > ? ORDER BY seq LIMIT ?",  # noqa: S608
         (seq, max(0, limit)),
     )
     entries: list[tuple[int, Entry]] = []
@@ -73,6 +106,21 @@ def since(connection: sqlite3.Connection, seq: int, limit: int) -> list[tuple[in
             if is_sound(entry):
                 entries.append((number, entry))
     return entries
+
+
+def versions_of(connection: sqlite3.Connection, group: str) -> list[tuple[str, Version]]:
+    """The keys of a group, deletions too, in their order."""
+    found: list[tuple[str, Version]] = []
+    rows = connection.execute("SELECT key, crc, record FROM entries WHERE key = ?", (group,)).fetchall()
+    below, after = f"{group}/", ""
+    if below != RUNS:  # whose keys are of groups of their own
+        while page := _rows_below(connection, below, after, "key, crc, record"):
+            rows += page
+            after = page[-1][0]
+    for row in rows:
+        with contextlib.suppress(DamagedValue):
+            found.append((row[0], decode(*row).version))
+    return found
 
 
 def asides_of(connection: sqlite3.Connection, key: str) -> list[Entry]:
@@ -106,7 +154,7 @@ def would_be_admitted(
             admit(
                 row_of(connection, one.op.key),
                 entry_wanted(one, utc_ms),
-                node=setting.node,
+                node=one.op.owner or setting.node,
                 utc_ms=utc_ms,
                 expect=one.expect,
                 takeover=one.op.takeover,

@@ -89,7 +89,7 @@ def write_one(change: Change, setting: Setting, wanted: Wanted, places: Mapping[
     settled = admit(
         held,
         entry_wanted(wanted, utc_ms),
-        node=setting.node,
+        node=op.owner or setting.node,
         utc_ms=utc_ms,
         expect=wanted.expect,
         takeover=op.takeover,

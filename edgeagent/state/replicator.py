@@ -419,11 +419,11 @@ class Replicator:
     def _ask_for_damaged(self) -> None:
         now_s = self._desk.now_s
         due = [key for key, at_s in self._damaged.items() if at_s <= now_s][:ITEMS_MAX]
-        if not due:
+        reachable = [name for name, peer in self._desk.view.peers.items() if peer.reachable]
+        if not due or not reachable:
             return
         for key in due:
             self._damaged[key] = now_s + _ASK_AGAIN_S
-        reachable = [name for name, peer in self._desk.view.peers.items() if peer.reachable]
         for peer in ranked(due[0], reachable):
             self._ask_for(peer, due)
 

@@ -87,6 +87,8 @@ public:
 
 private:
   static constexpr std::size_t kAttachmentsMax = 64;
+  static constexpr std::uint64_t kPublishedLoanMin = 512 << 10; // loans of functions that publish
+  static constexpr std::uint64_t kNoLoans = 1ULL << 40;         // a crossover from there on: never a hose
   static constexpr std::uint32_t kNameMax = 127; // NAME@PEER, each of at most 63 characters
   static constexpr std::int32_t kSlotMax = 2;
   static constexpr int kHopsMax = 32; // functions whose messages start each other for ever must come to an end
@@ -95,6 +97,7 @@ private:
   bool share_in(const HoseRange &range, std::uint32_t guest_ptr, Held::Kind kind, std::uint64_t extent);
   bool move_in(Tier tier, std::uint32_t guest_ptr);
   void copy_in(const std::uint8_t *from, std::uint64_t bytes, std::uint32_t guest_ptr);
+  std::uint64_t loan_bytes_min() const;
   bool revoke_writing(std::uint64_t start, std::uint64_t bytes);
   bool in_memory(std::uint64_t start, std::uint64_t bytes) const;
   std::uint64_t address_of_base() const;

@@ -77,7 +77,7 @@ std::int32_t CallHoses::loan(std::uint32_t bytes) {
   }
   std::uint32_t at = 0;
   Lease hose;
-  const bool worth_it = bytes >= at_.loan_bytes_min && call_.spec().has_aligned_alloc;
+  const bool worth_it = bytes >= loan_bytes_min() && call_.spec().has_aligned_alloc;
   if (worth_it && size + whole + 2 * kHugeBytes <= limit) {
     hose = pool_->acquire(whole);
   }
@@ -116,6 +116,12 @@ std::int32_t CallHoses::loan(std::uint32_t bytes) {
   return static_cast<std::int32_t>(ptr);
 }
 
+// Below the crossover a chain is better off with guest memory, but who publishes pays for a new hose and a copy then.
+std::uint64_t CallHoses::loan_bytes_min() const {
+  const bool at_all = at_.loan_bytes_min < kNoLoans;
+  return at_all && call_.function()->publishes() ? std::min(at_.loan_bytes_min, kPublishedLoanMin) : at_.loan_bytes_min;
+}
+
 std::int32_t CallHoses::publish(std::uint32_t ptr, std::uint32_t bytes) {
   if (bytes == 0 || !in_memory(ptr, bytes)) {
     return kHoseRange;
@@ -123,6 +129,7 @@ std::int32_t CallHoses::publish(std::uint32_t ptr, std::uint32_t bytes) {
   if (attachments_.size() >= kAttachmentsMax) {
     return kHoseFull;
   }
+  call_.function()->published();
   HoseRange range = published(ptr, bytes);
   if (!range.hose) {
     return kHoseMemory;

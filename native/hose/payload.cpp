@@ -79,6 +79,9 @@ bool Payload::share_alone(HosePool &pool) {
     holder_.reset();
     return !is_taken_;
   }
+  if (producer_) {
+    producer_->function()->published(); // its next loan is a hose, and this copy not needed
+  }
   Lease hose = pool.acquire(bytes_);
   if (!hose) {
     return false;

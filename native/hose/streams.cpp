@@ -37,6 +37,7 @@ std::int32_t CallHoses::ask_about(AskKind kind, std::uint32_t name_ptr, std::uin
 
 std::shared_ptr<Payload> CallHoses::message(std::uint32_t ptr, std::uint32_t bytes) {
   if (bytes >= kMessageInHoseMin) {
+    call_.function()->published();
     HoseRange range = published(ptr, bytes);
     return range.hose ? std::make_shared<Payload>(std::move(range), nullptr, Attachments()) : nullptr;
   }

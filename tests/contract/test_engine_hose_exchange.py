@@ -266,3 +266,14 @@ def test_who_gets_a_slot_that_stays_resident(payload: int, memory: int, views: b
     at = msgspec.to_builtins(Crossovers())
     found = ask(at, payload_bytes=payload, memory_bytes=memory, had_views=views, resident_bytes=16 * MIB)
     assert found is wants
+
+
+def test_who_publishes_borrows_hoses_also_below_the_crossover_of_chains(own: Engine, compiled: Any) -> None:
+    """A window lies where it can have large pages, plain memory where the guest's allocator puts it."""
+    function = load(own, compiled, hose_guest(), memory_bytes=64 * MIB)
+    program = HoseProgram()
+    at = program.call("loan", MIB)
+    program.call("fill", at, 0x12, MIB)
+    program.call("publish", at, MIB)
+    first, second, third = (results(function.call(program.encoded()))[at.call] for _ in range(3))
+    assert 0 < first != second == third

@@ -103,6 +103,19 @@ def test_no_feasible_node_names_what_binds(trio: Continuum, step: dict[str, obje
     assert reply.json()["cause"]["constraint"] == constraint
 
 
+def test_a_run_keeps_within_its_budget(trio: Continuum) -> None:
+    step = {"name": "one", "function": "cmd-sleep", "needs": ["kind:cloud"]}
+    trio.deploy(spec("dear", step, {"name": "two", "function": "echo", "after": ["one"]}, budget_usd=1e-12))
+    refused = trio.origin.request("POST", "/workflows/dear", sleep_input(1))
+    assert refused.status == 503, refused.body
+    assert refused.json()["cause"]["constraint"] == "budget"
+    trio.deploy(spec("cheap", step, {"name": "two", "function": "echo", "after": ["one"]}, budget_usd=1.0))
+    done = trio.origin.request("POST", "/workflows/cheap", sleep_input(30))
+    assert done.status == 200, done.body
+    view = trio.view(done.headers["edgeagent-run"])
+    assert 0 < view["steps"][0]["cost_usd"] <= view["cost_usd"] < 1.0
+
+
 def test_specs_that_cannot_be_are_refused(trio: Continuum) -> None:
     circle = (
         {"name": "a", "function": "echo", "after": ["b"]},

@@ -19,6 +19,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import structlog
 
 from edgeagent.model.errors import DeadlineExceeded, EdgeError, Internal, Unavailable
@@ -29,6 +30,7 @@ from edgeagent.node.runs.live import LiveData
 from edgeagent.node.runs.orders import Orders
 from edgeagent.node.runs.progress import last_steps, ready_steps, settle_skipped, spec_of
 from edgeagent.node.runs.record import RunRecord, StepRecord
+from edgeagent.node.runs.spending import planned_usd, spent_usd
 from edgeagent.node.runs.stage import Stage
 from edgeagent.node.ties import Ties
 from edgeagent.placement.errors import NoFeasibleNode
@@ -48,7 +50,7 @@ _PAUSE_S = 0.5
 HOPS_MAX = 256
 # No time mends these.
 _FOR_GOOD = frozenset(
-    {"data-source", "near", "architecture", "kind", "label", "node", "gpu", "pinned", "trust"}
+    {"budget", "data-source", "near", "architecture", "kind", "label", "node", "gpu", "pinned", "trust"}
 )
 
 
@@ -71,6 +73,7 @@ class Driver:
         self._placer = ties.placer
         self._handover = handover
         self._estimates = ties.estimates
+        self._membership = ties.membership
         self._live = live
         self._refusal: EdgeError | None = None
         self._patient_s = 0.0
@@ -151,6 +154,8 @@ class Driver:
             asks = self.asks_of(self.record, self._estimates)
             try:
                 decision = await self._placer.decide(asks, excluded=self._excluded)
+                if self.record.spec.workflow.budget_usd:
+                    decision = await self._within_budget(asks, decision)
             except NoFeasibleNode as error:
                 if error.details.get("constraint") in _FOR_GOOD and not self._refusal:
                     raise
@@ -161,6 +166,30 @@ class Driver:
                 continue
             self.record.decided(self._entry(ready, decision))
             return decision
+
+    async def _within_budget(self, asks: Sequence[Any], decision: Decision) -> Decision:
+        """The plan if the budget is enough for it, else the cheapest one. Raises NoFeasibleNode."""
+        budget, spent = self.record.spec.workflow.budget_usd, spent_usd(self.record)
+        left = spent + self._planned_usd(asks, decision)
+        if left <= budget:
+            return decision
+        frugal = [msgspec.structs.replace(one, slo_class="cost") for one in asks]
+        decision = await self._placer.decide(frugal, excluded=self._excluded)
+        left = spent + self._planned_usd(asks, decision)
+        if left <= budget:
+            return decision
+        raise NoFeasibleNode(
+            f"the run would cost {left:.3g} USD at least, {spent:.3g} of it spent; its budget is {budget:.3g}",
+            hint="workflow.budget_usd; edgeagent workflow status shows what each step cost",
+            step=asks[0].name,
+            constraint="budget",
+        )
+
+    def _planned_usd(self, asks: Sequence[Any], decision: Decision) -> float:
+        nodes = {one.node for one in decision.choices}
+        kinds = {node: self._membership.kind_of(node) for node in nodes}
+        sizes = {one.name: one.bytes_out for one in asks}
+        return planned_usd(((one.node, one.exec_ms, sizes[one.step]) for one in decision.choices), kinds)
 
     def _entry(self, ready: Sequence[StepRecord], decision: Decision) -> dict[str, Any]:
         """For the decision log: why, of the steps that are due; of those further ahead only where, for they are

@@ -19,7 +19,9 @@ from edgeagent.node.runs.live import LiveData
 from edgeagent.node.runs.orders import Orders, saw, tier_of
 from edgeagent.node.runs.progress import spec_of
 from edgeagent.node.runs.record import StepRecord
+from edgeagent.node.runs.spending import price_usd
 from edgeagent.node.runs.turns import Turns
+from edgeagent.node.ties import Ties
 
 if TYPE_CHECKING:
     from edgeagent.node.runs.board import Board
@@ -50,12 +52,13 @@ class _Done(msgspec.Struct):
 class FanOut:
     """Of one run at its holder."""
 
-    def __init__(self, orders: Orders, turns: Turns, *, board: Board, live: LiveData, node_id: str) -> None:
+    def __init__(self, orders: Orders, turns: Turns, *, board: Board, live: LiveData, ties: Ties) -> None:
         self._orders = orders
         self._turns = turns
         self._board = board
         self._live = live
-        self._node_id = node_id
+        self._node_id = ties.node_id
+        self._kind_of = ties.membership.kind_of
         self._done: dict[str, _Done] = {}
 
     async def run(self, step: StepRecord, ranked: Sequence[str], given: Any) -> None:
@@ -115,5 +118,7 @@ class FanOut:
                 continue
             output = (await as_bytes(landed.result)).output
             done.add(index, landed.node, landed.result, output)
+            usd = price_usd(self._kind_of(landed.node), landed.result.duration_us / 1000, len(output))
+            step.cost_usd += usd
             saw(self._orders.record, landed.result)
             return

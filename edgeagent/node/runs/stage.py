@@ -16,6 +16,7 @@ from edgeagent.node.runs.live import LiveData
 from edgeagent.node.runs.orders import Orders, saw, tier_of
 from edgeagent.node.runs.progress import inputs_of, spec_of
 from edgeagent.node.runs.record import RunRecord, StepRecord
+from edgeagent.node.runs.spending import price_usd
 from edgeagent.node.runs.turns import Turns
 from edgeagent.node.ties import Ties
 from edgeagent.placement.errors import NotAdmitted
@@ -45,11 +46,12 @@ class Stage:
         self._board = board
         self._forwarder = ties.forwarder
         self._estimates = ties.estimates
+        self._kind_of = ties.membership.kind_of
         self._live = live
         self._excluded = excluded
         self._turns = Turns(ties.forwarder)
         self._orders = Orders(record)
-        self._fan_out = FanOut(self._orders, self._turns, board=board, live=live, node_id=ties.node_id)
+        self._fan_out = FanOut(self._orders, self._turns, board=board, live=live, ties=ties)
 
     async def run(self, chosen: Sequence[Chosen], reservation: str = "") -> None:
         """All of them to their ends. Raises the first EdgeError that ends the run, with ``details["step"]``."""
@@ -144,6 +146,7 @@ class Stage:
         step.hose, step.exit_code = tier_of(result), result.exit_code
         output = await self._live.take(result)
         step.output, step.bytes_out = output, output.size
+        step.cost_usd += price_usd(self._kind_of(landed.node), step.duration_ms, output.size)
         self._estimates.observe(
             self._record.functions[step.function].sha256, step.bytes_in or 0, step.duration_ms, output.size
         )

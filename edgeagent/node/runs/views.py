@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 
 from edgeagent.node.runs.record import RunRecord, StepRecord
+from edgeagent.node.runs.spending import spent_usd
 from edgeagent.node.workflow_views import RunView, StepView
 
 __all__ = ["run_view", "step_view"]
@@ -34,6 +35,7 @@ def step_view(step: StepRecord) -> StepView:
         measured_ms=step.measured_ms,
         bytes_in=step.bytes_in or 0,
         bytes_out=step.bytes_out or 0,
+        cost_usd=step.cost_usd,
         problem=step.problem,
     )
 
@@ -53,5 +55,6 @@ def run_view(record: RunRecord) -> RunView:
         steps=tuple(map(step_view, record.steps)),
         decisions=tuple(record.decisions),
         problem=record.problem,
+        cost_usd=spent_usd(record),
         output_bytes=None if record.output is None else record.output.size,
     )

@@ -62,7 +62,7 @@ def _view(state: str, vet: str, vet_at: str, **more: Any) -> tuple[int, dict[str
             "name": name, "function": name, "state": vet if name == "vet" else "succeeded",
             "node": vet_at if name == "vet" else "id-edge-1", "why": "best of 8; id-edge-2 is worse", "backend": "cpu",
             "hose": "wire", "cold": False, "attempts": 1, "duration_ms": 1.0, "predicted_ms": 2.0,
-            "measured_ms": None, "bytes_in": 3, "bytes_out": 4, "problem": None,
+            "measured_ms": None, "bytes_in": 3, "bytes_out": 4, "cost_usd": 0.0, "problem": None,
         }
         for name in NAMES
     ]  # fmt: skip

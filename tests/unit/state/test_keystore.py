@@ -411,7 +411,7 @@ def test_notes(tmp_path: Path) -> None:
         await store.put_notes("custody", {"a": b"1", "b": b"2", "c": None})
         await store.put_notes("custody", {"a": b"3", "b": None})
         with pytest.raises(TooLarge):
-            await store.put_notes("custody", {"a": bytes((1 << 20) + 1)})
+            await store.put_notes("custody", {"a": bytes((4 << 20) + 1)})
 
     async def read(store: KeyStore) -> None:
         assert await store.notes("custody") == {"a": b"3"}

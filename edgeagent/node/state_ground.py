@@ -1,0 +1,158 @@
+"""The ground store as this node uses it: what is to be there is noted until it is, what outgrows the node is moved to
+it, and what no member has is read from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from edgeagent.model.errors import EdgeError
+from edgeagent.state.entry import Entry, chunks_of
+from edgeagent.state.ground import GroundStore
+from edgeagent.state.hlc import Version
+
+if TYPE_CHECKING:
+    from edgeagent.state.keystore import KeyStore
+
+__all__ = ["GROUND_STORE", "StateGround", "adopt"]
+
+log = structlog.get_logger("state")
+
+GROUND_STORE = "ground-store"  # among the holders of a key
+SPACE = "ground"  # of the notes of the key store
+AGAIN_S = 1.0
+FIND_S = 5.0
+_AT_ONCE = 8
+
+Settled = Callable[[str, Version], None]
+
+
+async def adopt(store: KeyStore, entry: Entry, value: bytes | None) -> None:
+    """A copy of what others hold. Raises what the store does."""
+    if value is not None and entry.chunks:
+        pieces = zip(entry.chunks, map(bytes, chunks_of(value)), strict=True)
+        await store.put_chunks(list(pieces))
+    await store.accept([entry], custody=False)
+
+
+class StateGround:
+    """On the event loop's thread. ``settled`` hears which version of a key is there."""
+
+    def __init__(self, store: KeyStore, url: str, *, queue_bytes: int, settled: Settled) -> None:
+        self._store = store
+        self._settled = settled
+        self.server = GroundStore(url, queue_bytes=queue_bytes, held=self._held, settled=self._is_there)
+        self._leaving: dict[str, Version] = {}
+        self._notes: dict[str, bytes | None] = {}
+        self._more = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.evicted = 0
+        self.found = 0
+
+    async def start(self) -> None:
+        """What waited before the last end waits again. Raises BadConfig, StoreFailed."""
+        await self.server.start()
+        waiting = await self._store.notes(SPACE)
+        held = await self._store.held(list(waiting))
+        self.server.take_up(held)
+        gone = set(waiting) - {entry.key for entry in held}
+        self._note(dict.fromkeys(gone))
+        self._spawn(self._keep_notes())
+
+    async def close(self) -> None:
+        """Idempotent. What waits is noted."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.server.close()
+
+    # -- what goes there -------------------------------------------------------------------------------------
+
+    def check_room(self, size_bytes: int) -> None:
+        """Raises StorageFull where so much more may not wait."""
+        self.server.check_room(size_bytes)
+
+    def put(self, entries: Sequence[Entry]) -> None:
+        """Soon, over restarts too. Raises StorageFull when too much waits already."""
+        self.server.put(entries)
+        self._note({entry.key: b"" for entry in entries})
+
+    def evict(self, entries: Iterable[Entry]) -> None:
+        """Forget these here once they are there. Raises StorageFull."""
+        new = [entry for entry in entries if self._leaving.get(entry.key) != entry.version]
+        if new:
+            self.put(new)
+            self._leaving |= {entry.key: entry.version for entry in new}
+
+    def _is_there(self, key: str, version: Version) -> None:
+        self._note({key: None})
+        self._settled(key, version)
+        leaves = self._leaving.pop(key, None)
+        if leaves == version:
+            self._spawn(self._drop(key, version))
+
+    async def _drop(self, key: str, version: Version) -> None:
+        try:
+            dropped = await self._store.drop([(key, version)])
+            self.evicted += len(dropped)
+        except EdgeError as error:  # it stays, and may go another time
+            log.warning("what is on the ground could not be dropped here", key=key, why=error.message)
+
+    async def _held(self, key: str) -> tuple[Entry, bytes | None] | None:
+        entry = await self._store.look(key)
+        if entry is None or not entry.chunks:
+            return None if entry is None else (entry, entry.inline)
+        return entry, await self._store.value_of(entry)
+
+    def _note(self, notes: dict[str, bytes | None]) -> None:
+        self._notes |= notes
+        if self._notes:
+            self._more.set()
+
+    async def _keep_notes(self) -> None:
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            notes, self._notes = self._notes, {}
+            try:
+                await self._store.put_notes(SPACE, notes)
+            except EdgeError as error:
+                log.warning("what waits for the ground store cannot be noted now", why=error.message)
+                self._notes = notes | self._notes
+                await asyncio.sleep(AGAIN_S)
+                self._more.set()
+
+    # -- what comes from there -------------------------------------------------------------------------------
+
+    async def find(self, keys: Sequence[str]) -> dict[str, tuple[Entry, bytes | None]]:
+        """What is there of these keys, deletions too; nothing while it is away."""
+        if not keys or self.server.is_away:
+            return {}
+        found: dict[str, tuple[Entry, bytes | None]] = {}
+        try:
+            async with asyncio.timeout(FIND_S):
+                for at in range(0, len(keys), _AT_ONCE):
+                    some = keys[at : at + _AT_ONCE]
+                    there = await asyncio.gather(*map(self.server.get, some))
+                    found |= {key: one for key, one in zip(some, there, strict=True) if one is not None}
+        except (EdgeError, TimeoutError) as error:
+            log.info("the ground store was not asked to the end", keys=len(keys), why=str(error)[:200])
+        self.found += len(found)
+        return found
+
+    async def bring(self, keys: Sequence[str]) -> None:
+        """What is there of these keys is here, too, for others to fetch."""
+        for entry, value in (await self.find(keys)).values():
+            try:
+                await adopt(self._store, entry, value)
+            except EdgeError as error:
+                log.info("a value was not brought from the ground", key=entry.key, why=error.message)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,288 @@
+"""Nodes with a ground store that the test starts."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeagent.model.errors import EdgeError, StorageFull, StoreFailed
+from edgeagent.node import state_ground
+from edgeagent.node.key_state import KeyState
+from edgeagent.node.state_ground import GROUND_STORE, StateGround, adopt
+from edgeagent.state.calls import Done, Group, Op
+from edgeagent.state.entry import Durability, entry_of
+from edgeagent.state.errors import KeyTaken, NotDurable
+from edgeagent.state.hlc import Version
+from edgeagent.state.keystore_notes import NOTES_MAX
+from tests.unit.node.state_rig import cluster, put
+from tests.unit.state.test_ground import needs_server, server
+
+pytest.importorskip("redis")
+LARGE = random.Random(3).randbytes(400_000)
+
+
+async def get(node: KeyState, key: str) -> Done:
+    return (await node.group(Group(ops=[Op(op="get", key=key)]))).results[0]
+
+
+async def until(true: Callable[[], Coroutine[Any, Any, bool]]) -> None:
+    async with asyncio.timeout(30):
+        while not await true():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)  # others bring it about
+
+
+async def evicted(node: KeyState, *keys: str) -> None:
+    assert node.ground is not None
+    node.ground.evict(await node.store.held(keys))
+
+    async def gone() -> bool:
+        return not await node.store.held(keys)
+
+    await until(gone)
+
+
+@needs_server
+def test_what_outgrows_the_node_is_read_from_the_ground(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with server(tmp_path) as url, cluster(tmp_path, "satellite", ground_url=url) as of:
+            node = of.nodes["n0"]
+            values = {"a/small": b"v", "a/large": LARGE, "runs/r/x": b"once"}
+            for key, value in values.items():
+                await put(node, key, value)
+            await evicted(node, *values)
+            for key, value in values.items():
+                done = await get(node, key)
+                assert (done.value, done.found) == (value, True)
+            where = await node.views.where("a/large")
+            assert [one.node for one in where] == [GROUND_STORE]
+            assert node.durability_of("a/large", where) is Durability.GROUND
+            with pytest.raises(KeyTaken):
+                await put(node, "runs/r/x", b"other")
+            version = (await get(node, "a/small")).version
+            assert (await put(node, "a/small", b"w", expect=version)).found
+            assert node.view()["ground"]["evicted"] == 3
+
+    asyncio.run(body())
+
+
+@needs_server
+def test_a_deletion_goes_to_the_ground_and_nothing_comes_back(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with server(tmp_path) as url, cluster(tmp_path, "ground", ground_url=url) as of:
+            node = of.nodes["n0"]
+            await put(node, "a/x", b"v")
+            await evicted(node, "a/x")
+            done = await node.group(Group(ops=[Op(op="delete", key="a/x")]))
+            assert done.results[0].found is True or done.results[0].version
+            assert node.ground is not None
+            ground = node.ground
+
+            async def deleted() -> bool:
+                there = await ground.server.get("a/x")
+                return there is not None and there[0].deleted
+
+            await until(deleted)
+            entry = await node.store.look("a/x")
+            assert entry is not None
+            await node.store.drop([("a/x", entry.version)])  # as when it is forgotten
+            assert not (await get(node, "a/x")).found
+
+    asyncio.run(body())
+
+
+@needs_server
+def test_a_writer_who_asks_for_the_ground_hears_it_and_members_read_what_is_there(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with server(tmp_path) as url, cluster(tmp_path, "satellite", "ground", replicas=0) as of:
+            await of.end("n1")
+            below = await of.up("n1", ground_url=url)
+            assert (
+                await put(below, "a/x", LARGE, durability=Durability.GROUND)
+            ).durability is Durability.GROUND
+            assert (
+                await put(below, "a/x", LARGE, durability=Durability.GROUND)
+            ).durability is Durability.GROUND
+            await evicted(below, "a/x")
+            assert (await get(of.nodes["n0"], "a/x")).value == LARGE
+
+    asyncio.run(body())
+
+
+@needs_server
+def test_what_waits_is_noted_and_goes_when_the_server_is_back(tmp_path: Path) -> None:
+    async def body() -> None:
+        url = f"unix://{tmp_path}/r.sock"
+        async with cluster(tmp_path, "ground", ground_url=url, ground_queue_bytes=3000) as of:
+            node = of.nodes["n0"]
+            with pytest.raises(NotDurable) as caught:
+                await put(node, "a/x", b"v" * 2000, durability=Durability.GROUND, deadline_ms=300)
+            assert caught.value.details["durability"] == "local"
+            with pytest.raises(StorageFull):
+                await put(node, "a/y", b"w" * 2000, durability=Durability.GROUND)
+            assert not (await get(node, "a/y")).found, "refused, and not written"
+            assert node.view()["ground"]["away"]
+
+            async def noted() -> bool:
+                return bool(await node.store.notes("ground"))
+
+            await until(noted)
+            await of.end("n0")
+            async with server(tmp_path):
+                again = await of.up("n0", ground_url=url)
+                assert again.ground is not None
+                ground = again.ground
+
+                async def there() -> bool:
+                    return await ground.server.get("a/x") is not None
+
+                await until(there)
+
+                async def forgotten() -> bool:
+                    return not await again.store.notes("ground")
+
+                await until(forgotten)
+            assert (await get(again, "a/none")).found is False, "who is away is not waited for"
+
+    asyncio.run(body())
+
+
+@needs_server
+def test_a_full_node_moves_what_is_oldest_to_the_ground(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with (
+            server(tmp_path) as url,
+            cluster(tmp_path, "ground", ground_url=url, bytes_max=1 << 20, inbound_bytes=0) as of,
+        ):
+            node = of.nodes["n0"]
+            for number in range(19):
+                await put(node, f"a/{number}", random.Random(number).randbytes(50_000))
+            node.usage = await node.store.usage()
+            await node._make_room()
+
+            async def gone() -> bool:
+                return (await node.store.usage()).bytes == 0
+
+            await until(gone)
+            assert (await get(node, "a/0")).value == random.Random(0).randbytes(50_000)
+
+    asyncio.run(body())
+
+
+@needs_server
+def test_faults_of_the_disk_are_met(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_ground, "AGAIN_S", 0.01)
+
+    async def body() -> None:
+        async with server(tmp_path) as url, cluster(tmp_path, "ground", ground_url=url) as of:
+            node = of.nodes["n0"]
+            assert node.ground is not None
+            left = {"put_notes": 2, "drop": 1, "accept": 1}
+
+            def breaks(name: str) -> None:
+                real = getattr(node.store, name)
+
+                async def failing(*args: Any, **more: Any) -> Any:
+                    left[name] -= 1
+                    if left[name] >= 0:
+                        raise StoreFailed("broken")
+                    return await real(*args, **more)
+
+                monkeypatch.setattr(node.store, name, failing)
+
+            breaks("put_notes")
+            await put(node, "a/x", b"v", durability=Durability.GROUND)
+            await until(lambda: _is(left["put_notes"] < 0))
+            breaks("drop")
+            node.ground.evict(await node.store.held(["a/x"]))
+            await until(lambda: _is(left["drop"] == 0))
+            assert (await get(node, "a/x")).value == b"v", "it stays"
+            await evicted(node, "a/x")
+            breaks("accept")
+            await node.ground.bring(["a/x"])
+            assert await node.store.look("a/x") is None
+            await node.ground.bring(["a/x"])
+            assert await node.store.look("a/x") is not None
+
+    asyncio.run(body())
+
+
+async def _is(true: bool) -> bool:
+    return true
+
+
+@needs_server
+def test_of_a_once_key_the_ground_holds_the_first_and_who_is_late_hears_it(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with server(tmp_path) as url, cluster(tmp_path, "ground", "ground", ground_url=url) as of:
+            of.alone("n1")
+            first = await put(of.nodes["n0"], "runs/r/x", b"1", durability=Durability.GROUND)
+            assert first.durability is Durability.GROUND
+            with pytest.raises(KeyTaken):
+                await put(of.nodes["n1"], "runs/r/x", b"2", durability=Durability.GROUND)
+
+    asyncio.run(body())
+
+
+@needs_server
+def test_one_key_that_the_server_refuses_does_not_hold_the_others(tmp_path: Path) -> None:
+    async def body() -> None:
+        from redis.asyncio import Redis
+
+        async with server(tmp_path) as url, cluster(tmp_path, "ground", ground_url=url) as of:
+            client = Redis.from_url(url, protocol=2)
+            await client.set("edgeagent:a/bad", b"no hash")
+            node = of.nodes["n0"]
+            ops = [Op(op="put", key=f"a/{name}", text="v") for name in ("bad", "x", "y")]
+            with pytest.raises(NotDurable):
+                await node.group(Group(ops=ops, durability=Durability.GROUND, deadline_ms=100))
+            for name in ("x", "y"):
+                await until(lambda n=name: _there(client, n))  # type: ignore[misc]
+            await client.delete("edgeagent:a/bad")
+            await until(lambda: _there(client, "bad"))
+            await client.aclose()
+
+    asyncio.run(body())
+
+
+async def _there(client: Any, name: str) -> bool:
+    return bool(await client.hexists(f"edgeagent:a/{name}", "entry"))
+
+
+@needs_server
+def test_what_is_written_again_while_it_is_on_its_way_goes_again(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with server(tmp_path) as url, cluster(tmp_path, "ground", ground_url=url) as of:
+            node = of.nodes["n0"]
+            done = await asyncio.gather(
+                *(put(node, "a/x", b"%d" % n, durability=Durability.GROUND) for n in range(20))
+            )
+            assert {one.durability for one in done} == {Durability.GROUND}
+            assert node.ground is not None
+            there = await node.ground.server.get("a/x")
+            assert there is not None
+            assert there[1] == (await get(node, "a/x")).value
+            assert node.ground.server.waiting_bytes == 0
+
+    asyncio.run(body())
+
+
+def test_a_value_that_is_not_what_it_says_is_not_adopted(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with cluster(tmp_path, "edge") as of:
+            entry = entry_of("a", LARGE, Version(1, 0, "n"))
+            with pytest.raises(EdgeError):
+                await adopt(of.nodes["n0"].store, entry, b"x" * len(LARGE))
+            with pytest.raises(EdgeError):
+                await adopt(of.nodes["n0"].store, entry, None)
+            ground = StateGround(of.nodes["n0"].store, "redis://x", queue_bytes=1, settled=lambda *_: None)
+            assert await ground.find([]) == {}
+            assert await ground.find(["a"]) == {}, "it is not open"
+            await ground.close()
+            assert NOTES_MAX > 1_000_000
+
+    asyncio.run(body())
