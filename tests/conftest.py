@@ -49,10 +49,10 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compile:
 def _compile(binary: bytes, key: tuple[str, bool, str], directory: Path) -> tuple[Code, ModuleInfo]:
     import wasmtime
 
+    from edgeagent.model.wasm_sections import scan
     from edgeagent.runtime.engine_config import Settings, compile_config
     from edgeagent.runtime.introspect import module_info
     from edgeagent.runtime.port import Code
-    from edgeagent.runtime.wasm_sections import scan
 
     digest, fuel, target = key
     settings_ = Settings(fuel=fuel, target=target)  # type: ignore[arg-type]

@@ -22,6 +22,12 @@ from edgeagent.bench.report import Report, table
 __all__ = ["BENCHMARKS", "add_arguments", "run"]
 
 
+def _accel() -> Sequence[Case]:
+    from edgeagent.bench.accel import cases
+
+    return cases()
+
+
 def _invoke() -> Sequence[Case]:
     from edgeagent.bench.invoke import cases
 
@@ -66,6 +72,7 @@ def _topology() -> Sequence[Case]:
 
 # One entry a benchmark; the modules are imported only when asked for.
 BENCHMARKS: dict[str, Callable[[], Sequence[Case]]] = {
+    "accel": _accel,
     "gossip": _gossip,
     "hose": _hose,
     "invoke": _invoke,

@@ -23,13 +23,13 @@ from edgeagent.bench.hose_cost import Cost
 from edgeagent.bench.hose_guests import both, consumer, expected_sum, holder, producer, request
 from edgeagent.hose.settings import TIERS, Crossovers, HoseSettings
 from edgeagent.model.function import Limits
+from edgeagent.model.wasm_sections import scan
 from edgeagent.runtime.engine_config import Settings, compile_config
 from edgeagent.runtime.introspect import module_info
 from edgeagent.runtime.native_engine import NativeEngine
 from edgeagent.runtime.open_engine import open_engine
 from edgeagent.runtime.port import Code as MachineCode
 from edgeagent.runtime.port import Function, LoadSpec, Outcome, Payload
-from edgeagent.runtime.wasm_sections import scan
 
 __all__ = [
     "COPY_ONLY",

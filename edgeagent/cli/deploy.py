@@ -87,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
     parts = {"wasm": wasm}
     if text is not None:
         parts["manifest"] = text.encode()
+    parts |= _sources(args, manifest)
     if args.signature is not None:
         parts["signature"] = read_signature_file(args.signature)
     body, kind = (wasm, "application/wasm") if len(parts) == 1 else _multipart(parts)
@@ -97,9 +98,26 @@ def run(args: argparse.Namespace) -> int:
     else:
         word = "deployed" if reply.status == 201 else "already deployed"
         print(f"{word}: {name} ({deployed['abi']}, {deployed['sha256'][:12]}, {len(wasm)} bytes)")
+        if mode := deployed.get("execution"):  # a node of an older version does not say
+            why = mode["rationale"][0]
+            print(f"  mode {mode['mode']}: {why['evidence']} [{why['where']}]")
         if note := deployed.get("note"):
             print(note)
     return 0
+
+
+def _sources(args: argparse.Namespace, manifest: Manifest) -> dict[str, bytes]:
+    """The files that the manifest names under ``[accel]``, beside it. Raises BadRequest."""
+    folder = (args.manifest or args.file).parent
+    found = {}
+    for kind, named in (("python", manifest.accel.python), ("onnx", manifest.accel.onnx)):
+        if named:
+            path = folder / str(named)
+            try:
+                found[kind] = path.read_bytes()
+            except OSError as error:
+                raise BadRequest(f"cannot read {path}: {error.strerror}") from None
+    return found
 
 
 def _manifest(args: argparse.Namespace) -> str | None:

@@ -23,7 +23,15 @@ def run(args: argparse.Namespace) -> int:
         print("no functions are deployed; deploy one with: edgeagent deploy FILE.wasm")
     else:
         rows = [
-            (d["name"], d["abi"], d["info"]["size_bytes"], d["sha256"][:12], d["deployed_at"]) for d in found
+            (
+                d["name"],
+                d["abi"],
+                d.get("execution", {}).get("mode", "-"),
+                d["info"]["size_bytes"],
+                d["sha256"][:12],
+                d["deployed_at"],
+            )
+            for d in found
         ]
-        print(table(("name", "abi", "bytes", "sha256", "deployed"), rows))
+        print(table(("name", "abi", "mode", "bytes", "sha256", "deployed"), rows))
     return 0

@@ -1,4 +1,7 @@
-"""``edgeagent inspect FILE``: what a module is, offline."""
+"""``edgeagent inspect FILE``: what a module is, and whether it is for the CPU or a GPU, offline.
+
+Python source and ONNX graphs have no more to tell than the latter.
+"""
 
 from __future__ import annotations
 
@@ -10,32 +13,104 @@ import msgspec
 
 from edgeagent.cli.deploy import read_wasm
 from edgeagent.cli.output import print_json
-from edgeagent.model.function import Limits, ModuleInfo
+from edgeagent.model.errors import BadRequest
+from edgeagent.model.function import Accel, Identified, Limits, Manifest, ModuleInfo
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, help="a .wasm module, or .wat text")
+    parser.add_argument("file", type=Path, help="a .wasm module, .wat text, .py source, or an .onnx graph")
+    parser.add_argument(
+        "--manifest", type=Path, help="TOML manifest (default: FILE with .toml, if it is there)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
+    from edgeagent.accel.identify import chosen
+
+    accel, beside = _accel(args)
+    if args.file.suffix.lower() in (".py", ".onnx"):
+        return _source(args, accel)
+    info = _inspect(args.file)
+    identified = chosen(accel, info, _sources(accel, beside))
+    if args.json:
+        print_json(_document(info, identified))
+    else:
+        _show(args.file, info)
+        _show_mode(identified)
+    return 0 if info.abi and not info.unknown_imports else 1
+
+
+def _inspect(path: Path) -> ModuleInfo:
     import tempfile
 
     from edgeagent.runtime.compiler import inspect_file
 
     with tempfile.NamedTemporaryFile(suffix=".wasm") as file:
-        file.write(read_wasm(args.file))
+        file.write(read_wasm(path))
         file.flush()
-        info = inspect_file(Path(file.name))
+        return inspect_file(Path(file.name))
+
+
+def _accel(args: argparse.Namespace) -> tuple[Accel, Path]:
+    """The manifest's section, where there is a manifest, and the folder that its paths start from."""
+    from edgeagent.runtime.manifest import parse_manifest
+
+    path = args.manifest or args.file.with_suffix(".toml")
+    if args.manifest is None and not path.exists():
+        return Accel(), path.parent
+    manifest: Manifest = parse_manifest(_read(path), source=str(path))
+    return manifest.accel, path.parent
+
+
+def _sources(accel: Accel, folder: Path) -> dict[str, Identified]:
+    """What the files say that a manifest names. Raises BadRequest, SourceRefused."""
+    from edgeagent.accel.identify import identify
+
+    found = {}
+    if accel.python:
+        found["python"] = identify("python", _read(folder / accel.python))
+    if accel.onnx:
+        found["onnx"] = identify("onnx", _read(folder / accel.onnx))
+    return found
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadRequest(f"cannot read {path}: {error.strerror}") from None
+
+
+def _source(args: argparse.Namespace, accel: Accel) -> int:
+    from edgeagent.accel.identify import identify, kind_of, pinned
+
+    data = _read(args.file)
+    identified = pinned(accel, identify(kind_of(args.file.name), data))
     if args.json:
-        print_json(_document(info))
+        import hashlib
+
+        digest = hashlib.sha256(data).hexdigest()
+        print_json({"ok": True, "abi": None, "sha256": digest, "size_bytes": len(data), **_mode(identified)})
     else:
-        _show(args.file, info)
-    return 0 if info.abi and not info.unknown_imports else 1
+        print(f"{args.file}: {len(data)} bytes")
+        _show_mode(identified)
+    return 0
 
 
-def _document(info: ModuleInfo) -> dict[str, Any]:
+def _mode(identified: Identified) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(identified)
+    return plain
+
+
+def _show_mode(identified: Identified) -> None:
+    print(f"  mode     {identified.mode} (confidence {identified.confidence:.0%})")
+    for one in identified.rationale:
+        print(f"           {one.evidence} [{one.where}]")
+
+
+def _document(info: ModuleInfo, identified: Identified) -> dict[str, Any]:
     return {
         "ok": bool(info.abi and not info.unknown_imports),
         "abi": info.abi,
@@ -49,10 +124,7 @@ def _document(info: ModuleInfo) -> dict[str, Any]:
         "memory_min_bytes": info.memory_min_bytes,
         "memory_max_bytes": info.memory_max_bytes,
         "has_start": info.has_start,
-        # The execution mode (CPU or GPU) is not decided by this version.
-        "mode": None,
-        "confidence": None,
-        "rationale": [],
+        **_mode(identified),
     }
 
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from edgeagent.accel.identify import chosen
+from edgeagent.accel.python_scan import SOURCE_BYTES_MAX
 from edgeagent.http.body import read_body
 from edgeagent.http.chains import ChainReplies, result_headers
 from edgeagent.http.headers import InvokeHeaders, read_invoke_headers
 from edgeagent.http.router import Route
 from edgeagent.model.errors import BadRequest, Refused, UnsupportedType
-from edgeagent.model.function import Deployed, Manifest, check_name
+from edgeagent.model.function import Deployed, Identified, Manifest, check_name
 from edgeagent.model.signature import SIGNATURE_BYTES_MAX, admit_signature
 from edgeagent.node.node import Node
 from edgeagent.node.result import Result
@@ -27,6 +29,8 @@ __all__ = ["FunctionRoutes", "deployed_json", "json_reply"]
 
 _WASM = "application/wasm"
 _MANIFEST_BYTES_MAX = 256 << 10
+# What a manifest names under [accel], and the most of it that is read.
+_SOURCES: dict[Literal["python", "onnx"], int] = {"python": SOURCE_BYTES_MAX, "onnx": 256 << 20}
 
 
 class FunctionRoutes:
@@ -48,7 +52,7 @@ class FunctionRoutes:
                 "PUT",
                 one,
                 self.deploy,
-                "Deploy: application/wasm, or multipart with wasm, manifest and signature",
+                "Deploy: application/wasm, or multipart with wasm, manifest, signature, python, onnx",
                 deploys=True,
             ),
             Route("GET", one + "/ref", self.ref, "From another node: how to place and to fetch a function"),
@@ -112,11 +116,12 @@ class FunctionRoutes:
     async def deploy(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
         name = check_name(path["name"])
         bytes_max = self._node.config.runtime.wasm_bytes_max
+        sources: dict[str, Identified] | None = None
         if request.content_type == _WASM:
             wasm, signature = await read_body(request, bytes_max, self._body_s), b""
             manifest = default_manifest(name)
         elif request.content_type == "multipart/form-data":
-            wasm, manifest, signature = await self._parts(request, name, bytes_max)
+            wasm, manifest, signature, sources = await self._parts(request, name, bytes_max)
         else:
             raise UnsupportedType(
                 f"a deploy is {_WASM} or multipart/form-data, not {request.content_type}",
@@ -125,7 +130,7 @@ class FunctionRoutes:
         # A deploy that has begun goes on to its end when the client leaves: half a deploy helps nobody.
         note = await self._signed(request, wasm, manifest, signature) if signature else ""
         deployed, is_new = await asyncio.shield(
-            self._node.functions.deploy(name, wasm, manifest, signature=signature)
+            self._node.functions.deploy(name, wasm, manifest, signature=signature, sources=sources)
         )
         headers = {"Location": f"/v1/functions/{name}"}
         shown = {**deployed_json(deployed), **({"note": note} if note else {})}
@@ -145,11 +150,13 @@ class FunctionRoutes:
 
     async def _parts(
         self, request: web.BaseRequest, name: str, bytes_max: int
-    ) -> tuple[bytes, Manifest, bytes]:
+    ) -> tuple[bytes, Manifest, bytes, dict[str, Identified]]:
         known = {
             "wasm": bytes_max,
             "manifest": _MANIFEST_BYTES_MAX,
             "signature": SIGNATURE_BYTES_MAX,
+            "python": _SOURCES["python"],
+            "onnx": _SOURCES["onnx"],
         }
         parts = await _read_parts(request, known, self._body_s)
         if parts.get("signature") == b"":
@@ -157,12 +164,16 @@ class FunctionRoutes:
         signature = parts.get("signature", b"")
         if "wasm" not in parts:
             raise BadRequest("the multipart body has no part named 'wasm'")
+        sources: dict[str, Identified] = {}
+        for kind in _SOURCES:
+            if kind in parts:
+                sources[kind] = await self._node.compiler.identify(kind, parts[kind])
         if "manifest" not in parts:
-            return parts["wasm"], default_manifest(name), signature
+            return parts["wasm"], default_manifest(name), signature, sources
         manifest = parse_manifest(parts["manifest"])
         if manifest.function.name != name:
             raise Refused(f"the manifest names the function {manifest.function.name!r}, the path {name!r}")
-        return parts["wasm"], manifest, signature
+        return parts["wasm"], manifest, signature, sources
 
 
 async def _read_parts(request: web.BaseRequest, known: dict[str, int], timeout_s: float) -> dict[str, bytes]:
@@ -183,6 +194,7 @@ async def _read_parts(request: web.BaseRequest, known: dict[str, int], timeout_s
 def deployed_json(deployed: Deployed) -> dict[str, Any]:
     """A function as the API shows it."""
     plain: dict[str, Any] = msgspec.to_builtins(deployed)
+    plain["execution"] = msgspec.to_builtins(chosen(deployed.manifest.accel, deployed.info, deployed.sources))
     return plain
 
 

@@ -17,6 +17,7 @@ message names what was wrong, ``hint`` says what to do, ``details`` are extra me
     │   ├── WasmRefused           not a module this node can run
     │   │   └── UnknownImports    imports what we do not offer (``details["unknown_imports"]`` lists them)
     │   ├── ManifestRefused       bad manifest value
+    │   ├── SourceRefused         Python source or an ONNX graph that cannot be read
     │   ├── WorkflowRefused       bad value in a workflow, a cycle, a step that is not there
     │   └── KeyReused             an Idempotency-Key seen with another request
     ├── Busy 429                  a bounded queue is full; retry later
@@ -67,6 +68,7 @@ __all__ = [
     "Refused",
     "RequestTimeout",
     "RunFailed",
+    "SourceRefused",
     "StackOverflow",
     "StorageFull",
     "StoreFailed",
@@ -159,6 +161,10 @@ class UnknownImports(WasmRefused):
 
 class ManifestRefused(Refused):
     slug = "manifest-refused"
+
+
+class SourceRefused(Refused):
+    slug = "source-refused"
 
 
 class WorkflowRefused(Refused):

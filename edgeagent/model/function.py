@@ -13,9 +13,12 @@ __all__ = [
     "Abi",
     "Accel",
     "Deployed",
+    "Evidence",
+    "ExecutionMode",
     "Export",
     "FunctionSection",
     "Hose",
+    "Identified",
     "Import",
     "Limits",
     "Manifest",
@@ -28,6 +31,7 @@ __all__ = [
 ]
 
 Abi = Literal["bytes", "command"]
+ExecutionMode = Literal["cpu", "cpu_preferred", "gpu_preferred", "gpu"]
 
 _NAME = re.compile(r"[a-z0-9-]{1,63}")
 
@@ -88,7 +92,16 @@ class Place(_Strict, frozen=True):
 
 
 class Accel(_Strict, frozen=True):
+    """``[accel]``: the execution mode; ``auto`` leaves it to what is read from the code.
+
+    ``python`` and ``onnx`` name files beside the manifest that say more than the module does: the source that it was
+    made of, and the model that it runs.
+    """
+
     mode: Literal["auto", "cpu", "cpu_preferred", "gpu_preferred", "gpu"] = "auto"
+    # Left out of the canonical form where they are not given, so that older signatures still hold.
+    python: str | msgspec.UnsetType = msgspec.UNSET
+    onnx: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Hose(_Strict, frozen=True):
@@ -119,6 +132,25 @@ class Manifest(_Strict, frozen=True):
     state: State = State()
 
 
+class Evidence(msgspec.Struct, frozen=True):
+    """One thing that was seen, in words, and its place: an offset, a line, a node of a graph, or a manifest key."""
+
+    evidence: str
+    where: str
+
+
+class Identified(msgspec.Struct, frozen=True, kw_only=True):
+    """What the execution-mode identifier makes of a function's code; ``confidence`` is between 0 and 1.
+
+    ``work_flops``: the predicted work of one call in equivalents of floating point operations, None: unknown.
+    """
+
+    mode: ExecutionMode
+    confidence: float
+    rationale: tuple[Evidence, ...] = ()
+    work_flops: float | None = None
+
+
 class Import(msgspec.Struct, frozen=True):
     module: str
     name: str
@@ -133,6 +165,7 @@ class Export(msgspec.Struct, frozen=True):
 class ModuleInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What introspection found in a core module; ``abi`` is None when the exports fit neither ABI.
 
+    ``identified`` is what its code says of CPU or GPU (None: described by a version that did not look).
     ``memory_min_bytes`` is the initial size of the exported memory, ``has_start`` tells whether instantiation
     itself runs guest code, ``data_end_bytes`` where the last data segment ends (None: not known).
     """
@@ -148,6 +181,7 @@ class ModuleInfo(msgspec.Struct, frozen=True, kw_only=True):
     has_start: bool = False
     data_end_bytes: int | None = None
     why_no_abi: str = ""
+    identified: Identified | None = None
 
     def imports_function(self, module: str, name: str) -> bool:
         return Import(module, name) in self.imports
@@ -159,6 +193,7 @@ class ModuleInfo(msgspec.Struct, frozen=True, kw_only=True):
 class Deployed(msgspec.Struct, frozen=True, kw_only=True):
     """A deployed function as the registry stores it; ``deployed_at`` is UTC, ISO 8601.
 
+    ``sources`` is what the files say that the manifest names under ``[accel]``, where they came with the module.
     ``signature`` is the document of model.signature, empty: none; ``origin`` the node that it came from, empty: a user
     deployed it here.
     """
@@ -171,3 +206,4 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True):
     deployed_at: str
     signature: bytes = b""
     origin: str = ""
+    sources: dict[str, Identified] = {}

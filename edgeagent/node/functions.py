@@ -20,7 +20,7 @@ import asyncio
 import builtins
 import datetime
 import hashlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -34,7 +34,7 @@ from edgeagent.model.errors import (
     TooLarge,
     Unavailable,
 )
-from edgeagent.model.function import Deployed, Manifest, ModuleInfo, check_name
+from edgeagent.model.function import Deployed, Identified, Manifest, ModuleInfo, check_name
 from edgeagent.node.admission import Admission, NodeQueue
 from edgeagent.node.collector import Collector
 from edgeagent.node.config_schema import Config
@@ -173,10 +173,11 @@ class Functions:
         *,
         signature: bytes = b"",
         origin: str = "",
+        sources: Mapping[str, Identified] | None = None,
     ) -> tuple[Deployed, bool]:
         """Store, compile, check and register a function; returns it and whether module or manifest changed.
 
-        ``signature`` has been checked; ``origin`` as in Deployed.
+        ``signature`` has been checked; ``origin`` and ``sources`` as in Deployed (None: as they were).
         Raises ManifestRefused, WasmRefused, UnknownImports, TooLarge, Conflict, StorageFull,
         StoreFailed, Unavailable; the version that was there before stays in service then.
         """
@@ -187,7 +188,7 @@ class Functions:
                 f"the module has {len(wasm)} bytes, over runtime.wasm_bytes_max ="
                 f" {self._config.runtime.wasm_bytes_max}"
             )
-        return await self._change(name, self._deploy(name, wasm, manifest, signature, origin))
+        return await self._change(name, self._deploy(name, wasm, manifest, signature, origin, sources))
 
     async def undeploy(self, name: str) -> None:
         """Remove a function, durably; calls that run go on. Raises NotFound, Conflict, StoreFailed."""
@@ -204,11 +205,18 @@ class Functions:
         return await self._to_its_end(self._collector.use(change), lambda: self._changing.discard(name))
 
     async def _deploy(
-        self, name: str, wasm: bytes, manifest: Manifest, signature: bytes, origin: str
+        self,
+        name: str,
+        wasm: bytes,
+        manifest: Manifest,
+        signature: bytes,
+        origin: str,
+        sources: Mapping[str, Identified] | None,
     ) -> tuple[Deployed, bool]:
         sha256 = await asyncio.to_thread(lambda: hashlib.sha256(wasm).hexdigest())
         before = self._deployed.get(name)
-        if before is not None and before.sha256 == sha256 and before.manifest == manifest:
+        is_same = before is not None and before.sha256 == sha256 and before.manifest == manifest
+        if before is not None and is_same and sources in (None, before.sources):
             await self._artifacts.put(
                 wasm
             )  # nothing, unless the stored one is missing or damaged: mended then
@@ -223,7 +231,9 @@ class Functions:
                 hint="undeploy one, or raise runtime.functions_max",
             )
         try:
-            deployed, function = await self._prepare(name, wasm, sha256, manifest, signature, origin)
+            deployed, function = await self._prepare(
+                name, wasm, sha256, manifest, signature, origin, dict(sources or {})
+            )
         except BaseException:
             self._collector.want()
             raise
@@ -253,7 +263,14 @@ class Functions:
         return after
 
     async def _prepare(
-        self, name: str, wasm: bytes, sha256: str, manifest: Manifest, signature: bytes, origin: str
+        self,
+        name: str,
+        wasm: bytes,
+        sha256: str,
+        manifest: Manifest,
+        signature: bytes,
+        origin: str,
+        sources: dict[str, Identified],
     ) -> tuple[Deployed, Function]:
         """Everything of a deploy up to the row on disk."""
         await self._artifacts.put(wasm)
@@ -271,6 +288,7 @@ class Functions:
             deployed_at=_utc_now(),
             signature=signature,
             origin=origin,
+            sources=sources,
         )
         function = await self._into_engine(code, deployed)
         try:

@@ -160,7 +160,7 @@ class Node:
             log.warning("hoses copy: the kernel lacks what they need", missing=list(missing))
         self.engine.attach(loop)
         self._worker_count = self.engine.stats().workers
-        compiler = Compiler(
+        compiler = self.compiler = Compiler(
             parallel=config.runtime.compilers,
             wall_s=config.runtime.compile_timeout_ms / 1000,
             memory_bytes=config.runtime.compile_memory_bytes,

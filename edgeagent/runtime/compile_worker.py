@@ -14,16 +14,18 @@ import resource
 import signal
 import sys
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import wasmtime
 
-from edgeagent.model.errors import WasmRefused
-from edgeagent.model.function import ModuleInfo
+from edgeagent.accel.identify import identify, identify_module
+from edgeagent.model.errors import SourceRefused, WasmRefused
+from edgeagent.model.function import Identified, ModuleInfo
+from edgeagent.model.wasm_sections import scan
 from edgeagent.runtime.engine_config import Settings, compile_config
 from edgeagent.runtime.guest_text import clean
 from edgeagent.runtime.introspect import module_info
-from edgeagent.runtime.wasm_sections import scan
 
 __all__ = ["Answer", "Request", "main"]
 
@@ -34,11 +36,13 @@ _PR_SET_PDEATHSIG = 1
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """``out_path`` = "" asks for introspection only; ``memory_bytes`` bounds the worker's own heap.
 
+    ``source`` = python or onnx: ``wasm_path`` is no module but such a file, and only its execution mode is wanted.
     ``cpu_s`` bounds the CPU time of all its threads; ``parent_pid`` is the process that must be alive.
     """
 
     wasm_path: str
     out_path: str = ""
+    source: Literal["", "python", "onnx"] = ""
     settings: Settings = Settings()
     memory_bytes: int = 1 << 30
     cpu_s: int = 600
@@ -47,6 +51,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     info: ModuleInfo | None = None
+    identified: Identified | None = None
     code_sha256: str = ""
     code_bytes: int = 0
     refused: str = ""
@@ -55,6 +60,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 def _compile(request: Request) -> Answer:
     wasm = Path(request.wasm_path).read_bytes()
+    if request.source:
+        return Answer(identified=identify(request.source, wasm))
     sections = scan(wasm)
     try:
         module = wasmtime.Module(wasmtime.Engine(compile_config(request.settings)), wasm)
@@ -67,6 +74,7 @@ def _compile(request: Request) -> Answer:
         size_bytes=len(wasm),
         sections=sections,
     )
+    info = msgspec.structs.replace(info, identified=identify_module(wasm))
     if not request.out_path:
         return Answer(info=info)
     code = bytes(module.serialize())
@@ -100,7 +108,7 @@ def main() -> int:
     _confine(request)
     try:
         answer = _compile(request)
-    except WasmRefused as error:
+    except (WasmRefused, SourceRefused) as error:
         answer = Answer(refused=error.message, hint=error.hint)
     except MemoryError:
         answer = Answer(refused=f"compiling needs more than {request.memory_bytes} bytes of memory")

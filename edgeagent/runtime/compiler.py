@@ -8,13 +8,15 @@ import errno
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 
 import edgeagent
-from edgeagent.model.errors import StorageFull, StoreFailed, Unavailable, WasmRefused
-from edgeagent.model.function import ModuleInfo
+from edgeagent.model.errors import SourceRefused, StorageFull, StoreFailed, Unavailable, WasmRefused
+from edgeagent.model.function import Identified, ModuleInfo
 from edgeagent.runtime.compile_worker import Answer, Request
 from edgeagent.runtime.engine_config import Settings
 
@@ -55,6 +57,17 @@ class Compiler:
         """Describe without keeping the code. Raises WasmRefused, Unavailable."""
         return _info(await self._ask(Request(wasm_path=str(wasm_path))))
 
+    async def identify(self, kind: Literal["python", "onnx"], data: bytes) -> Identified:
+        """The execution mode of a source. Raises SourceRefused, Unavailable."""
+        with await asyncio.to_thread(_written, data) as file:
+            try:
+                answer = await self._ask(Request(wasm_path=file.name, source=kind))
+            except WasmRefused as error:  # the worker did not come to an answer
+                raise SourceRefused(f"the {kind} source: {error.message}") from None
+        if answer.identified is None:
+            raise SourceRefused(f"the {kind} source: {answer.refused}", hint=answer.hint)
+        return answer.identified
+
     async def _ask(self, request: Request) -> Answer:
         request = msgspec.structs.replace(
             request,
@@ -72,6 +85,13 @@ class Compiler:
             finally:
                 await _end(process)
         return _decode(out, process.returncode)
+
+
+def _written(data: bytes) -> Any:
+    file = tempfile.NamedTemporaryFile(prefix="edge-source-")  # noqa: SIM115 - the caller closes it
+    file.write(data)
+    file.flush()
+    return file
 
 
 async def _begin() -> asyncio.subprocess.Process:

@@ -8,7 +8,7 @@ import wasmtime
 
 from edgeagent.model.errors import WasmRefused
 from edgeagent.model.function import Abi, Export, Import, ModuleInfo
-from edgeagent.runtime.wasm_sections import Sections
+from edgeagent.model.wasm_sections import Sections
 
 __all__ = ["OFFERED", "WASI", "module_info"]
 

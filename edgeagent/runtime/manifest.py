@@ -92,6 +92,11 @@ def _check(manifest: Manifest, source: str) -> None:
     if manifest.hose.input and manifest.hose.input == manifest.hose.output:
         raise ManifestRefused(f"{source}: hose.input and hose.output are the same: it would feed itself")
     _check_state(manifest.state, source)
+    for key in ("python", "onnx"):
+        path = getattr(manifest.accel, key)
+        # Whoever deploys sends that file, so that a manifest must not name what is not beside it.
+        if path and (len(path) > 255 or not path.isprintable() or path[0] == "/" or ".." in path.split("/")):
+            raise ManifestRefused(f"{source}: accel.{key} must be a file in the manifest's own directory")
     for key, (low, high) in LIMIT_RANGES.items():
         value = getattr(manifest.limits, key)
         if not low <= value <= high:

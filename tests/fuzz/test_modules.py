@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeagent.model.errors import ManifestRefused, WasmRefused
+from edgeagent.model.wasm_sections import scan
 from edgeagent.runtime.engine_config import Settings, compile_config
 from edgeagent.runtime.introspect import module_info
 from edgeagent.runtime.manifest import parse_manifest
-from edgeagent.runtime.wasm_sections import scan
 from tests.guests import names, wasm
 
 GUESTS = [wasm(name) for name in names()]

@@ -90,13 +90,48 @@ def test_inspect(tmp_path: Path) -> None:
     assert found["abi"] == "command"
     assert {"module": "wasi_snapshot_preview1", "name": "fd_read"} in found["imports"]
     assert found["unknown_imports"] == []
-    assert found["mode"] is None
+    assert found["mode"] == "cpu"
+    assert found["confidence"] > 0.9
+    assert {"evidence", "where"} == set(found["rationale"][0])
     assert len(found["sha256"]) == 64
     (tmp_path / "strange.wasm").write_bytes(wasm("unknown_imports"))
     strange = cli("inspect", str(tmp_path / "strange.wasm"), "--json")
     assert strange.returncode == 1
     assert json.loads(strange.stdout)["unknown_imports"][0]["module"] == "env"
-    assert b"not WebAssembly" in cli("inspect", __file__).stderr
+    (tmp_path / "text.wasm").write_text("no module")
+    assert b"not WebAssembly" in cli("inspect", str(tmp_path / "text.wasm")).stderr
+
+
+def test_inspect_sources(tmp_path: Path) -> None:
+    source = tmp_path / "f.py"
+    source.write_text("import torch\nx = torch.rand(8192, 8192, device='cuda') @ torch.rand(8192, 8192)\n")
+    found = json.loads(cli("inspect", str(source), "--json").stdout)
+    assert found["mode"] == "gpu"
+    assert found["rationale"][0]["where"] == "line 2"
+    source.write_text("def f(:\n")
+    refused = cli("inspect", str(source), "--json")
+    assert refused.returncode == 1
+    assert b"line 1" in refused.stdout + refused.stderr
+    (tmp_path / "m.onnx").write_bytes(b"\x08")
+    assert b"truncated" in cli("inspect", str(tmp_path / "m.onnx")).stderr
+
+
+def test_inspect_with_a_manifest(tmp_path: Path) -> None:
+    """The source refines what a module leaves open; a mode in the manifest comes first."""
+    call = "i32.const 0 i32.const 6 local.get 0 i32.const 448 call 0 drop"
+    (tmp_path / "f.wat").write_text(
+        '(module (import "edge_accel" "call" (func (param i32 i32 i32 i32) (result i32)))'
+        f' (memory (export "memory") 1) (func (export "_start") (local i32) {call}))'
+    )
+    assert json.loads(cli("inspect", str(tmp_path / "f.wat"), "--json").stdout)["mode"] == "cpu_preferred"
+    (tmp_path / "f.toml").write_text('[function]\nname = "f"\n[accel]\npython = "src.py"\n')
+    (tmp_path / "src.py").write_text("import numpy as np\na = np.ones((5000, 5000))\nb = a @ a\n")
+    refined = json.loads(cli("inspect", str(tmp_path / "f.wat"), "--json").stdout)
+    assert refined["mode"] == "gpu_preferred"
+    assert refined["rationale"][0]["where"].startswith("accel.python: line")
+    (tmp_path / "f.toml").write_text('[function]\nname = "f"\n[accel]\nmode = "gpu"\n')
+    named = json.loads(cli("inspect", str(tmp_path / "f.wat"), "--json").stdout)
+    assert (named["mode"], named["rationale"][0]["where"]) == ("gpu", "manifest accel.mode")
 
 
 def test_usage_errors() -> None:
@@ -152,3 +187,25 @@ def test_doctor() -> None:
     }
     assert done.returncode == (0 if found["ok"] else 1)
     assert b"wasmtime" in cli("doctor").stdout
+
+
+def test_deploy_shows_the_mode_and_sends_the_sources(daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "moded.wasm").write_bytes(wasm("add1"))
+    plain = cli("deploy", str(tmp_path / "moded.wasm"), node=daemon.url)
+    assert b"mode cpu: nothing that a GPU could run is reachable" in plain.stdout
+    (tmp_path / "moded.toml").write_text('[function]\nname = "moded"\n[accel]\npython = "src.py"\n')
+    assert b"src.py" in cli("deploy", str(tmp_path / "moded.wasm"), node=daemon.url).stderr
+    (tmp_path / "src.py").write_text("import cupy\ncupy.cuda.Device(0).use()\n")
+    sent = json.loads(cli("deploy", str(tmp_path / "moded.wasm"), "--json", node=daemon.url).stdout)
+    assert sent["function"]["sources"]["python"]["mode"] == "gpu"
+    # The module itself reaches no GPU, whatever its source could do elsewhere.
+    assert sent["function"]["execution"]["mode"] == "cpu"
+    assert any(one["where"] == "accel.python: line 2" for one in sent["function"]["execution"]["rationale"])
+    again = json.loads(cli("deploy", str(tmp_path / "moded.wasm"), "--json", node=daemon.url).stdout)
+    assert not again["new"]
+    (tmp_path / "src.py").write_text("import (\n")
+    refused = cli("deploy", str(tmp_path / "moded.wasm"), node=daemon.url)
+    assert refused.returncode == 1
+    assert b"not Python" in refused.stderr
+    listed = json.loads(cli("functions", "--json", node=daemon.url).stdout)["functions"]
+    assert next(one for one in listed if one["name"] == "moded")["execution"]["mode"] == "cpu"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgeagent.model.errors import ManifestRefused
+from edgeagent.model.signature import canonical_manifest
 from edgeagent.runtime.manifest import default_manifest, parse_manifest
 
 FULL = """
@@ -76,3 +77,15 @@ def test_the_nearest_name_is_suggested() -> None:
     with pytest.raises(ManifestRefused) as refused:
         parse_manifest('[function]\nname = "x"\n[limits]\nwal_ms = 5')
     assert refused.value.hint == "did you mean 'wall_ms'?"
+
+
+def test_files_of_accel_are_beside_the_manifest() -> None:
+    text = '[function]\nname = "f"\n[accel]\npython = "{}"\n'
+    assert parse_manifest(text.format("src/f.py")).accel.python == "src/f.py"
+    for path in ("/etc/passwd", "../f.py", "a/../../f.py", "x" * 300, "a\\u0000b"):
+        with pytest.raises(ManifestRefused, match=r"accel\.python"):
+            parse_manifest(text.format(path))
+
+
+def test_a_manifest_without_files_of_accel_is_signed_as_before() -> None:
+    assert b'"accel":{"mode":"auto"}' in canonical_manifest(default_manifest("f"))

@@ -6,11 +6,13 @@ active data segments end; all else inside is wasmtime's to judge, in the compile
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 from edgeagent.model.errors import WasmRefused
 
-__all__ = ["Sections", "scan"]
+__all__ = ["Sections", "read_s32", "read_u32", "scan", "section_bounds"]
 
 MAGIC = b"\0asm"
 _SECTIONS_MAX = 4096
@@ -44,45 +46,56 @@ def scan(wasm: bytes) -> Sections:
 
 
 def _walk(wasm: bytes) -> Sections:
-    at = 8
     ids: list[int] = []
     data_end: int | None = 0
+    for section, start, end in section_bounds(wasm):
+        ids.append(section)
+        if section == _DATA:
+            data_end = _data_end(wasm[start:end])
+    return Sections(tuple(ids), _START in ids, data_end)
+
+
+def section_bounds(wasm: bytes) -> Iterator[tuple[int, int, int]]:
+    """Each section's id and where its content begins and ends; for a module that :func:`scan` took.
+
+    Raises WasmRefused.
+    """
+    at = 8
+    count = 0
     while at < len(wasm):
-        if len(ids) == _SECTIONS_MAX:
+        if count == _SECTIONS_MAX:
             raise WasmRefused(f"more than {_SECTIONS_MAX} sections")
         section = wasm[at]
         if section not in _KNOWN:
             raise WasmRefused(f"unknown section {section} at offset {at}")
-        size, start = _u32(wasm, at + 1)
+        size, start = read_u32(wasm, at + 1)
         if size > len(wasm) - start:
             raise WasmRefused(
                 f"truncated: section {section} at offset {at} needs {size} bytes, {len(wasm) - start} are left"
             )
-        ids.append(section)
-        if section == _DATA:
-            data_end = _data_end(wasm[start : start + size])
+        yield section, start, start + size
+        count += 1
         at = start + size
-    return Sections(tuple(ids), _START in ids, data_end)
 
 
 def _data_end(section: bytes) -> int | None:
     """Where the last active segment ends (binary format, section 5.5.14); None where an offset is computed."""
     try:
-        count, at = _u32(section, 0)
+        count, at = read_u32(section, 0)
         end = 0
         for _ in range(count):
-            flag, at = _u32(section, at)
+            flag, at = read_u32(section, at)
             if flag == 2:
-                _, at = _u32(section, at)
+                _, at = read_u32(section, at)
             offset = 0
             if flag != 1:
                 if section[at] != _I32_CONST:
                     return None
-                offset, at = _s32(section, at + 1)
+                offset, at = read_s32(section, at + 1)
                 if section[at] != _END:
                     return None
                 at += 1
-            size, at = _u32(section, at)
+            size, at = read_u32(section, at)
             at += size
             if flag != 1:
                 end = max(end, (offset & 0xFFFFFFFF) + size)
@@ -91,7 +104,8 @@ def _data_end(section: bytes) -> int | None:
         return None
 
 
-def _s32(wasm: bytes, at: int) -> tuple[int, int]:
+def read_s32(wasm: bytes, at: int) -> tuple[int, int]:
+    """A signed LEB128 of 32 bits and where it ends. Raises WasmRefused, IndexError at the end of the input."""
     value = 0
     for shift in range(0, 35, 7):
         byte = wasm[at]
@@ -102,7 +116,8 @@ def _s32(wasm: bytes, at: int) -> tuple[int, int]:
     raise WasmRefused(f"bad number at offset {at}")
 
 
-def _u32(wasm: bytes, at: int) -> tuple[int, int]:
+def read_u32(wasm: bytes, at: int) -> tuple[int, int]:
+    """An unsigned LEB128 of 32 bits and where it ends. Raises WasmRefused."""
     value = 0
     for shift in range(0, 35, 7):
         if at >= len(wasm):

@@ -1,0 +1,132 @@
+"""What is seen while a Python program is read: libraries, devices, work, and on which paths."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from edgeagent.accel.python_values import Kind
+from edgeagent.model.function import Evidence
+
+__all__ = ["Record", "StepsSpent", "Work", "line"]
+
+_SEEN_MAX = 200
+_REPEATS_MAX = 1e12
+
+
+class StepsSpent(Exception):
+    """The program is larger than what is read of one."""
+
+
+class Work(msgspec.Struct):
+    flops: float = 0.0
+
+
+class Record:
+    """Work counts the dearest path; ``is_conditional`` holds where only some paths lead."""
+
+    def __init__(self, steps_max: int) -> None:
+        self.libraries: dict[str, Evidence] = {}
+        self.devices: list[Evidence] = []
+        self.maybe_devices: list[Evidence] = []
+        self.works: dict[tuple[int, str], float] = {}
+        self.unknowns: list[Evidence] = []
+        self.dynamic: list[Evidence] = []
+        self.kinds: list[Kind] = []
+        self.total = Work()
+        self.deepest_loop = 0
+        # Some work is in a loop that runs nobody knows how often.
+        self.is_open = False
+        self._open_loops = 0
+        self._left = steps_max
+        self._conditions = 0
+        self._factor = 1.0
+        self._loops = 0
+
+    @property
+    def is_conditional(self) -> bool:
+        return self._conditions > 0
+
+    def step(self) -> None:
+        """Raises StepsSpent."""
+        self._left -= 1
+        if self._left < 0:
+            raise StepsSpent
+
+    @contextmanager
+    def conditional(self, *, on: bool = True) -> Iterator[None]:
+        self._conditions += on
+        try:
+            yield
+        finally:
+            self._conditions -= on
+
+    def condition(self, by: int) -> None:
+        """From here on (1), or no more (-1)."""
+        self._conditions += by
+
+    @contextmanager
+    def repeated(self, times: float, *, known: bool = True) -> Iterator[None]:
+        """A loop; ``known`` = False: it runs an unknown number of times, at least the given one."""
+        before = self._factor
+        self._factor = min(self._factor * times, _REPEATS_MAX)
+        self._loops += 1
+        self._open_loops += not known
+        self.deepest_loop = max(self.deepest_loop, self._loops)
+        try:
+            yield
+        finally:
+            self._factor = before
+            self._loops -= 1
+            self._open_loops -= not known
+
+    @contextmanager
+    def aside(self) -> Iterator[Work]:
+        """Work in here is counted on its own."""
+        outer, self.total = self.total, Work()
+        try:
+            yield self.total
+        finally:
+            self.total = outer
+
+    def add(self, flops: float) -> None:
+        """Work that was counted aside."""
+        self.total.flops += flops
+
+    def work(self, node: ast.AST, what: str, flops: float) -> None:
+        self.total.flops += flops * self._factor
+        self.is_open = self.is_open or self._open_loops > 0
+        key = (line(node), what)
+        if key in self.works or len(self.works) < _SEEN_MAX:
+            self.works[key] = self.works.get(key, 0.0) + flops * self._factor
+
+    def unknown(self, node: ast.AST) -> None:
+        if len(self.unknowns) < _SEEN_MAX:
+            self.unknowns.append(
+                Evidence("work that depends on sizes that are not written out", _where(node))
+            )
+
+    def library(self, node: ast.AST, name: str) -> None:
+        self.libraries.setdefault(name, Evidence(f"imports {name}", _where(node)))
+
+    def device(self, node: ast.AST, what: str, *, sure: bool) -> None:
+        is_sure = sure and not self.is_conditional
+        where = self.devices if is_sure else self.maybe_devices
+        text = f"{what} asks for a GPU" + ("" if is_sure else " on some paths")
+        if len(where) < _SEEN_MAX:
+            where.append(Evidence(text, _where(node)))
+
+    def dynamic_import(self, node: ast.AST) -> None:
+        if len(self.dynamic) < _SEEN_MAX:
+            self.dynamic.append(Evidence("imports a module whose name is made at run time", _where(node)))
+
+
+def line(node: ast.AST) -> int:
+    return getattr(node, "lineno", 0)
+
+
+def _where(node: ast.AST) -> str:
+    return f"line {line(node)}"

@@ -1,0 +1,194 @@
+"""What is known of a value of a Python program that is read and not run."""
+
+from __future__ import annotations
+
+import ast
+import math
+from typing import Any, TypeAlias
+
+import msgspec
+
+__all__ = [
+    "Array",
+    "Const",
+    "Function",
+    "Instance",
+    "Kind",
+    "Layer",
+    "Lists",
+    "Maybe",
+    "Method",
+    "Ref",
+    "Scope",
+    "Sequence",
+    "Table",
+    "Value",
+    "integer",
+    "join",
+    "options",
+    "shape_of",
+    "truth",
+]
+
+_INT_MAX = 1 << 62
+_OPTIONS_MAX = 8
+
+
+class Const(msgspec.Struct, frozen=True):
+    value: Any  # None, bool, int, float, str, bytes
+
+
+class Ref(msgspec.Struct, frozen=True):
+    """A module, or something in it, by its full name."""
+
+    path: str
+
+
+class Sequence(msgspec.Struct, frozen=True):
+    """A list or tuple that is written out."""
+
+    items: tuple[Value, ...]
+
+
+class Table(msgspec.Struct, eq=False):
+    """A dict whose keys are constants."""
+
+    items: dict[Any, Value]
+
+
+class Lists(msgspec.Struct, frozen=True):
+    """Nested lists of numbers of these sizes."""
+
+    shape: tuple[int | None, ...]
+
+
+class Array(msgspec.Struct, frozen=True):
+    """An array; None: a size that is not known."""
+
+    shape: tuple[int | None, ...]
+    item_bytes: int = 4
+
+
+class Layer(msgspec.Struct, frozen=True):
+    """A layer of a network: ``kind`` is linear, conv, chain or same (it keeps the shape)."""
+
+    kind: str
+    sizes: tuple[int, ...] = ()
+    parts: tuple[Layer, ...] = ()
+
+
+class Scope(msgspec.Struct):
+    """Names and what they stand for; ``parent`` is the scope around a function."""
+
+    names: dict[str, Value]
+    parent: Scope | None = None
+    stars: list[str] = msgspec.field(default_factory=list)
+    globals: set[str] = msgspec.field(default_factory=set)
+
+
+class Function(msgspec.Struct, eq=False):
+    node: Any  # ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda
+    scope: Scope
+    decorators: tuple[str, ...] = ()
+
+
+class Kind(msgspec.Struct, eq=False):
+    """A class; ``bases`` are the dotted names of those from elsewhere."""
+
+    node: ast.ClassDef
+    methods: dict[str, Function]
+    attributes: dict[str, Value]
+    bases: tuple[Value, ...] = ()
+
+    def method(self, name: str, depth: int = 8) -> Function | None:
+        if name in self.methods:
+            return self.methods[name]
+        for base in self.bases if depth else ():
+            if isinstance(base, Kind) and (found := base.method(name, depth - 1)):
+                return found
+        return None
+
+
+class Instance(msgspec.Struct, eq=False):
+    kind: Kind
+    attributes: dict[str, Value]
+
+
+class Method(msgspec.Struct, frozen=True):
+    """An attribute of a value of which no more is known."""
+
+    owner: Value
+    name: str
+
+
+class Maybe(msgspec.Struct, frozen=True):
+    """One of several, by the path taken."""
+
+    options: tuple[Value, ...]
+
+
+Value: TypeAlias = (
+    Const
+    | Ref
+    | Sequence
+    | Table
+    | Lists
+    | Array
+    | Layer
+    | Function
+    | Kind
+    | Instance
+    | Method
+    | Maybe
+    | None
+)
+
+
+def options(value: Value) -> tuple[Value, ...]:
+    return value.options if isinstance(value, Maybe) else (value,)
+
+
+def join(*values: Value) -> Value:
+    """What a name stands for after paths meet."""
+    found: list[Value] = []
+    for value in values:
+        for one in options(value):
+            if not any(one is known or _same(one, known) for known in found):
+                found.append(one)
+    if len(found) == 1:
+        return found[0]
+    return Maybe(tuple(found)) if len(found) <= _OPTIONS_MAX else None
+
+
+def _same(a: Value, b: Value) -> bool:
+    return type(a) is type(b) and isinstance(a, Const | Ref | Array | Lists) and a == b
+
+
+def integer(value: Value) -> int | None:
+    if isinstance(value, Const) and isinstance(value.value, int | float) and math.isfinite(value.value):
+        number = int(value.value)
+        return number if number == value.value and abs(number) < _INT_MAX else None
+    return None
+
+
+def truth(value: Value) -> bool | None:
+    """None: it depends."""
+    if isinstance(value, Const):
+        return bool(value.value)
+    if isinstance(value, Sequence):
+        return bool(value.items)
+    if isinstance(value, Function | Kind | Ref):
+        return True
+    return None
+
+
+def shape_of(value: Value) -> tuple[int | None, ...] | None:
+    """The sizes of nested lists of numbers, of a number (), or of an array."""
+    if isinstance(value, Array | Lists):
+        return value.shape
+    if isinstance(value, Const):
+        return () if isinstance(value.value, int | float) else None
+    if isinstance(value, Sequence):
+        inner = shape_of(value.items[0]) if value.items else ()
+        return None if inner is None else (len(value.items), *inner)
+    return None

@@ -1,0 +1,278 @@
+"""The parts of a wasm module that say what its code can reach: imports, exports, tables, data (core spec 2.0, 5.5)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgeagent.model.errors import WasmRefused
+from edgeagent.model.wasm_sections import read_s32, read_u32, scan, section_bounds
+
+__all__ = ["Body", "ImportedFunction", "Segment", "Signature", "Skeleton", "read_skeleton"]
+
+_TYPE, _IMPORT, _FUNCTION, _MEMORY, _EXPORT, _START, _ELEMENT, _CODE, _DATA = 1, 2, 3, 5, 7, 8, 9, 10, 11
+_PAGE_BYTES = 65536
+_ENTRIES_MAX = 200_000  # of one section; compilers stay far below
+
+Signature = tuple[tuple[int, ...], int]
+
+
+class ImportedFunction(msgspec.Struct, frozen=True):
+    module: str
+    name: str
+    type_index: int
+    offset: int  # where the import stands
+
+
+class Body(msgspec.Struct, frozen=True):
+    """A function's code: ``start`` is where its locals are declared."""
+
+    start: int
+    end: int
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """An active data segment: ``size`` bytes from ``offset`` of the file go to ``address``."""
+
+    address: int
+    offset: int
+    size: int
+
+
+class Skeleton(msgspec.Struct, kw_only=True):
+    """Function indices count the imported ones first. ``signatures``: parameters' types and the number of results.
+
+    ``types`` is shorter than the module's where it has types beyond functions'.
+    """
+
+    types: list[Signature] = msgspec.field(default_factory=list)
+    imports: list[ImportedFunction] = msgspec.field(default_factory=list)
+    functions: list[int] = msgspec.field(default_factory=list)
+    exports: dict[str, int] = msgspec.field(default_factory=dict)
+    start: int | None = None
+    in_tables: set[int] = msgspec.field(default_factory=set)
+    bodies: list[Body] = msgspec.field(default_factory=list)
+    data: list[Segment] = msgspec.field(default_factory=list)
+    memory_min_bytes: int = 0
+    memory_max_bytes: int | None = None
+
+    def type_of(self, function: int) -> int | None:
+        if function < len(self.imports):
+            return self.imports[function].type_index
+        at = function - len(self.imports)
+        return self.functions[at] if at < len(self.functions) else None
+
+    def signature(self, type_index: int | None) -> Signature | None:
+        return self.types[type_index] if type_index is not None and type_index < len(self.types) else None
+
+    def body_of(self, function: int) -> Body | None:
+        at = function - len(self.imports)
+        return self.bodies[at] if 0 <= at < len(self.bodies) else None
+
+
+def read_skeleton(wasm: bytes) -> Skeleton:
+    """Raises WasmRefused for anything that is no core module."""
+    scan(wasm)
+    found = Skeleton()
+    readers = {
+        _TYPE: _types,
+        _IMPORT: _imports,
+        _FUNCTION: _functions,
+        _MEMORY: _memories,
+        _EXPORT: _exports,
+        _START: _start,
+        _ELEMENT: _elements,
+        _CODE: _bodies,
+        _DATA: _segments,
+    }
+    for section, start, end in section_bounds(wasm):
+        if section in readers:
+            try:
+                readers[section](wasm, start, end, found)
+            except IndexError:
+                raise WasmRefused(f"truncated: section {section} at offset {start}") from None
+    return found
+
+
+def _count(wasm: bytes, at: int) -> tuple[int, int]:
+    count, after = read_u32(wasm, at)
+    if count > _ENTRIES_MAX:
+        raise WasmRefused(f"{count} entries in the section at offset {at}; at most {_ENTRIES_MAX} are taken")
+    return count, after
+
+
+def _types(wasm: bytes, at: int, end: int, found: Skeleton) -> None:
+    count, at = _count(wasm, at)
+    for _ in range(count):
+        if wasm[at] != 0x60:
+            return  # a type of another proposal: indices from here on are unknown, not wrong
+        params, at = _value_types(wasm, at + 1)
+        results, at = _value_types(wasm, at)
+        found.types.append((params, len(results)))
+
+
+def _value_types(wasm: bytes, at: int) -> tuple[tuple[int, ...], int]:
+    count, at = _count(wasm, at)
+    kinds = []
+    for _ in range(count):
+        kinds.append(wasm[at])
+        at = _after_value_type(wasm, at)
+    return tuple(kinds), at
+
+
+def _after_value_type(wasm: bytes, at: int) -> int:
+    """A reference with its heap type takes more than one byte."""
+    return read_s32(wasm, at + 1)[1] if wasm[at] in (0x63, 0x64) else at + 1
+
+
+def _name(wasm: bytes, at: int) -> tuple[str, int]:
+    size, at = read_u32(wasm, at)
+    if size > len(wasm) - at:
+        raise WasmRefused(f"truncated: a name at offset {at}")
+    return wasm[at : at + size].decode("utf-8", "replace"), at + size
+
+
+def _limits(wasm: bytes, at: int) -> tuple[int, int | None, int]:
+    flags = wasm[at]
+    low, at = _u64(wasm, at + 1)
+    high = None
+    if flags & 1:
+        high, at = _u64(wasm, at)
+    return low, high, at
+
+
+def _u64(wasm: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = wasm[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise WasmRefused(f"bad number at offset {at}")
+
+
+def _imports(wasm: bytes, at: int, end: int, found: Skeleton) -> None:
+    count, at = _count(wasm, at)
+    for _ in range(count):
+        offset = at
+        module, at = _name(wasm, at)
+        name, at = _name(wasm, at)
+        kind = wasm[at]
+        at += 1
+        if kind == 0:
+            index, at = read_u32(wasm, at)
+            found.imports.append(ImportedFunction(module, name, index, offset))
+        elif kind == 1:
+            *_, at = _limits(wasm, _after_value_type(wasm, at))
+        elif kind == 2:
+            low, high, at = _limits(wasm, at)
+            _remember_memory(found, low, high)
+        elif kind == 3:
+            at = _after_value_type(wasm, at) + 1
+        elif kind == 4:
+            _, at = read_u32(wasm, at + 1)
+        else:
+            raise WasmRefused(f"unknown kind of import {kind} at offset {at - 1}")
+
+
+def _remember_memory(found: Skeleton, low: int, high: int | None) -> None:
+    found.memory_min_bytes = low * _PAGE_BYTES
+    found.memory_max_bytes = None if high is None else high * _PAGE_BYTES
+
+
+def _functions(wasm: bytes, at: int, end: int, found: Skeleton) -> None:
+    count, at = _count(wasm, at)
+    for _ in range(count):
+        index, at = read_u32(wasm, at)
+        found.functions.append(index)
+
+
+def _memories(wasm: bytes, at: int, end: int, found: Skeleton) -> None:
+    count, at = _count(wasm, at)
+    if count:
+        low, high, _ = _limits(wasm, at)
+        _remember_memory(found, low, high)
+
+
+def _exports(wasm: bytes, at: int, end: int, found: Skeleton) -> None:
+    count, at = _count(wasm, at)
+    for _ in range(count):
+        name, at = _name(wasm, at)
+        kind = wasm[at]
+        index, at = read_u32(wasm, at + 1)
+        if kind == 0:
+            found.exports[name] = index
+
+
+def _start(wasm: bytes, at: int, end: int, found: Skeleton) -> None:
+    found.start, _ = read_u32(wasm, at)
+
+
+def _elements(wasm: bytes, at: int, end: int, found: Skeleton) -> None:
+    """Functions that a table may come to hold; what is only declared (flags 3 and 7) is not called through one."""
+    count, at = _count(wasm, at)
+    for _ in range(count):
+        flags, at = read_u32(wasm, at)
+        if flags > 7:
+            raise WasmRefused(f"unknown element segment {flags} at offset {at}")
+        if flags in (2, 6):
+            _, at = read_u32(wasm, at)
+        if not flags & 1:
+            _, at = _constant(wasm, at)
+        if flags & 3:
+            at = at + 1 if flags < 4 else _after_value_type(wasm, at)
+        size, at = _count(wasm, at)
+        for _ in range(size):
+            index, at = read_u32(wasm, at) if flags < 4 else _constant(wasm, at)
+            if flags not in (3, 7) and index is not None:
+                found.in_tables.add(index)
+
+
+def _constant(wasm: bytes, at: int) -> tuple[int | None, int]:
+    """The value of a constant expression where it is one instruction: an integer, or a function's index."""
+    value: int | None = None
+    first = True
+    while (opcode := wasm[at]) != 0x0B:
+        here: int | None = None
+        at += 1
+        if opcode == 0x41:
+            here, at = read_s32(wasm, at)
+        elif opcode == 0xD2:
+            here, at = read_u32(wasm, at)
+        elif opcode in (0x42, 0x23, 0xD0):
+            _, at = _u64(wasm, at)
+        elif opcode in (0x43, 0x44):
+            at += 4 if opcode == 0x43 else 8
+        elif opcode == 0xFD:
+            at += 17
+        elif opcode not in (0x6A, 0x6B, 0x6C, 0x7C, 0x7D, 0x7E):
+            raise WasmRefused(f"unknown opcode 0x{opcode:02x} in a constant at offset {at - 1}")
+        value, first = (here if first else None), False
+    return value, at + 1
+
+
+def _bodies(wasm: bytes, at: int, end: int, found: Skeleton) -> None:
+    count, at = _count(wasm, at)
+    for _ in range(count):
+        size, at = read_u32(wasm, at)
+        if size > end - at:
+            raise WasmRefused(f"truncated: a function at offset {at} needs {size} bytes, {end - at} are left")
+        found.bodies.append(Body(at, at + size))
+        at += size
+
+
+def _segments(wasm: bytes, at: int, end: int, found: Skeleton) -> None:
+    count, at = _count(wasm, at)
+    for _ in range(count):
+        flags, at = read_u32(wasm, at)
+        if flags == 2:
+            _, at = read_u32(wasm, at)
+        address = None
+        if flags != 1:
+            address, at = _constant(wasm, at)
+        size, at = read_u32(wasm, at)
+        if size > end - at:
+            raise WasmRefused(f"truncated: data at offset {at} needs {size} bytes, {end - at} are left")
+        if address is not None:
+            found.data.append(Segment(address & 0xFFFFFFFF, at, size))
+        at += size

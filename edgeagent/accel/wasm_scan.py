@@ -1,0 +1,183 @@
+"""The execution mode of a wasm module: what it imports, what of that can run, and how much work that is.
+
+A module can have no more from a GPU than the host's functions give it: ``edge_accel`` and wasi-nn. Where none of them
+can run, the answer is final, however much arithmetic the module does itself; that is shown as advice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from edgeagent.accel.modes import CROSSOVER_FLOPS, Findings, si
+from edgeagent.accel.onnx_scan import scan_onnx
+from edgeagent.accel.wasm_calls import Arguments, Memory, call_arguments
+from edgeagent.accel.wasm_graph import STEPS_MAX, Reached, ReachedCall, reach
+from edgeagent.accel.wasm_module import ImportedFunction, Skeleton, read_skeleton
+from edgeagent.accel.wasm_work import kernel_flops, read_shapes
+from edgeagent.model.errors import SourceRefused
+from edgeagent.model.function import Evidence
+
+__all__ = ["GPU_MODULES", "scan_wasm"]
+
+GPU_MODULES = ("edge_accel", "wasi_ephemeral_nn", "wasi_nn")
+# They ask what there is, and run nothing.
+_QUESTIONS = {("edge_accel", "query")}
+_ONNX_ENCODING, _GPU_TARGET = 1, 1  # wasi-nn: graph-encoding, execution-target
+_NAME_BYTES_MAX = 64
+_MODEL_BYTES_MAX = 256 << 20
+_ADVICE_DENSITY = 0.2
+
+
+def scan_wasm(wasm: bytes, steps_max: int = STEPS_MAX) -> Findings:
+    """Raises WasmRefused for what is no core module."""
+    module = read_skeleton(wasm)
+    found = Findings(kind="wasm")
+    gpu = {index: one for index, one in enumerate(module.imports) if one.module in GPU_MODULES}
+    runs = {index for index, one in gpu.items() if (one.module, one.name) not in _QUESTIONS}
+    reached = reach(wasm, module, gpu, steps_max)
+    live = [call for call in reached.calls if call.imported in runs]
+    if runs and not reached.whole:
+        found.whole = False
+        found.advice.append(Evidence(f"only the first {steps_max} instructions were read", "code section"))
+    for call in live:
+        found.capable.append(_call_evidence(call, gpu[call.imported]))
+    for index, one in gpu.items():
+        if all(call.imported != index for call in reached.calls):
+            text = f"imports {one.module}.{one.name}, and nothing that runs calls it"
+            found.advice.append(Evidence(text, f"offset {one.offset}"))
+    if live:
+        _predict(wasm, module, live, found)
+    if reached.guessed and gpu:
+        text = "it has no entry of a function; all its exports were taken for one"
+        found.advice.append(Evidence(text, "export section"))
+        found.doubtful = True
+    _advise(module, reached, found)
+    return found
+
+
+def _call_evidence(call: ReachedCall, what: ImportedFunction) -> Evidence:
+    loops = f", {call.depth} loops deep" if call.depth > 1 else ", in a loop" if call.depth else ""
+    sometimes = "on some paths" if call.is_conditional else "on every path"
+    return Evidence(f"calls {what.module}.{what.name} {sometimes}{loops}", f"offset {call.site.offset}")
+
+
+def _predict(wasm: bytes, module: Skeleton, live: list[ReachedCall], found: Findings) -> None:
+    """The work of the calls whose arguments are constants; unknown where those that are known do not decide."""
+    total, unknown = 0.0, 0
+    sites = {call.site.offset: call for call in live}
+    by_caller: dict[int, set[int]] = {}
+    for call in live:
+        by_caller.setdefault(call.caller, set()).add(call.imported)
+        unknown += call.site.is_indirect
+    for caller, wanted in by_caller.items():
+        body = module.body_of(caller)
+        if body is None:  # cannot be: imported functions have no calls of their own
+            continue
+        for made, seen in call_arguments(wasm, module, body, wanted, Memory(wasm, module)):
+            if made.offset not in sites:  # dead code
+                continue
+            call = sites.pop(made.offset)
+            one = module.imports[made.callee]
+            flops = (
+                _accel_work(made, seen, found)
+                if one.module == "edge_accel"
+                else _nn(wasm, module, call, made, seen, found)
+            )
+            unknown += flops is None
+            total += flops or 0.0
+    unknown += sum(not call.site.is_indirect for call in sites.values())
+    if total >= CROSSOVER_FLOPS or not unknown:
+        found.work_flops = total
+
+
+def _accel_work(made: Arguments, seen: dict[int, list[int | None]], found: Findings) -> float | None:
+    if len(made.values) != 4:
+        return None
+    name = _text(seen.get(0, []), made.values[1])
+    shapes = read_shapes(seen.get(2, []))
+    if name is None or shapes is None:
+        return None
+    flops = kernel_flops(name, *shapes)
+    sizes = " and ".join("x".join(map(str, one.sizes)) or "scalar" for one in shapes[0])
+    found.work.append(Evidence(f"{name} of {sizes}: {si(flops)}FLOP", f"offset {made.offset}"))
+    return flops
+
+
+def _text(data: list[int | None], length: tuple[int | None, int] | None) -> str | None:
+    if length is None or length[0] is not None or not 0 < length[1] <= min(len(data), _NAME_BYTES_MAX):
+        return None
+    known = [byte for byte in data[: length[1]] if byte is not None]
+    return bytes(known).decode("utf-8", "replace") if len(known) == length[1] else None
+
+
+def _nn(
+    wasm: bytes,
+    module: Skeleton,
+    call: ReachedCall,
+    made: Arguments,
+    seen: dict[int, list[int | None]],
+    found: Findings,
+) -> float | None:
+    """wasi-nn: ``load(builders, count, encoding, target, graph)`` may name the GPU, and may hold its model.
+
+    Its other functions are no work of their own.
+    """
+    name = module.imports[made.callee].name
+    if name in ("load_by_name", "load_by_name_with_config"):
+        return None
+    if name != "load" or len(made.values) < 4:
+        return 0.0
+    if made.values[3] == (None, _GPU_TARGET):
+        text = f"wasi-nn load for the GPU {'on some paths' if call.is_conditional else 'on every path'}"
+        where = f"offset {made.offset}"
+        (found.advice if call.is_conditional else found.device).append(Evidence(text, where))
+    builder = [byte for byte in seen.get(0, [])[:8] if byte is not None]
+    if made.values[2] != (None, _ONNX_ENCODING) or made.values[1] != (None, 1) or len(builder) < 8:
+        return None
+    address = int.from_bytes(bytes(builder[:4]), "little")
+    size = int.from_bytes(bytes(builder[4:]), "little")
+    for segment in module.data:
+        first = segment.offset + address - segment.address
+        if 0 < size <= _MODEL_BYTES_MAX and segment.offset <= first <= segment.offset + segment.size - size:
+            return _model(wasm[first : first + size], first, found)
+    return None
+
+
+def _model(data: bytes, offset: int, found: Findings) -> float | None:
+    try:
+        model = scan_onnx(data)
+    except SourceRefused as error:
+        found.advice.append(Evidence(f"a model that cannot be read: {error.message}", f"offset {offset}"))
+        return None
+    found.work.extend(Evidence(one.evidence, f"model at offset {offset}, {one.where}") for one in model.work)
+    return model.work_flops
+
+
+def _advise(module: Skeleton, reached: Reached, found: Findings) -> None:
+    """What share of the instructions is arithmetic on floats and vectors, each weighed by 10 for a loop around it."""
+    total: Counter[str] = Counter()
+    dense = (0.0, 0, 0)
+    for function, facts in reached.facts.items():
+        weights = [10 ** min(reached.depths[function] + depth, 4) for depth in range(len(facts.instructions))]
+        floats = sum(n * w for n, w in zip(facts.floats, weights, strict=True))
+        simd = sum(n * w for n, w in zip(facts.simd, weights, strict=True))
+        total["all"] += sum(n * w for n, w in zip(facts.instructions, weights, strict=True))
+        total["float"] += floats
+        total["simd"] += simd
+        dense = max(dense, (floats + simd, function, facts.deepest_loop))
+    share = (total["float"] + total["simd"]) / max(total["all"], 1)
+    text = (
+        f"{len(reached.facts)} functions run; weighed by loops, {total['float'] / max(total['all'], 1):.0%} of their"
+        f" instructions are float and {total['simd'] / max(total['all'], 1):.0%} SIMD"
+    )
+    found.advice.append(Evidence(text, "code section"))
+    body = module.body_of(dense[1])
+    if dense[0] and body is not None and share >= _ADVICE_DENSITY:
+        text = f"most of that arithmetic is in function {dense[1]}, loops {dense[2]} deep"
+        if not found.capable:
+            text += "; edge_accel would let a GPU do it"
+        found.advice.append(Evidence(text, f"offset {body.start}"))
+    top = "no limit" if module.memory_max_bytes is None else f"at most {module.memory_max_bytes >> 20} MiB"
+    found.advice.append(
+        Evidence(f"memory {module.memory_min_bytes >> 10} KiB at start, {top}", "memory section")
+    )
