@@ -1,0 +1,34 @@
+"""Whether the newest times are of another kind than those before: medians over three spans.
+
+The last 3, 6 and 12 logarithms are compared with those before them. A span differs when its median is further from
+theirs than ``_DEVIATIONS`` standard errors of a median (spread by the median absolute deviation, which a few outliers
+do not move) and than a floor: short spans see only large changes.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+__all__ = ["shifted"]
+
+_SPANS = ((3, 0.6), (6, 0.3), (12, 0.15))  # length, least change of the logarithm
+_BEFORE_MIN = 5
+_DEVIATIONS = 4.0
+_SPREAD_MIN = 0.02
+_MEDIAN_ERROR = 1.2533  # sqrt(pi / 2): of a median, over that of a mean
+
+
+def shifted(logs: Sequence[float]) -> int:
+    """How many of the newest are of another kind; 0: none."""
+    for span, least in _SPANS:
+        before = logs[:-span]
+        if len(before) < _BEFORE_MIN:
+            return 0
+        middle = statistics.median(before)
+        spread = 1.4826 * statistics.median([abs(one - middle) for one in before])
+        error = _MEDIAN_ERROR * max(spread, _SPREAD_MIN) * math.sqrt(1.0 / span + 1.0 / len(before))
+        if abs(statistics.median(logs[-span:]) - middle) > max(least, _DEVIATIONS * error):
+            return span
+    return 0
