@@ -9,7 +9,7 @@ no chance of its own, so that a recorded trace gives the same answers as the day
 2. A class changes its backend when the other is faster by ``gain_min`` and by so many standard errors that a chance is
    unlikely; each recent change asks for more, and for a longer stay.
 3. When the times of the serving backend change in kind, what is known becomes a guess, and both are looked at again.
-4. A failure counts as ``_FAILED`` times the usual time. Two in a row of the GPU open its breaker: all goes to the CPU.
+4. A failure counts as ``FAILED_TIMES`` times the usual time. Two in a row of the GPU open its breaker: all goes to the CPU.
 5. The GPU is wanted (:attr:`Controller.wants_gpu`) from the first request on where the mode allows it, but nothing is
    sent there before it is ready, so that a start is never taken for slowness.
 6. Modes ``cpu`` and ``gpu`` are pinned: they are obeyed, whatever is seen; ``gpu`` also where the GPU is not ready: the
@@ -30,9 +30,9 @@ from edgeagent.accel.probing import Budget, ProbePlan, Schedule
 from edgeagent.accel.settings import Backend, Chance, ControllerSettings, Mode, other_of
 from edgeagent.accel.size_classes import neighbours_prior, size_class
 
-__all__ = ["Change", "Controller", "Route"]
+__all__ = ["FAILED_TIMES", "Change", "Controller", "Route"]
 
-_FAILED = 10.0  # a failure counts as so many times what is usual
+FAILED_TIMES = 10.0  # a failure counts as so many times what is usual
 _FAST_GAIN = math.log(3.0)
 _FAST_ERRORS = 2.5
 _PAUSE_S = 600.0
@@ -52,17 +52,17 @@ class Route:
 
 @dataclass(frozen=True)
 class Change:
-    """A class of a function goes to another backend; ``gain`` is the share of latency that it should save."""
+    """A class of a function (None: all of it) goes to another backend; ``gain`` is the share of latency that it should save."""
 
     at_s: float
-    size_class: int
+    size_class: int | None
     backend: Backend
     reason: str
     gain: float
 
 
 class _Class:
-    __slots__ = ("backend", "changed", "evidence", "number", "schedule", "seen_s", "surprises")
+    __slots__ = ("backend", "changed", "evidence", "failures", "schedule", "seen_s", "surprises")
 
     def __init__(self, backend: Backend, settings: ControllerSettings) -> None:
         self.backend: Backend = backend
@@ -70,6 +70,7 @@ class _Class:
         self.schedule = Schedule(settings)
         self.changed: list[int] = []  # the numbers of the requests after which it went elsewhere
         self.seen_s = -math.inf
+        self.failures = 0  # of the GPU, in a row
         self.surprises = 0
 
 
@@ -144,8 +145,11 @@ class Controller:
         """A request was answered by ``backend`` after ``ms``, or failed there."""
         one = self._class(size_class(size))
         one.evidence.number += 1
-        if backend == "gpu" and self._strike(now_s, failed=failed):
-            return self._rest(now_s)
+        self._budget.requests += 1
+        if backend == "gpu":
+            if failed:
+                return self._failed(now_s, one)
+            self._answered(now_s, one)
         counted = self._counted_ms(one, backend, ms, failed=failed)
         self._budget.served_ms += counted if not failed else 0.0
         one.evidence.add(backend, counted)
@@ -165,9 +169,10 @@ class Controller:
         one = self._class(size_class(size))
         cancelled = ms >= plan.cap_ms and not failed
         if plan.backend == "gpu":
-            self._budget.probed_ms += min(ms, plan.cap_ms) if not failed else 0.0
-            if self._strike(now_s, failed=failed):
-                return self._rest(now_s)
+            if failed:
+                return self._failed(now_s, one)
+            self._budget.probed_ms += min(ms, plan.cap_ms)
+            self._answered(now_s, one)
         if cancelled and plan.scout:
             return None
         counted = self._counted_ms(one, plan.backend, plan.cap_ms * 1.2 if cancelled else ms, failed=failed)
@@ -207,7 +212,7 @@ class Controller:
         if not failed:
             return ms
         usual = max(self._usual_ms(one, "cpu"), self._usual_ms(one, backend), ms, 1.0)
-        return _FAILED * usual if usual < 1e9 else usual
+        return FAILED_TIMES * usual if usual < 1e9 else usual
 
     def _served_by_probe(self, one: _Class, backend: Backend, ms: float) -> None:
         usual = self._usual_ms(one, one.backend)
@@ -275,19 +280,18 @@ class Controller:
         mean_ms = self._usual_ms(one, "cpu")
         return ProbePlan("gpu", 2.0 * mean_ms, scout=False) if mean_ms > 0.0 else None
 
-    def _strike(self, now_s: float, *, failed: bool) -> bool:
-        if failed:
-            return self._breaker.failed(now_s)
-        self._breaker.answered()
-        return False
+    def _failed(self, now_s: float, one: _Class) -> Change | None:
+        """The GPU failed; where that opens the breaker, the CPU serves until the GPU answers again."""
+        one.failures += 1
+        opened = self._breaker.failed(now_s, self._usual_ms(one, "cpu") / 1000.0)
+        if not opened or all(each.backend == "cpu" for each in self._classes.values()):
+            return None
+        return self._changed(Change(now_s, None, "cpu", "the GPU failed", 0.0))
 
-    def _rest(self, now_s: float) -> Change | None:
-        """The breaker is open: what runs on the GPU goes to the CPU."""
-        moved: Change | None = None
-        for which, one in self._classes.items():
-            if one.backend == "gpu":
-                one.backend = "cpu"
-                one.changed = [*one.changed[-7:], one.evidence.number]
-                moved = self._changed(Change(now_s, which, "cpu", "the GPU failed", 0.0))
-            one.evidence.forget("gpu", 0)
-        return moved
+    def _answered(self, now_s: float, one: _Class) -> None:
+        """The GPU answered; what failed before counts once however often it was in a row."""
+        if one.failures:
+            one.failures = 0
+            one.evidence.add("gpu", self._counted_ms(one, "gpu", 0.0, failed=True))
+        if self._breaker.answered() and any(each.backend == "gpu" for each in self._classes.values()):
+            self._changed(Change(now_s, None, "gpu", "the GPU answers again", 0.0))

@@ -22,7 +22,10 @@ from edgeagent.accel.settings import Backend, Chance, ControllerSettings
 __all__ = ["Budget", "ProbePlan", "Schedule"]
 
 _FULL = 2.0  # a full probe of the GPU is cancelled at so many times the mean of the CPU
-_SCOUT = 0.4
+# Caps of scouts in means of the CPU, in turn: the larger the gain, the sooner it must be seen, and the cheaper the look.
+_SCOUTS = (0.05, 0.1, 0.2, 0.05, 0.1, 0.4)
+_EARLY = 30  # requests of the function in which scouts may take ``_EARLY_SHARE`` of the time
+_EARLY_SHARE = 0.04
 _CPU_FULL = 10.0  # the same for probes of the CPU, in means of the GPU
 _UNSURE_ERRORS = 1.3
 _UNSURE_FROM = 0.10  # gains below are not looked for
@@ -30,7 +33,7 @@ _UNSURE_RANGE = 0.3  # from there to the whole share
 _UNSURE_FREE = 3.0  # requests' worth of probes before the shares count
 _NEAR_EVERY = 5
 _NEAR = math.log(1.5)
-_FULL_OF_SCOUTS = 4  # one of so many is a full one where the choice is near
+_FULL_OF_SCOUTS = 12  # one of so many is a full one where the choice is near
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,10 @@ class ProbePlan:
 class Budget:
     """Of one function: what requests took and what probes of the GPU took, ms."""
 
-    __slots__ = ("lost_ms", "probed_ms", "served_ms")
+    __slots__ = ("lost_ms", "probed_ms", "requests", "served_ms")
 
     def __init__(self) -> None:
+        self.requests = 0
         self.served_ms = 0.0
         self.probed_ms = 0.0
         self.lost_ms = 0.0  # by probes that answered a request later than the other backend would have
@@ -72,7 +76,7 @@ class Schedule:
     def done(self, plan: ProbePlan, chance: Chance) -> None:
         """A probe was begun."""
         self.since, self.gap = 0, 0.5 + chance.random()
-        self.scouts += plan.scout
+        self.scouts += 1
         if not plan.scout:
             self.asked = max(self.asked - 1, 0)
             self.first_left = max(self.first_left - (plan.backend == "gpu"), 0)
@@ -105,7 +109,9 @@ class Schedule:
     def _of_gpu(
         self, mean_ms: float, known: Estimate, budget: Budget, settings: ControllerSettings
     ) -> ProbePlan | None:
-        full, scout = ProbePlan("gpu", _FULL * mean_ms, scout=False), ProbePlan("gpu", _SCOUT * mean_ms, scout=True)
+        full, scout = ProbePlan("gpu", _FULL * mean_ms, scout=False), ProbePlan(
+            "gpu", _SCOUTS[self.scouts % len(_SCOUTS)] * mean_ms, scout=True
+        )
         if self.first_left:
             # What neighbours know to bring nothing is looked at once, in passing.
             hopeless = known.gain_of("gpu") + _UNSURE_ERRORS * known.error < 0.0
@@ -117,9 +123,11 @@ class Schedule:
         share = settings.gpu_share + worth * max(settings.gpu_share_unsure - settings.gpu_share, 0.0)
         if self.asked:
             share = max(share, settings.gpu_share_unsure)
+        if budget.requests <= _EARLY:
+            share = max(share, _EARLY_SHARE)
         plan = full
         if hope <= 0.0 and not self.asked:
-            near = known.gain_of("gpu") > -_NEAR and (self.scouts + 1) % _FULL_OF_SCOUTS == 0
+            near = known.gain_of("gpu") > -_NEAR and self.scouts % _FULL_OF_SCOUTS == _FULL_OF_SCOUTS - 1
             plan = full if near else scout
             cost_ms = cost_ms if near else min(cost_ms, scout.cap_ms)
         if budget.probed_ms + cost_ms * self.gap > free_ms + share * budget.served_ms:
