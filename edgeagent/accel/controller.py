@@ -9,7 +9,7 @@ no chance of its own, so that a recorded trace gives the same answers as the day
 2. A class changes its backend when the other is faster by ``gain_min`` and by so many standard errors that a chance is
    unlikely; each recent change asks for more, and for a longer stay.
 3. When the times of the serving backend change in kind, what is known becomes a guess, and both are looked at again.
-4. A failure counts as ``FAILED_TIMES`` times the usual time. Two in a row of the GPU open its breaker: all goes to the CPU.
+4. A failure counts as ten times the usual time. Two in a row of the GPU open its breaker: all goes to the CPU.
 5. The GPU is wanted (:attr:`Controller.wants_gpu`) from the first request on where the mode allows it, but nothing is
    sent there before it is ready, so that a start is never taken for slowness.
 6. Modes ``cpu`` and ``gpu`` are pinned: they are obeyed, whatever is seen; ``gpu`` also where the GPU is not ready: the
@@ -26,15 +26,16 @@ from edgeagent.accel.conditions import ConditionLimits, Conditions, Veto
 from edgeagent.accel.drift import shifted
 from edgeagent.accel.evidence import Evidence
 from edgeagent.accel.goal import Goal, wanted
-from edgeagent.accel.probing import Budget, ProbePlan, Schedule
+from edgeagent.accel.probing import ProbePlan, Schedule
 from edgeagent.accel.settings import Backend, Chance, ControllerSettings, Mode, other_of
 from edgeagent.accel.size_classes import neighbours_prior, size_class
 
-__all__ = ["FAILED_TIMES", "Change", "Controller", "Route"]
+__all__ = ["Change", "Controller", "Route"]
 
-FAILED_TIMES = 10.0  # a failure counts as so many times what is usual
 _FAST_GAIN = math.log(3.0)
-_FAST_ERRORS = 2.5
+_FAST_TIMES = 1.5
+_CANCELLED = 1.2  # a probe that was cancelled would have taken at least so many times as long
+_TRIAL = 3  # requests after a promotion that the CPU answers too
 _PAUSE_S = 600.0
 _SURPRISE = 0.5  # least difference of the logarithm at which a probe contradicts what was known
 _TENTATIVE = 0.7  # errors at which a class without evidence follows its neighbours
@@ -62,7 +63,7 @@ class Change:
 
 
 class _Class:
-    __slots__ = ("backend", "changed", "evidence", "failures", "schedule", "seen_s", "surprises")
+    __slots__ = ("backend", "changed", "evidence", "schedule", "seen_s", "surprises")
 
     def __init__(self, backend: Backend, settings: ControllerSettings) -> None:
         self.backend: Backend = backend
@@ -70,7 +71,6 @@ class _Class:
         self.schedule = Schedule(settings)
         self.changed: list[int] = []  # the numbers of the requests after which it went elsewhere
         self.seen_s = -math.inf
-        self.failures = 0  # of the GPU, in a row
         self.surprises = 0
 
 
@@ -90,7 +90,6 @@ class Controller:
         self._goal = goal or Goal()
         self._veto = Veto(limits)
         self._breaker = Breaker()
-        self._budget = Budget()
         self._classes: dict[int, _Class] = {}
         self._ready = False
         self.changes: list[Change] = []  # the newest 64
@@ -130,55 +129,51 @@ class Controller:
         rests = self._gpu_rests(now_s)
         if rests:
             return Route("cpu", self._trial(now_s, one), rests)
-        probe = one.schedule.due(
-            one.backend, self._usual_ms(one, one.backend), one.evidence.estimate(), self._budget, self._settings
-        )
-        if probe is not None:
-            one.schedule.done(probe, self._chance)
-            if self._settings.probe == "serve":
-                return Route(probe.backend, None, "probe")
+        usual_ms = self._usual_ms(one, one.backend)
+        probe = one.schedule.due(one.backend, usual_ms, one.evidence.estimate(), self._chance)
+        if probe is not None and self._settings.probe == "serve":
+            return Route(probe.backend, None, "probe")
         return Route(one.backend, probe, "usual")
 
     def served(
         self, now_s: float, size: float, backend: Backend, ms: float, *, failed: bool = False
     ) -> Change | None:
         """A request was answered by ``backend`` after ``ms``, or failed there."""
-        one = self._class(size_class(size))
+        which = size_class(size)
+        one = self._class(which)
         one.evidence.number += 1
-        self._budget.requests += 1
+        if failed:
+            return self._failed(now_s, which, one, backend)
         if backend == "gpu":
-            if failed:
-                return self._failed(now_s, one)
-            self._answered(now_s, one)
-        counted = self._counted_ms(one, backend, ms, failed=failed)
-        self._budget.served_ms += counted if not failed else 0.0
-        one.evidence.add(backend, counted)
+            self._answered(now_s)
         if backend != one.backend:
-            self._served_by_probe(one, backend, counted)
-        else:
-            newest = shifted(one.evidence.windows[backend].logs())
-            if newest:
-                one.evidence.forget(backend, newest)
-                one.schedule.ask(2)
-        return self._decide(now_s, size_class(size), one)
+            usual_ms = self._usual_ms(one, one.backend)
+            if usual_ms > 0.0:
+                self._compare(one, backend, usual_ms, ms)
+        one.evidence.add(backend, ms)
+        newest = shifted(one.evidence.windows[backend].logs()) if backend == one.backend else 0
+        if newest:
+            one.evidence.forget(backend, newest)
+            one.schedule.ask(2)
+        return self._decide(now_s, which, one)
 
     def probed(
         self, now_s: float, size: float, plan: ProbePlan, served_ms: float, ms: float, *, failed: bool = False
     ) -> Change | None:
-        """The probe beside a request that took ``served_ms``: ``ms``, or ``plan.cap_ms`` where it was cancelled."""
-        one = self._class(size_class(size))
-        cancelled = ms >= plan.cap_ms and not failed
+        """The probe beside a request that took ``served_ms``: its time, or ``limit_ms`` where it was cancelled."""
+        which = size_class(size)
+        one = self._class(which)
+        if failed:
+            return self._failed(now_s, which, one, plan.backend)
         if plan.backend == "gpu":
-            if failed:
-                return self._failed(now_s, one)
-            self._budget.probed_ms += min(ms, plan.cap_ms)
-            self._answered(now_s, one)
+            self._answered(now_s)
+        cancelled = ms >= plan.limit_ms(served_ms)
         if cancelled and plan.scout:
             return None
-        counted = self._counted_ms(one, plan.backend, plan.cap_ms * 1.2 if cancelled else ms, failed=failed)
-        self._compare(one, plan.backend, served_ms, counted)
-        one.evidence.add(plan.backend, counted)
-        return self._decide(now_s, size_class(size), one)
+        at_least_ms = _CANCELLED * ms if cancelled else ms
+        self._compare(one, plan.backend, served_ms, at_least_ms)
+        one.evidence.add(plan.backend, at_least_ms)
+        return self._decide(now_s, which, one)
 
     # -- one class ---------------------------------------------------------------------------------------------------
 
@@ -208,20 +203,6 @@ class Controller:
     def _usual_ms(self, one: _Class, backend: Backend) -> float:
         return one.evidence.windows[backend].mean_ms()
 
-    def _counted_ms(self, one: _Class, backend: Backend, ms: float, *, failed: bool) -> float:
-        if not failed:
-            return ms
-        usual = max(self._usual_ms(one, "cpu"), self._usual_ms(one, backend), ms, 1.0)
-        return FAILED_TIMES * usual if usual < 1e9 else usual
-
-    def _served_by_probe(self, one: _Class, backend: Backend, ms: float) -> None:
-        usual = self._usual_ms(one, one.backend)
-        if usual > 0.0:
-            self._budget.lost_ms += max(ms - usual, 0.0)
-            self._compare(one, backend, usual, ms)
-        if backend == "gpu":
-            self._budget.probed_ms += ms
-
     def _compare(self, one: _Class, probed: Backend, served_ms: float, probed_ms: float) -> None:
         """Add a pair; twice in a row far from what was known: the probed backend is another than it was."""
         known = one.evidence.estimate()
@@ -245,19 +226,19 @@ class Controller:
         gain = known.gain_of(other)
         if known.count < settings.samples_min or (other == "gpu" and not self._breaker.closed):
             return None
-        recent = sum(number > one.evidence.number - settings.memory for number in one.changed)
-        reason = wanted(self._goal, one.evidence, other, gain, gain_min=settings.gain_min)
+        reason = wanted(self._goal, one.evidence, other, known, gain_min=settings.gain_min)
         if not reason:
             return None
+        recent = sum(number > one.evidence.number - settings.memory for number in one.changed)
+        doubt = (settings.confidence + recent * settings.confidence_step) * known.error
+        fast = gain > max(_FAST_GAIN, _FAST_TIMES * doubt)
         since = one.evidence.number - (one.changed[-1] if one.changed else -settings.memory)
-        fast = gain > _FAST_GAIN and gain > (_FAST_ERRORS + recent * settings.confidence_step) * known.error
-        if not fast:
-            if since < settings.dwell * 2**recent:
-                return None
-            if reason == "faster" and gain < (settings.confidence + recent * settings.confidence_step) * known.error:
-                return None
+        if not fast and (since < settings.dwell * 2**recent or (reason == "faster" and gain < doubt)):
+            return None
         one.backend = other
         one.changed = [*one.changed[-7:], one.evidence.number]
+        if other == "gpu":
+            one.schedule.ask(_TRIAL)
         return self._changed(Change(now_s, which, other, reason, -math.expm1(-gain)))
 
     def _changed(self, change: Change) -> Change:
@@ -280,18 +261,25 @@ class Controller:
         mean_ms = self._usual_ms(one, "cpu")
         return ProbePlan("gpu", 2.0 * mean_ms, scout=False) if mean_ms > 0.0 else None
 
-    def _failed(self, now_s: float, one: _Class) -> Change | None:
-        """The GPU failed; where that opens the breaker, the CPU serves until the GPU answers again."""
-        one.failures += 1
+    def _failed(self, now_s: float, which: int, one: _Class, backend: Backend) -> Change | None:
+        """Where the failures of the GPU open the breaker, the CPU serves until the GPU answers again."""
+        if backend == "cpu":
+            one.evidence.add_failure("cpu")
+            return self._decide(now_s, which, one)
         opened = self._breaker.failed(now_s, self._usual_ms(one, "cpu") / 1000.0)
-        if not opened or all(each.backend == "cpu" for each in self._classes.values()):
+        if not opened:
+            if self._breaker.closed:
+                one.evidence.add_failure("gpu")
+            return self._decide(now_s, which, one) if self._breaker.closed else None
+        if all(each.backend == "cpu" for each in self._classes.values()):
             return None
         return self._changed(Change(now_s, None, "cpu", "the GPU failed", 0.0))
 
-    def _answered(self, now_s: float, one: _Class) -> None:
-        """The GPU answered; what failed before counts once however often it was in a row."""
-        if one.failures:
-            one.failures = 0
-            one.evidence.add("gpu", self._counted_ms(one, "gpu", 0.0, failed=True))
-        if self._breaker.answered() and any(each.backend == "gpu" for each in self._classes.values()):
+    def _answered(self, now_s: float) -> None:
+        """The GPU answered; if it was given up, its failures are over and explained."""
+        if not self._breaker.answered():
+            return
+        for each in self._classes.values():
+            each.evidence.forgive("gpu")
+        if any(each.backend == "gpu" for each in self._classes.values()):
             self._changed(Change(now_s, None, "gpu", "the GPU answers again", 0.0))

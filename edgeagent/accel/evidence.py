@@ -7,6 +7,7 @@
 3. A *prior*: neighbouring classes, or what held before the last drift.
 
 Of the first two the one of lower variance is taken, its tail corrected by the windows, and weighed with the prior.
+Failures are counted apart: the share of them adds so many times ``FAILED_TIMES`` the slower mean.
 """
 
 from __future__ import annotations
@@ -15,16 +16,20 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-from edgeagent.accel.settings import Backend
+from edgeagent.accel.settings import Backend, other_of
 from edgeagent.accel.window import SPREAD_PRIOR, Window, moments
 
-__all__ = ["Estimate", "Evidence"]
+__all__ = ["FAILED_TIMES", "Estimate", "Evidence"]
 
+FAILED_TIMES = 10.0  # a failure counts as so many times what is usual: more than any gain, and still a number
+_ATTEMPTS_MAX = 30
+_ATTEMPTS_DOUBT = 3.0  # good attempts that are assumed beforehand
 _PAIRS_MAX = 24
 _STRETCH = 200  # requests of the class: what is older is not compared
 _TAIL_WEIGHT = 12.0  # samples at which the seen tail counts half
 _OLD_ERROR = 0.7  # standard error of what held before a drift
 _UNKNOWN_ERROR = 1.5
+_UNKNOWN = (0.0, _UNKNOWN_ERROR)
 
 
 @dataclass(frozen=True)
@@ -40,21 +45,53 @@ class Estimate:
         return -self.log_ratio if backend == "gpu" else self.log_ratio
 
 
-class Evidence:
-    """Windows, pairs and prior of one class; ``number`` counts its requests."""
+class _Attempts:
+    """Whether the last 30 attempts on a backend failed, and when."""
 
-    __slots__ = ("_cached", "number", "pairs", "prior", "windows")
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[int, bool]] = deque(maxlen=_ATTEMPTS_MAX)
+
+    def add(self, number: int, *, failed: bool) -> None:
+        self._seen.append((number, failed))
+
+    def clear(self) -> None:
+        self._seen.clear()
+
+    def share(self, since: int) -> float:
+        fresh = [failed for number, failed in self._seen if number >= since]
+        return sum(fresh) / (len(fresh) + _ATTEMPTS_DOUBT)
+
+
+class Evidence:
+    """Windows, pairs, failures and prior of one class; ``number`` counts its requests."""
+
+    __slots__ = ("_cached", "_spread2", "attempts", "number", "pairs", "prior", "windows")
 
     def __init__(self) -> None:
         self.number = 0
         self.windows: dict[Backend, Window] = {"cpu": Window(), "gpu": Window()}
+        self.attempts: dict[Backend, _Attempts] = {"cpu": _Attempts(), "gpu": _Attempts()}
         self.pairs: deque[tuple[int, float]] = deque(maxlen=_PAIRS_MAX)
-        self.prior: tuple[float, float] = (0.0, _UNKNOWN_ERROR)
+        self.prior: tuple[float, float] = _UNKNOWN
+        self._spread2 = SPREAD_PRIOR**2
         self._cached: Estimate | None = None
 
     def add(self, backend: Backend, ms: float) -> None:
         """One time of a backend, of the newest request."""
         self.windows[backend].add(self.number, ms)
+        self.attempts[backend].add(self.number, failed=False)
+        self._cached = None
+
+    def add_failure(self, backend: Backend) -> None:
+        """A request that the backend failed."""
+        self.attempts[backend].add(self.number, failed=True)
+        self._cached = None
+
+    def forgive(self, backend: Backend) -> None:
+        """Its failures are explained and over."""
+        self.attempts[backend].clear()
         self._cached = None
 
     def add_pair(self, cpu_ms: float, gpu_ms: float) -> None:
@@ -64,47 +101,64 @@ class Evidence:
 
     def pair_spread(self) -> float:
         """The standard deviation of the pairs' logarithms."""
-        return math.sqrt(moments([one for _, one in self.pairs]).variance_log) if self.pairs else SPREAD_PRIOR
+        logs = [one for _, one in self.pairs]
+        return math.sqrt(moments(logs, self._spread2).variance_log if logs else self._spread2)
 
     def set_prior(self, log_ratio: float, error: float) -> None:
+        """What is thought before anything is seen."""
         self.prior, self._cached = (log_ratio, error), None
 
     def forget(self, backend: Backend, keep: int) -> None:
         """After a drift of ``backend``: its newest ``keep`` times stay, the rest becomes the prior."""
         known = self.estimate()
-        self.set_prior(known.log_ratio, math.hypot(known.error, _OLD_ERROR))
-        for one, window in self.windows.items():
-            window.keep_last(keep if one == backend else 0)
+        before = self.windows[backend].logs()[: -keep or None]
+        if len(before) >= 2:
+            self._spread2 = moments(before).variance_log
+        self.set_prior(known.log_ratio, min(math.hypot(known.error, _OLD_ERROR), _UNKNOWN_ERROR))
+        self.windows[backend].keep_last(keep)
+        self.windows[other_of(backend)].keep_last(0)
         fresh = self.number - keep
         self.pairs = deque((pair for pair in self.pairs if pair[0] > fresh), maxlen=_PAIRS_MAX)
 
     def estimate(self) -> Estimate:
         """What is thought now."""
         if self._cached is None:
-            self._cached = self._estimated()
+            self._cached = self._with_failures(self._of_times())
         return self._cached
 
-    def _estimated(self) -> Estimate:
+    def _of_times(self) -> Estimate:
         since = self.number - _STRETCH
-        cpu, gpu = (self.windows[one].logs(since) for one in ("cpu", "gpu"))  # type: ignore[index]
+        cpu, gpu = self.windows["cpu"].logs(since), self.windows["gpu"].logs(since)
         count = min(len(cpu), len(gpu))
         prior, prior_error = self.prior
         if not count:
             return Estimate(prior, prior_error, 0)
-        of_cpu, of_gpu = moments(cpu), moments(gpu)
-        ratio = of_gpu.mean_log - of_cpu.mean_log
-        variance = of_gpu.variance_log / of_gpu.count + of_cpu.variance_log / of_cpu.count
+        # The backend that is seen more says what scatter to expect of the other.
+        many = moments(cpu if len(cpu) >= len(gpu) else gpu, self._spread2)
+        few = moments(gpu if len(cpu) >= len(gpu) else cpu, many.variance_log)
+        of_cpu, of_gpu = (many, few) if len(cpu) >= len(gpu) else (few, many)
+        ratio, variance = of_gpu.mean_log - of_cpu.mean_log, of_gpu.error2 + of_cpu.error2
         pairs = [one for number, one in self.pairs if number >= since]
         if pairs:
-            paired = moments(pairs)
-            if paired.variance_log / paired.count < variance:
-                ratio, variance = paired.mean_log, paired.variance_log / paired.count
+            paired = moments(pairs, many.variance_log)
+            if paired.error2 < variance:
+                ratio, variance = paired.mean_log, paired.error2
         weight = count / (count + _TAIL_WEIGHT)
         ratio += weight * (of_gpu.tail - of_cpu.tail)
-        variance += weight * weight * (of_gpu.tail_variance + of_cpu.tail_variance) + SPREAD_PRIOR**2 / 400.0
-        trust = prior_error**-2 / (prior_error**-2 + 1.0 / variance)
+        variance += weight * weight * (of_gpu.tail_variance + of_cpu.tail_variance) + 1e-5
+        trust = 1.0 / (1.0 + prior_error**2 / variance)
         return Estimate(
             trust * prior + (1.0 - trust) * ratio,
-            math.sqrt(1.0 / (prior_error**-2 + 1.0 / variance)),
+            1.0 / math.sqrt(prior_error**-2 + 1.0 / variance),
             count,
         )
+
+    def _with_failures(self, known: Estimate) -> Estimate:
+        since = self.number - _STRETCH
+        cpu, gpu = self.attempts["cpu"].share(since), self.attempts["gpu"].share(since)
+        if not cpu and not gpu:
+            return known
+        ratio = math.exp(min(max(known.log_ratio, -30.0), 30.0))
+        failure = FAILED_TIMES * max(ratio, 1.0)
+        of_gpu, of_cpu = ratio * (1.0 - gpu) + failure * gpu, 1.0 - cpu + failure * cpu
+        return Estimate(math.log(of_gpu / of_cpu), known.error, known.count)

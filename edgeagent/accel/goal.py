@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from edgeagent.accel.evidence import Evidence
+from edgeagent.accel.evidence import Estimate, Evidence
 from edgeagent.accel.settings import Backend, other_of
 
 __all__ = ["Goal", "wanted"]
@@ -13,6 +13,7 @@ __all__ = ["Goal", "wanted"]
 _SEEN_MIN = 8
 _BETTER_SHARE = 0.15  # so many fewer misses of the limit decide between backends of like latency
 _LIKE = 0.05
+_NOTHING = 0.025
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +44,9 @@ def _request_usd(goal: Goal, evidence: Evidence, backend: Backend) -> float:
     return price * evidence.windows[backend].mean_ms() / 1000.0
 
 
-def wanted(goal: Goal, evidence: Evidence, other: Backend, gain: float, *, gain_min: float) -> str:
-    """Why a class should go to ``other``, whose latency is better by the logarithm ``gain``; empty: it should not."""
+def wanted(goal: Goal, evidence: Evidence, other: Backend, known: Estimate, *, gain_min: float) -> str:
+    """Why a class should go to ``other``; empty: it should not."""
+    gain = known.gain_of(other)
     serving = other_of(other)
     other_usd = _request_usd(goal, evidence, other)
     if goal.usd_max and other_usd > goal.usd_max and other_usd > _request_usd(goal, evidence, serving):
@@ -60,4 +62,7 @@ def wanted(goal: Goal, evidence: Evidence, other: Backend, gain: float, *, gain_
             return "cost" if within is not None and within <= 0.05 and cheaper else ""
         if ours is not None and theirs is not None and ours - theirs > _BETTER_SHARE and gain > -_LIKE:
             return "slo"
-    return "faster" if gain > gain_min else ""
+    if gain > gain_min:
+        return "faster"
+    nothing = other == "cpu" and gain > -_NOTHING and known.error < _NOTHING
+    return "the GPU brings nothing" if nothing else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from edgeagent.accel.controller import FAILED_TIMES
+from edgeagent.accel.evidence import FAILED_TIMES
 from edgeagent.accel.segments import drift_segments
 from edgeagent.accel.settings import Backend
 from edgeagent.accel.size_classes import size_class

@@ -166,8 +166,9 @@ def play(traces: Traces, chooser: Chooser, options: ReplayOptions) -> Play:
             changes += _rerun(chooser, end_s, size, other, answer_ms)
         if plan is not None and answer_ms >= 0.0:
             probe_ms = traces.ms(plan.backend)[number]
-            used[plan.backend] += min(max(probe_ms, 0.0), plan.cap_ms)
-            changes += chooser.probed(end_s, size, plan, answer_ms, min(probe_ms, plan.cap_ms))
+            limit_ms = plan.limit_ms(answer_ms)
+            used[plan.backend] += min(max(probe_ms, 0.0), limit_ms)
+            changes += chooser.probed(end_s, size, plan, answer_ms, min(probe_ms, limit_ms))
         played.changes += [(number + 1, change) for change in changes]
         total_ms = answer_ms + waited_ms if answer_ms >= 0.0 else -1.0
         played.served.append(

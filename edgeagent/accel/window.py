@@ -15,8 +15,8 @@ from dataclasses import dataclass
 __all__ = ["SPREAD_PRIOR", "Moments", "Window", "moments"]
 
 _SAMPLES_MAX = 64
-SPREAD_PRIOR = 0.15  # of the logarithm, before anything was seen: two samples' worth
-_PRIOR_COUNT = 2.0
+SPREAD_PRIOR = 0.15  # of the logarithm, before anything was seen
+_PRIOR_COUNT = 2.0  # samples that the prior spread is worth
 _TAIL_FROM = 8
 
 
@@ -30,13 +30,18 @@ class Moments:
     tail: float
     tail_variance: float
 
+    @property
+    def error2(self) -> float:
+        """The squared standard error of ``mean_log``."""
+        return self.variance_log / self.count
 
-def moments(logs: Sequence[float]) -> Moments:
-    """Of one or more logarithms of times."""
+
+def moments(logs: Sequence[float], spread2: float = SPREAD_PRIOR**2) -> Moments:
+    """Of one or more logarithms of times; ``spread2`` is the variance that was expected."""
     count = len(logs)
     mean = sum(logs) / count
     squares = sum((one - mean) ** 2 for one in logs)
-    variance = (squares + _PRIOR_COUNT * SPREAD_PRIOR**2) / (count + _PRIOR_COUNT - 1.0)
+    variance = (squares + _PRIOR_COUNT * spread2) / (count + _PRIOR_COUNT - 1.0)
     if count < _TAIL_FROM:
         return Moments(count, mean, variance, 0.0, 0.0)
     ratios = [math.exp(min(one - mean, 50.0)) for one in logs]
@@ -54,6 +59,7 @@ class Window:
         self._seen: deque[tuple[int, float]] = deque(maxlen=_SAMPLES_MAX)
 
     def __len__(self) -> int:
+        """How many times are kept."""
         return len(self._seen)
 
     def add(self, number: int, ms: float) -> None:
