@@ -29,12 +29,17 @@ from edgeagent.accel.goal import Goal, wanted
 from edgeagent.accel.probing import ProbePlan, Schedule
 from edgeagent.accel.settings import Backend, Chance, ControllerSettings, Mode, other_of
 from edgeagent.accel.size_classes import neighbours_prior, size_class
+from edgeagent.accel.window import moments
 
 __all__ = ["Change", "Controller", "Route"]
 
 _FAST_GAIN = math.log(3.0)
 _FAST_TIMES = 1.5
 _CANCELLED = 1.2  # a probe that was cancelled would have taken at least so many times as long
+_SLOW_TIMES = 3.0  # a request this many times slower than usual, and so many deviations, is looked into at once
+_SLOW_DEVIATIONS = 4.0
+_SLOW_FROM = 5
+_SLOW_TWICE = 2
 _TRIAL = 3  # requests after a promotion that the CPU answers too
 _PAUSE_S = 600.0
 _SURPRISE = 0.5  # least difference of the logarithm at which a probe contradicts what was known
@@ -63,7 +68,7 @@ class Change:
 
 
 class _Class:
-    __slots__ = ("backend", "changed", "evidence", "schedule", "seen_s", "surprises")
+    __slots__ = ("backend", "changed", "evidence", "schedule", "seen_s", "slow", "surprises")
 
     def __init__(self, backend: Backend, settings: ControllerSettings) -> None:
         self.backend: Backend = backend
@@ -72,6 +77,7 @@ class _Class:
         self.changed: list[int] = []  # the numbers of the requests after which it went elsewhere
         self.seen_s = -math.inf
         self.surprises = 0
+        self.slow = 0  # requests in a row that were far slower than usual
 
 
 class Controller:
@@ -150,6 +156,9 @@ class Controller:
             usual_ms = self._usual_ms(one, one.backend)
             if usual_ms > 0.0:
                 self._compare(one, backend, usual_ms, ms)
+        one.slow = one.slow + 1 if backend == one.backend and self._is_slow(one, ms) else 0
+        if one.slow:
+            one.schedule.ask(1)
         one.evidence.add(backend, ms)
         newest = shifted(one.evidence.windows[backend].logs()) if backend == one.backend else 0
         if newest:
@@ -173,6 +182,11 @@ class Controller:
         at_least_ms = _CANCELLED * ms if cancelled else ms
         self._compare(one, plan.backend, served_ms, at_least_ms)
         one.evidence.add(plan.backend, at_least_ms)
+        if one.slow >= _SLOW_TWICE and served_ms > _SLOW_TIMES * at_least_ms:
+            # It was slow twice, and the other one is not: waiting for more would cost more than a wrong change.
+            one.evidence.forget(plan.backend, 1)
+            one.evidence.add(one.backend, served_ms)
+            return self._move(now_s, which, one, "much faster")
         return self._decide(now_s, which, one)
 
     # -- one class ---------------------------------------------------------------------------------------------------
@@ -226,7 +240,8 @@ class Controller:
         gain = known.gain_of(other)
         if known.count < settings.samples_min or (other == "gpu" and not self._breaker.closed):
             return None
-        reason = wanted(self._goal, one.evidence, other, known, gain_min=settings.gain_min)
+        least = settings.gain_min if other == "gpu" else settings.gain_back_min
+        reason = wanted(self._goal, one.evidence, other, known, gain_min=least)
         if not reason:
             return None
         recent = sum(number > one.evidence.number - settings.memory for number in one.changed)
@@ -235,11 +250,25 @@ class Controller:
         since = one.evidence.number - (one.changed[-1] if one.changed else -settings.memory)
         if not fast and (since < settings.dwell * 2**recent or (reason == "faster" and gain < doubt)):
             return None
-        one.backend = other
+        return self._move(now_s, which, one, reason)
+
+    def _move(self, now_s: float, which: int, one: _Class, reason: str) -> Change | None:
+        one.backend, one.slow = other_of(one.backend), 0
         one.changed = [*one.changed[-7:], one.evidence.number]
-        if other == "gpu":
+        if one.backend == "gpu":
             one.schedule.ask(_TRIAL)
-        return self._changed(Change(now_s, which, other, reason, -math.expm1(-gain)))
+        gain = one.evidence.estimate().gain_of(one.backend)
+        return self._changed(Change(now_s, which, one.backend, reason, -math.expm1(-gain)))
+
+    def _is_slow(self, one: _Class, ms: float) -> bool:
+        """Whether this is far beyond what the serving backend takes."""
+        logs = one.evidence.windows[one.backend].logs()
+        if len(logs) < _SLOW_FROM:
+            return False
+        usual = moments(logs[: -one.slow or None])
+        return math.log(max(ms, 1e-3)) > usual.mean_log + max(
+            _SLOW_DEVIATIONS * math.sqrt(usual.variance_log), math.log(_SLOW_TIMES)
+        )
 
     def _changed(self, change: Change) -> Change:
         self.changes = [*self.changes[-(_CHANGES_MAX - 1) :], change]

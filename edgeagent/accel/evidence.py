@@ -16,7 +16,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-from edgeagent.accel.settings import Backend, other_of
+from edgeagent.accel.settings import BACKENDS, Backend, other_of
 from edgeagent.accel.window import SPREAD_PRIOR, Window, moments
 
 __all__ = ["FAILED_TIMES", "Estimate", "Evidence"]
@@ -24,8 +24,10 @@ __all__ = ["FAILED_TIMES", "Estimate", "Evidence"]
 FAILED_TIMES = 10.0  # a failure counts as so many times what is usual: more than any gain, and still a number
 _ATTEMPTS_MAX = 30
 _ATTEMPTS_DOUBT = 3.0  # good attempts that are assumed beforehand
-_PAIRS_MAX = 24
-_STRETCH = 200  # requests of the class: what is older is not compared
+_PAIRS_MAX = 64
+_STRETCH = 400  # requests of the class: what is older is not compared, but for the last ``_KEPT``
+_KEPT = 6
+_ATTEMPTS_STRETCH = 40  # the same for failures
 _TAIL_WEIGHT = 12.0  # samples at which the seen tail counts half
 _OLD_ERROR = 0.7  # standard error of what held before a drift
 _UNKNOWN_ERROR = 1.5
@@ -128,7 +130,7 @@ class Evidence:
 
     def _of_times(self) -> Estimate:
         since = self.number - _STRETCH
-        cpu, gpu = self.windows["cpu"].logs(since), self.windows["gpu"].logs(since)
+        cpu, gpu = (self.windows[one].logs(since, _KEPT) for one in BACKENDS)
         count = min(len(cpu), len(gpu))
         prior, prior_error = self.prior
         if not count:
@@ -138,7 +140,7 @@ class Evidence:
         few = moments(gpu if len(cpu) >= len(gpu) else cpu, many.variance_log)
         of_cpu, of_gpu = (many, few) if len(cpu) >= len(gpu) else (few, many)
         ratio, variance = of_gpu.mean_log - of_cpu.mean_log, of_gpu.error2 + of_cpu.error2
-        pairs = [one for number, one in self.pairs if number >= since]
+        pairs = [one for number, one in self.pairs if number >= since] or [one for _, one in self.pairs][-_KEPT:]
         if pairs:
             paired = moments(pairs, many.variance_log)
             if paired.error2 < variance:
@@ -154,7 +156,7 @@ class Evidence:
         )
 
     def _with_failures(self, known: Estimate) -> Estimate:
-        since = self.number - _STRETCH
+        since = self.number - _ATTEMPTS_STRETCH
         cpu, gpu = self.attempts["cpu"].share(since), self.attempts["gpu"].share(since)
         if not cpu and not gpu:
             return known

@@ -13,7 +13,7 @@ __all__ = ["Goal", "wanted"]
 _SEEN_MIN = 8
 _BETTER_SHARE = 0.15  # so many fewer misses of the limit decide between backends of like latency
 _LIKE = 0.05
-_NOTHING = 0.025
+_NOTHING = 0.06  # a gain of the GPU that is not worth it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,5 +64,5 @@ def wanted(goal: Goal, evidence: Evidence, other: Backend, known: Estimate, *, g
             return "slo"
     if gain > gain_min:
         return "faster"
-    nothing = other == "cpu" and gain > -_NOTHING and known.error < _NOTHING
+    nothing = other == "cpu" and known.gain_of("gpu") + known.error < _NOTHING
     return "the GPU brings nothing" if nothing else ""

@@ -28,13 +28,13 @@ _CPU_FULL = 10.0  # the same for probes of the CPU, in means of the GPU
 # Caps of scouts in means of the CPU, in turn: the larger the gain, the sooner it must be seen, and the cheaper the look.
 _SCOUTS = (0.05, 0.1, 0.2, 0.05, 0.1, 0.4)
 _EARLY = 30  # requests of a class in which scouts may take ``_EARLY_SHARE`` of the time
-_EARLY_SHARE = 0.04
+_EARLY_SHARE = 0.03
 _UNSURE_ERRORS = 1.3
 _UNSURE_FROM = 0.10  # gains below are not looked for
 _UNSURE_RANGE = 0.3  # from there to the whole share
 _UNSURE_FREE = 3.0  # requests' worth of full probes that a class has at first
 _WORTH_MAX = 3.0  # what a budget can hold
-_ASKED_DEBT = 2.0  # what is asked for may run so far into debt
+_ASKED_SPACE = 20  # requests between probes that are asked for and not paid for
 _NEAR_EVERY = 5
 _NEAR = math.log(1.5)
 
@@ -55,7 +55,7 @@ class ProbePlan:
 class Schedule:
     """Of one class: which probes are due, and what they may cost."""
 
-    __slots__ = ("_settings", "asked", "first_left", "full_worth", "gap", "loss_worth", "requests", "scout_worth")
+    __slots__ = ("_settings", "asked", "first_left", "free_from", "full_worth", "gap", "loss_worth", "requests", "scout_worth")
     __slots__ += ("scouts", "since")
 
     def __init__(self, settings: ControllerSettings) -> None:
@@ -66,6 +66,7 @@ class Schedule:
         self.since = 0  # requests since the last probe
         self.scouts = 0
         self.gap = 1.0
+        self.free_from = 0
         self.full_worth, self.scout_worth, self.loss_worth = _UNSURE_FREE, 0.0, 0.0
 
     def ask(self, count: int) -> None:
@@ -107,9 +108,11 @@ class Schedule:
         self.scout_worth = min(self.scout_worth + scouting, _WORTH_MAX)
         cost = min(math.exp(max(known.log_ratio, -5.0)), _FULL)
         near = hope > -_NEAR
+        if self.asked and self.requests >= self.free_from:
+            self.free_from = self.requests + _ASKED_SPACE
+            return ProbePlan("gpu", _FULL * mean_ms, scout=False)
         if self.asked or hope > 0.0 or (near and self.full_worth > _UNSURE_FREE - cost):
-            reach = self.full_worth + (_ASKED_DEBT if self.asked else 0.0)
-            if reach >= cost * self.gap:
+            if self.full_worth >= cost * self.gap:
                 self.full_worth -= cost
                 return ProbePlan("gpu", _FULL * mean_ms, scout=False)
         cap = _SCOUTS[self.scouts % len(_SCOUTS)]

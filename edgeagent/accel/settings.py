@@ -7,9 +7,10 @@ from typing import Literal, Protocol
 
 from edgeagent.accel.errors import SettingsRefused
 
-__all__ = ["Backend", "Chance", "ControllerSettings", "Mode", "Probe", "other_of"]
+__all__ = ["BACKENDS", "Backend", "Chance", "ControllerSettings", "Mode", "Probe", "other_of"]
 
 Backend = Literal["cpu", "gpu"]
+BACKENDS: tuple[Backend, Backend] = ("cpu", "gpu")
 Mode = Literal["cpu", "cpu_preferred", "gpu_preferred", "gpu"]
 Probe = Literal["shadow", "serve"]
 
@@ -29,7 +30,8 @@ def other_of(backend: Backend) -> Backend:
 class ControllerSettings:
     """Choices of ours, tuned on generated traces (tests/unit/accel), not measured on hardware.
 
-    A change needs a gain of ``gain_min`` (share of the latency) that is ``confidence`` standard errors away from none;
+    A change to the GPU needs a gain of ``gain_min`` (of the logarithm of the latency), one to the CPU ``gain_back_min``,
+    that is ``confidence`` standard errors away from none;
     each change of the last ``memory`` requests of its class asks for ``confidence_step`` more, and ``dwell`` requests
     (doubled by each) must have passed. A change needs ``samples_min`` of the backend that it goes to.
 
@@ -39,14 +41,15 @@ class ControllerSettings:
     probed one answer (for what must not run twice); those may lose ``serve_loss_share`` of the latency.
     """
 
-    gain_min: float = 0.05
-    confidence: float = 1.2
+    gain_min: float = 0.08
+    gain_back_min: float = 0.03
+    confidence: float = 1.8
     confidence_step: float = 0.6
     memory: int = 400
     dwell: int = 6
     samples_min: int = 2
-    gpu_share: float = 0.007
-    gpu_share_unsure: float = 0.03
+    gpu_share: float = 0.006
+    gpu_share_unsure: float = 0.05
     probes_first: int = 2
     cpu_every: int = 20
     probe: Probe = "shadow"
@@ -56,7 +59,7 @@ class ControllerSettings:
     def __post_init__(self) -> None:
         if min(self.memory, self.dwell, self.samples_min, self.probes_first, self.cpu_every) < 1:
             raise SettingsRefused("a count of the controller is not positive", hint="give 1 or more")
-        shares = (self.gain_min, self.gpu_share, self.gpu_share_unsure, self.serve_loss_share)
+        shares = (self.gain_min, self.gain_back_min, self.gpu_share, self.gpu_share_unsure, self.serve_loss_share)
         if not all(0.0 <= share < 1.0 for share in shares):
             raise SettingsRefused("a share of the controller is not one", hint="give 0 or more, below 1")
         if min(self.confidence, self.confidence_step) < 0.0 or self.classes_max < 1:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 __all__ = ["SPREAD_PRIOR", "Moments", "Window", "moments"]
 
-_SAMPLES_MAX = 64
+_SAMPLES_MAX = 96
 SPREAD_PRIOR = 0.15  # of the logarithm, before anything was seen
 _PRIOR_COUNT = 2.0  # samples that the prior spread is worth
 _TAIL_FROM = 8
@@ -51,7 +51,7 @@ def moments(logs: Sequence[float], spread2: float = SPREAD_PRIOR**2) -> Moments:
 
 
 class Window:
-    """At most 64 times, each with the number of its request."""
+    """At most 96 times, each with the number of its request."""
 
     __slots__ = ("_seen",)
 
@@ -66,9 +66,10 @@ class Window:
         """Times below a microsecond count as one: their logarithm must exist."""
         self._seen.append((number, math.log(max(ms, 1e-3))))
 
-    def logs(self, since: int = 0) -> list[float]:
-        """The logarithms, oldest first, of requests from this one on."""
-        return [log for number, log in self._seen if number >= since]
+    def logs(self, since: int = 0, least: int = 0) -> list[float]:
+        """The logarithms, oldest first, of requests from this one on; the last ``least`` of any."""
+        old = len(self._seen) - least
+        return [log for place, (number, log) in enumerate(self._seen) if number >= since or place >= old]
 
     def keep_last(self, count: int) -> None:
         """Forget all but so many."""
