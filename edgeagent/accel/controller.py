@@ -47,6 +47,7 @@ _TENTATIVE = 0.7  # errors at which a class without evidence follows its neighbo
 _CHANGES_MAX = 64
 
 
+DBG=0
 @dataclass(frozen=True)
 class Route:
     """Serve with ``backend``; where ``probe`` is set, ask that one too. ``why`` is for people."""
@@ -177,6 +178,7 @@ class Controller:
         if plan.backend == "gpu":
             self._answered(now_s)
         cancelled = ms >= plan.limit_ms(served_ms)
+        if DBG: print("probe", one.evidence.number, plan, served_ms, ms, cancelled, one.evidence.estimate(), one.evidence.pair_spread())
         if cancelled and plan.scout:
             return None
         at_least_ms = _CANCELLED * ms if cancelled else ms
@@ -230,9 +232,13 @@ class Controller:
                 one.schedule.ask(1)
             if one.surprises >= 2:
                 one.surprises = 0
+                if DBG: print("surprise", one.evidence.number, off, spread)
                 one.evidence.forget(probed, 1)
                 one.evidence.add(other_of(probed), served_ms)
         one.evidence.add_pair(cpu_ms, gpu_ms)
+        newest = one.evidence.pairs_shifted()
+        if newest:
+            one.evidence.keep_pairs(probed, newest)
 
     def _decide(self, now_s: float, which: int, one: _Class) -> Change | None:
         known, settings = one.evidence.estimate(), self._settings

@@ -16,6 +16,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
+from edgeagent.accel.drift import shifted
 from edgeagent.accel.settings import BACKENDS, Backend, other_of
 from edgeagent.accel.window import SPREAD_PRIOR, Window, moments
 
@@ -23,11 +24,12 @@ __all__ = ["FAILED_TIMES", "Estimate", "Evidence"]
 
 FAILED_TIMES = 10.0  # a failure counts as so many times what is usual: more than any gain, and still a number
 _ATTEMPTS_MAX = 30
-_ATTEMPTS_DOUBT = 3.0  # good attempts that are assumed beforehand
+_ATTEMPTS_DOUBT = 6.0  # good attempts that are assumed beforehand
 _PAIRS_MAX = 64
 _STRETCH = 400  # requests of the class: what is older is not compared, but for the last ``_KEPT``
 _KEPT = 6
-_ATTEMPTS_STRETCH = 40  # the same for failures
+# The same for failures: those of a GPU end with what caused them, those of the CPU are the function's own.
+_ATTEMPTS_STRETCH: dict[Backend, int] = {"cpu": _STRETCH, "gpu": 25}
 _TAIL_WEIGHT = 12.0  # samples at which the seen tail counts half
 _OLD_ERROR = 0.7  # standard error of what held before a drift
 _UNKNOWN_ERROR = 1.5
@@ -101,6 +103,17 @@ class Evidence:
         self.pairs.append((self.number, math.log(max(gpu_ms, 1e-3) / max(cpu_ms, 1e-3))))
         self._cached = None
 
+    def pairs_shifted(self) -> int:
+        """How many of the newest pairs are of another kind than those before."""
+        return shifted([one for _, one in self.pairs])
+
+    def keep_pairs(self, backend: Backend, keep: int) -> None:
+        """After the ratio drifted because of ``backend``: so many pairs stay, and so many times of it."""
+        for _ in range(len(self.pairs) - keep):
+            self.pairs.popleft()
+        self.windows[backend].keep_last(keep)
+        self._cached = None
+
     def pair_spread(self) -> float:
         """The standard deviation of the pairs' logarithms."""
         logs = [one for _, one in self.pairs]
@@ -156,8 +169,7 @@ class Evidence:
         )
 
     def _with_failures(self, known: Estimate) -> Estimate:
-        since = self.number - _ATTEMPTS_STRETCH
-        cpu, gpu = self.attempts["cpu"].share(since), self.attempts["gpu"].share(since)
+        cpu, gpu = (self.attempts[one].share(self.number - _ATTEMPTS_STRETCH[one]) for one in BACKENDS)
         if not cpu and not gpu:
             return known
         ratio = math.exp(min(max(known.log_ratio, -30.0), 30.0))

@@ -26,9 +26,10 @@ _FULL = 2.0  # a full probe of the GPU is cancelled at so many times the mean of
 _FULL_SERVED = 1.25  # or at so many times what this request took, whichever is later
 _CPU_FULL = 10.0  # the same for probes of the CPU, in means of the GPU
 # Caps of scouts in means of the CPU, in turn: the larger the gain, the sooner it must be seen, and the cheaper the look.
-_SCOUTS = (0.05, 0.1, 0.2, 0.05, 0.1, 0.4)
+_SCOUTS = (0.05, 0.1, 0.2, 0.05, 0.1, 0.4, 0.05, 0.1, 0.2, 0.9)
 _EARLY = 30  # requests of a class in which scouts may take ``_EARLY_SHARE`` of the time
 _EARLY_SHARE = 0.03
+_LATE = 26  # request of a class at which the GPU is looked at once more, the start being over
 _UNSURE_ERRORS = 1.3
 _UNSURE_FROM = 0.10  # gains below are not looked for
 _UNSURE_RANGE = 0.3  # from there to the whole share
@@ -55,7 +56,7 @@ class ProbePlan:
 class Schedule:
     """Of one class: which probes are due, and what they may cost."""
 
-    __slots__ = ("_settings", "asked", "first_left", "free_from", "full_worth", "gap", "loss_worth", "requests", "scout_worth")
+    __slots__ = ("_settings", "asked", "first_left", "free_from", "full_worth", "gap", "late_from", "loss_worth", "requests", "scout_worth")
     __slots__ += ("scouts", "since")
 
     def __init__(self, settings: ControllerSettings) -> None:
@@ -67,6 +68,7 @@ class Schedule:
         self.scouts = 0
         self.gap = 1.0
         self.free_from = 0
+        self.late_from: float = _LATE
         self.full_worth, self.scout_worth, self.loss_worth = _UNSURE_FREE, 0.0, 0.0
 
     def ask(self, count: int) -> None:
@@ -102,6 +104,10 @@ class Schedule:
             self.first_left -= 1
             # What neighbours know to bring nothing is looked at once, in passing.
             return ProbePlan("gpu", mean_ms * (1.0 if hope < 0.0 else _FULL), scout=False)
+        if self.requests >= self.late_from:
+            # A recorded or real start of the GPU may have been all that the first ones saw.
+            self.late_from = math.inf
+            return ProbePlan("gpu", mean_ms, scout=False)
         worth = min(max(hope / _UNSURE_RANGE, 0.0), 1.0)
         self.full_worth = min(self.full_worth + worth * settings.gpu_share_unsure + settings.gpu_share / 4.0, _WORTH_MAX)
         scouting = _EARLY_SHARE if self.requests <= _EARLY else settings.gpu_share * 0.75
