@@ -38,6 +38,7 @@ _FAST_TIMES = 1.5
 _CANCELLED = 1.2  # a probe that was cancelled would have taken at least so many times as long
 _SLOW_TIMES = 3.0  # a request this many times slower than usual, and so many deviations, is looked into at once
 _SLOW_DEVIATIONS = 4.0
+_SLOW_BEYOND = 0.2  # and so much (of the logarithm) slower than anything that was seen
 _SLOW_FROM = 5
 _SLOW_TWICE = 2
 _TRIAL = 3  # requests after a promotion that the CPU answers too
@@ -47,7 +48,6 @@ _TENTATIVE = 0.7  # errors at which a class without evidence follows its neighbo
 _CHANGES_MAX = 64
 
 
-DBG=0
 @dataclass(frozen=True)
 class Route:
     """Serve with ``backend``; where ``probe`` is set, ask that one too. ``why`` is for people."""
@@ -178,7 +178,6 @@ class Controller:
         if plan.backend == "gpu":
             self._answered(now_s)
         cancelled = ms >= plan.limit_ms(served_ms)
-        if DBG: print("probe", one.evidence.number, plan, served_ms, ms, cancelled, one.evidence.estimate(), one.evidence.pair_spread())
         if cancelled and plan.scout:
             return None
         at_least_ms = _CANCELLED * ms if cancelled else ms
@@ -232,7 +231,6 @@ class Controller:
                 one.schedule.ask(1)
             if one.surprises >= 2:
                 one.surprises = 0
-                if DBG: print("surprise", one.evidence.number, off, spread)
                 one.evidence.forget(probed, 1)
                 one.evidence.add(other_of(probed), served_ms)
         one.evidence.add_pair(cpu_ms, gpu_ms)
@@ -271,10 +269,10 @@ class Controller:
         logs = one.evidence.windows[one.backend].logs()
         if len(logs) < _SLOW_FROM:
             return False
-        usual = moments(logs[: -one.slow or None])
-        return math.log(max(ms, 1e-3)) > usual.mean_log + max(
-            _SLOW_DEVIATIONS * math.sqrt(usual.variance_log), math.log(_SLOW_TIMES)
-        )
+        before = logs[: -one.slow or None]
+        usual = moments(before)
+        far = max(_SLOW_DEVIATIONS * math.sqrt(usual.variance_log), math.log(_SLOW_TIMES))
+        return math.log(max(ms, 1e-3)) > max(usual.mean_log + far, max(before) + _SLOW_BEYOND)
 
     def _changed(self, change: Change) -> Change:
         self.changes = [*self.changes[-(_CHANGES_MAX - 1) :], change]

@@ -17,18 +17,20 @@ _SPANS = ((3, 0.6), (6, 0.3), (12, 0.15))  # length, least change of the logarit
 _BEFORE_MIN = 5
 _DEVIATIONS = 4.0
 _SPREAD_MIN = 0.02
+_PAIRS_SPREAD_MIN = 0.2
 _MEDIAN_ERROR = 1.2533  # sqrt(pi / 2): of a median, over that of a mean
 
 
-def shifted(logs: Sequence[float]) -> int:
-    """How many of the newest are of another kind; 0: none."""
+def shifted(logs: Sequence[float], *, pairs: bool = False) -> int:
+    """How many of the newest are of another kind; 0: none. ``pairs``: these are few and of logarithms of ratios."""
+    before_min, spread_min = (2, _PAIRS_SPREAD_MIN) if pairs else (_BEFORE_MIN, _SPREAD_MIN)
     for span, least in _SPANS:
         before = logs[:-span]
-        if len(before) < _BEFORE_MIN:
+        if len(before) < before_min:
             return 0
         middle = statistics.median(before)
         spread = 1.4826 * statistics.median([abs(one - middle) for one in before])
-        error = _MEDIAN_ERROR * max(spread, _SPREAD_MIN) * math.sqrt(1.0 / span + 1.0 / len(before))
+        error = _MEDIAN_ERROR * max(spread, spread_min) * math.sqrt(1.0 / span + 1.0 / len(before))
         if abs(statistics.median(logs[-span:]) - middle) > max(least, _DEVIATIONS * error):
             return span
     return 0

@@ -105,7 +105,7 @@ class Evidence:
 
     def pairs_shifted(self) -> int:
         """How many of the newest pairs are of another kind than those before."""
-        return shifted([one for _, one in self.pairs])
+        return shifted([one for _, one in self.pairs], pairs=True)
 
     def keep_pairs(self, backend: Backend, keep: int) -> None:
         """After the ratio drifted because of ``backend``: so many pairs stay, and so many times of it."""
