@@ -1,8 +1,8 @@
 """A GPU that fails is left alone, for longer each time: two failures in a row open the breaker.
 
-Open, the GPU serves nothing; after a wait (some requests' time, 5 s at most; doubled up to 10 min) one may try it. What it then answers
-closes the breaker; the wait shrinks back only after ``_GOOD`` answers in a row, so that a GPU that dies again and again
-is asked ever less.
+Open, the GPU serves nothing; after a wait (some requests' time, 5 s at most; doubled up to 10 min) one may try it. What
+it then answers closes the breaker; the wait shrinks back only after ``_GOOD`` answers in a row, so that a GPU that dies
+again and again is asked ever less.
 """
 
 from __future__ import annotations

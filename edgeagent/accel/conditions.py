@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Conditions", "ConditionLimits", "Veto"]
+__all__ = ["ConditionLimits", "Conditions", "Veto"]
 
 
 @dataclass(frozen=True, kw_only=True)

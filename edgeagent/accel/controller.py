@@ -36,7 +36,9 @@ __all__ = ["Change", "Controller", "Route"]
 _FAST_GAIN = math.log(3.0)
 _FAST_TIMES = 1.5
 _CANCELLED = 1.2  # a probe that was cancelled would have taken at least so many times as long
-_SLOW_TIMES = 3.0  # a request this many times slower than usual, and so many deviations, is looked into at once
+_SLOW_TIMES = (
+    3.0  # a request this many times slower than usual, and so many deviations, is looked into at once
+)
 _SLOW_DEVIATIONS = 4.0
 _SLOW_BEYOND = 0.2  # and so much (of the logarithm) slower than anything that was seen
 _SLOW_FROM = 5
@@ -59,7 +61,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Change:
-    """A class of a function (None: all of it) goes to another backend; ``gain`` is the share of latency that it should save."""
+    """A class of a function (None: all of it) goes to another backend, to save the share ``gain`` of latency."""
 
     at_s: float
     size_class: int | None
@@ -127,7 +129,7 @@ class Controller:
     def route(self, now_s: float, size: float = 0.0) -> Route:
         """Where the next request goes."""
         if self.mode in ("cpu", "gpu"):
-            return Route(self.mode, None, f"pinned to {self.mode}")  # type: ignore[arg-type]
+            return Route(self.mode, None, f"pinned to {self.mode}")
         one = self._class(size_class(size))
         self._follow_neighbours(size_class(size), one)
         if now_s - one.seen_s > _PAUSE_S and one.seen_s > -math.inf:

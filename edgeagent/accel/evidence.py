@@ -153,7 +153,9 @@ class Evidence:
         few = moments(gpu if len(cpu) >= len(gpu) else cpu, many.variance_log)
         of_cpu, of_gpu = (many, few) if len(cpu) >= len(gpu) else (few, many)
         ratio, variance = of_gpu.mean_log - of_cpu.mean_log, of_gpu.error2 + of_cpu.error2
-        pairs = [one for number, one in self.pairs if number >= since] or [one for _, one in self.pairs][-_KEPT:]
+        pairs = [one for number, one in self.pairs if number >= since] or [one for _, one in self.pairs][
+            -_KEPT:
+        ]
         if pairs:
             paired = moments(pairs, many.variance_log)
             if paired.error2 < variance:

@@ -20,7 +20,7 @@ _NOTHING = 0.06  # a gain of the GPU that is not worth it
 class Goal:
     """``slo_ms``: the limit of the latency, 0: none. ``cheapest``: within the limit, the cheaper backend is taken.
 
-    ``cpu_usd_s`` and ``gpu_usd_s`` are prices of a second; ``usd_max`` is the most that a request may cost, 0: no limit.
+    ``cpu_usd_s`` and ``gpu_usd_s`` are prices of a second; ``usd_max`` is what a request may cost, 0: no limit.
     """
 
     slo_ms: float = 0.0

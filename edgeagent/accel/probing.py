@@ -25,7 +25,7 @@ __all__ = ["ProbePlan", "Schedule"]
 _FULL = 2.0  # a full probe of the GPU is cancelled at so many times the mean of the CPU
 _FULL_SERVED = 1.25  # or at so many times what this request took, whichever is later
 _CPU_FULL = 10.0  # the same for probes of the CPU, in means of the GPU
-# Caps of scouts in means of the CPU, in turn: the larger the gain, the sooner it must be seen, and the cheaper the look.
+# Caps of scouts in means of the CPU, in turn: a larger gain must be seen sooner, and the look is cheaper.
 _SCOUTS = (0.05, 0.1, 0.2, 0.05, 0.1, 0.4, 0.05, 0.1, 0.2, 0.9)
 _EARLY = 30  # requests of a class in which scouts may take ``_EARLY_SHARE`` of the time
 _EARLY_SHARE = 0.03
@@ -56,8 +56,20 @@ class ProbePlan:
 class Schedule:
     """Of one class: which probes are due, and what they may cost."""
 
-    __slots__ = ("_settings", "asked", "first_left", "free_from", "full_worth", "gap", "late_from", "loss_worth", "requests", "scout_worth")
-    __slots__ += ("scouts", "since")
+    __slots__ = (
+        "_settings",
+        "asked",
+        "first_left",
+        "free_from",
+        "full_worth",
+        "gap",
+        "late_from",
+        "loss_worth",
+        "requests",
+        "scout_worth",
+        "scouts",
+        "since",
+    )
 
     def __init__(self, settings: ControllerSettings) -> None:
         self._settings = settings
@@ -109,7 +121,9 @@ class Schedule:
             self.late_from = math.inf
             return ProbePlan("gpu", mean_ms, scout=False)
         worth = min(max(hope / _UNSURE_RANGE, 0.0), 1.0)
-        self.full_worth = min(self.full_worth + worth * settings.gpu_share_unsure + settings.gpu_share / 4.0, _WORTH_MAX)
+        self.full_worth = min(
+            self.full_worth + worth * settings.gpu_share_unsure + settings.gpu_share / 4.0, _WORTH_MAX
+        )
         scouting = _EARLY_SHARE if self.requests <= _EARLY else settings.gpu_share * 0.75
         self.scout_worth = min(self.scout_worth + scouting, _WORTH_MAX)
         cost = min(math.exp(max(known.log_ratio, -5.0)), _FULL)
@@ -117,10 +131,10 @@ class Schedule:
         if self.asked and self.requests >= self.free_from:
             self.free_from = self.requests + _ASKED_SPACE
             return ProbePlan("gpu", _FULL * mean_ms, scout=False)
-        if self.asked or hope > 0.0 or (near and self.full_worth > _UNSURE_FREE - cost):
-            if self.full_worth >= cost * self.gap:
-                self.full_worth -= cost
-                return ProbePlan("gpu", _FULL * mean_ms, scout=False)
+        wished = self.asked or hope > 0.0 or (near and self.full_worth > _UNSURE_FREE - cost)
+        if wished and self.full_worth >= cost * self.gap:
+            self.full_worth -= cost
+            return ProbePlan("gpu", _FULL * mean_ms, scout=False)
         cap = _SCOUTS[self.scouts % len(_SCOUTS)]
         if self.scout_worth < cap * self.gap:
             return None

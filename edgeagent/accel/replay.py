@@ -1,12 +1,12 @@
 """One client sends the recorded requests, one after the other, and a chooser says where each runs.
 
-Request k takes row k of its backend's file; the next starts ``think_s`` after its answer. A GPU that was never wanted is
-not there: it is ready ``gpu_cold_s`` after it is first wanted. Requests sent to it before wait. A probe runs beside its
-request and does not delay the answer, but its seconds count and cost.
+Request k takes row k of its backend's file; the next starts ``think_s`` after its answer. The GPU is ready
+``gpu_cold_s`` after it is first wanted; requests sent to it before wait. A probe runs beside its request and does not
+delay the answer, but its seconds count and cost.
 
 A request that fails is asked once more of the other backend, where the chooser may do so and it is there: it then takes
 the other's row (how long a failure took is not recorded). One that fails for good counts as a violation of the limit
-and is left out of the means, as is usual with published latencies; only ``regret_pct`` counts it, as long as the longest.
+and is left out of the means, as is usual with published latencies; only ``regret_pct`` counts it, as the longest.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def play(traces: Traces, chooser: Chooser, options: ReplayOptions) -> Play:
         end_s = now_s + (max(answer_ms, 0.0) + waited_ms) / 1000.0
         changes = list(chooser.seen(end_s, size, backend, ms + waited_ms if ms >= 0.0 else ms))
         if ms < 0.0 <= answer_ms:
-            changes += _rerun(chooser, end_s, size, other, answer_ms)
+            changes += chooser.seen(end_s, size, other, answer_ms)
         if plan is not None and answer_ms >= 0.0:
             probe_ms = traces.ms(plan.backend)[number]
             limit_ms = plan.limit_ms(answer_ms)
@@ -177,8 +177,3 @@ def play(traces: Traces, chooser: Chooser, options: ReplayOptions) -> Play:
         now_s = end_s + options.think_s
     played.ends_s = now_s
     return played
-
-
-def _rerun(chooser: Chooser, end_s: float, size: float, other: Backend, ms: float) -> Sequence[Change]:
-    """What a request that was asked again tells of the other backend."""
-    return chooser.seen(end_s, size, other, ms)

@@ -1,8 +1,8 @@
 """Where recorded latencies change in kind, with hindsight: binary segmentation of both backends at once.
 
 A stretch is cut where two means fit the logarithms better than one by more than ``_PENALTY`` log n (Gaussian cost, each
-series scaled to its noise; Scott & Knott 1974, Killick & Eckley 2014 on the penalty). The noise is taken from differences
-of neighbours, so that the changes that are looked for do not count as noise, and what lies beyond 3 of its deviations
+series scaled to its noise; Scott & Knott 1974, Killick & Eckley 2014 on the penalty). The noise is that of the steps
+between neighbours, so that the changes that are looked for do not count as noise, and what lies beyond 3 of its deviations
 is pulled in: single outliers are no drift. Size classes are levelled first, or a change of the mix would be one.
 """
 
@@ -42,9 +42,7 @@ def _reach(logs: NDArray[np.float64], noise: float) -> float:
     return float(np.quantile(np.abs(logs), 0.75)) / noise + _CLIP
 
 
-def _best_cut(
-    sums: NDArray[np.float64], start: int, end: int
-) -> tuple[float, int]:
+def _best_cut(sums: NDArray[np.float64], start: int, end: int) -> tuple[float, int]:
     """(how much better two means fit, where) for the stretch [start, end)."""
     cuts = np.arange(start + SEGMENT_MIN, end - SEGMENT_MIN + 1)
     if not cuts.size:

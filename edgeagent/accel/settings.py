@@ -30,10 +30,9 @@ def other_of(backend: Backend) -> Backend:
 class ControllerSettings:
     """Choices of ours, tuned on generated traces (tests/unit/accel), not measured on hardware.
 
-    A change to the GPU needs a gain of ``gain_min`` (of the logarithm of the latency), one to the CPU ``gain_back_min``,
-    that is ``confidence`` standard errors away from none;
-    each change of the last ``memory`` requests of its class asks for ``confidence_step`` more, and ``dwell`` requests
-    (doubled by each) must have passed. A change needs ``samples_min`` of the backend that it goes to.
+    A change to the GPU needs a gain of ``gain_min`` (of the latency's logarithm), one to the CPU ``gain_back_min``, and
+    ``confidence`` standard errors of it; each change of the last ``memory`` requests of its class asks for
+    ``confidence_step`` more, and ``dwell`` requests (doubled by each) must have passed. A change needs ``samples_min`` of the backend that it goes to.
 
     Probes of the GPU take at most ``gpu_share`` of the seconds that requests took, and ``gpu_share_unsure`` while it
     is not known whether it would bring anything; ``probes_first`` of each class are free of that. The CPU is probed
@@ -59,7 +58,13 @@ class ControllerSettings:
     def __post_init__(self) -> None:
         if min(self.memory, self.dwell, self.samples_min, self.probes_first, self.cpu_every) < 1:
             raise SettingsRefused("a count of the controller is not positive", hint="give 1 or more")
-        shares = (self.gain_min, self.gain_back_min, self.gpu_share, self.gpu_share_unsure, self.serve_loss_share)
+        shares = (
+            self.gain_min,
+            self.gain_back_min,
+            self.gpu_share,
+            self.gpu_share_unsure,
+            self.serve_loss_share,
+        )
         if not all(0.0 <= share < 1.0 for share in shares):
             raise SettingsRefused("a share of the controller is not one", hint="give 0 or more, below 1")
         if min(self.confidence, self.confidence_step) < 0.0 or self.classes_max < 1:

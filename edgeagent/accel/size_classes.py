@@ -25,7 +25,9 @@ def size_class(size: float) -> int:
 
 def neighbours_prior(which: int, known: Mapping[int, Estimate]) -> tuple[float, float] | None:
     """(log ratio, its error) for class ``which``; None where no class has evidence."""
-    near = sorted((one for one in known if one != which and known[one].count), key=lambda one: abs(one - which))
+    near = sorted(
+        (one for one in known if one != which and known[one].count), key=lambda one: abs(one - which)
+    )
     if not near:
         return None
     first = known[near[0]]

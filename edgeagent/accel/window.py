@@ -22,7 +22,7 @@ _TAIL_FROM = 8
 
 @dataclass(frozen=True)
 class Moments:
-    """``mean_log`` and ``variance_log`` of ``count`` times in ms, ``tail`` = log(mean / geometric mean), its variance."""
+    """Of the logarithms of ``count`` times in ms; ``tail`` = log(mean / geometric mean), with its variance."""
 
     count: int
     mean_log: float

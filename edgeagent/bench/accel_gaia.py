@@ -121,7 +121,9 @@ class GaiaRules:
                     return "over the limit"
                 if _GUARD_S <= since_s <= _WINDOW_S and gpu_ms is not None and p95_ms > gpu_ms + _GAP_MS:
                     return "the GPU was better"
-            elif _GUARD_S <= since_s <= _WINDOW_S and p95_ms > self._remembered.get("cpu", math.inf) - _GAP_MS:
+            elif (
+                _GUARD_S <= since_s <= _WINDOW_S and p95_ms > self._remembered.get("cpu", math.inf) - _GAP_MS
+            ):
                 return "the GPU is not better"
         if self._label == "gpu" and since_s > _WINDOW_S and self._rate(now_s, _RATE_WINDOW_S) < _RATE_MIN:
             return "seldom used"

@@ -129,8 +129,8 @@ def _read(folder: Path) -> Traces:
 
 
 def _table(found: Mapping[str, Figures]) -> str:
-    columns = ("regret_pct", "mean_ms", "p50_ms", "p95_ms", "slo_violations", "failures", "switches")
-    columns += ("gpu_seconds", "gpu_share_pct", "cost_usd")
+    columns = ["regret_pct", "mean_ms", "p50_ms", "p95_ms", "slo_violations", "failures", "switches"]
+    columns += ["gpu_seconds", "gpu_share_pct", "cost_usd"]
     lines = ["  ".join(["who".ljust(10), *(column.rjust(14) for column in columns)])]
     for name, one in found.items():
         cells = [f"{getattr(one, column):.6g}".rjust(14) for column in columns]

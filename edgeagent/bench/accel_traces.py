@@ -45,7 +45,7 @@ def _steady(chance: random.Random) -> Recorded:
 
 def _drifting_sizes(chance: random.Random) -> Recorded:
     """Matrices of growing order, with smaller ones in between: the crossover is near 2200."""
-    rows = []
+    rows: list[Row] = []
     for number in range(_COUNT):
         order = chance.uniform(0.3, 1.0) * (500.0 + 11_500.0 * number / _COUNT)
         cpu, gpu = 20.0 + 2.2e-8 * order**3, 140.0 + 9e-6 * order**2
