@@ -36,6 +36,8 @@ _UNSURE_RANGE = 0.3  # from there to the whole share
 _UNSURE_FREE = 3.0  # requests' worth of full probes that a class has at first
 _WORTH_MAX = 3.0  # what a budget can hold
 _ASKED_SPACE = 20  # requests between probes that are asked for and not paid for
+_FIRST = 10  # request of a class up to which probes that answer may be slow: they are the first
+_SERVE_EVERY = 60  # requests between probes that answer, where nothing is hoped for
 _NEAR_EVERY = 5
 _NEAR = math.log(1.5)
 
@@ -93,9 +95,13 @@ class Schedule:
         self.since += 1
         if mean_ms <= 0.0:
             return None  # nothing to compare with yet
-        self.loss_worth = min(self.loss_worth + self._settings.serve_loss_share, _WORTH_MAX)
+        serves = self._settings.probe == "serve"
+        self.loss_worth += self._settings.serve_loss_share
         plan = self._of_cpu(mean_ms, known) if serving == "gpu" else self._of_gpu(mean_ms, known)
-        if plan is None or not self._affordable(plan, mean_ms, known):
+        if plan is None:
+            return None
+        first = plan.backend == "gpu" and self.requests <= _FIRST
+        if serves and not first and not self._affordable(known, plan.backend):
             return None
         self.since, self.gap = 0, 0.5 + chance.random()
         if not plan.scout:
@@ -116,7 +122,7 @@ class Schedule:
             self.first_left -= 1
             # What neighbours know to bring nothing is looked at once, in passing.
             return ProbePlan("gpu", mean_ms * (1.0 if hope < 0.0 else _FULL), scout=False)
-        if self.requests >= self.late_from:
+        if self.requests >= self.late_from and settings.probe == "shadow":
             # A recorded or real start of the GPU may have been all that the first ones saw.
             self.late_from = math.inf
             return ProbePlan("gpu", mean_ms, scout=False)
@@ -135,6 +141,12 @@ class Schedule:
         if wished and self.full_worth >= cost * self.gap:
             self.full_worth -= cost
             return ProbePlan("gpu", _FULL * mean_ms, scout=False)
+        if settings.probe == "serve":
+            return (
+                ProbePlan("gpu", _FULL * mean_ms, scout=False)
+                if self.since >= _SERVE_EVERY * self.gap
+                else None
+            )
         cap = _SCOUTS[self.scouts % len(_SCOUTS)]
         if self.scout_worth < cap * self.gap:
             return None
@@ -142,11 +154,9 @@ class Schedule:
         self.scout_worth -= min(cap, cost)
         return ProbePlan("gpu", cap * mean_ms, scout=True)
 
-    def _affordable(self, plan: ProbePlan, mean_ms: float, known: Estimate) -> bool:
-        """Where probes answer: whether what they lose is within its share."""
-        if self._settings.probe == "shadow" or self.asked:
-            return True
-        loss = min(math.expm1(min(max(-known.gain_of(plan.backend), 0.0), 20.0)), plan.cap_ms / mean_ms)
+    def _affordable(self, known: Estimate, backend: Backend) -> bool:
+        """Where probes answer: whether what this one should lose is within the share."""
+        loss = math.expm1(min(max(-known.gain_of(backend), 0.0), 20.0))
         if loss > self.loss_worth:
             return False
         self.loss_worth -= loss

@@ -2,8 +2,9 @@
 
 A stretch is cut where two means fit the logarithms better than one by more than ``_PENALTY`` log n (Gaussian cost, each
 series scaled to its noise; Scott & Knott 1974, Killick & Eckley 2014 on the penalty). The noise is that of the steps
-between neighbours, so that the changes that are looked for do not count as noise, and what lies beyond 3 of its deviations
-is pulled in: single outliers are no drift. Size classes are levelled first, or a change of the mix would be one.
+between neighbours, so that the changes that are looked for do not count as noise, and what lies 3 of its deviations
+beyond the bulk is pulled in: single outliers are no drift. Size classes are levelled first, so that a change of their
+mix is none either.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ class ControllerSettings:
 
     A change to the GPU needs a gain of ``gain_min`` (of the latency's logarithm), one to the CPU ``gain_back_min``, and
     ``confidence`` standard errors of it; each change of the last ``memory`` requests of its class asks for
-    ``confidence_step`` more, and ``dwell`` requests (doubled by each) must have passed. A change needs ``samples_min`` of the backend that it goes to.
+    ``confidence_step`` more, and ``dwell`` requests (doubled by each) must have passed. A change needs ``samples_min``
+    of the backend that it goes to.
 
     Probes of the GPU take at most ``gpu_share`` of the seconds that requests took, and ``gpu_share_unsure`` while it
     is not known whether it would bring anything; ``probes_first`` of each class are free of that. The CPU is probed
