@@ -29,7 +29,6 @@ from edgeagent.accel.goal import Goal, wanted
 from edgeagent.accel.probing import ProbePlan, Schedule
 from edgeagent.accel.settings import Backend, Chance, ControllerSettings, Mode, other_of
 from edgeagent.accel.size_classes import neighbours_prior, size_class
-from edgeagent.accel.window import moments
 
 __all__ = ["Change", "Controller", "Route"]
 
@@ -43,6 +42,8 @@ _SLOW_DEVIATIONS = 4.0
 _SLOW_BEYOND = 0.2  # and so much (of the logarithm) slower than anything that was seen
 _SLOW_FROM = 5
 _SLOW_TWICE = 2
+_LOOK_EVERY = 4  # requests between looks for a drift, or after one that is further off than these
+_ODD, _ODD_DEVIATIONS = 0.4, 1.5
 _TRIAL = 3  # requests after a promotion that the CPU answers too
 _PAUSE_S = 600.0
 _SURPRISE = 0.5  # least difference of the logarithm at which a probe contradicts what was known
@@ -71,7 +72,7 @@ class Change:
 
 
 class _Class:
-    __slots__ = ("backend", "changed", "evidence", "schedule", "seen_s", "slow", "surprises")
+    __slots__ = ("backend", "changed", "evidence", "schedule", "seen_s", "slow", "slow_from", "surprises")
 
     def __init__(self, backend: Backend, settings: ControllerSettings) -> None:
         self.backend: Backend = backend
@@ -81,6 +82,7 @@ class _Class:
         self.seen_s = -math.inf
         self.surprises = 0
         self.slow = 0  # requests in a row that were far slower than usual
+        self.slow_from = math.inf  # the logarithm of the time from which one is
 
 
 class Controller:
@@ -155,18 +157,13 @@ class Controller:
             return self._failed(now_s, which, one, backend)
         if backend == "gpu":
             self._answered(now_s)
-        if backend != one.backend:
+        if backend == one.backend:
+            self._add_served(one, backend, ms)
+        else:
             usual_ms = self._usual_ms(one, one.backend)
             if usual_ms > 0.0:
                 self._compare(one, backend, usual_ms, ms)
-        one.slow = one.slow + 1 if backend == one.backend and self._is_slow(one, ms) else 0
-        if one.slow:
-            one.schedule.ask(1)
-        one.evidence.add(backend, ms)
-        newest = shifted(one.evidence.windows[backend].logs()) if backend == one.backend else 0
-        if newest:
-            one.evidence.forget(backend, newest)
-            one.schedule.ask(2)
+            one.evidence.add(backend, ms)
         return self._decide(now_s, which, one)
 
     def probed(
@@ -266,15 +263,33 @@ class Controller:
         gain = one.evidence.estimate().gain_of(one.backend)
         return self._changed(Change(now_s, which, one.backend, reason, -math.expm1(-gain)))
 
-    def _is_slow(self, one: _Class, ms: float) -> bool:
-        """Whether this is far beyond what the serving backend takes."""
-        logs = one.evidence.windows[one.backend].logs()
-        if len(logs) < _SLOW_FROM:
+    def _add_served(self, one: _Class, backend: Backend, ms: float) -> None:
+        """Add a time of the serving backend, and look for a drift: now and then, or when it is an odd one."""
+        odd = self._is_odd(one, ms)
+        one.evidence.add(backend, ms)
+        if not odd and one.evidence.number % _LOOK_EVERY:
+            return
+        newest = shifted(one.evidence.windows[backend].logs())
+        if newest:
+            one.evidence.forget(backend, newest)
+            one.schedule.ask(2)
+
+    def _is_odd(self, one: _Class, ms: float) -> bool:
+        """Whether this is unusual; counts times in a row that are far beyond what the serving backend takes."""
+        window = one.evidence.windows[one.backend]
+        if len(window) < _SLOW_FROM:
+            one.slow = 0
             return False
-        before = logs[: -one.slow or None]
-        usual = moments(before)
-        far = max(_SLOW_DEVIATIONS * math.sqrt(usual.variance_log), math.log(_SLOW_TIMES))
-        return math.log(max(ms, 1e-3)) > max(usual.mean_log + far, max(before) + _SLOW_BEYOND)
+        log = math.log(max(ms, 1e-3))
+        usual = window.moments()
+        spread = math.sqrt(usual.variance_log)
+        if not one.slow:  # while they are slow, they are no measure
+            far = max(_SLOW_DEVIATIONS * spread, math.log(_SLOW_TIMES))
+            one.slow_from = max(usual.mean_log + far, window.largest_log() + _SLOW_BEYOND)
+        one.slow = one.slow + 1 if log > one.slow_from else 0
+        if one.slow:
+            one.schedule.ask(1)
+        return abs(log - usual.mean_log) > max(_ODD, _ODD_DEVIATIONS * spread)
 
     def _changed(self, change: Change) -> Change:
         self.changes = [*self.changes[-(_CHANGES_MAX - 1) :], change]

@@ -143,21 +143,25 @@ class Evidence:
 
     def _of_times(self) -> Estimate:
         since = self.number - _STRETCH
-        cpu, gpu = (self.windows[one].logs(since, _KEPT) for one in BACKENDS)
+        cpu, gpu = self.windows["cpu"], self.windows["gpu"]
+        cpu.forget_before(since, _KEPT)
+        gpu.forget_before(since, _KEPT)
+        while len(self.pairs) > _KEPT and self.pairs[0][0] < since:
+            self.pairs.popleft()
         count = min(len(cpu), len(gpu))
         prior, prior_error = self.prior
         if not count:
             return Estimate(prior, prior_error, 0)
         # The backend that is seen more says what scatter to expect of the other.
-        many = moments(cpu if len(cpu) >= len(gpu) else gpu, self._spread2)
-        few = moments(gpu if len(cpu) >= len(gpu) else cpu, many.variance_log)
-        of_cpu, of_gpu = (many, few) if len(cpu) >= len(gpu) else (few, many)
+        if len(cpu) >= len(gpu):
+            of_cpu = many = cpu.moments(self._spread2)
+            of_gpu = gpu.moments(many.variance_log)
+        else:
+            of_gpu = many = gpu.moments(self._spread2)
+            of_cpu = cpu.moments(many.variance_log)
         ratio, variance = of_gpu.mean_log - of_cpu.mean_log, of_gpu.error2 + of_cpu.error2
-        pairs = [one for number, one in self.pairs if number >= since] or [one for _, one in self.pairs][
-            -_KEPT:
-        ]
-        if pairs:
-            paired = moments(pairs, many.variance_log)
+        if self.pairs:
+            paired = moments([one for _, one in self.pairs], many.variance_log)
             if paired.error2 < variance:
                 ratio, variance = paired.mean_log, paired.error2
         weight = count / (count + _TAIL_WEIGHT)

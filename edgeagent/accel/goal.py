@@ -32,11 +32,8 @@ class Goal:
 
 def _misses(evidence: Evidence, backend: Backend, limit_ms: float) -> float | None:
     """The share of a backend's times over the limit; None where too few were seen."""
-    logs = evidence.windows[backend].logs()
-    if len(logs) < _SEEN_MIN:
-        return None
-    limit = math.log(limit_ms)
-    return sum(log > limit for log in logs) / len(logs)
+    window = evidence.windows[backend]
+    return window.share_over(math.log(limit_ms)) if len(window) >= _SEEN_MIN else None
 
 
 def _request_usd(goal: Goal, evidence: Evidence, backend: Backend) -> float:

@@ -191,7 +191,7 @@ def test_a_request_that_would_cost_too_much_stays_on_the_cpu() -> None:
 
 def test_of_backends_alike_the_one_that_keeps_the_limit_serves() -> None:
     chance = random.Random(2)
-    rows = [(chance.choice((60.0, 160.0)), 106.0) for _ in range(900)]
+    rows = [(chance.choice((60.0, 160.0)), 112.0) for _ in range(900)]
     controller = _controller(goal=Goal(slo_ms=150.0))
     assert _drive(controller, rows)[-1] == "gpu"
     assert controller.changes[-1].reason == "slo"

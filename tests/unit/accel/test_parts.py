@@ -44,8 +44,13 @@ def test_noise_is_no_drift() -> None:
 
 
 def test_a_tail_counts_once_there_are_enough_samples() -> None:
-    assert moments([0.0, math.log(100.0)]).tail == 0.0
-    tailed = moments([0.0] * 19 + [math.log(100.0)])
+    window = Window()
+    for number, ms in enumerate([100.0] + [1.0] * 19):
+        assert number == 0 or window.moments().tail == 0.0 or number > 7
+        window.add(number, ms)
+    tailed = window.moments()
+    plain = moments(window.logs())
+    assert (tailed.mean_log, tailed.variance_log) == pytest.approx((plain.mean_log, plain.variance_log))
     geometric = 100.0 ** (1 / 20)
     assert tailed.tail == pytest.approx(math.log((19 + 100) / 20 / geometric))
 
@@ -57,8 +62,10 @@ def test_a_window_is_bounded() -> None:
         window.add(number, 0.0)
     assert len(window) == 96
     assert window.mean_ms() == pytest.approx(1e-3)
-    assert len(window.logs(since=490)) == 10
-    assert len(window.logs(since=490, least=20)) == 20
+    window.forget_before(490, least=20)
+    assert len(window.logs()) == 20
+    window.forget_before(490, least=0)
+    assert len(window) == 10
 
 
 def test_pairs_see_through_inputs_of_any_size() -> None:
