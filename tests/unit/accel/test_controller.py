@@ -189,14 +189,6 @@ def test_a_request_that_would_cost_too_much_stays_on_the_cpu() -> None:
     assert _drive(_controller(goal=dear), [(100.0, 90.0)] * 120)[-1] == "gpu"
 
 
-def test_of_backends_alike_the_one_that_keeps_the_limit_serves() -> None:
-    chance = random.Random(2)
-    rows = [(chance.choice((60.0, 160.0)), 112.0) for _ in range(900)]
-    controller = _controller(goal=Goal(slo_ms=150.0))
-    assert _drive(controller, rows)[-1] == "gpu"
-    assert controller.changes[-1].reason == "slo"
-
-
 def test_probes_that_answer_find_the_gpu_too() -> None:
     assert _drive(_controller(probe="serve"), [(1570.0, 164.0)] * 40)[-1] == "gpu"
     slow = _drive(_controller(probe="serve"), [(100.0, 9000.0)] * 400)

@@ -11,6 +11,7 @@ from edgeagent.accel.breaker import Breaker
 from edgeagent.accel.drift import shifted
 from edgeagent.accel.errors import SettingsRefused
 from edgeagent.accel.evidence import Estimate, Evidence
+from edgeagent.accel.goal import Goal, wanted
 from edgeagent.accel.probing import ProbePlan
 from edgeagent.accel.settings import ControllerSettings, other_of
 from edgeagent.accel.size_classes import neighbours_prior, size_class
@@ -93,6 +94,18 @@ def test_failures_weigh_like_ten_times() -> None:
     assert evidence.estimate().gain_of("cpu") > 0.0
     evidence.forgive("gpu")
     assert evidence.estimate().gain_of("gpu") > 0.6
+
+
+def test_of_backends_alike_the_one_that_keeps_the_limit_serves() -> None:
+    evidence = Evidence()
+    for number in range(20):
+        evidence.add("cpu", 60.0 if number % 2 else 160.0)
+        evidence.add("gpu", 112.0)
+    alike = Estimate(0.02, 0.05, 20)
+    assert wanted(Goal(slo_ms=150.0), evidence, "gpu", alike, gain_min=0.08) == "slo"
+    assert wanted(Goal(slo_ms=200.0), evidence, "gpu", alike, gain_min=0.08) == ""
+    assert wanted(Goal(), evidence, "cpu", alike, gain_min=0.08) == "the GPU brings nothing"
+    assert wanted(Goal(slo_ms=150.0), Evidence(), "gpu", alike, gain_min=0.08) == ""
 
 
 def test_a_breaker_waits_longer_each_time() -> None:
