@@ -1,4 +1,4 @@
-"""The benchmark ``accel``: the execution-mode identifier against labelled cases."""
+"""The benchmark ``accel``: what a function's code says of CPU and GPU, and what the controller's choice is worth."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ __all__ = ["cases"]
 
 
 def cases() -> list[Case]:
-    from edgeagent.bench import accel_emi
+    """The identifier against labelled code, then the controller over synthetic traces."""
+    from edgeagent.bench import accel_emi, accel_replay
 
-    return [*accel_emi.cases()]
+    return [*accel_emi.cases(), *accel_replay.replay_cases()]

@@ -98,6 +98,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--state-dir", default="", help="with --calibrate: the node's state directory")
     parser.add_argument("--seed", type=int, default=1, help="seed of the order of the rounds (default 1)")
+    from edgeagent.bench.accel_replay import add_replay_arguments
+
+    add_replay_arguments(parser)
 
 
 def _interrupt(_signum: int, _frame: FrameType | None) -> None:
@@ -135,10 +138,21 @@ def _calibrate(args: argparse.Namespace) -> int:
     return 0
 
 
+def _replay(args: argparse.Namespace) -> int:
+    from edgeagent.bench.accel_replay import replay
+
+    if args.name != "accel":
+        print("edgeagent bench: --replay goes with accel", file=sys.stderr)
+        return 2
+    return replay(args)
+
+
 def run(args: argparse.Namespace) -> int:
     """Run a benchmark; returns 0, 1 when a case failed or the run was interrupted, 2 on wrong usage."""
     if args.calibrate:
         return _calibrate(args)
+    if args.replay is not None:
+        return _replay(args)
     cases = BENCHMARKS[args.name]()
     if not any(fnmatch.fnmatchcase(case.name, args.case) for case in cases):
         names = ", ".join(case.name for case in cases)

@@ -1,0 +1,335 @@
+"""Where the requests of one function run: CPU or GPU, by what both were seen to take.
+
+Theory of operation. The caller asks :meth:`Controller.route` before a request and tells :meth:`Controller.served` after
+it; if the route has a probe, it runs the request on that backend too and tells :meth:`Controller.probed`. No clock and
+no chance of its own, so that a recorded trace gives the same answers as the day it was recorded.
+
+1. Requests are told apart by size class; each has its evidence, its probes and its backend. A class that has too little
+   of its own goes where its neighbours' crossover says.
+2. A class changes its backend when the other is faster by ``gain_min`` and by so many standard errors that a chance is
+   unlikely; each recent change asks for more, and for a longer stay.
+3. When the times of the serving backend change in kind, what is known becomes a guess, and both are looked at again.
+4. A failure counts as ten times the usual time. Two in a row of the GPU open its breaker: all goes to the CPU.
+5. The GPU is wanted (:attr:`Controller.wants_gpu`) from the first request on where the mode allows it, but nothing is
+   sent there before it is ready, so that a start is never taken for slowness.
+6. Modes ``cpu`` and ``gpu`` are pinned: they are obeyed, whatever is seen; ``gpu`` also where the GPU is not ready: the
+   caller must say so rather than serve it elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from edgeagent.accel.breaker import Breaker
+from edgeagent.accel.conditions import ConditionLimits, Conditions, Veto
+from edgeagent.accel.drift import shifted
+from edgeagent.accel.evidence import Evidence
+from edgeagent.accel.goal import Goal, wanted
+from edgeagent.accel.probing import ProbePlan, Schedule
+from edgeagent.accel.settings import Backend, Chance, ControllerSettings, Mode, other_of
+from edgeagent.accel.size_classes import neighbours_prior, size_class
+
+__all__ = ["Change", "Controller", "Route"]
+
+_FAST_GAIN = math.log(3.0)
+_FAST_TIMES = 1.5
+_CANCELLED = 1.2  # a probe that was cancelled would have taken at least so many times as long
+_SLOW_TIMES = (
+    3.0  # a request this many times slower than usual, and so many deviations, is looked into at once
+)
+_SLOW_DEVIATIONS = 4.0
+_SLOW_BEYOND = 0.2  # and so much (of the logarithm) slower than anything that was seen
+_SLOW_FROM = 5
+_SLOW_TWICE = 2
+_LOOK_EVERY = 4  # requests between looks for a drift, or after one that is further off than these
+_ODD, _ODD_DEVIATIONS = 0.4, 1.5
+_TRIAL = 3  # requests after a promotion that the CPU answers too
+_PAUSE_S = 600.0
+_SURPRISE = 0.5  # least difference of the logarithm at which a probe contradicts what was known
+_TENTATIVE = 0.7  # errors at which a class without evidence follows its neighbours
+_CHANGES_MAX = 64
+
+
+@dataclass(frozen=True)
+class Route:
+    """Serve with ``backend``; where ``probe`` is set, ask that one too. ``why`` is for people."""
+
+    backend: Backend
+    probe: ProbePlan | None
+    why: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """A class of a function (None: all of it) goes to another backend, to save the share ``gain`` of latency."""
+
+    at_s: float
+    size_class: int | None
+    backend: Backend
+    reason: str
+    gain: float
+
+
+class _Class:
+    __slots__ = ("backend", "changed", "evidence", "schedule", "seen_s", "slow", "slow_from", "surprises")
+
+    def __init__(self, backend: Backend, settings: ControllerSettings) -> None:
+        self.backend: Backend = backend
+        self.evidence = Evidence()
+        self.schedule = Schedule(settings)
+        self.changed: list[int] = []  # the numbers of the requests after which it went elsewhere
+        self.seen_s = -math.inf
+        self.surprises = 0
+        self.slow = 0  # requests in a row that were far slower than usual
+        self.slow_from = math.inf  # the logarithm of the time from which one is
+
+
+class Controller:
+    """Of one function; at most ``settings.classes_max`` size classes, which powers of four do not exceed."""
+
+    def __init__(
+        self,
+        settings: ControllerSettings,
+        chance: Chance,
+        *,
+        mode: Mode = "cpu_preferred",
+        goal: Goal | None = None,
+        limits: ConditionLimits | None = None,
+    ) -> None:
+        self._settings, self._chance, self.mode = settings, chance, mode
+        self._goal = goal or Goal()
+        self._veto = Veto(limits)
+        self._breaker = Breaker()
+        self._classes: dict[int, _Class] = {}
+        self._ready = False
+        self.changes: list[Change] = []  # the newest 64
+        self._resting = ""  # why the GPU may not serve although it is ready
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether the GPU should be started, or kept."""
+        return self.mode != "cpu" and not self._veto.reason
+
+    @property
+    def gpu_ready(self) -> bool:
+        return self._ready
+
+    def gpu_is(self, *, ready: bool) -> None:
+        """What the broker says of itself."""
+        self._ready = ready
+
+    def conditions(self, now: Conditions) -> str:
+        """Heat, battery and sun as they are now; the reason that forbids the GPU, empty: none."""
+        return self._veto.update(now)
+
+    def backend_of(self, size: float) -> Backend:
+        """Where a request of this size would be served, if all that serves is there."""
+        known = self._classes.get(size_class(size))
+        return known.backend if known else self._first_backend()
+
+    def route(self, now_s: float, size: float = 0.0) -> Route:
+        """Where the next request goes."""
+        if self.mode in ("cpu", "gpu"):
+            return Route(self.mode, None, f"pinned to {self.mode}")
+        one = self._class(size_class(size))
+        self._follow_neighbours(size_class(size), one)
+        if now_s - one.seen_s > _PAUSE_S and one.seen_s > -math.inf:
+            one.schedule.ask(1)
+        one.seen_s = now_s
+        rests = self._gpu_rests(now_s)
+        if rests:
+            return Route("cpu", self._trial(now_s, one), rests)
+        usual_ms = self._usual_ms(one, one.backend)
+        probe = one.schedule.due(one.backend, usual_ms, one.evidence.estimate(), self._chance)
+        if probe is not None and self._settings.probe == "serve":
+            return Route(probe.backend, None, "probe")
+        return Route(one.backend, probe, "usual")
+
+    def served(
+        self, now_s: float, size: float, backend: Backend, ms: float, *, failed: bool = False
+    ) -> Change | None:
+        """A request was answered by ``backend`` after ``ms``, or failed there."""
+        which = size_class(size)
+        one = self._class(which)
+        one.evidence.number += 1
+        if failed:
+            return self._failed(now_s, which, one, backend)
+        if backend == "gpu":
+            self._answered(now_s)
+        if backend == one.backend:
+            self._add_served(one, backend, ms)
+        else:
+            usual_ms = self._usual_ms(one, one.backend)
+            if usual_ms > 0.0:
+                self._compare(one, backend, usual_ms, ms)
+            one.evidence.add(backend, ms)
+        return self._decide(now_s, which, one)
+
+    def probed(
+        self, now_s: float, size: float, plan: ProbePlan, served_ms: float, ms: float, *, failed: bool = False
+    ) -> Change | None:
+        """The probe beside a request that took ``served_ms``: its time, or ``limit_ms`` where it was cancelled."""
+        which = size_class(size)
+        one = self._class(which)
+        if failed:
+            return self._failed(now_s, which, one, plan.backend)
+        if plan.backend == "gpu":
+            self._answered(now_s)
+        cancelled = ms >= plan.limit_ms(served_ms)
+        if cancelled and plan.scout:
+            return None
+        at_least_ms = _CANCELLED * ms if cancelled else ms
+        self._compare(one, plan.backend, served_ms, at_least_ms)
+        one.evidence.add(plan.backend, at_least_ms)
+        if one.slow >= _SLOW_TWICE and served_ms > _SLOW_TIMES * at_least_ms:
+            # It was slow twice, and the other one is not: waiting for more would cost more than a wrong change.
+            one.evidence.forget(plan.backend, 1)
+            one.evidence.add(one.backend, served_ms)
+            return self._move(now_s, which, one, "much faster")
+        return self._decide(now_s, which, one)
+
+    # -- one class ---------------------------------------------------------------------------------------------------
+
+    def _first_backend(self) -> Backend:
+        return "gpu" if self.mode in ("gpu", "gpu_preferred") else "cpu"
+
+    def _class(self, which: int) -> _Class:
+        known = self._classes.get(which)
+        if known is None:
+            if len(self._classes) >= self._settings.classes_max:
+                return self._classes[min(self._classes, key=lambda one: abs(one - which))]
+            known = self._classes[which] = _Class(self._first_backend(), self._settings)
+        return known
+
+    def _follow_neighbours(self, which: int, one: _Class) -> None:
+        if len(self._classes) < 2 or one.evidence.estimate().count >= self._settings.samples_min:
+            return
+        others = {each: known.evidence.estimate() for each, known in self._classes.items()}
+        prior = neighbours_prior(which, others)
+        if prior is None:
+            return
+        one.evidence.set_prior(*prior)
+        known = one.evidence.estimate()
+        if abs(known.log_ratio) > _TENTATIVE * known.error:
+            one.backend = "gpu" if known.log_ratio < 0.0 else "cpu"
+
+    def _usual_ms(self, one: _Class, backend: Backend) -> float:
+        return one.evidence.windows[backend].mean_ms()
+
+    def _compare(self, one: _Class, probed: Backend, served_ms: float, probed_ms: float) -> None:
+        """Add a pair; twice in a row far from what was known: the probed backend is another than it was."""
+        known = one.evidence.estimate()
+        cpu_ms, gpu_ms = (probed_ms, served_ms) if probed == "cpu" else (served_ms, probed_ms)
+        if known.count >= self._settings.samples_min:
+            off = math.log(max(gpu_ms, 1e-3) / max(cpu_ms, 1e-3)) - known.log_ratio
+            spread = one.evidence.pair_spread()
+            strange = abs(off) > max(_SURPRISE, 3.0 * spread)
+            one.surprises = one.surprises + 1 if strange else 0
+            if strange:
+                one.schedule.ask(1)
+            if one.surprises >= 2:
+                one.surprises = 0
+                one.evidence.forget(probed, 1)
+                one.evidence.add(other_of(probed), served_ms)
+        one.evidence.add_pair(cpu_ms, gpu_ms)
+        newest = one.evidence.pairs_shifted()
+        if newest:
+            one.evidence.keep_pairs(probed, newest)
+
+    def _decide(self, now_s: float, which: int, one: _Class) -> Change | None:
+        known, settings = one.evidence.estimate(), self._settings
+        other = other_of(one.backend)
+        gain = known.gain_of(other)
+        if known.count < settings.samples_min or (other == "gpu" and not self._breaker.closed):
+            return None
+        least = settings.gain_min if other == "gpu" else settings.gain_back_min
+        reason = wanted(self._goal, one.evidence, other, known, gain_min=least)
+        if not reason:
+            return None
+        recent = sum(number > one.evidence.number - settings.memory for number in one.changed)
+        doubt = (settings.confidence + recent * settings.confidence_step) * known.error
+        fast = gain > max(_FAST_GAIN, _FAST_TIMES * doubt)
+        since = one.evidence.number - (one.changed[-1] if one.changed else -settings.memory)
+        if not fast and (since < settings.dwell * 2**recent or (reason == "faster" and gain < doubt)):
+            return None
+        return self._move(now_s, which, one, reason)
+
+    def _move(self, now_s: float, which: int, one: _Class, reason: str) -> Change | None:
+        one.backend, one.slow = other_of(one.backend), 0
+        one.changed = [*one.changed[-7:], one.evidence.number]
+        if one.backend == "gpu":
+            one.schedule.ask(_TRIAL)
+        gain = one.evidence.estimate().gain_of(one.backend)
+        return self._changed(Change(now_s, which, one.backend, reason, -math.expm1(-gain)))
+
+    def _add_served(self, one: _Class, backend: Backend, ms: float) -> None:
+        """Add a time of the serving backend, and look for a drift: now and then, or when it is an odd one."""
+        odd = self._is_odd(one, ms)
+        one.evidence.add(backend, ms)
+        if not odd and one.evidence.number % _LOOK_EVERY:
+            return
+        newest = shifted(one.evidence.windows[backend].logs())
+        if newest:
+            one.evidence.forget(backend, newest)
+            one.schedule.ask(2)
+
+    def _is_odd(self, one: _Class, ms: float) -> bool:
+        """Whether this is unusual; counts times in a row that are far beyond what the serving backend takes."""
+        window = one.evidence.windows[one.backend]
+        if len(window) < _SLOW_FROM:
+            one.slow = 0
+            return False
+        log = math.log(max(ms, 1e-3))
+        usual = window.moments()
+        spread = math.sqrt(usual.variance_log)
+        if not one.slow:  # while they are slow, they are no measure
+            far = max(_SLOW_DEVIATIONS * spread, math.log(_SLOW_TIMES))
+            one.slow_from = max(usual.mean_log + far, window.largest_log() + _SLOW_BEYOND)
+        one.slow = one.slow + 1 if log > one.slow_from else 0
+        if one.slow:
+            one.schedule.ask(1)
+        return abs(log - usual.mean_log) > max(_ODD, _ODD_DEVIATIONS * spread)
+
+    def _changed(self, change: Change) -> Change:
+        self.changes = [*self.changes[-(_CHANGES_MAX - 1) :], change]
+        return change
+
+    # -- the GPU as a whole ------------------------------------------------------------------------------------------
+
+    def _gpu_rests(self, now_s: float) -> str:
+        if self._veto.reason:
+            return self._veto.reason
+        if not self._ready:
+            return "the GPU is not ready"
+        return "" if self._breaker.closed else "the GPU failed"
+
+    def _trial(self, now_s: float, one: _Class) -> ProbePlan | None:
+        """One probe of a GPU that failed, once it has rested."""
+        if self._veto.reason or not self._ready or self._breaker.closed or not self._breaker.may_try(now_s):
+            return None
+        mean_ms = self._usual_ms(one, "cpu")
+        return ProbePlan("gpu", 2.0 * mean_ms, scout=False) if mean_ms > 0.0 else None
+
+    def _failed(self, now_s: float, which: int, one: _Class, backend: Backend) -> Change | None:
+        """Where the failures of the GPU open the breaker, the CPU serves until the GPU answers again."""
+        if backend == "cpu":
+            one.evidence.add_failure("cpu")
+            return self._decide(now_s, which, one)
+        opened = self._breaker.failed(now_s, self._usual_ms(one, "cpu") / 1000.0)
+        if not opened:
+            if self._breaker.closed:
+                one.evidence.add_failure("gpu")
+            return self._decide(now_s, which, one) if self._breaker.closed else None
+        if all(each.backend == "cpu" for each in self._classes.values()):
+            return None
+        return self._changed(Change(now_s, None, "cpu", "the GPU failed", 0.0))
+
+    def _answered(self, now_s: float) -> None:
+        """The GPU answered; if it was given up, its failures are over and explained."""
+        if not self._breaker.answered():
+            return
+        for each in self._classes.values():
+            each.evidence.forgive("gpu")
+        if any(each.backend == "gpu" for each in self._classes.values()):
+            self._changed(Change(now_s, None, "gpu", "the GPU answers again", 0.0))

@@ -1,0 +1,184 @@
+"""What is known of one size class: how many times the CPU's time the GPU takes, and how sure that is.
+
+``log_ratio`` = log(mean GPU time / mean CPU time): below 0 the GPU is faster. Three sources:
+
+1. *Pairs*: both backends on the same request, so that what the input does cancels out.
+2. The windows of both, where they are of the same stretch: better where times scatter for other reasons.
+3. A *prior*: neighbouring classes, or what held before the last drift.
+
+Of the first two the one of lower variance is taken, its tail corrected by the windows, and weighed with the prior.
+Failures are counted apart: the share of them adds so many times ``FAILED_TIMES`` the slower mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+from edgeagent.accel.drift import shifted
+from edgeagent.accel.settings import BACKENDS, Backend, other_of
+from edgeagent.accel.window import SPREAD_PRIOR, Window, moments
+
+__all__ = ["FAILED_TIMES", "Estimate", "Evidence"]
+
+FAILED_TIMES = 10.0  # a failure counts as so many times what is usual: more than any gain, and still a number
+_ATTEMPTS_MAX = 30
+_ATTEMPTS_DOUBT = 6.0  # good attempts that are assumed beforehand
+_PAIRS_MAX = 64
+_STRETCH = 400  # requests of the class: what is older is not compared, but for the last ``_KEPT``
+_KEPT = 6
+# The same for failures: those of a GPU end with what caused them, those of the CPU are the function's own.
+_ATTEMPTS_STRETCH: dict[Backend, int] = {"cpu": _STRETCH, "gpu": 25}
+_TAIL_WEIGHT = 12.0  # samples at which the seen tail counts half
+_OLD_ERROR = 0.7  # standard error of what held before a drift
+_UNKNOWN_ERROR = 1.5
+_UNKNOWN = (0.0, _UNKNOWN_ERROR)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """``error`` is the standard error of ``log_ratio``; ``count`` the samples of the backend with fewer."""
+
+    log_ratio: float
+    error: float
+    count: int
+
+    def gain_of(self, backend: Backend) -> float:
+        """The logarithm of how much faster this backend is than the other."""
+        return -self.log_ratio if backend == "gpu" else self.log_ratio
+
+
+class _Attempts:
+    """Whether the last 30 attempts on a backend failed, and when."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[int, bool]] = deque(maxlen=_ATTEMPTS_MAX)
+
+    def add(self, number: int, *, failed: bool) -> None:
+        self._seen.append((number, failed))
+
+    def clear(self) -> None:
+        self._seen.clear()
+
+    def share(self, since: int) -> float:
+        fresh = [failed for number, failed in self._seen if number >= since]
+        return sum(fresh) / (len(fresh) + _ATTEMPTS_DOUBT)
+
+
+class Evidence:
+    """Windows, pairs, failures and prior of one class; ``number`` counts its requests."""
+
+    __slots__ = ("_cached", "_spread2", "attempts", "number", "pairs", "prior", "windows")
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.windows: dict[Backend, Window] = {"cpu": Window(), "gpu": Window()}
+        self.attempts: dict[Backend, _Attempts] = {"cpu": _Attempts(), "gpu": _Attempts()}
+        self.pairs: deque[tuple[int, float]] = deque(maxlen=_PAIRS_MAX)
+        self.prior: tuple[float, float] = _UNKNOWN
+        self._spread2 = SPREAD_PRIOR**2
+        self._cached: Estimate | None = None
+
+    def add(self, backend: Backend, ms: float) -> None:
+        """One time of a backend, of the newest request."""
+        self.windows[backend].add(self.number, ms)
+        self.attempts[backend].add(self.number, failed=False)
+        self._cached = None
+
+    def add_failure(self, backend: Backend) -> None:
+        """A request that the backend failed."""
+        self.attempts[backend].add(self.number, failed=True)
+        self._cached = None
+
+    def forgive(self, backend: Backend) -> None:
+        """Its failures are explained and over."""
+        self.attempts[backend].clear()
+        self._cached = None
+
+    def add_pair(self, cpu_ms: float, gpu_ms: float) -> None:
+        """Both times of one request."""
+        self.pairs.append((self.number, math.log(max(gpu_ms, 1e-3) / max(cpu_ms, 1e-3))))
+        self._cached = None
+
+    def pairs_shifted(self) -> int:
+        """How many of the newest pairs are of another kind than those before."""
+        return shifted([one for _, one in self.pairs], pairs=True)
+
+    def keep_pairs(self, backend: Backend, keep: int) -> None:
+        """After the ratio drifted because of ``backend``: so many pairs stay, and so many times of it."""
+        for _ in range(len(self.pairs) - keep):
+            self.pairs.popleft()
+        self.windows[backend].keep_last(keep)
+        self._cached = None
+
+    def pair_spread(self) -> float:
+        """The standard deviation of the pairs' logarithms."""
+        logs = [one for _, one in self.pairs]
+        return math.sqrt(moments(logs, self._spread2).variance_log if logs else self._spread2)
+
+    def set_prior(self, log_ratio: float, error: float) -> None:
+        """What is thought before anything is seen."""
+        self.prior, self._cached = (log_ratio, error), None
+
+    def forget(self, backend: Backend, keep: int) -> None:
+        """After a drift of ``backend``: its newest ``keep`` times stay, the rest becomes the prior."""
+        known = self.estimate()
+        before = self.windows[backend].logs()[: -keep or None]
+        if len(before) >= 2:
+            self._spread2 = moments(before).variance_log
+        self.set_prior(known.log_ratio, min(math.hypot(known.error, _OLD_ERROR), _UNKNOWN_ERROR))
+        self.windows[backend].keep_last(keep)
+        self.windows[other_of(backend)].keep_last(0)
+        fresh = self.number - keep
+        self.pairs = deque((pair for pair in self.pairs if pair[0] > fresh), maxlen=_PAIRS_MAX)
+
+    def estimate(self) -> Estimate:
+        """What is thought now."""
+        if self._cached is None:
+            self._cached = self._with_failures(self._of_times())
+        return self._cached
+
+    def _of_times(self) -> Estimate:
+        since = self.number - _STRETCH
+        cpu, gpu = self.windows["cpu"], self.windows["gpu"]
+        cpu.forget_before(since, _KEPT)
+        gpu.forget_before(since, _KEPT)
+        while len(self.pairs) > _KEPT and self.pairs[0][0] < since:
+            self.pairs.popleft()
+        count = min(len(cpu), len(gpu))
+        prior, prior_error = self.prior
+        if not count:
+            return Estimate(prior, prior_error, 0)
+        # The backend that is seen more says what scatter to expect of the other.
+        if len(cpu) >= len(gpu):
+            of_cpu = many = cpu.moments(self._spread2)
+            of_gpu = gpu.moments(many.variance_log)
+        else:
+            of_gpu = many = gpu.moments(self._spread2)
+            of_cpu = cpu.moments(many.variance_log)
+        ratio, variance = of_gpu.mean_log - of_cpu.mean_log, of_gpu.error2 + of_cpu.error2
+        if self.pairs:
+            paired = moments([one for _, one in self.pairs], many.variance_log)
+            if paired.error2 < variance:
+                ratio, variance = paired.mean_log, paired.error2
+        weight = count / (count + _TAIL_WEIGHT)
+        ratio += weight * (of_gpu.tail - of_cpu.tail)
+        variance += weight * weight * (of_gpu.tail_variance + of_cpu.tail_variance) + 1e-5
+        trust = 1.0 / (1.0 + prior_error**2 / variance)
+        return Estimate(
+            trust * prior + (1.0 - trust) * ratio,
+            1.0 / math.sqrt(prior_error**-2 + 1.0 / variance),
+            count,
+        )
+
+    def _with_failures(self, known: Estimate) -> Estimate:
+        cpu, gpu = (self.attempts[one].share(self.number - _ATTEMPTS_STRETCH[one]) for one in BACKENDS)
+        if not cpu and not gpu:
+            return known
+        ratio = math.exp(min(max(known.log_ratio, -30.0), 30.0))
+        failure = FAILED_TIMES * max(ratio, 1.0)
+        of_gpu, of_cpu = ratio * (1.0 - gpu) + failure * gpu, 1.0 - cpu + failure * cpu
+        return Estimate(math.log(of_gpu / of_cpu), known.error, known.count)

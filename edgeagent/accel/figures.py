@@ -1,0 +1,89 @@
+"""The figures of a replay: after the learning phase, of that phase, and of all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+
+from edgeagent.accel.replay import Play, ReplayOptions, Served
+
+__all__ = ["LEARNING", "Figures", "Part", "figures"]
+
+LEARNING = 30  # requests that are counted apart
+
+
+class Part(msgspec.Struct, kw_only=True):
+    """Of a stretch of requests. ``violations`` and ``switches`` are counts; ``gpu_seconds`` include probes."""
+
+    requests: int
+    mean_ms: float
+    slo_violations: int
+    failures: int
+    switches: int
+    probes: int
+    gpu_seconds: float
+    gpu_share_pct: float
+    cost_usd: float
+
+
+class Figures(Part, kw_only=True):
+    """After the learning phase; ``regret_pct`` is by how much the mean is above the oracle's there."""
+
+    p50_ms: float
+    p95_ms: float
+    regret_pct: float
+    oracle_mean_ms: float
+    learning: Part
+    whole: Part
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    """Nearest rank; 0 where nothing was answered."""
+    return ordered[max(math.ceil(share * len(ordered)) - 1, 0)] if ordered else 0.0
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _part(served: Sequence[Served], switches: int, options: ReplayOptions) -> Part:
+    answered = [one.ms for one in served if one.ms >= 0.0]
+    gpu_s, cpu_s = sum(one.gpu_s for one in served), sum(one.cpu_s for one in served)
+    busy_s = sum(answered) / 1000.0
+    late = sum(one > options.slo_ms for one in answered) if options.slo_ms else 0
+    return Part(
+        requests=len(served),
+        mean_ms=_mean(answered),
+        slo_violations=late + len(served) - len(answered),
+        failures=len(served) - len(answered),
+        switches=switches,
+        probes=sum(one.probed for one in served),
+        gpu_seconds=gpu_s,
+        gpu_share_pct=100.0 * gpu_s / busy_s if busy_s else 0.0,
+        cost_usd=cpu_s * options.cpu_usd_s + gpu_s * options.gpu_usd_s,
+    )
+
+
+def figures(played: Play, oracle: Play, options: ReplayOptions, lost_ms: float) -> Figures:
+    """Of one contestant against the oracle's play; ``lost_ms`` is what an unanswered request counts as in the regret.
+
+    Traces of 30 requests or fewer are learning altogether; the figures are of all of them then.
+    """
+    first = LEARNING if len(played.served) > LEARNING else 0
+    tail, best = played.served[first:], oracle.served[first:]
+    early = sum(number <= first for number, _ in played.changes)
+    part = _part(tail, len(played.changes) - early, options)
+    ordered = sorted(one.ms for one in tail if one.ms >= 0.0)
+    mine = _mean([one.ms if one.ms >= 0.0 else lost_ms for one in tail])
+    theirs = _mean([one.ms if one.ms >= 0.0 else lost_ms for one in best])
+    return Figures(
+        **msgspec.structs.asdict(part),
+        p50_ms=_quantile(ordered, 0.5),
+        p95_ms=_quantile(ordered, 0.95),
+        regret_pct=100.0 * (mine / theirs - 1.0) if theirs else 0.0,
+        oracle_mean_ms=_mean([one.ms for one in best if one.ms >= 0.0]),
+        learning=_part(played.served[:first], early, options),
+        whole=_part(played.served, len(played.changes), options),
+    )

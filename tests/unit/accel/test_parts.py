@@ -1,0 +1,157 @@
+"""The controller's parts: drift, windows, evidence, breaker, sizes, settings."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from edgeagent.accel.breaker import Breaker
+from edgeagent.accel.drift import shifted
+from edgeagent.accel.errors import SettingsRefused
+from edgeagent.accel.evidence import Estimate, Evidence
+from edgeagent.accel.goal import Goal, wanted
+from edgeagent.accel.probing import ProbePlan
+from edgeagent.accel.settings import ControllerSettings, other_of
+from edgeagent.accel.size_classes import neighbours_prior, size_class
+from edgeagent.accel.window import Window, moments
+
+
+@pytest.mark.parametrize(
+    ("logs", "span"),
+    [
+        ([0.0] * 30, 0),
+        ([0.0] * 7, 0),
+        ([0.0] * 20 + [1.0] * 3, 3),
+        ([0.0] * 20 + [1.0] * 2, 0),
+        ([0.0] * 20 + [0.4] * 6, 6),
+        ([0.0] * 20 + [0.2] * 12, 12),
+        ([0.0, 2.0] * 20, 0),
+        ([0.0] * 20 + [1.0, -1.0, 1.0], 0),
+    ],
+)
+def test_shifts(logs: list[float], span: int) -> None:
+    assert shifted(logs) == span
+
+
+def test_noise_is_no_drift() -> None:
+    chance = random.Random(1)
+    seen = 0
+    for _ in range(200):
+        logs = [chance.gauss(0.0, 0.3) for _ in range(60)]
+        seen += shifted(logs) > 0
+    assert seen <= 4
+
+
+def test_a_tail_counts_once_there_are_enough_samples() -> None:
+    window = Window()
+    for number, ms in enumerate([100.0] + [1.0] * 19):
+        assert number == 0 or window.moments().tail == 0.0 or number > 7
+        window.add(number, ms)
+    tailed = window.moments()
+    plain = moments(window.logs())
+    assert (tailed.mean_log, tailed.variance_log) == pytest.approx((plain.mean_log, plain.variance_log))
+    geometric = 100.0 ** (1 / 20)
+    assert tailed.tail == pytest.approx(math.log((19 + 100) / 20 / geometric))
+
+
+def test_a_window_is_bounded() -> None:
+    window = Window()
+    assert window.mean_ms() == 0.0
+    for number in range(500):
+        window.add(number, 0.0)
+    assert len(window) == 96
+    assert window.mean_ms() == pytest.approx(1e-3)
+    window.forget_before(490, least=20)
+    assert len(window.logs()) == 20
+    window.forget_before(490, least=0)
+    assert len(window) == 10
+
+
+def test_pairs_see_through_inputs_of_any_size() -> None:
+    evidence, chance = Evidence(), random.Random(2)
+    for _ in range(8):
+        evidence.number += 1
+        work = math.exp(chance.gauss(0.0, 2.0))
+        evidence.add("cpu", 100.0 * work)
+        evidence.add("gpu", 50.0 * work)
+        evidence.add_pair(100.0 * work, 50.0 * work)
+    found = evidence.estimate()
+    assert found.gain_of("gpu") == pytest.approx(math.log(2.0), abs=0.35)
+    assert found.gain_of("gpu") > 0.0
+
+
+def test_failures_weigh_like_ten_times() -> None:
+    evidence = Evidence()
+    for number in range(24):
+        evidence.number = number
+        evidence.add("cpu", 100.0)
+        evidence.add("gpu", 50.0)
+        evidence.add_pair(100.0, 50.0)
+    for _ in range(6):
+        evidence.add_failure("gpu")
+    assert evidence.estimate().gain_of("cpu") > 0.0
+    evidence.forgive("gpu")
+    assert evidence.estimate().gain_of("gpu") > 0.6
+
+
+def test_of_backends_alike_the_one_that_keeps_the_limit_serves() -> None:
+    evidence = Evidence()
+    for number in range(20):
+        evidence.add("cpu", 60.0 if number % 2 else 160.0)
+        evidence.add("gpu", 112.0)
+    alike = Estimate(0.02, 0.05, 20)
+    assert wanted(Goal(slo_ms=150.0), evidence, "gpu", alike, gain_min=0.08) == "slo"
+    assert wanted(Goal(slo_ms=200.0), evidence, "gpu", alike, gain_min=0.08) == ""
+    assert wanted(Goal(), evidence, "cpu", alike, gain_min=0.08) == "the GPU brings nothing"
+    assert wanted(Goal(slo_ms=150.0), Evidence(), "gpu", alike, gain_min=0.08) == ""
+
+
+def test_a_breaker_waits_longer_each_time() -> None:
+    breaker = Breaker()
+    assert not breaker.failed(0.0, 0.1)
+    assert breaker.failed(0.0, 0.1)
+    waits, now_s = [breaker.try_at_s], 0.0
+    for _ in range(12):
+        now_s = breaker.try_at_s
+        assert breaker.may_try(now_s)
+        assert not breaker.may_try(now_s - 0.01)
+        assert not breaker.failed(now_s, 0.1)
+        waits.append(breaker.try_at_s - now_s)
+    assert waits[:3] == pytest.approx([0.4, 0.8, 1.6])
+    assert waits[-1] <= 600.0
+    assert breaker.answered()
+    assert not breaker.answered()
+    assert breaker.closed
+
+
+@pytest.mark.parametrize(
+    ("size", "which"), [(0, 0), (1, 1), (3, 1), (4, 2), (15, 2), (16, 3), (-5, 0), (1e300, 32)]
+)
+def test_size_classes(size: float, which: int) -> None:
+    assert size_class(size) == which
+
+
+def test_neighbours() -> None:
+    assert neighbours_prior(3, {}) is None
+    one = {5: Estimate(-1.0, 0.1, 9)}
+    ratio, error = neighbours_prior(6, one) or (0.0, 0.0)
+    assert ratio == -1.0
+    assert error > 0.3
+    two = {4: Estimate(0.0, 0.1, 9), 5: Estimate(-1.0, 0.1, 9), 9: Estimate(0.0, 1.0, 0)}
+    assert (neighbours_prior(6, two) or (0.0, 0.0))[0] == pytest.approx(-2.0)
+
+
+def test_probes_are_cancelled() -> None:
+    assert ProbePlan("gpu", 10.0, scout=True).limit_ms(100.0) == 10.0
+    assert ProbePlan("gpu", 10.0, scout=False).limit_ms(100.0) == 125.0
+    assert other_of("cpu") == "gpu"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"dwell": 0}, {"gpu_share": 1.0}, {"gain_min": -0.1}, {"confidence": -1.0}, {"classes_max": 0}]
+)
+def test_settings_that_cannot_be(wrong: dict[str, float]) -> None:
+    with pytest.raises(SettingsRefused):
+        ControllerSettings(**wrong)  # type: ignore[arg-type]
