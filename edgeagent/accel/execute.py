@@ -1,0 +1,77 @@
+"""One call of a kernel, from its description to its outputs. Pure but for the arrays that it writes.
+
+prepared = prepare(registry, name, description, memory_bytes, limits)    # refuses; says how much work it is
+run_on_cpu(prepared, memory)                                             # on a worker thread
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from edgeagent.accel.descriptors import check_operands, unpack_call
+from edgeagent.accel.errors import KernelFailed, KernelTooLarge
+from edgeagent.accel.kernels.kernel import Call, Kernel, Work, bind
+from edgeagent.accel.registry import Registry
+from edgeagent.accel.views import view
+from edgeagent.model.errors import EdgeError
+
+__all__ = ["CallLimits", "Prepared", "prepare", "run_on_cpu"]
+
+
+class CallLimits(NamedTuple):
+    """Of one call: a kernel that runs cannot be stopped, and its scratch is the host's, not the guest's."""
+
+    flops: int = 1 << 42
+    moved_bytes: int = 1 << 36  # read and written; an operand with strides of 0 may be larger than any memory
+    scratch_bytes: int = 1 << 30
+
+
+class Prepared(NamedTuple):
+    kernel: Kernel
+    call: Call
+    work: Work
+
+
+def prepare(
+    registry: Registry, name: str, described: bytes | memoryview, memory_bytes: int, limits: CallLimits
+) -> Prepared:
+    """Raises BadDescriptor and its kinds, UnknownKernel, KernelTooLarge."""
+    kernel = registry.get(name)
+    description = unpack_call(described)
+    check_operands(description, memory_bytes, in_place=kernel.in_place)
+    call = bind(kernel, description)
+    work = kernel.plan(call)
+    for what, wanted, most in (
+        ("operations", work.flops, limits.flops),
+        ("bytes to read and write", work.read_bytes + work.written_bytes, limits.moved_bytes),
+        ("bytes of scratch", work.scratch_bytes, limits.scratch_bytes),
+    ):
+        if wanted > most:
+            raise KernelTooLarge(f"a call of {name} has {wanted} {what}, over the limit of {most}")
+    return Prepared(kernel, call, work)
+
+
+def run_on_cpu(prepared: Prepared, memory: memoryview) -> None:
+    """By numpy, in place. ``memory`` is all of the guest's, and nobody else writes there meanwhile.
+
+    Raises KernelFailed, or KernelTooLarge where the host has no memory for it; outputs may be half written then. No
+    array of ``memory`` is left when it returns or raises, unless a kernel keeps one.
+    """
+    if (failure := _attempt(prepared, memory)) is not None:
+        raise failure  # here, for a traceback from where the arrays are would keep them
+
+
+def _attempt(prepared: Prepared, memory: memoryview) -> EdgeError | None:
+    import numpy as np
+
+    kernel, call, _ = prepared
+    try:
+        inputs = [view(memory, one, writable=False) for one in call.inputs]
+        outputs = [view(memory, one, writable=True) for one in call.outputs]
+        with np.errstate(all="ignore"):  # a NaN is an answer
+            kernel.run(np, inputs, outputs, call)
+    except MemoryError:
+        return KernelTooLarge(f"the host has no memory for a call of {kernel.name}")
+    except Exception as error:  # noqa: BLE001 - others' kernels, of whatever quality
+        return KernelFailed(f"{kernel.name} failed: {type(error).__name__}: {error}")
+    return None
