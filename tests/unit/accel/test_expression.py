@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -53,10 +54,13 @@ def test_it_means_what_it_says(text: str, wanted: float) -> None:
     "name", [name for name, (count, _) in FUNCTIONS.items() if count == 1 and name != "isnan"]
 )
 def test_functions_are_those_of_mathematics(name: str) -> None:
-    ours = {"sign": lambda x: math.copysign(1, x), "abs": abs, "round": lambda x: float(round(x))}.get(
-        name
-    ) or getattr(math, name)
-    assert value(f"{name}(a)", a=0.375) == pytest.approx(float(ours(0.375)))
+    others: dict[str, Callable[[float], float]] = {
+        "sign": lambda x: math.copysign(1, x),
+        "abs": abs,
+        "round": lambda x: float(round(x)),
+    }
+    ours = others[name] if name in others else getattr(math, name)
+    assert value(f"{name}(a)", a=0.375) == pytest.approx(ours(0.375))
 
 
 @pytest.mark.parametrize(
