@@ -6,13 +6,15 @@ run_on_cpu(prepared, memory)                                             # on a 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import gc
+import weakref
+from typing import Any, NamedTuple
 
 from edgeagent.accel.descriptors import check_operands, unpack_call
 from edgeagent.accel.errors import KernelFailed, KernelTooLarge
 from edgeagent.accel.kernels.kernel import Call, Kernel, Work, bind
 from edgeagent.accel.registry import Registry
-from edgeagent.accel.views import view
+from edgeagent.accel.views import view, whole
 from edgeagent.model.errors import EdgeError
 
 __all__ = ["CallLimits", "Prepared", "prepare", "run_on_cpu"]
@@ -54,14 +56,22 @@ def prepare(
 def run_on_cpu(prepared: Prepared, memory: memoryview) -> None:
     """By numpy, in place. ``memory`` is all of the guest's, and nobody else writes there meanwhile.
 
-    Raises KernelFailed, or KernelTooLarge where the host has no memory for it; outputs may be half written then. No
-    array of ``memory`` is left when it returns or raises, unless a kernel keeps one.
+    Raises KernelFailed, or KernelTooLarge where the host has no memory for it; outputs may be half written then. A
+    kernel that keeps an array of ``memory``, which goes away, has failed too: no later use of it can be prevented.
     """
-    if (failure := _attempt(prepared, memory)) is not None:
+    held = whole(memory)
+    watch = weakref.ref(held)
+    failure = _attempt(prepared, held)
+    del held
+    if watch() is not None:
+        gc.collect()
+        if watch() is not None:
+            failure = KernelFailed(f"{prepared.kernel.name} keeps an array of a guest's memory")
+    if failure is not None:
         raise failure  # here, for a traceback from where the arrays are would keep them
 
 
-def _attempt(prepared: Prepared, memory: memoryview) -> EdgeError | None:
+def _attempt(prepared: Prepared, memory: Any) -> EdgeError | None:
     import numpy as np
 
     kernel, call, _ = prepared

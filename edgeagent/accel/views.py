@@ -6,11 +6,18 @@ from typing import Any
 
 from edgeagent.accel.descriptors import Operand
 
-__all__ = ["view"]
+__all__ = ["view", "whole"]
 
 
-def view(memory: memoryview, operand: Operand, *, writable: bool) -> Any:
-    """A numpy array that is this operand; ``check_operands`` has passed it. It must not outlive ``memory``.
+def whole(memory: memoryview) -> Any:
+    """All of a memory as a numpy array of bytes; as the base of every view it lives for as long as one does."""
+    import numpy as np
+
+    return np.frombuffer(memory, "uint8")
+
+
+def view(memory: Any, operand: Operand, *, writable: bool) -> Any:
+    """A numpy array that is this operand; ``memory`` is a ``whole`` one, and ``check_operands`` has passed it.
 
     numpy holds offset, shape and strides against the buffer once more. Raises ValueError where they lead out of it.
     """

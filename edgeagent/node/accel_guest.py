@@ -7,7 +7,6 @@ call.
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -103,18 +102,5 @@ class AccelGuest:
         try:
             run_on_cpu(prepared, memory)
         finally:
-            _release(memory, name)
+            memory.release()
             window.leave()
-
-
-def _release(memory: memoryview, kernel: str) -> None:
-    """No array of the guest's memory may be left; those in cycles wait for the collector."""
-    try:
-        memory.release()
-        return
-    except BufferError:
-        gc.collect()
-    try:
-        memory.release()
-    except BufferError:
-        log.exception("a kernel keeps arrays of a guest's memory, which goes away", kernel=kernel)

@@ -13,7 +13,7 @@ from edgeagent.accel.dtypes import Dtype
 from edgeagent.accel.execute import CallLimits, prepare, run_on_cpu
 from edgeagent.accel.registry import shipped
 from edgeagent.accel.tolerances import agree, tolerance
-from edgeagent.accel.views import view
+from edgeagent.accel.views import view, whole
 
 __all__ = ["MEMORY_BYTES", "REGISTRY", "assert_close", "call", "dtype_of", "place"]
 
@@ -60,19 +60,18 @@ def call(
     data = memoryview(memory)
     given, made = operands[: len(inputs)], operands[len(inputs) :]
     for operand, array in zip(given, inputs, strict=True):
-        view(data, operand, writable=True)[...] = array
+        view(whole(data), operand, writable=True)[...] = array
     before = bytes(memory)
     described = pack_call(Description(tuple(given), tuple(made), tuple(numbers), text))
     prepared = prepare(REGISTRY, name, described, MEMORY_BYTES, CallLimits())
     run_on_cpu(prepared, data)
     results = []
     for operand in made:
-        array = view(data, operand, writable=True)
+        array = view(whole(data), operand, writable=True)
         results.append(array.copy())
         array[...] = np.frombuffer(bytes([_FILL]) * operand.dtype.item_bytes, operand.dtype.array_name)[0]
     del array
     assert bytes(memory) == before
-    data.release()  # raises BufferError if an array of it were left
     return results
 
 

@@ -177,16 +177,9 @@ def _kernel(name: str, run: Any) -> Kernel:
 
 
 def _runs(kernel: Kernel) -> None:
-    """A failure leaves no array of the memory behind."""
     described = pack_call(Description((contiguous(0, F, (4,)),), (contiguous(16, F, (4,)),)))
     data = memoryview(bytearray(32))
-    ready = prepare(Registry([kernel]), kernel.name, described, 32, CallLimits())
-    gc.disable()
-    try:
-        run_on_cpu(ready, data)
-    finally:
-        gc.enable()
-        data.release()  # raises BufferError if there were one
+    run_on_cpu(prepare(Registry([kernel]), kernel.name, described, 32, CallLimits()), data)
 
 
 def test_a_kernel_that_raises_is_a_typed_error() -> None:
@@ -211,6 +204,28 @@ def test_a_kernel_cannot_write_into_its_inputs() -> None:
 
     with pytest.raises(KernelFailed, match="read-only"):
         _runs(_kernel("bad", writes))
+
+
+def test_a_kernel_that_keeps_an_array_has_failed() -> None:
+    kept: list[Any] = []
+
+    def keeps(_xp: Any, inputs: Any, _outputs: Any, _call: Call) -> None:
+        kept.append(inputs[0][1:3].reshape(2, 1))
+
+    with pytest.raises(KernelFailed, match="bad keeps an array"):
+        _runs(_kernel("bad", keeps))
+
+
+def test_arrays_in_a_cycle_are_not_kept() -> None:
+    def cycles(_xp: Any, inputs: Any, _outputs: Any, _call: Call) -> None:
+        kept: list[Any] = [inputs[0]]
+        kept.append(kept)
+
+    gc.disable()
+    try:
+        _runs(_kernel("good", cycles))
+    finally:
+        gc.enable()
 
 
 class _Point:
