@@ -23,8 +23,7 @@ __all__ = ["CallLimits", "Prepared", "prepare", "run_on_cpu"]
 class CallLimits(NamedTuple):
     """Of one call: a kernel that runs cannot be stopped, and its scratch is the host's, not the guest's."""
 
-    flops: int = 1 << 42
-    moved_bytes: int = 1 << 36  # read and written; an operand with strides of 0 may be larger than any memory
+    cpu_s: float = 60.0
     scratch_bytes: int = 1 << 30
 
 
@@ -44,12 +43,11 @@ def prepare(
     call = bind(kernel, description)
     work = kernel.plan(call)
     for what, wanted, most in (
-        ("operations", work.flops, limits.flops),
-        ("bytes to read and write", work.read_bytes + work.written_bytes, limits.moved_bytes),
+        ("seconds of a CPU", work.cpu_s, limits.cpu_s),
         ("bytes of scratch", work.scratch_bytes, limits.scratch_bytes),
     ):
         if wanted > most:
-            raise KernelTooLarge(f"a call of {name} has {wanted} {what}, over the limit of {most}")
+            raise KernelTooLarge(f"a call of {name} takes about {wanted:g} {what}", hint=f"at most {most:g}")
     return Prepared(kernel, call, work)
 
 

@@ -87,7 +87,7 @@ def _plan(call: Call) -> Work:
     padded = image.shape[1] * (image.shape[2] + 2 * pad_y) * (image.shape[3] + 2 * pad_x)
     columns = sizes.out[1] * max(per_output, sizes.filters)
     scratch = item * (padded + weights.elements + 3 * columns) + (32 << 20)
-    return work_of(call, 2 * out.elements * per_output, scratch)
+    return work_of(call, 2 * out.elements * per_output, scratch, 1e10)
 
 
 def _run(xp: Any, inputs: Sequence[Any], outputs: Sequence[Any], call: Call) -> None:

@@ -18,6 +18,9 @@ from edgeagent.accel.errors import BadDescriptor, BadParameter, WrongDtype, Wron
 __all__ = ["Call", "Kernel", "Param", "Work", "bind", "same_shape", "takes_dtype", "takes_rank", "work_of"]
 
 
+_BYTES_PER_S = 4e9  # through a CPU that does nothing else with them
+
+
 class Param(NamedTuple):
     """A number of a call, by its place. ``default`` None: it must be given. Bounds are inclusive."""
 
@@ -29,12 +32,15 @@ class Param(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Estimates. ``flops`` counts a multiply and an add as two; ``scratch_bytes`` is memory of the host's."""
+    """Estimates. ``flops`` counts a multiply and an add as two; ``scratch_bytes`` is memory of the host's; ``cpu_s`` is
+    what a slow board's CPU would take: a bound and a prior, not a prediction.
+    """
 
     flops: int
     read_bytes: int
     written_bytes: int
     scratch_bytes: int = 0
+    cpu_s: float = 0.0
 
     @property
     def size_class(self) -> int:
@@ -100,9 +106,11 @@ def bind(kernel: Kernel, described: Description) -> Call:
     return Call(described.inputs, described.outputs, values, described.text)
 
 
-def work_of(call: Call, flops: int, scratch_bytes: int = 0) -> Work:
+def work_of(call: Call, flops: int, scratch_bytes: int = 0, flops_per_s: float = 1e9) -> Work:
+    """``flops_per_s``: what a CPU does of such work."""
     read = sum(one.bytes for one in call.inputs)
-    return Work(flops, read, sum(one.bytes for one in call.outputs), scratch_bytes)
+    written = sum(one.bytes for one in call.outputs)
+    return Work(flops, read, written, scratch_bytes, flops / flops_per_s + (read + written) / _BYTES_PER_S)
 
 
 def takes_dtype(what: str, one: Operand, allowed: frozenset[Dtype] | set[Dtype]) -> None:

@@ -54,7 +54,10 @@ def _plan_pair(call: Call) -> Work:
     same_shape("the output", out, (*front, rows, b.shape[-1]))
     wide = working_of(a.dtype) is not a.dtype
     scratch = sum(2 * one.bytes for one in call.inputs if wide or _copied(one)) + 2 * out.bytes
-    return work_of(call, math.prod(front) * matmul_flops(a.dtype, rows, inner, b.shape[-1]), scratch)
+    flops = math.prod(front) * matmul_flops(a.dtype, rows, inner, b.shape[-1])
+    return work_of(
+        call, flops, scratch, 2e10 if a.dtype in FLOATS | COMPLEX else 5e8
+    )  # no library has integers
 
 
 def _plan_matmul(call: Call) -> Work:

@@ -154,7 +154,7 @@ def _plan_topk(call: Call) -> Work:
         takes_dtype("the output of places", places, {Dtype.I32, Dtype.I64})
         same_shape("the output of places", places, shape)
     flops = one.elements * one.shape[axis].bit_length()
-    return work_of(call, flops, _lines_scratch(one, axis, 4))
+    return work_of(call, flops, _lines_scratch(one, axis, 4), 2e8)
 
 
 def _run_topk(xp: Any, inputs: Sequence[Any], outputs: Sequence[Any], call: Call) -> None:

@@ -122,7 +122,7 @@ async def test_what_there_is_is_told() -> None:
 
 @on_loop
 async def test_what_is_refused_has_a_code() -> None:
-    bench = Bench(limits=CallLimits(flops=3))
+    bench = Bench(limits=CallLimits(cpu_s=1e-9))
     outside = pack_call(Description((ONE,), (contiguous(32, Dtype.F32, (4,)),), (), "a"))
     for name, described, code in (
         (b"nothing", PLAIN, Code.NONE),
