@@ -53,6 +53,7 @@ NAME_BYTES_MAX = 64
 _CALL = struct.Struct("<HHHHHHI")
 _OPERAND = struct.Struct(f"<QII{RANK_MAX}Q{RANK_MAX}q")
 _NUMBER = struct.Struct("<d")
+_BY_CODE = {int(dtype): dtype for dtype in Dtype}
 CALL_BYTES_MAX = _CALL.size + OPERANDS_MAX * _OPERAND.size + NUMBERS_MAX * _NUMBER.size + TEXT_BYTES_MAX
 
 
@@ -80,9 +81,12 @@ class Operand(NamedTuple):
     @property
     def range(self) -> tuple[int, int]:
         """The first byte, and the one after the last."""
-        steps = [(size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True)]
-        low = self.offset + sum(step for step in steps if step < 0)
-        high = self.offset + sum(step for step in steps if step > 0)
+        low = high = self.offset
+        for size, stride in zip(self.shape, self.strides, strict=True):
+            if stride < 0:
+                low += (size - 1) * stride
+            else:
+                high += (size - 1) * stride
         return low, high + self.dtype.item_bytes
 
 
@@ -148,14 +152,15 @@ def unpack_call(data: bytes | memoryview) -> Description:
 
 def _operand(data: bytes | memoryview, index: int) -> Operand:
     offset, code, rank, *sizes = _OPERAND.unpack_from(data, _CALL.size + index * _OPERAND.size)
-    if code not in Dtype.__members__.values():
+    dtype = _BY_CODE.get(code)
+    if dtype is None:
         raise BadOperand(f"operand {index} has the unknown type {code}", operand=index)
     if rank > RANK_MAX:
         raise BadOperand(f"operand {index} has rank {rank}", hint=f"up to {RANK_MAX}", operand=index)
     shape, strides = sizes[:rank], sizes[RANK_MAX : RANK_MAX + rank]
     if any(sizes[rank:RANK_MAX]) or any(sizes[RANK_MAX + rank :]):
         raise BadOperand(f"operand {index} has sizes or strides beyond its rank", operand=index)
-    return Operand(offset, Dtype(code), tuple(shape), tuple(strides))
+    return Operand(offset, dtype, tuple(shape), tuple(strides))
 
 
 def check_operands(call: Description, memory_bytes: int, *, in_place: bool = False) -> None:
@@ -164,9 +169,11 @@ def check_operands(call: Description, memory_bytes: int, *, in_place: bool = Fal
     ``in_place``: an output may be an input, exactly. Raises BadOperand, OperandOutside, OperandsOverlap.
     """
     operands = (*call.inputs, *call.outputs)
-    for index, one in enumerate(operands):
-        _check_alone(one, index, memory_bytes, is_output=index >= len(call.inputs))
     ranges = [one.range for one in operands]
+    for index, one in enumerate(operands):
+        _check_alone(one, index, ranges[index], memory_bytes)
+        if index >= len(call.inputs):
+            _check_injective(one, index)
     for output in range(len(call.inputs), len(operands)):
         for other in range(output):
             meet = ranges[output][0] < ranges[other][1] and ranges[other][0] < ranges[output][1]
@@ -177,7 +184,7 @@ def check_operands(call: Description, memory_bytes: int, *, in_place: bool = Fal
                 )
 
 
-def _check_alone(one: Operand, index: int, memory_bytes: int, *, is_output: bool) -> None:
+def _check_alone(one: Operand, index: int, covers: tuple[int, int], memory_bytes: int) -> None:
     if 0 in one.shape:
         raise BadOperand(f"operand {index} is empty", operand=index)
     align = one.dtype.align_bytes
@@ -185,7 +192,7 @@ def _check_alone(one: Operand, index: int, memory_bytes: int, *, is_output: bool
         raise BadOperand(
             f"the offset or a stride of operand {index} is no multiple of {align}", operand=index
         )
-    low, high = one.range
+    low, high = covers
     if low < 0 or high > memory_bytes:
         raise OperandOutside(
             f"operand {index} is [{low}, {high}) of a memory of {memory_bytes} bytes", operand=index
@@ -194,8 +201,6 @@ def _check_alone(one: Operand, index: int, memory_bytes: int, *, is_output: bool
     # have more elements than the memory has bytes; kernels bound their work, not this.
     if one.elements >= 1 << 48:
         raise BadOperand(f"operand {index} has {one.elements} elements", operand=index)
-    if is_output:
-        _check_injective(one, index)
 
 
 def _check_injective(one: Operand, index: int) -> None:

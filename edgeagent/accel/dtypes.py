@@ -3,57 +3,47 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Self
 
 __all__ = ["COMPLEX", "FLOATS", "INTEGERS", "REALS", "SIGNED", "UNSIGNED", "Dtype"]
 
 
 class Dtype(IntEnum):
-    """There is no bool: masks are U8, for a guest's byte may hold anything."""
+    """There is no bool: masks are U8, for a guest's byte may hold anything.
 
-    U8 = 1
-    I8 = 2
-    U16 = 3
-    I16 = 4
-    U32 = 5
-    I32 = 6
-    U64 = 7
-    I64 = 8
-    F16 = 9
-    F32 = 10
-    F64 = 11
-    C64 = 12  # two F32: real, imaginary
-    C128 = 13
+    ``array_name`` is what numpy, CuPy and the array API call it; offsets and strides are multiples of ``align_bytes``,
+    of complex numbers the size of a part.
+    """
 
-    @property
-    def array_name(self) -> str:
-        """As numpy, CuPy and the array API call it."""
-        return _NAMES[self][0]
+    array_name: str
+    item_bytes: int
+    align_bytes: int
 
-    @property
-    def item_bytes(self) -> int:
-        return _NAMES[self][1]
+    def __new__(cls, code: int, array_name: str, item_bytes: int, align_bytes: int) -> Self:
+        self = int.__new__(cls, code)
+        self._value_ = code
+        self.array_name = array_name
+        self.item_bytes = item_bytes
+        self.align_bytes = align_bytes
+        return self
 
-    @property
-    def align_bytes(self) -> int:
-        """What offsets and strides are multiples of: of complex numbers, the size of a part."""
-        return _NAMES[self][2]
+    U8 = (1, "uint8", 1, 1)
+    I8 = (2, "int8", 1, 1)
+    U16 = (3, "uint16", 2, 2)
+    I16 = (4, "int16", 2, 2)
+    U32 = (5, "uint32", 4, 4)
+    I32 = (6, "int32", 4, 4)
+    U64 = (7, "uint64", 8, 8)
+    I64 = (8, "int64", 8, 8)
+    F16 = (9, "float16", 2, 2)
+    F32 = (10, "float32", 4, 4)
+    F64 = (11, "float64", 8, 8)
+    C64 = (12, "complex64", 8, 4)  # two F32: real, imaginary
+    C128 = (13, "complex128", 16, 8)
 
+    # Enum's own goes through the name, in Python, for each look into a set.
+    __hash__ = int.__hash__
 
-_NAMES = {
-    Dtype.U8: ("uint8", 1, 1),
-    Dtype.I8: ("int8", 1, 1),
-    Dtype.U16: ("uint16", 2, 2),
-    Dtype.I16: ("int16", 2, 2),
-    Dtype.U32: ("uint32", 4, 4),
-    Dtype.I32: ("int32", 4, 4),
-    Dtype.U64: ("uint64", 8, 8),
-    Dtype.I64: ("int64", 8, 8),
-    Dtype.F16: ("float16", 2, 2),
-    Dtype.F32: ("float32", 4, 4),
-    Dtype.F64: ("float64", 8, 8),
-    Dtype.C64: ("complex64", 8, 4),
-    Dtype.C128: ("complex128", 16, 8),
-}
 
 UNSIGNED = frozenset({Dtype.U8, Dtype.U16, Dtype.U32, Dtype.U64})
 SIGNED = frozenset({Dtype.I8, Dtype.I16, Dtype.I32, Dtype.I64})

@@ -10,10 +10,11 @@ import asyncio
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import structlog
 
-from edgeagent.accel.execute import CallLimits, prepare, run_on_cpu
+from edgeagent.accel.execute import CallLimits, Prepared, prepare, run_on_cpu
 from edgeagent.accel.guest_layout import Backend, Code, code_of, pack_query
 from edgeagent.accel.registry import Registry, load_others, shipped
 from edgeagent.model.errors import Cancelled, EdgeError
@@ -26,6 +27,7 @@ log = structlog.get_logger("accel")
 
 # numpy's products use all cores by themselves.
 _THREADS_MAX = 4
+_PREPARED_MAX = 1024
 
 
 class AccelGuest:
@@ -45,6 +47,8 @@ class AccelGuest:
         self._loading = threading.Lock()
         self._threads = ThreadPoolExecutor(min(_THREADS_MAX, os.cpu_count() or 1), "edge-kernel")
         self._tasks: set[asyncio.Task[None]] = set()
+        # Every run of a function begins in the same memory, and so describes its calls by the same bytes.
+        self._prepared = lru_cache(_PREPARED_MAX)(self._prepare)
 
     def asked(self, ask: Ask) -> None:
         """A guest waits for ``engine.answer``."""
@@ -87,6 +91,9 @@ class AccelGuest:
                 self._given = registry
             return self._given
 
+    def _prepare(self, name: str, described: bytes, memory_bytes: int) -> Prepared:
+        return prepare(self._kernels(), name, described, memory_bytes, self._limits)
+
     def _query(self, _ask: Ask) -> Payload:
         return self._engine.payload_of(pack_query(Backend.CPU, (kernel.name for kernel in self._kernels())))
 
@@ -94,7 +101,7 @@ class AccelGuest:
         window = ask.window
         assert window is not None
         name = ask.name.decode("ascii", "replace")
-        prepared = prepare(self._kernels(), name, ask.extra, window.size, self._limits)
+        prepared = self._prepared(name, ask.extra, window.size)
         try:
             memory = window.enter()
         except ValueError:
