@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from edgeagent.accel.dtypes import Dtype
-from edgeagent.accel.errors import BadDescriptor, BadOperand, OperandOutside, OperandsOverlap
+from edgeagent.accel.kernel_errors import BadDescriptor, BadOperand, OperandOutside, OperandsOverlap
 
 __all__ = [
     "CALL_BYTES_MAX",

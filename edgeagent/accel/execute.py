@@ -11,7 +11,7 @@ import weakref
 from typing import Any, NamedTuple
 
 from edgeagent.accel.descriptors import check_operands, unpack_call
-from edgeagent.accel.errors import KernelFailed, KernelTooLarge
+from edgeagent.accel.kernel_errors import KernelFailed, KernelTooLarge
 from edgeagent.accel.kernels.kernel import Call, Kernel, Work, bind
 from edgeagent.accel.registry import Registry
 from edgeagent.accel.views import view, whole

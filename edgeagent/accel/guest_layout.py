@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterable
 from enum import IntEnum, IntFlag
 
-from edgeagent.accel.errors import (
+from edgeagent.accel.kernel_errors import (
     BadDescriptor,
     BadExpression,
     KernelTooLarge,

@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import NamedTuple
 
 from edgeagent.accel.descriptors import NAME_BYTES_MAX
-from edgeagent.accel.errors import KernelExists, UnknownKernel
+from edgeagent.accel.kernel_errors import KernelExists, UnknownKernel
 from edgeagent.accel.kernels import convolution, fourier, images, linear, pointwise, reductions
 from edgeagent.accel.kernels.kernel import Kernel
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from edgeagent.accel.descriptors import Description, Operand, pack_call
 from edgeagent.accel.dtypes import Dtype
-from edgeagent.accel.errors import KernelFailed
 from edgeagent.accel.execute import CallLimits, prepare, run_on_cpu
+from edgeagent.accel.kernel_errors import KernelFailed
 from edgeagent.accel.registry import shipped
 from edgeagent.accel.views import view, whole
 from edgeagent.model.errors import EdgeError

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from edgeagent.accel.dtypes import FLOATS
-from edgeagent.accel.errors import WrongShape
+from edgeagent.accel.kernel_errors import WrongShape
 from edgeagent.accel.kernels.arrays import block_elements, working_of
 from edgeagent.accel.kernels.kernel import (
     Call,

@@ -15,7 +15,7 @@ import math
 import re
 from typing import Any, NamedTuple
 
-from edgeagent.accel.errors import BadExpression
+from edgeagent.accel.kernel_errors import BadExpression
 
 __all__ = ["DEPTH_MAX", "FUNCTIONS", "STEPS_MAX", "Program", "Step", "evaluate", "parse"]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgeagent.accel.dtypes import INTEGERS, REALS, Dtype
-from edgeagent.accel.errors import BadParameter, WrongShape
+from edgeagent.accel.kernel_errors import BadParameter, WrongShape
 from edgeagent.accel.kernels.arrays import DEVICE_BLOCK_ELEMENTS, block_elements, blocks, store, working
 from edgeagent.accel.kernels.kernel import (
     Call,

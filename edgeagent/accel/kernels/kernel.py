@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from edgeagent.accel.descriptors import Description, Operand
 from edgeagent.accel.dtypes import Dtype
-from edgeagent.accel.errors import BadDescriptor, BadParameter, WrongDtype, WrongShape
+from edgeagent.accel.kernel_errors import BadDescriptor, BadParameter, WrongDtype, WrongShape
 
 __all__ = ["Call", "Kernel", "Param", "Work", "bind", "same_shape", "takes_dtype", "takes_rank", "work_of"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeagent.accel.descriptors import Operand
 from edgeagent.accel.dtypes import COMPLEX, FLOATS, Dtype
-from edgeagent.accel.errors import WrongShape
+from edgeagent.accel.kernel_errors import WrongShape
 from edgeagent.accel.kernels.arrays import working_of
 from edgeagent.accel.kernels.kernel import Call, Kernel, Work, same_shape, takes_dtype, takes_rank, work_of
 

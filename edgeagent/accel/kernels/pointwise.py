@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeagent.accel.descriptors import OPERANDS_MAX, Operand
 from edgeagent.accel.dtypes import FLOATS, REALS, Dtype
-from edgeagent.accel.errors import BadExpression, WrongShape
+from edgeagent.accel.kernel_errors import BadExpression, WrongShape
 from edgeagent.accel.kernels.arrays import DEVICE_BLOCK_ELEMENTS, block_elements, blocks, store, working
 from edgeagent.accel.kernels.expression import Program, evaluate, parse
 from edgeagent.accel.kernels.kernel import Call, Kernel, Param, Work, same_shape, takes_dtype, work_of

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeagent.accel.descriptors import RANK_MAX, Operand
 from edgeagent.accel.dtypes import COMPLEX, FLOATS, REALS, SIGNED, UNSIGNED, Dtype
-from edgeagent.accel.errors import BadParameter, WrongShape
+from edgeagent.accel.kernel_errors import BadParameter, WrongShape
 from edgeagent.accel.kernels.arrays import DEVICE_BLOCK_ELEMENTS, block_elements, blocks, working, working_of
 from edgeagent.accel.kernels.kernel import (
     Call,

@@ -23,7 +23,7 @@ from edgeagent.accel.descriptors import (
     unpack_call,
 )
 from edgeagent.accel.dtypes import Dtype
-from edgeagent.accel.errors import BadDescriptor, BadOperand, OperandOutside, OperandsOverlap
+from edgeagent.accel.kernel_errors import BadDescriptor, BadOperand, OperandOutside, OperandsOverlap
 
 MEMORY = 1 << 16
 ONE = contiguous(0, Dtype.F32, (4, 4))

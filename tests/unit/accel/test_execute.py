@@ -11,7 +11,8 @@ import pytest
 
 from edgeagent.accel.descriptors import Description, Operand, contiguous, pack_call
 from edgeagent.accel.dtypes import Dtype
-from edgeagent.accel.errors import (
+from edgeagent.accel.execute import CallLimits, Prepared, prepare, run_on_cpu
+from edgeagent.accel.kernel_errors import (
     BadDescriptor,
     BadExpression,
     BadParameter,
@@ -23,7 +24,6 @@ from edgeagent.accel.errors import (
     WrongDtype,
     WrongShape,
 )
-from edgeagent.accel.execute import CallLimits, Prepared, prepare, run_on_cpu
 from edgeagent.accel.kernels.arrays import blocks
 from edgeagent.accel.kernels.kernel import Call, Kernel, Work, work_of
 from edgeagent.accel.registry import GROUP, KERNELS_MAX, Registry, load_others, shipped

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edgeagent.accel.errors import BadExpression
+from edgeagent.accel.kernel_errors import BadExpression
 from edgeagent.accel.kernels.expression import DEPTH_MAX, FUNCTIONS, STEPS_MAX, evaluate, parse
 
 

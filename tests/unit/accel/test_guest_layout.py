@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeagent.accel import descriptors, errors
+from edgeagent.accel import descriptors
+from edgeagent.accel import kernel_errors as errors
 from edgeagent.accel.dtypes import Dtype
 from edgeagent.accel.guest_layout import Backend, Code, code_of, pack_query, unpack_query
 from edgeagent.accel.registry import shipped
