@@ -44,6 +44,7 @@ class AccelGuest:
         self._meters = meters
         self._limits = limits or CallLimits()
         self._given = registry
+        self._is_stopped = False
         self._loading = threading.Lock()
         self._threads = ThreadPoolExecutor(min(_THREADS_MAX, os.cpu_count() or 1), "edge-kernel")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -52,12 +53,16 @@ class AccelGuest:
 
     def asked(self, ask: Ask) -> None:
         """A guest waits for ``engine.answer``."""
+        if self._is_stopped:
+            self._engine.answer(ask.call_id, Code.OFF)
+            return
         task = asyncio.get_running_loop().create_task(self._serve(ask))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
         """What waits is given up, what runs comes to its end first: it cannot be stopped."""
+        self._is_stopped = True
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -209,3 +209,4 @@ async def test_what_waits_is_given_up_and_what_runs_comes_to_its_end() -> None:
     assert 0 < len(ended) < 20
     assert bench.memory.inside == 0
     assert bench.desk.told.empty()
+    assert await bench.ask(b"slow") == (Code.OFF, None)
