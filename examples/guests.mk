@@ -5,7 +5,7 @@ GUEST_CC ?= clang
 GUEST_FLAGS = -O2 -std=c11 -Wall -Wextra -Werror -Isdk -fno-ident -ffile-prefix-map=$(CURDIR)=.
 GUEST_LINK = -Wl,--strip-all -Wl,--stack-first -Wl,-z,stack-size=16384 -nostartfiles -Wl,--no-entry
 GUEST_WASI = --target=wasm32-wasi --sysroot=/usr
-GUESTS_BARE = $(addprefix examples/,wildfire/calibrate wildfire/index wildfire/detect wildfire/cluster hello-c/hello streams/rows streams/sum state/tally state/report)
+GUESTS_BARE = $(addprefix examples/,wildfire/calibrate wildfire/index wildfire/detect wildfire/cluster hello-c/hello streams/rows streams/sum state/tally state/report accel/water)
 GUESTS_BARE += $(basename $(wildcard edgeagent/bench/wasm/*.c))
 
 .PHONY: guests

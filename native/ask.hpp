@@ -1,5 +1,5 @@
 // What a running guest asks of the node, and waits for: messages to and from other functions, processes and
-// hosts, and state.
+// hosts, state, and work on arrays.
 //
 // The node answers on its event loop's thread. A call that waits keeps its thread; the engine starts another one for as
 // long, so that those it waits for can run (Engine::about_to_wait).
@@ -12,6 +12,7 @@
 namespace edgeagent {
 
 class Payload;
+class Window;
 
 // Keep in step with AskKind in edgeagent/runtime/port.py.
 enum class AskKind : std::uint8_t {
@@ -27,21 +28,24 @@ enum class AskKind : std::uint8_t {
   StateCas = 9,
   StateGroup = 10,
   StateVersion = 11,
+  AccelCall = 12,
+  AccelQuery = 13,
 };
 
 struct Ask {
   AskKind kind = AskKind::Open;
   bool may_wait = true;
   std::int32_t slot = 0;            // Next; of StatePut its flags
-  std::string name;                 // the others: a name, or a key
-  std::string extra;                // StateCas: the version; StateList: the key to go on after
+  std::string name;                 // the others: a name, or a key; AccelCall: the kernel
+  std::string extra;                // StateCas: the version; StateList: the key to go on after; AccelCall: its description
   std::shared_ptr<Payload> payload; // Send, StatePut, StateCas, StateGroup
+  std::shared_ptr<Window> window;   // AccelCall: the guest's memory
   std::uint64_t call_id = 0;
   std::string function;
 };
 
 struct Answer {
-  std::int32_t status = 0; // negative: HoseError, of state StateError
+  std::int32_t status = 0; // negative: HoseError, of state StateError, of work AccelError
   std::shared_ptr<Payload> payload;
 };
 

@@ -1,5 +1,6 @@
 #include "engine.hpp"
 
+#include "accel/guest_calls.hpp"
 #include "guest_thread.hpp"
 #include "host_functions.hpp"
 #include "hose/guest_calls.hpp"
@@ -158,6 +159,7 @@ std::size_t Engine::add_pool(wasm_engine_t *engine, int slots, bool is_large, st
   define_wasi(pools_.back()->linker);
   define_edge_hose(pools_.back()->linker);
   define_edge_state(pools_.back()->linker);
+  define_edge_accel(pools_.back()->linker);
   if (!ticker_.add_engine(pools_.back()->engine)) {
     throw std::runtime_error("too many engines");
   }

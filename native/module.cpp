@@ -2,6 +2,7 @@
 //
 // GIL: released while a guest runs, also inline. A call's body is kept alive by a Py_buffer that is released under the
 // GIL, in BodyOwner's destructor or when the outcome is taken.
+#include "accel/bindings.hpp"
 #include "engine.hpp"
 #include "graph/bindings.hpp"
 #include "hose/bindings.hpp"
@@ -309,7 +310,7 @@ public:
     engine_->stop();
   }
   void cancel(std::uint64_t id) { engine_->cancel(id); }
-  // (call id, function, kind, name, slot, may wait, payload or None, extra) of each thing that running calls ask.
+  // (call id, function, kind, name, slot, may wait, payload or None, extra, window or None) of each thing that running calls ask.
   py::list take_asks() {
     py::list asks;
     for (Ask &ask : engine_->take_asks()) {
@@ -318,7 +319,7 @@ public:
         payload = py::cast(std::make_unique<PyPayload>(engine_, std::move(ask.payload)));
       }
       asks.append(py::make_tuple(ask.call_id, ask.function, static_cast<int>(ask.kind), py::bytes(ask.name), ask.slot,
-                                 ask.may_wait, std::move(payload), py::bytes(ask.extra)));
+                                 ask.may_wait, std::move(payload), py::bytes(ask.extra), std::move(ask.window)));
     }
     return asks;
   }
@@ -427,6 +428,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.doc() = "edgeagent's native engine over the wasmtime wheel's own library";
   bind_graph(m);
   bind_hoses(m);
+  bind_accel(m);
   m.def("open_library", [](const std::string &path, const std::string &version) { wt.load(path, version); });
   m.def("set_error_factory", [](py::object factory) { error_factory() = std::move(factory); });
 

@@ -24,7 +24,7 @@ from edgeagent.node.result import Result
 from edgeagent.runtime.port import Ask, AskKind, Engine, Payload
 from edgeagent.state.guest_layout import Code
 
-__all__ = ["Mailboxes", "Message", "Outlet", "Remote", "StateAsks"]
+__all__ = ["AccelAsks", "Mailboxes", "Message", "Outlet", "Remote", "StateAsks"]
 
 log = structlog.get_logger("hose")
 
@@ -86,6 +86,12 @@ class StateAsks(Protocol):
     def asked(self, ask: Ask) -> None: ...
 
 
+class AccelAsks(Protocol):
+    """Who answers what guests ask of ``edge_accel``."""
+
+    def asked(self, ask: Ask) -> None: ...
+
+
 class _Runs(Protocol):
     async def feed(self, name: str, payload: Payload, *, keep: bool) -> Result: ...
 
@@ -96,7 +102,7 @@ class _Deployed(Protocol):
 
 
 class Mailboxes:
-    """On the event loop's thread. ``outlet``, ``remote`` and ``state`` are set where there are such."""
+    """On the event loop's thread. ``outlet``, ``remote``, ``state`` and ``accel`` are set where there are such."""
 
     def __init__(
         self,
@@ -111,6 +117,7 @@ class Mailboxes:
         self.outlet: Outlet | None = None
         self.remote: Remote | None = None
         self.state: StateAsks | None = None
+        self.accel: AccelAsks | None = None
         self._engine = engine
         self._functions = functions
         self._runs = runs
@@ -186,8 +193,8 @@ class Mailboxes:
 
     def asked(self, ask: Ask) -> None:
         """A guest waits for ``engine.answer``."""
-        if ask.kind.is_state:
-            self._about_state(ask)
+        if ask.kind.is_state or ask.kind.is_accel:
+            self._pass(ask, self.state if ask.kind.is_state else self.accel)
             return
         match ask.kind:
             case AskKind.NEXT:
@@ -206,9 +213,9 @@ class Mailboxes:
         for target in self._away.pop(call_id, ()):
             self._spawn(self._close_away(call_id, target))
 
-    def _about_state(self, ask: Ask) -> None:
-        if self.state is not None:
-            self.state.asked(ask)
+    def _pass(self, ask: Ask, to: StateAsks | AccelAsks | None) -> None:
+        if to is not None:
+            to.asked(ask)
             return
         if ask.payload is not None:
             ask.payload.close()

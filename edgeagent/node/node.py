@@ -26,6 +26,7 @@ from edgeagent.hose.settings import Crossovers, HoseSettings, load_crossovers
 from edgeagent.mesh.key_files import load_node
 from edgeagent.model.errors import BadConfig, EdgeError
 from edgeagent.node import machine
+from edgeagent.node.accel_guest import AccelGuest
 from edgeagent.node.config import Config
 from edgeagent.node.continuum import Continuum
 from edgeagent.node.feeds import Feeds
@@ -369,6 +370,8 @@ class Node:
         )
         self.functions.on_undeploy = self.mailboxes.forget
         self._ending.push_async_callback(self.mailboxes.stop)
+        self.mailboxes.accel = kernels = AccelGuest(self.engine, self.meters)
+        self._ending.push_async_callback(kernels.stop)
         if self.config.mesh.keys:
             await asyncio.to_thread(load_node, Path(self.config.mesh.keys), self.node_id)
         hosts = Hosts(

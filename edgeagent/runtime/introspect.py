@@ -78,6 +78,7 @@ OFFERED: frozenset[tuple[str, str]] = frozenset(
     {("edge_log", "log")}
     | {("edge_hose", name) for name in _HOSE_NAMES}
     | {("edge_state", name) for name in _STATE_NAMES}
+    | {("edge_accel", name) for name in ("call", "query")}
     | {(WASI, name) for name in _WASI_NAMES}
 )
 

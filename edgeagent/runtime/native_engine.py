@@ -297,17 +297,19 @@ class NativeEngine:
                 self._have_asked.discard(call_id)
                 if self._ended is not None:
                     self._ended(call_id)
-        for call_id, function, kind, name, slot, may_wait, payload, extra in self._core.take_asks():
+        for call_id, function, kind, name, slot, may_wait, payload, extra, window in self._core.take_asks():
             future = self._futures.get(call_id)
             if future is not None:  # else it was over before the loop turned
                 context = future.context
+                asked = AskKind(kind)
                 self._forward(
-                    Ask(call_id, function, AskKind(kind), name, slot, may_wait, payload, extra, context)
+                    Ask(call_id, function, asked, name, slot, may_wait, payload, extra, context, window)
                 )
 
     def _forward(self, ask: Ask) -> None:
         if self._asked is None:
-            self._core.answer(ask.call_id, Code.OFF if ask.kind.is_state else _REFUSED)
+            is_off = ask.kind.is_state or ask.kind.is_accel
+            self._core.answer(ask.call_id, Code.OFF if is_off else _REFUSED)
             return
         self._have_asked.add(ask.call_id)
         self._asked(ask)
@@ -343,7 +345,10 @@ class NativeEngine:
 
 
 def _may_block(info: ModuleInfo) -> bool:
-    return any(item.module == "edge_state" or (item.module, item.name) in _MAY_BLOCK for item in info.imports)
+    return any(
+        item.module in {"edge_state", "edge_accel"} or (item.module, item.name) in _MAY_BLOCK
+        for item in info.imports
+    )
 
 
 def _spec_dict(spec: LoadSpec) -> dict[str, Any]:

@@ -37,6 +37,7 @@ __all__ = [
     "LoadSpec",
     "Outcome",
     "Payload",
+    "Window",
 ]
 
 
@@ -95,6 +96,21 @@ class Lease(Protocol):
         ...
 
 
+class Window(Protocol):
+    """The whole memory of a guest that waits for what it has asked, for somebody who works there. From any thread.
+
+    The memory stays for as long as somebody is inside, whatever becomes of the call, so that nobody should be for long.
+    """
+
+    @property
+    def size(self) -> int: ...
+    def enter(self) -> memoryview:
+        """Writable bytes; ``leave`` must follow, and no view of them be left then. Raises ValueError: it is over."""
+        ...
+
+    def leave(self) -> None: ...
+
+
 class AskKind(IntEnum):
     """What a running guest wants of the node; as in native/ask.hpp."""
 
@@ -110,16 +126,23 @@ class AskKind(IntEnum):
     STATE_CAS = 9
     STATE_GROUP = 10
     STATE_VERSION = 11
+    ACCEL_CALL = 12
+    ACCEL_QUERY = 13
 
     @property
     def is_state(self) -> bool:
-        return self >= AskKind.STATE_GET
+        return AskKind.STATE_GET <= self <= AskKind.STATE_VERSION
+
+    @property
+    def is_accel(self) -> bool:
+        return self >= AskKind.ACCEL_CALL
 
 
 class Ask(NamedTuple):
     """A guest waits for the answer to this: ``edge_hose`` open, close, accept and send of ``name`` (as the guest gave
     it), or the next message of ``slot``; ``edge_state`` of the key ``name``, with the flags of a put as ``slot`` and as
-    ``extra`` the version of a cas or the key that a listing goes on after. ``call_id`` names the call for as long as it
+    ``extra`` the version of a cas or the key that a listing goes on after; ``edge_accel`` of the kernel ``name``, with
+    its description as ``extra`` and the guest's memory as ``window``. ``call_id`` names the call for as long as it
     runs, ``context`` is what ``start`` was given.
     """
 
@@ -132,6 +155,7 @@ class Ask(NamedTuple):
     payload: Payload | None
     extra: bytes = b""
     context: object = None
+    window: Window | None = None
 
 
 class Outcome(Protocol):
@@ -272,8 +296,9 @@ class Engine(Protocol):
         ...
 
     def answer(self, call_id: int, status: int, payload: Payload | None = None) -> None:
-        """The answer to a call's ask: an error of edge_hose or edge_state, 0, a slot, or 0 with the next message or
-        value. From the loop's thread; of a call that is over it is dropped. The payload stays the caller's to close.
+        """The answer to a call's ask: an error of edge_hose, edge_state or edge_accel, 0, a slot, or 0 with the next
+        message or value. From the loop's thread; of a call that is over it is dropped. The payload stays the
+        caller's to close.
         """
         ...
 

@@ -12,7 +12,7 @@ import msgspec
 
 from edgeagent.hose.sealed import sealed_memfd
 from edgeagent.model import errors
-from edgeagent.runtime.port import Ask, AskKind, LoadSpec, Payload
+from edgeagent.runtime.port import Ask, AskKind, LoadSpec, Payload, Window
 
 __all__ = [
     "LOG_LINE_BYTES_MAX",
@@ -174,6 +174,7 @@ class PureCall:
         may_wait: bool = True,
         data: bytes | None = None,
         extra: bytes = b"",
+        window: Window | None = None,
     ) -> tuple[int, bytes | memoryview | None]:
         """Ask the node and wait for its answer; raises StopGuest at the deadline or when cancelled."""
         if self.asked is None:
@@ -183,7 +184,7 @@ class PureCall:
         try:
             payload = None if data is None else PurePayload(data, {}, self.hops + 1)
             self.asked.post(
-                Ask(self.id, self.spec.name, kind, name, slot, may_wait, payload, extra, self.context)
+                Ask(self.id, self.spec.name, kind, name, slot, may_wait, payload, extra, self.context, window)
             )
             with self._wakes:
                 while self._answer is None and not self.must_stop():

@@ -289,7 +289,9 @@ class PureEngine:
         if ask.call_id not in self._submitted:
             return  # it was over before the loop turned
         if self._asked is None:
-            self.answer(ask.call_id, guest_layout.Code.OFF if ask.kind.is_state else _REFUSED)
+            self.answer(
+                ask.call_id, guest_layout.Code.OFF if ask.kind.is_state or ask.kind.is_accel else _REFUSED
+            )
             return
         self._have_asked.add(ask.call_id)
         self._asked(ask)

@@ -17,6 +17,7 @@ from wasmtime._func import Caller
 
 from edgeagent.model import errors
 from edgeagent.runtime.introspect import WASI
+from edgeagent.runtime.pure_accel import ACCEL_FUNCTIONS
 from edgeagent.runtime.pure_call import LOG_LINE_BYTES_MAX, StopGuest
 from edgeagent.runtime.pure_hose import HOSE_FUNCTIONS
 from edgeagent.runtime.pure_memory import Fault, GuestMemory
@@ -123,6 +124,8 @@ def _all_callbacks() -> list[tuple[str, str, str, int, Any]]:
         found.append(("edge_hose", name, parameters, 1, _callback(parameters, function, returns=True)))
     for name, (parameters, function) in STATE_FUNCTIONS.items():
         found.append(("edge_state", name, parameters, 1, _callback(parameters, function, returns=True)))
+    for name, (parameters, function) in ACCEL_FUNCTIONS.items():
+        found.append(("edge_accel", name, parameters, 1, _callback(parameters, function, returns=True)))
     for name, (parameters, function) in {**PROCESS_FUNCTIONS, **FILE_FUNCTIONS}.items():
         returns = name != "proc_exit"
         found.append(

@@ -79,7 +79,7 @@ def test_all_are_here() -> None:
     wildfire = {f"wildfire/{name}.wasm" for name in ("alert", "calibrate", "cluster", "detect", "index")}
     streams = {"streams/rows.wasm", "streams/sum.wasm"}
     state = {"state/report.wasm", "state/tally.wasm"}
-    small = {"command-c/count.wasm", "hello-c/hello.wasm"}
+    small = {"accel/water.wasm", "command-c/count.wasm", "hello-c/hello.wasm"}
     assert set(MODULES) == small | state | streams | wildfire | BY_HAND
 
 
@@ -94,11 +94,13 @@ def test_small_and_without_traces_of_where_it_was_built(name: str) -> None:
 def test_a_bytes_function_imports_what_it_needs_only(name: str) -> None:
     module = wasmtime.Module.from_file(wasmtime.Engine(), str(EXAMPLES / name))
     state = {"cas", "get", "group", "put", "version"} if name.startswith("state") else set()
+    accel = {"call"} if name.startswith("accel") else set()
     hose = {"accept", "close", "recv", "recv_info", "release", "send"} if "streams" in name else {"loan"}
     assert {(each.module, each.name) for each in module.imports} <= {
         ("edge_log", "log"),
         *(("edge_hose", each) for each in hose),
         *(("edge_state", each) for each in state),
+        *(("edge_accel", each) for each in accel),
     }
     aligned = set() if name in BY_HAND else {"edge_alloc_aligned"}
     assert {each.name for each in module.exports} == {"memory", "edge_alloc", "edge_handle"} | aligned

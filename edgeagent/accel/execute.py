@@ -1,0 +1,85 @@
+"""One call of a kernel, from its description to its outputs. Pure but for the arrays that it writes.
+
+prepared = prepare(registry, name, description, memory_bytes, limits)    # refuses; says how much work it is
+run_on_cpu(prepared, memory)                                             # on a worker thread
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any, NamedTuple
+
+from edgeagent.accel.descriptors import check_operands, unpack_call
+from edgeagent.accel.kernel_errors import KernelFailed, KernelTooLarge
+from edgeagent.accel.kernels.kernel import Call, Kernel, Work, bind
+from edgeagent.accel.registry import Registry
+from edgeagent.accel.views import view, whole
+from edgeagent.model.errors import EdgeError
+
+__all__ = ["CallLimits", "Prepared", "prepare", "run_on_cpu"]
+
+
+class CallLimits(NamedTuple):
+    """Of one call: a kernel that runs cannot be stopped, and its scratch is the host's, not the guest's."""
+
+    cpu_s: float = 60.0
+    scratch_bytes: int = 1 << 30
+
+
+class Prepared(NamedTuple):
+    kernel: Kernel
+    call: Call
+    work: Work
+
+
+def prepare(
+    registry: Registry, name: str, described: bytes | memoryview, memory_bytes: int, limits: CallLimits
+) -> Prepared:
+    """Raises BadDescriptor and its kinds, UnknownKernel, KernelTooLarge."""
+    kernel = registry.get(name)
+    description = unpack_call(described)
+    check_operands(description, memory_bytes, in_place=kernel.in_place)
+    call = bind(kernel, description)
+    work = kernel.plan(call)
+    for what, wanted, most in (
+        ("seconds of a CPU", work.cpu_s, limits.cpu_s),
+        ("bytes of scratch", work.scratch_bytes, limits.scratch_bytes),
+    ):
+        if wanted > most:
+            raise KernelTooLarge(f"a call of {name} takes about {wanted:g} {what}", hint=f"at most {most:g}")
+    return Prepared(kernel, call, work)
+
+
+def run_on_cpu(prepared: Prepared, memory: memoryview) -> None:
+    """By numpy, in place. ``memory`` is all of the guest's, and nobody else writes there meanwhile.
+
+    Raises KernelFailed, or KernelTooLarge where the host has no memory for it; outputs may be half written then. A
+    kernel that keeps an array of ``memory``, which goes away, has failed too: no later use of it can be prevented.
+    """
+    held = whole(memory)
+    watch = weakref.ref(held)
+    failure = _attempt(prepared, held)
+    del held
+    if watch() is not None:
+        gc.collect()
+        if watch() is not None:
+            failure = KernelFailed(f"{prepared.kernel.name} keeps an array of a guest's memory")
+    if failure is not None:
+        raise failure  # here, for a traceback from where the arrays are would keep them
+
+
+def _attempt(prepared: Prepared, memory: Any) -> EdgeError | None:
+    import numpy as np
+
+    kernel, call, _ = prepared
+    try:
+        inputs = [view(memory, one, writable=False) for one in call.inputs]
+        outputs = [view(memory, one, writable=True) for one in call.outputs]
+        with np.errstate(all="ignore"):  # a NaN is an answer
+            kernel.run(np, inputs, outputs, call)
+    except MemoryError:
+        return KernelTooLarge(f"the host has no memory for a call of {kernel.name}")
+    except Exception as error:  # noqa: BLE001 - others' kernels, of whatever quality
+        return KernelFailed(f"{kernel.name} failed: {type(error).__name__}: {error}")
+    return None

@@ -1,0 +1,88 @@
+"""matmul, batched_matmul. Transposes are strides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from edgeagent.accel.descriptors import Operand
+from edgeagent.accel.dtypes import COMPLEX, FLOATS, Dtype
+from edgeagent.accel.kernel_errors import WrongShape
+from edgeagent.accel.kernels.arrays import working_of
+from edgeagent.accel.kernels.kernel import Call, Kernel, Work, same_shape, takes_dtype, takes_rank, work_of
+
+__all__ = ["KERNELS", "dense", "matmul_flops"]
+
+_TYPES = FLOATS | COMPLEX | {Dtype.I32, Dtype.I64}
+
+
+def matmul_flops(dtype: Dtype, rows: int, inner: int, columns: int) -> int:
+    """A complex multiply-add is four real ones."""
+    return 2 * rows * inner * columns * (4 if dtype in COMPLEX else 1)
+
+
+def _copied(one: Operand) -> bool:
+    """Whether a product works on a dense copy: those libraries want one of the last two indices without gaps."""
+    item = one.dtype.item_bytes
+    rows, columns = one.strides[-2:]
+    is_plain = (columns == item and rows >= one.shape[-1] * item) or (
+        rows == item and columns >= one.shape[-2] * item
+    )
+    return not is_plain or 0 in one.strides
+
+
+def dense(xp: Any, array: Any, one: Operand) -> Any:
+    """In the type that is worked in, laid out for a product."""
+    array = array.astype(working_of(one.dtype).array_name, copy=False)
+    return xp.ascontiguousarray(array) if _copied(one) else array
+
+
+def _plan_pair(call: Call) -> Work:
+    a, b, out = *call.inputs, *call.outputs
+    takes_dtype("a", a, _TYPES)
+    takes_dtype("b", b, {a.dtype})
+    takes_dtype("the output", out, {a.dtype})
+    rows, inner = a.shape[-2:]
+    if b.shape[-2] != inner:
+        raise WrongShape(f"a has {inner} columns and b {b.shape[-2]} rows")
+    front = []
+    for left, right in zip(a.shape[:-2], b.shape[:-2], strict=True):
+        if left != right and 1 not in {left, right}:
+            raise WrongShape(f"batches of {left} and {right} do not go together")
+        front.append(max(left, right))
+    same_shape("the output", out, (*front, rows, b.shape[-1]))
+    wide = working_of(a.dtype) is not a.dtype
+    scratch = sum(2 * one.bytes for one in call.inputs if wide or _copied(one)) + 2 * out.bytes
+    flops = math.prod(front) * matmul_flops(a.dtype, rows, inner, b.shape[-1])
+    return work_of(
+        call, flops, scratch, 2e10 if a.dtype in FLOATS | COMPLEX else 5e8
+    )  # no library has integers
+
+
+def _plan_matmul(call: Call) -> Work:
+    for what, one in zip(("a", "b", "the output"), (*call.inputs, *call.outputs), strict=True):
+        takes_rank(what, one, 2, 2)
+    return _plan_pair(call)
+
+
+def _plan_batched(call: Call) -> Work:
+    takes_rank("a", call.inputs[0], 3)
+    for what, one in (("b", call.inputs[1]), ("the output", call.outputs[0])):
+        takes_rank(what, one, call.inputs[0].rank, call.inputs[0].rank)
+    return _plan_pair(call)
+
+
+def _run(xp: Any, inputs: Sequence[Any], outputs: Sequence[Any], call: Call) -> None:
+    a, b = (dense(xp, array, one) for array, one in zip(inputs, call.inputs, strict=True))
+    (out,) = outputs
+    if out.dtype == a.dtype and out.flags.c_contiguous:
+        xp.matmul(a, b, out=out)
+    else:
+        out[...] = xp.matmul(a, b)
+
+
+KERNELS = (
+    Kernel("matmul", _plan_matmul, _run, inputs=(2, 2)),
+    Kernel("batched_matmul", _plan_batched, _run, inputs=(2, 2)),
+)
