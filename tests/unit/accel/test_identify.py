@@ -53,8 +53,11 @@ def test_the_matrix_counts_what_is_wrong() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*/*.wasm")), ids=lambda path: path.stem)
-def test_examples_are_for_the_cpu(path: Path) -> None:
+def test_examples_are_for_the_cpu_but_those_that_call_kernels(path: Path) -> None:
     found = identify("wasm", path.read_bytes())
+    if path.parent.name == "accel":  # how much work it is depends on its input
+        assert found.mode == "cpu_preferred"
+        return
     assert found.mode == "cpu"
     assert any("SIMD" in one.evidence for one in found.rationale)
 
