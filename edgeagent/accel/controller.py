@@ -223,7 +223,7 @@ class Controller:
         cpu_ms, gpu_ms = (probed_ms, served_ms) if probed == "cpu" else (served_ms, probed_ms)
         if known.count >= self._settings.samples_min:
             off = math.log(max(gpu_ms, 1e-3) / max(cpu_ms, 1e-3)) - known.log_ratio
-            spread = one.evidence.pair_spread()
+            spread = one.evidence.pair_spread(one.surprises)
             strange = abs(off) > max(_SURPRISE, 3.0 * spread)
             one.surprises = one.surprises + 1 if strange else 0
             if strange:

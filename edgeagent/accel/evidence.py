@@ -114,9 +114,9 @@ class Evidence:
         self.windows[backend].keep_last(keep)
         self._cached = None
 
-    def pair_spread(self) -> float:
-        """The standard deviation of the pairs' logarithms."""
-        logs = [one for _, one in self.pairs]
+    def pair_spread(self, but: int) -> float:
+        """The standard deviation of the pairs' logarithms, but for so many of the newest."""
+        logs = [one for _, one in self.pairs][: -but or None]
         return math.sqrt(moments(logs, self._spread2).variance_log if logs else self._spread2)
 
     def set_prior(self, log_ratio: float, error: float) -> None:

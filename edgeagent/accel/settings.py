@@ -48,8 +48,8 @@ class ControllerSettings:
     memory: int = 400
     dwell: int = 6
     samples_min: int = 2
-    gpu_share: float = 0.006
-    gpu_share_unsure: float = 0.05
+    gpu_share: float = 0.009
+    gpu_share_unsure: float = 0.08
     probes_first: int = 2
     cpu_every: int = 20
     probe: Probe = "shadow"
