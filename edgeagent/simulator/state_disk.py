@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 
 import msgspec
 
@@ -29,9 +30,11 @@ _STALL_S = 0.7  # one flush of ten
 
 
 class _Commit(msgspec.Struct):
+    # ``made``: what a caller here wrote in it.
     rows: dict[str, Entry | None]
     notes: dict[str, bytes | None]
     done: Callable[[], None]
+    made: list[Entry] = []
 
 
 class SimDisk:
@@ -58,8 +61,9 @@ class SimDisk:
             if held is not None and wins(held, entry):
                 self.went_back.append(f"{key} from {held.version.text()} to {entry.version.text()}")
             self.rows[key] = entry
-            self.seq += 1
-            self.order[key] = self.seq
+            if held is None or held.version != entry.version:
+                self.seq += 1
+                self.order[key] = self.seq
             self.high = max(self.high, entry.version)
         for name, note in notes.items():
             if note is None:
@@ -170,7 +174,7 @@ class SimStore:
             rows[op.key] = msgspec.structs.replace(entry, version=self._hlc.next(utc_ms))
         made = [entry for entry in rows.values() if entry is not None]
         self._ahead.update(rows)
-        self._commit(rows, {}, lambda: done(made))
+        self._commit(rows, {}, lambda: done(made), made)
 
     def accept(self, entries: Sequence[Entry], done: Callable[[list[Entry]], None]) -> None:
         """As KeyStore.accept. Raises StorageFull, ClockAhead, and KeyError where chunks are missing."""
@@ -182,7 +186,7 @@ class SimStore:
             self._hlc.saw(entry.version, self._utc_ms())
         merged = []
         rows: dict[str, Entry | None] = {}
-        for entry in entries:
+        for entry in sorted(entries, key=lambda one: one.version.moment):
             held = self.ahead(entry.key)
             now = merge(held, entry)
             if now.changed or (
@@ -223,9 +227,13 @@ class SimStore:
         self._clock.after(self._flush_s(), synced)
 
     def _commit(
-        self, rows: dict[str, Entry | None], notes: dict[str, bytes | None], done: Callable[[], None]
+        self,
+        rows: dict[str, Entry | None],
+        notes: dict[str, bytes | None],
+        done: Callable[[], None],
+        made: Sequence[Entry] = (),
     ) -> None:
-        self._tail.append(_Commit(rows, notes, done))
+        self._tail.append(_Commit(rows, notes, done, list(made)))
         if not self._flushing:
             self._flushing = True
             self._clock.after(self._flush_s(), self._flush)
@@ -246,20 +254,25 @@ class SimStore:
     def _flush_s(self) -> float:
         return _STALL_S if self._chance.random() < 0.1 else self._chance.uniform(*_FLUSH_S)
 
-    def crash(self) -> None:
-        """The process ends, or the power: what was not flushed may be there or not."""
+    def crash(self) -> list[list[Entry]]:
+        """The process ends, or the power: what was not flushed may be there or not. The transactions of callers here
+        that are there, although no caller will hear of them.
+        """
         self.dead = True
+        survived: list[list[Entry]] = []
         for one in self._tail[: self._chance.randint(0, len(self._tail))]:
             if all(
                 self.disk.chunk(sha) is not None for row in one.rows.values() if row for sha in row.chunks
             ):
                 self.disk.apply(one.rows, one.notes)
+                survived += [one.made] if one.made else []
         for sha256, piece in self._unsynced.items():
             fate = self._chance.random()
             if fate < 0.3:
                 self.disk.chunks.setdefault(sha256, piece)
             elif fate < 0.6:
                 self.disk.chunks.setdefault(sha256, piece[: len(piece) // 2])
+        return survived
 
     def sums(self) -> dict[bytes, bytes]:
         """For Summarize."""
@@ -278,6 +291,18 @@ class SimStore:
             for key, entry in sorted(self.disk.rows.items())
             if digest_of(group_of(key)) == group
         ]
+
+    def held(self, keys: Sequence[str]) -> list[Entry]:
+        """As KeyStore.held: with what is beside them in the feed and has their moment."""
+        rows = self.disk.rows
+        feed = sorted(self.disk.order, key=self.disk.order.__getitem__)
+        at = {key: place for place, key in enumerate(feed)}
+        found = {key: rows[key] for key in keys if key in rows}
+        for entry in list(found.values()):
+            for beside in (feed[at[entry.key] + 1 :], feed[: at[entry.key]][::-1]):
+                near = takewhile(entry.version.moment.__eq__, (rows[key].version.moment for key in beside))
+                found.update((key, rows[key]) for key, _ in zip(beside, near, strict=False))
+        return list(found.values())
 
     def feed(self, since: int) -> list[tuple[int, Entry]]:
         """As KeyStore.entries_since."""

@@ -89,12 +89,13 @@ class StateNode:
         self._carry(self.core.restore(notes, self.store.feed(Replicator.mark_of(notes))))
         around.clock.after(TICK_S * around.chance.random(), self._tick, self.lives)
 
-    def crash(self) -> None:
-        """Without a word."""
+    def crash(self) -> list[list[Entry]]:
+        """Without a word; the transactions that are durable although their callers were not told (SimStore.crash)."""
         assert self.store is not None
-        self.store.crash()
+        survived = self.store.crash()
         self.store = self.core = None
         self._around.wire.detach(self.name)
+        return survived
 
     def lose_disk(self) -> None:
         """It comes back with an empty one."""
@@ -228,12 +229,7 @@ class StateNode:
             return
         match effect:
             case Load():
-                moments = {disk.rows[key].version[::2] for key in effect.keys if key in disk.rows}
-                entries = [
-                    entry
-                    for key, entry in disk.rows.items()
-                    if key in effect.keys or entry.version[::2] in moments
-                ]
+                entries = store.held(effect.keys)
                 is_good = all(entry.chunks or disk.is_good(entry.key) for entry in entries)
                 self._carry(core.loaded(effect.token, entries if is_good else None))
             case Look():

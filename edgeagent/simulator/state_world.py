@@ -42,7 +42,7 @@ _CHECK_S = 5.0
 
 
 class _Written(msgspec.Struct):
-    # One transaction. ``acked``: the level that its caller was told, None: not (yet) told anything.
+    # One transaction that was durable. ``acked``: the level that its caller was told, None: not (yet) told anything.
     node: str
     entries: list[Entry]
     level: Durability
@@ -144,12 +144,8 @@ class StateWorld:
         disk = node.disk
 
         def durable(entries: list[Entry]) -> None:
-            one = _Written(name, entries, level, {entry.key for entry in entries}, disk)
-            self._written.append(one)
-            self.say(f"{name} wrote {' '.join(f'{e.key}@{e.version.text()}' for e in entries)} for {level}")
-            for entry in entries:
-                self._latest[entry.key] = max(entry.version, self._latest.get(entry.key, NONE))
-                self._check_owner(name, entry)
+            self.say(f"{name} wrote {_names(entries)} for {level}")
+            one = self._wrote(name, entries, level, disk)
             if level is Durability.LOCAL:
                 self._ack(one)
                 return
@@ -161,6 +157,14 @@ class StateWorld:
             self.say(f"{name} refused {error.slug}")
 
         node.write(ops, durable, failed, mode=mode, level=level, epoch=epoch)
+
+    def _wrote(self, name: str, entries: list[Entry], level: Durability, disk: SimDisk) -> _Written:
+        one = _Written(name, entries, level, {entry.key for entry in entries}, disk)
+        self._written.append(one)
+        for entry in entries:
+            self._latest[entry.key] = max(entry.version, self._latest.get(entry.key, NONE))
+            self._check_owner(name, entry)
+        return one
 
     def _ack(self, one: _Written) -> None:
         one.acked = one.level
@@ -229,11 +233,16 @@ class StateWorld:
         if not node.is_running:
             return
         self.say(f"crash {name}{' with its disk' if lose_disk else ''}")
-        node.crash()
+        survived = node.crash()
         if lose_disk:
             assert not node.is_ground
             node.lose_disk()
             self.disks_lost.add(name)
+            return
+        for entries in survived:
+            # It goes to others as any write does: its group is to be whole, and what it overwrote is overwritten.
+            self.say(f"{name} wrote {_names(entries)} untold")
+            self._wrote(name, entries, Durability.LOCAL, node.disk)
 
     def restart(self, name: str) -> None:
         if not self.nodes[name].is_running:
@@ -352,6 +361,10 @@ class StateWorld:
         for name, node in self.nodes.items():
             for key in list(node.disk.rows):
                 self.read(name, key)
+
+
+def _names(entries: Sequence[Entry]) -> str:
+    return " ".join(f"{entry.key}@{entry.version.text()}" for entry in entries)
 
 
 def _flipped(data: bytes, chance: random.Random) -> bytes:

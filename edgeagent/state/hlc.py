@@ -49,6 +49,11 @@ class Version(NamedTuple):
     counter: int
     node: str
 
+    @property
+    def moment(self) -> tuple[int, str]:
+        """What the versions of one transaction have in common."""
+        return self.wall_ms, self.node
+
     def text(self) -> str:
         """As headers and JSON have it."""
         return f"{self.wall_ms:x}.{self.counter:x}.{self.node}"

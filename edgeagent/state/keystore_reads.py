@@ -44,7 +44,9 @@ def rows_of(connection: sqlite3.Connection, keys: Sequence[str], *, siblings_max
 
 
 def _siblings(connection: sqlite3.Connection, entry: Entry, limit: int) -> list[Entry]:
-    """Rows beside it in the feed with its moment and writer: a transaction's rows are numbered one after another."""
+    """Rows beside it in the feed with its moment: a transaction's rows are numbered one after another, where they were
+    written and where they are copies.
+    """
     (seq,) = connection.execute("SELECT seq FROM entries WHERE key = ?", (entry.key,)).fetchone()
     found: list[Entry] = []
     for side in ("seq < ? ORDER BY seq DESC", "seq > ? ORDER BY seq"):
@@ -54,7 +56,7 @@ def _siblings(connection: sqlite3.Connection, entry: Entry, limit: int) -> list[
         ):
             with contextlib.suppress(DamagedValue):
                 other = decode(key, crc, record, value)
-                if (other.version.wall_ms, other.version.node) != (entry.version.wall_ms, entry.version.node):
+                if other.version.moment != entry.version.moment:
                     break
                 if len(found) < limit:
                     found.append(other)

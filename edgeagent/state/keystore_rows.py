@@ -255,6 +255,10 @@ class Change:
             (self._ledger.seq, entry.key, self._due_ms(entry), charged, crc, record, value),
         )
 
+    def mend(self, key: str, value: bytes) -> None:
+        """The value that the row of the key has lost."""
+        self.connection.execute("UPDATE entries SET value = ? WHERE key = ?", (value, key))
+
     def put_aside(self, entry: Entry) -> None:
         """Keep a value that lost a conflict."""
         crc, record = encode(entry)

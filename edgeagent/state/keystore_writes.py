@@ -172,11 +172,14 @@ def merge_all(
     for entry in entries:
         setting.ledger.clock.check(entry.version, utc_ms)
     change = Change(connection, setting.ledger, setting.bounds, utc_ms)
-    merged = [_merge(connection, change, entry) for entry in entries]
+    # Several transactions may come in one message, one among the other: each is numbered by itself, so that whoever
+    # gets a key of it from here gets the rest too (keystore_reads.rows_of).
+    places = sorted(range(len(entries)), key=lambda at: entries[at].version.moment)
+    merged = {at: _merge(connection, change, entries[at]) for at in places}
     for entry in entries:
         setting.ledger.clock.saw(entry.version, utc_ms)
     change.settle(bytes_max, setting.bounds.keys_max)
-    return merged
+    return [merged[at] for at in range(len(entries))]
 
 
 def _merge(connection: sqlite3.Connection, change: Change, entry: Entry) -> Merged:
@@ -192,9 +195,14 @@ def _merge(connection: sqlite3.Connection, change: Change, entry: Entry) -> Merg
         change.put(entry, held)
     elif merged.aside is not None:
         change.put_aside(merged.aside)
-    elif held is not None and held.inline != entry.inline and _is_same(held, entry):
-        # The value here is damaged: the sound one takes its place.
-        change.put(entry, held)
+    elif (
+        held is not None
+        and entry.inline is not None
+        and _is_same(held, entry)
+        and held.inline != entry.inline
+    ):
+        # The value here is damaged: the sound one takes its place, also in the feed.
+        change.mend(entry.key, entry.inline)
     return merged
 
 

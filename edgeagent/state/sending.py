@@ -252,12 +252,8 @@ class Sending:
                 bundle.moving.discard(transfer.peer)
                 self._owed.remove(bundle)
         wanted = {key for bundle in transfer.bundles for key in bundle.versions}
-        moments = {(held[key].version.node, held[key].version.wall_ms) for key in wanted}
-        together = [
-            entry
-            for key, entry in held.items()
-            if key in wanted or (entry.version.node, entry.version.wall_ms) in moments
-        ]
+        moments = {held[key].version.moment for key in wanted}
+        together = [entry for key, entry in held.items() if key in wanted or entry.version.moment in moments]
         together.sort(key=lambda entry: (entry.key not in asked, entry.key))
         self._send(together[:ITEMS_MAX], transfer)
 

@@ -93,6 +93,38 @@ def test_the_judge_sees_a_torn_group() -> None:
         world.check()
 
 
+def _crashed_untold(seed: str, ops: list[Op]) -> StateWorld:
+    """A world whose s1 has crashed with that on its disk, but for an acknowledged write of before."""
+    for at in range(20):
+        world = StateWorld(f"{seed}/{at}", 3)
+        _written(world)
+        before = dict(world.nodes["s1"].disk.rows)
+        world.write("s1", ops, mode=Mode.LWW)
+        world.crash("s1")
+        if world.nodes["s1"].disk.rows != before:
+            assert world.acked == 1
+            return world
+    raise AssertionError("it was never flushed")
+
+
+def test_what_outlives_a_crash_untold_overwrites_as_any_write() -> None:
+    world = _crashed_untold("judge/untold", [Op(op="put", key="a/1", value=b"w")])
+    replica = next(node for node in world.running if node.disk.rows)
+    assert set(replica.disk.rows) == {"a/0", "a/1"}
+    replica.disk.rows.pop("a/1")
+    world.check()
+    world.finish()
+
+
+def test_the_judge_sees_a_torn_group_that_nobody_was_told_of() -> None:
+    ops = [Op(op="put", key=f"b/{at}", value=b"w") for at in range(2)]
+    world = _crashed_untold("judge/untold-torn", ops)
+    world.check()
+    world.nodes["s1"].disk.rows.pop("b/1")
+    with pytest.raises(PropertyBroken, match=r"S2 s1 has b/0@.* and not b/1 of it"):
+        world.check()
+
+
 def test_the_judge_sees_what_goes_back() -> None:
     world = StateWorld("judge/back", 3)
     _written(world)
