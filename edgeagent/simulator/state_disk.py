@@ -52,6 +52,8 @@ class SimDisk:
         self._hashed: dict[bytes, bytes] = {}
 
     def apply(self, rows: Mapping[str, Entry | None], notes: Mapping[str, bytes | None]) -> None:
+        stayed = {key for key, entry in rows.items() if entry and self._version(key) == entry.version}
+        beside = {key: self.beside(key) for key in stayed}
         for key, entry in rows.items():
             held = self.rows.get(key)
             if entry is None:
@@ -61,15 +63,29 @@ class SimDisk:
             if held is not None and wins(held, entry):
                 self.went_back.append(f"{key} from {held.version.text()} to {entry.version.text()}")
             self.rows[key] = entry
-            if held is None or held.version != entry.version:
+            for one in (key, *(other for other in beside.get(key, ()) if other not in rows)):
                 self.seq += 1
-                self.order[key] = self.seq
+                self.order[one] = self.seq
             self.high = max(self.high, entry.version)
         for name, note in notes.items():
             if note is None:
                 self.notes.pop(name, None)
             else:
                 self.notes[name] = note
+
+    def _version(self, key: str) -> Version | None:
+        return self.rows[key].version if key in self.rows else None
+
+    def beside(self, key: str) -> list[str]:
+        """As keystore_groups.siblings: what is beside the key in the feed, of its moment."""
+        moment = self.rows[key].version.moment
+        feed = sorted(self.order, key=self.order.__getitem__)
+        at = feed.index(key)
+        found: list[str] = []
+        for side in (feed[at + 1 :], feed[:at][::-1]):
+            near = takewhile(moment.__eq__, (self.rows[other].version.moment for other in side))
+            found += [other for other, _ in zip(side, near, strict=False)]
+        return found
 
     def value_of(self, entry: Entry) -> bytes | None:
         """The value as a reader gets it; None where it is damaged."""
@@ -186,16 +202,32 @@ class SimStore:
             self._hlc.saw(entry.version, self._utc_ms())
         merged = []
         rows: dict[str, Entry | None] = {}
-        for entry in sorted(entries, key=lambda one: one.version.moment):
+        stayed: dict[tuple[int, str], dict[str, Entry | None]] = {}
+        for entry in entries:
             held = self.ahead(entry.key)
             now = merge(held, entry)
             if now.changed or (
                 held is not None and held.version == entry.version and not self.disk.is_good(entry.key)
             ):
                 rows[entry.key] = now.entry if now.changed else entry
+            elif now.entry.version == entry.version:
+                stayed.setdefault(entry.version.moment, {})[entry.key] = now.entry
             merged.append(now.entry)
+        rows = self._by_moment(rows, stayed)
         self._ahead.update(rows)
         self._commit(rows, {}, lambda: done(merged))
+
+    @staticmethod
+    def _by_moment(
+        rows: Mapping[str, Entry | None], stayed: Mapping[tuple[int, str], Mapping[str, Entry | None]]
+    ) -> dict[str, Entry | None]:
+        # As KeyStore numbers them: transactions one after another, each with what of it was here already.
+        moments: dict[tuple[int, str], dict[str, Entry | None]] = {}
+        for key, entry in rows.items():
+            if entry is not None:
+                moment = entry.version.moment
+                moments.setdefault(moment, dict(stayed.get(moment, {})))[key] = entry
+        return {key: entry for group in moments.values() for key, entry in group.items()}
 
     def drop(self, names: Sequence[Name], done: Callable[[], None]) -> list[str]:
         """Forget these where the versions are still those; which keys it forgets."""
@@ -295,14 +327,9 @@ class SimStore:
     def held(self, keys: Sequence[str]) -> list[Entry]:
         """As KeyStore.held: with what is beside them in the feed and has their moment."""
         rows = self.disk.rows
-        feed = sorted(self.disk.order, key=self.disk.order.__getitem__)
-        at = {key: place for place, key in enumerate(feed)}
-        found = {key: rows[key] for key in keys if key in rows}
-        for entry in list(found.values()):
-            for beside in (feed[at[entry.key] + 1 :], feed[: at[entry.key]][::-1]):
-                near = takewhile(entry.version.moment.__eq__, (rows[key].version.moment for key in beside))
-                found.update((key, rows[key]) for key, _ in zip(beside, near, strict=False))
-        return list(found.values())
+        found = [key for key in keys if key in rows]
+        found += [other for key in found for other in self.disk.beside(key)]
+        return [rows[key] for key in dict.fromkeys(found)]
 
     def feed(self, since: int) -> list[tuple[int, Entry]]:
         """As KeyStore.entries_since."""

@@ -12,6 +12,7 @@ from edgeagent.state.entry import Entry
 from edgeagent.state.errors import DamagedValue
 from edgeagent.state.hlc import Version
 from edgeagent.state.keys import RUNS
+from edgeagent.state.keystore_groups import siblings
 from edgeagent.state.keystore_rows import decode, entry_of_key, is_sound, row_of
 from edgeagent.state.keystore_writes import Setting, Wanted, entry_wanted
 from edgeagent.state.segments import record_bytes
@@ -38,31 +39,9 @@ def rows_of(connection: sqlite3.Connection, keys: Sequence[str], *, siblings_max
     with _one_moment(connection):
         found = {key: entry for key in keys if (entry := row_of(connection, key)) is not None}
         for entry in list(found.values()) if siblings_max else ():
-            for sibling in _siblings(connection, entry, siblings_max - len(found)):
+            for sibling in siblings(connection, entry, siblings_max - len(found)):
                 found.setdefault(sibling.key, sibling)
     return list(found.values())
-
-
-def _siblings(connection: sqlite3.Connection, entry: Entry, limit: int) -> list[Entry]:
-    """Rows beside it in the feed with its moment: a transaction's rows are numbered one after another, where they were
-    written and where they are copies.
-    """
-    (seq,) = connection.execute("SELECT seq FROM entries WHERE key = ?", (entry.key,)).fetchone()
-    found: list[Entry] = []
-    for side in ("seq < ? ORDER BY seq DESC", "seq > ? ORDER BY seq"):
-        for key, crc, record, value in connection.execute(
-            f"SELECT key, crc, record, value FROM entries WHERE {side}",  # noqa: S608 - our own words
-            (seq,),
-        ):
-            with contextlib.suppress(DamagedValue):
-                other = decode(key, crc, record, value)
-                if other.version.moment != entry.version.moment:
-                    break
-                if len(found) < limit:
-                    found.append(other)
-            if len(found) >= limit:
-                break
-    return found
 
 
 def entries_of(

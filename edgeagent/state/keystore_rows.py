@@ -255,9 +255,19 @@ class Change:
             (self._ledger.seq, entry.key, self._due_ms(entry), charged, crc, record, value),
         )
 
-    def mend(self, key: str, value: bytes) -> None:
-        """The value that the row of the key has lost."""
-        self.connection.execute("UPDATE entries SET value = ? WHERE key = ?", (value, key))
+    @property
+    def seq(self) -> int:
+        """The number of the last change."""
+        return self._ledger.seq
+
+    def mend(self, entry: Entry) -> None:
+        """Its value takes the place of what is damaged in its row."""
+        self.connection.execute("UPDATE entries SET value = ? WHERE key = ?", (entry.inline, entry.key))
+
+    def renumber(self, key: str) -> None:
+        """The row of the key follows what was put last, in the feed."""
+        self._ledger.seq += 1
+        self.connection.execute("UPDATE entries SET seq = ? WHERE key = ?", (self._ledger.seq, key))
 
     def put_aside(self, entry: Entry) -> None:
         """Keep a value that lost a conflict."""

@@ -17,6 +17,7 @@ from edgeagent.state.entry import Entry, Mode, entry_of
 from edgeagent.state.errors import BadKey, DamagedValue, KeyTaken, WrongHash
 from edgeagent.state.hlc import NONE, Version, read_version
 from edgeagent.state.keys import CHUNK_BYTES, INLINE_BYTES_MAX, check_key
+from edgeagent.state.keystore_groups import merge_by_moment
 from edgeagent.state.keystore_rows import Change, Ledger, entry_of_key, row_of
 from edgeagent.state.keystore_types import KeyBounds, Written
 from edgeagent.state.segments import Place
@@ -172,14 +173,11 @@ def merge_all(
     for entry in entries:
         setting.ledger.clock.check(entry.version, utc_ms)
     change = Change(connection, setting.ledger, setting.bounds, utc_ms)
-    # Several transactions may come in one message, one among the other: each is numbered by itself, so that whoever
-    # gets a key of it from here gets the rest too (keystore_reads.rows_of).
-    places = sorted(range(len(entries)), key=lambda at: entries[at].version.moment)
-    merged = {at: _merge(connection, change, entries[at]) for at in places}
+    merged = merge_by_moment(change, entries, lambda entry: _merge(connection, change, entry))
     for entry in entries:
         setting.ledger.clock.saw(entry.version, utc_ms)
     change.settle(bytes_max, setting.bounds.keys_max)
-    return [merged[at] for at in range(len(entries))]
+    return merged
 
 
 def _merge(connection: sqlite3.Connection, change: Change, entry: Entry) -> Merged:
@@ -195,14 +193,9 @@ def _merge(connection: sqlite3.Connection, change: Change, entry: Entry) -> Merg
         change.put(entry, held)
     elif merged.aside is not None:
         change.put_aside(merged.aside)
-    elif (
-        held is not None
-        and entry.inline is not None
-        and _is_same(held, entry)
-        and held.inline != entry.inline
-    ):
-        # The value here is damaged: the sound one takes its place, also in the feed.
-        change.mend(entry.key, entry.inline)
+    elif held is not None and held.inline != entry.inline and _is_same(held, entry):
+        # The value here is damaged: the sound one takes its place.
+        change.mend(entry)
     return merged
 
 

@@ -42,6 +42,37 @@ def test_transactions_that_come_in_one_message_are_told_apart(tmp_path: Path) ->
     with_store(tmp_path, scenario)
 
 
+def test_what_comes_again_stays_beside_what_was_here_already(tmp_path: Path) -> None:
+    async def scenario(store: KeyStore) -> None:
+        group, other = _of(NOW_MS, "a/1", "a/2", "b/1"), _of(NOW_MS + 1, "c/1")
+        await store.accept(group, custody=False)
+        await store.accept(other, custody=False)
+        seq = store.seq
+        await store.accept([*group, *other], custody=False)
+        assert store.seq == seq  # nothing is new
+        await store.drop([(group[0].key, group[0].version), (group[2].key, group[2].version)])
+        merged = await store.accept([group[0], *other, *group[1:]], custody=False)
+        assert [one.changed for one in merged] == [True, False, False, True]
+        assert await _together(store, "a/1") == {"a/1", "a/2", "b/1"}
+        assert await _together(store, "c/1") == {"c/1"}
+        assert [entry.key for _, entry in await store.entries_since(seq, 10)] == ["a/1", "b/1", "a/2"]
+
+    with_store(tmp_path, scenario)
+
+
+def test_what_was_here_already_takes_along_what_its_sender_has_forgotten(tmp_path: Path) -> None:
+    async def scenario(store: KeyStore) -> None:
+        group = _of(NOW_MS, "a/1", "a/2", "a/3", "b/1")
+        await store.accept(group, custody=False)
+        await store.drop([(group[0].key, group[0].version)])
+        await store.accept(_of(NOW_MS + 1, "c/1"), custody=False)
+        await store.accept(group[:2], custody=False)
+        for entry in group:
+            assert await _together(store, entry.key) == {"a/1", "a/2", "a/3", "b/1"}
+
+    with_store(tmp_path, scenario)
+
+
 def test_a_value_that_was_mended_is_still_beside_its_group(tmp_path: Path) -> None:
     entries = _of(NOW_MS, "a/1", "a/2")
 
