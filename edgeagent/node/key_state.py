@@ -104,6 +104,7 @@ class KeyState:
             copies=section.replicas,
             is_ground=is_ground,
         )
+        self.replicas.is_alone = not membership.is_on
         self.replicas.on_taken = self.circle.holds
         self.views = StateViews(self.store, self.circle, self.reader, node_id=node_id, is_ground=is_ground)
         self.service = StateService(

@@ -79,6 +79,8 @@ class StateReplicas:
         self._waiting: dict[str, list[tuple[Version, Durability, asyncio.Future[None]]]] = {}
         self._answering: dict[tuple[str, int], asyncio.Future[bytes]] = {}
         self._is_open = False
+        # In no mesh there is nobody to owe anything to: the feed of the store says later what was written meanwhile.
+        self.is_alone = False
         self.ground: StateGround | None = None
         self.on_taken: Callable[[Sequence[str]], None] = lambda _: None
 
@@ -91,7 +93,7 @@ class StateReplicas:
         seq = Replicator.mark_of(notes)
         self._is_open = True
         self._tick()
-        while rows := await self._store.entries_since(seq, _FEED, bare=True):
+        while not self.is_alone and (rows := await self._store.entries_since(seq, _FEED, bare=True)):
             seq = rows[-1][0]
             feed += [(number, msgspec.structs.replace(entry, chunks=())) for number, entry in rows]
         self._do(self._core.restore(notes, feed))
@@ -130,9 +132,10 @@ class StateReplicas:
         ]
         if not entries:
             return
-        to_members = Durability.PEER if self.ground is not None else wanted
-        seq = max(one.seq for one in written)
-        self._do(self._core.wrote(entries, seq=seq, durability=max(to_members, Durability.PEER, key=_rank)))
+        if not self.is_alone:
+            to_members = Durability.PEER if self.ground is not None else wanted
+            seq = max(one.seq for one in written)
+            self._do(self._core.wrote(entries, seq=seq, durability=max(to_members, Durability.PEER, key=_rank)))
         if self.ground is not None:
             # A deletion goes there in any case: what was moved there before is not to come back.
             self._to_ground([one for one in entries if wanted is Durability.GROUND or one.deleted])

@@ -34,6 +34,8 @@ class Sky:
         self.said: list[bytes] = []
         self.until_s: dict[str, float] = {}
 
+    is_on = True
+
     def neighbours(self) -> list[Neighbour]:
         of = self._cluster
         return [
