@@ -293,3 +293,21 @@ def test_a_lost_disk_loses_nothing_that_was_peer_durable(tmp_path: Path) -> None
         assert get(pair.nodes[0], key).body == value
     for node in pair.nodes[:2]:
         node.stop()
+
+
+def test_what_was_written_alone_is_copied_once_there_is_a_mesh(tmp_path: Path) -> None:
+    lone = Daemon(tmp_path / "lone")
+    assert put(lone, "alone/early", b"v").status == 200
+    lone.stop()
+    mesh = ("mesh.listen=127.0.0.1:0", "mesh.preset=local")
+    other = Daemon(tmp_path / "other", *mesh)
+    seeds = f"mesh.seeds={other.request('GET', '/v1/peers').json()['address']}"
+    lone = Daemon(tmp_path / "lone", *mesh, seeds)
+    for _ in patience():
+        if other.request("GET", "/v1/state?prefix=alone/&here=1").json()["keys"]:
+            break
+    assert [one["key"] for one in other.request("GET", "/v1/state?prefix=alone/&here=1").json()["keys"]] == [
+        "alone/early"
+    ]
+    for one in (lone, other):
+        one.stop()
