@@ -135,7 +135,9 @@ class StateReplicas:
         if not self.is_alone:
             to_members = Durability.PEER if self.ground is not None else wanted
             seq = max(one.seq for one in written)
-            self._do(self._core.wrote(entries, seq=seq, durability=max(to_members, Durability.PEER, key=_rank)))
+            self._do(
+                self._core.wrote(entries, seq=seq, durability=max(to_members, Durability.PEER, key=_rank))
+            )
         if self.ground is not None:
             # A deletion goes there in any case: what was moved there before is not to come back.
             self._to_ground([one for one in entries if wanted is Durability.GROUND or one.deleted])
