@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TypeVar
 
 import msgspec
@@ -17,6 +18,7 @@ _T = TypeVar("_T")
 _digests = msgspec.msgpack.Decoder(Digests)
 _capabilities = msgspec.msgpack.Decoder(Capabilities)
 _KIND = "kind:"
+_KEPT = 32_768
 
 
 class Neighbour(msgspec.Struct, frozen=True):
@@ -41,10 +43,8 @@ def neighbours(service: MeshService) -> list[Neighbour]:
             continue
         record = member.records[Section.IDENTITY]
         identity = None if record is None else record.identity
-        held = _read(_digests, member.records[Section.STATE])
-        can = _read(_capabilities, member.records[Section.CAPABILITIES])
-        labels = () if can is None else can.labels
-        kind = next((one[len(_KIND) :] for one in labels if one.startswith(_KIND)), "")
+        groups, more = _groups_of(_payload(member.records[Section.STATE]))
+        kind = _kind_of(_payload(member.records[Section.CAPABILITIES]))
         found.append(
             Neighbour(
                 id=name,
@@ -53,17 +53,33 @@ def neighbours(service: MeshService) -> list[Neighbour]:
                 and identity is not None
                 and len(identity.endpoints) > 1,
                 is_occluded=state is State.OCCLUDED,
-                groups=frozenset() if held is None else frozenset(held.digests),
-                more=held is not None and held.more,
+                groups=groups,
+                more=more,
             )
         )
     return found
 
 
-def _read(decoder: msgspec.msgpack.Decoder[_T], record: Record | None) -> _T | None:
-    if record is None:
-        return None
+def _payload(record: Record | None) -> bytes:
+    return b"" if record is None else record.payload
+
+
+# What is asked several times a second of thousands of members changes seldom.
+@functools.lru_cache(_KEPT)
+def _groups_of(payload: bytes) -> tuple[frozenset[bytes], bool]:
+    held = _read(_digests, payload)
+    return (frozenset(), False) if held is None else (frozenset(held.digests), held.more)
+
+
+@functools.lru_cache(_KEPT)
+def _kind_of(payload: bytes) -> str:
+    can = _read(_capabilities, payload)
+    labels = () if can is None else can.labels
+    return next((one[len(_KIND) :] for one in labels if one.startswith(_KIND)), "")
+
+
+def _read(decoder: msgspec.msgpack.Decoder[_T], payload: bytes) -> _T | None:
     try:
-        return decoder.decode(record.payload)
+        return decoder.decode(payload)
     except UNDECODABLE:
-        return None  # a later version's: as if it had said nothing
+        return None  # nothing, or a later version's: as if it had said nothing

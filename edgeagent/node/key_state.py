@@ -299,7 +299,11 @@ class KeyState:
         return Durability.PEER if len(newest) > 1 else Durability.LOCAL
 
     def ahead(self, prefixes: Sequence[str], run: str, needed: Needed) -> None:
-        """What a step of a run will read begins to move to where it will run."""
+        """What a step of a run will read begins to move to where it will run, and what is written until then is copied
+        there.
+        """
+        self.sky.mark(needed.nodes[0])
+        self.replicas.look_around()
         self._spawn(self._ahead((*prefixes, f"{RUNS}{run}/"), run, needed))
 
     async def _ahead(self, prefixes: Sequence[str], run: str, needed: Needed) -> None:

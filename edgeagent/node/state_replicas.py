@@ -41,7 +41,7 @@ __all__ = ["StateReplicas"]
 log = structlog.get_logger("state")
 
 TICK_S = 0.2
-REQUEST_S = 30.0
+LOOK_S = 1.0
 ANSWER_S = 60.0
 AGAIN_S = 1.0
 _FEED = 1024
@@ -93,6 +93,7 @@ class StateReplicas:
         seq = Replicator.mark_of(notes)
         self._is_open = True
         self._tick()
+        self.look_around()
         while not self.is_alone and (rows := await self._store.entries_since(seq, _FEED, bare=True)):
             seq = rows[-1][0]
             feed += [(number, msgspec.structs.replace(entry, chunks=())) for number, entry in rows]
@@ -100,13 +101,20 @@ class StateReplicas:
 
     async def run(self) -> None:
         """Tick, until it is cancelled."""
+        looked_s = 0.0
         while True:
             await asyncio.sleep(TICK_S)
             self._tick()
+            if (now_s := time.monotonic()) - looked_s >= LOOK_S:
+                looked_s = now_s
+                self.look_around()
 
     def _tick(self) -> None:
         free = self._ledger.free_bytes()
         self._do(self._core.tick(time.monotonic(), int(time.time() * 1000), free_bytes=free))
+
+    def look_around(self) -> None:
+        """Who can be reached now, and where copies are wanted; it looks at every member."""
         self._do(self._core.network(self._sky.view(self._circle)))
 
     async def close(self) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StateSky"]
 
+MARK_S = 10.0
 _LOOK_S = 2.0
 _PATIENCE_S = 20.0
 _SLOW_BIT_S = 1e6
@@ -40,6 +41,10 @@ class StateSky:
             return
         rate_bit_s = 8 * size_bytes / max(lasted_s - self._rtts_s.get(node, 0.0), lasted_s / 8)
         self._rates_bit_s[node] = _smooth(self._rates_bit_s.get(node), rate_bit_s)
+
+    def mark(self, node: str) -> None:
+        """A step is to run there soon: copies of what is written meanwhile had better go there."""
+        self.marked[node] = time.monotonic() + MARK_S
 
     def view(self, circle: StateCircle) -> NetworkView:
         """Of all members but this node."""

@@ -39,7 +39,6 @@ __all__ = [
 
 VERSION_BYTES = 96  # of a guest's buffer for a version: its text, then zeros
 HELD = 3  # after 0 local, 1 peer, 2 ground: the write waits for the end of the step
-VALUE_BYTES_MAX = (1 << 31) - 1
 
 _COUNT = struct.Struct("<I")
 _OP = struct.Struct("<BBHHHII")

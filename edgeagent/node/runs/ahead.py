@@ -3,7 +3,8 @@
 When a stage begins, the plan says where each later step will run. Its inputs that exist already (outputs of other
 branches, the run's input), and the keys that its function names in ``[state] prefixes``, begin to move there at once,
 the nearest step first. What is sent ahead is not sent again with the run (:meth:`Board.send_data`); where the plan
-changes, the next stage's begins moves to the new node. Nothing waits for any of it, and nothing fails by it.
+changes, the next stage begins moves to the new node. When the run is handed over, what the step has just written goes
+along beside it. Nothing waits for any of it, and nothing fails by it.
 """
 
 from __future__ import annotations
@@ -41,12 +42,14 @@ class StateAhead(Protocol):
 class Ahead:
     """Of one run at its holder."""
 
-    def __init__(self, record: RunRecord, node_id: str, *, board: Board, live: LiveData, state: Any) -> None:
+    def __init__(
+        self, record: RunRecord, node_id: str, *, board: Board, live: LiveData, state: StateAhead | None
+    ) -> None:
         self._record = record
         self._node_id = node_id
         self._board = board
         self._live = live
-        self._state: StateAhead | None = state
+        self._state = state
         self._tasks: set[asyncio.Task[None]] = set()
         self._bytes = 0
         self._begun: set[tuple[str, str]] = set()
@@ -56,19 +59,26 @@ class Ahead:
         for choice in choices:
             if choice.step in running or choice.node == self._node_id:
                 continue
-            spec = spec_of(self._record, choice.step)
-            if self._state is not None:
-                needed = Needed(
-                    step=choice.step,
-                    nodes=tuple(dict.fromkeys((choice.node, *choice.ranked[:NODES_MAX]))),
-                    start_in_ms=_before(choices, choice),
-                    slo_ms=spec.latency_ms_max,
-                )
-                prefixes = self._record.functions[spec.function].manifest.state.prefixes
-                self._state.ahead(prefixes, self._record.id, needed)
+            self.state_to(choice, choices)
             for ref in inputs_of(self._record, choice.step):  # those that exist: it may follow others, too
                 if ref.inline is None and (choice.node, ref.sha256) not in self._begun:
                     self._spawn(choice.node, ref)
+
+    def state_to(self, choice: Choice, choices: Sequence[Choice]) -> None:
+        """The keys of a step go to where it is to run: also of one that is handed over now, with what the step before
+        has just written.
+        """
+        if self._state is None:
+            return
+        spec = spec_of(self._record, choice.step)
+        needed = Needed(
+            step=choice.step,
+            nodes=tuple(dict.fromkeys((choice.node, *choice.ranked[:NODES_MAX]))),
+            start_in_ms=_before(choices, choice),
+            slo_ms=spec.latency_ms_max,
+        )
+        prefixes = self._record.functions[spec.function].manifest.state.prefixes
+        self._state.ahead(prefixes, self._record.id, needed)
 
     def _spawn(self, node: str, ref: DataRef) -> None:
         if self._bytes + ref.size > BYTES_AT_ONCE_MAX:

@@ -164,11 +164,6 @@ class Board:
             while len(self._sent_s) > SENT_MAX:
                 self._sent_s.popitem(last=False)
 
-    def forget_sent(self, node: str) -> None:
-        """The node may have lost what it was sent."""
-        for key in [key for key in self._sent_s if key[0] == node]:
-            del self._sent_s[key]
-
     async def deliver(self, record: RunRecord) -> None:
         """The end of a run to its origin, until it has it: what has no contact to return by is held.
 

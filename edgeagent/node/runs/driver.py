@@ -261,6 +261,7 @@ class Driver:
         if not record.functions[step.function].repeatable:
             return False  # it is called once, from here
         step.why, step.predicted_ms, step.node = choice.why, choice.predicted_ms, choice.node
+        self._ahead.state_to(choice, decision.choices)
         for node in choice.ranked:
             if node == self._node_id:
                 return False
