@@ -5,7 +5,6 @@ python -m edgeagent.simulator.gossip_scenarios --scenario pause --seed 17 [--sto
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from typing import NamedTuple
 from edgeagent.simulator import gossip_failing, gossip_faulty, gossip_forged, gossip_sky
 from edgeagent.simulator.gossip_checks import PropertyBroken, nothing_went_back
 from edgeagent.simulator.gossip_world import GossipWorld
+from edgeagent.simulator.one_seed import replay
 
 __all__ = ["SCENARIOS", "Scenario", "main", "replay_line", "run_scenario"]
 
@@ -73,23 +73,8 @@ def run_scenario(name: str, seed: int, say: Say | None = None) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Play scenarios from the command line: 0 where all properties hold."""
-    parser = argparse.ArgumentParser(prog="python -m edgeagent.simulator.gossip_scenarios")
-    parser.add_argument("--scenario", choices=sorted(SCENARIOS), required=True)
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--story", action="store_true", help="tell what happens, line by line")
-    chosen = parser.parse_args(argv)
-
-    def say(line: str) -> None:
-        sys.stdout.write(line + "\n")
-
-    try:
-        digest = run_scenario(chosen.scenario, chosen.seed, say if chosen.story else None)
-    except PropertyBroken as broken:
-        say(str(broken))
-        return 1
-    say(f"{chosen.scenario}, seed {chosen.seed}: all properties hold, digest {digest}")
-    return 0
+    """Play one from the command line."""
+    return replay("edgeagent.simulator.gossip_scenarios", SCENARIOS, run_scenario, argv)
 
 
 if __name__ == "__main__":

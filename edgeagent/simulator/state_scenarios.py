@@ -5,13 +5,13 @@ python -m edgeagent.simulator.state_scenarios --scenario NAME --seed N --story
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from edgeagent.simulator.contacts import PeriodicContacts
 from edgeagent.simulator.gossip_checks import PropertyBroken, requires
+from edgeagent.simulator.one_seed import replay
 from edgeagent.simulator.state_forged import hostile
 from edgeagent.simulator.state_workload import Workload
 from edgeagent.simulator.state_world import StateWorld
@@ -217,23 +217,8 @@ def run_scenario(name: str, seed: int, say: Say | None = None) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Play scenarios from the command line: 0 where all promises hold."""
-    parser = argparse.ArgumentParser(prog="python -m edgeagent.simulator.state_scenarios")
-    parser.add_argument("--scenario", choices=sorted(STATE_SCENARIOS), required=True)
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--story", action="store_true", help="tell what happens, line by line")
-    chosen = parser.parse_args(argv)
-
-    def say(line: str) -> None:
-        sys.stdout.write(line + "\n")
-
-    try:
-        digest = run_scenario(chosen.scenario, chosen.seed, say if chosen.story else None)
-    except PropertyBroken as broken:
-        say(str(broken))
-        return 1
-    say(f"{chosen.scenario}, seed {chosen.seed}: all promises hold, digest {digest}")
-    return 0
+    """Play one from the command line."""
+    return replay("edgeagent.simulator.state_scenarios", STATE_SCENARIOS, run_scenario, argv)
 
 
 if __name__ == "__main__":
