@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from edgeagent import __version__
-from edgeagent.cli.output import Failed, fail
+from edgeagent.cli.output import Failed, drop_output, fail
 from edgeagent.model.errors import BadConfig, EdgeError
 
 __all__ = ["DEFAULT_NODE", "VERBS", "add_node_argument", "main"]
@@ -103,10 +103,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
     except BrokenPipeError:
         # The reader of our output has gone (head, less): nothing is wrong, and nothing more can be said.
-        _drop_output()
+        drop_output()
         return 1
     except OSError as error:
-        _drop_output()
+        drop_output()
         about = f"{error.filename}: " if error.filename else "cannot write the output: "
         print(f"edgeagent: {about}{error.strerror or error}", file=sys.stderr)
         return 1
@@ -144,8 +144,3 @@ def _take_closed_streams() -> bool:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - until the end
     return closed
-
-
-def _drop_output() -> None:
-    """What is still buffered goes nowhere, so that the interpreter's end does not stumble over it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from edgeagent.model.errors import EdgeError
 
-__all__ = ["Failed", "fail", "print_json", "table"]
+__all__ = ["Failed", "drop_output", "fail", "print_json", "table"]
 
 
 class Failed(Exception):
@@ -18,6 +19,11 @@ class Failed(Exception):
     def __init__(self, problem: dict[str, Any]) -> None:
         super().__init__(str(problem.get("detail") or problem.get("title") or "failed"))
         self.problem = problem
+
+
+def drop_output() -> None:
+    """What is still buffered goes nowhere, so that the interpreter's end does not stumble over it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_json(document: Any) -> None:

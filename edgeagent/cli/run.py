@@ -14,6 +14,7 @@ from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeagent.cli.output import drop_output
 from edgeagent.model.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -114,13 +115,24 @@ async def _serve(config: Config, *, as_json: bool) -> int:
         await server.start()
         await node.join_mesh(server.tls_url or server.url)
         node.serving(server.url)
-        _say_ready(node, server, as_json)
+        _say_ready_or_log(node, server, as_json)
         await stop.wait()
         await _drain(node, stop)
     finally:
         await server.stop()
         await node.close()
     return 0
+
+
+def _say_ready_or_log(node: Node, server: Server, as_json: bool) -> None:
+    """A node serves, whether or not somebody can read that it does."""
+    try:
+        _say_ready(node, server, as_json)
+    except OSError as error:
+        import structlog
+
+        drop_output()
+        structlog.get_logger("run").warning("standard output cannot be written", problem=str(error))
 
 
 def _say_ready(node: Node, server: Server, as_json: bool) -> None:

@@ -58,10 +58,11 @@ def patience(seconds: float = 60.0) -> Iterator[None]:
 
 
 class Daemon:
-    """``edgeagent run`` on a free port; ``settings`` are --set KEY=VALUE."""
+    """``edgeagent run`` on a free port; ``settings`` are --set KEY=VALUE; it logs beside its state or to ``log``."""
 
-    def __init__(self, state: Path, *settings: str, start: bool = True) -> None:
+    def __init__(self, state: Path, *settings: str, start: bool = True, log: Path | None = None) -> None:
         self.state = state
+        self.log_path = log or state.parent / f"{state.name}.log"
         self.settings = settings
         self.listen = "127.0.0.1:0"
         self.program: tuple[str, ...] = ("-m", "edgeagent")
@@ -78,7 +79,7 @@ class Daemon:
         command += ["--state-dir", str(self.state), "--exit-with-parent"]
         for item in (f"node.cache_dir={self.state}/cache", *self.settings):
             command += ["--set", item]
-        self.log = (self.state.parent / f"{self.state.name}.log").open("ab")
+        self.log = self.log_path.open("ab")
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=self.log, env=environment(), text=True
         )
@@ -94,7 +95,7 @@ class Daemon:
         self.port = int(self.url.rpartition(":")[2]) if self.url else 0
 
     def log_text(self) -> str:
-        return Path(self.log.name).read_text(encoding="utf-8")
+        return self.log_path.read_text(encoding="utf-8")
 
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None

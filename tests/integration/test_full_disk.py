@@ -73,7 +73,7 @@ def _undeploy(daemon: Daemon, name: str) -> int:
 
 
 def _play(disk: Path) -> None:
-    daemon = Daemon(disk / "state")
+    daemon = Daemon(disk / "state", log=disk.with_suffix(".log"))  # not on the disk that gets full
     for number in range(10):
         assert daemon.request("PUT", f"/v1/functions/f{number}", _module(number), WASM).status == 201
     assert daemon.request("POST", "/functions/f1", b"a", {"Prefer": "respond-async"}).status == 202

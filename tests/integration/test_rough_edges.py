@@ -315,3 +315,25 @@ def test_an_accepted_repeat_tells_the_state_of_the_first(daemon: Daemon) -> None
     assert daemon.invoke("add1", b"a", Idempotency_Key="done").status == 200
     reply = daemon.invoke("add1", b"a", Idempotency_Key="done", Prefer="respond-async")
     assert (reply.status, reply.json()["state"]) == (202, "succeeded")
+
+
+def test_a_node_whose_log_cannot_be_written_serves(tmp_path: Path) -> None:
+    """A log on a full disk must not end a node that nobody can reach."""
+    daemon = Daemon(tmp_path / "state", log=Path("/dev/full"))
+    assert daemon.deploy("echo").status == 201
+    assert daemon.invoke("echo", b"x").body == b"x"
+    assert daemon.stop() == 0
+
+
+def test_a_node_whose_ready_line_cannot_be_written_serves(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "edgeagent", "run", "--json", "--listen", "127.0.0.1:0"]
+    command += ["--state-dir", str(tmp_path / "state"), "--log-format", "json", "--exit-with-parent"]
+    with Path("/dev/full").open("wb") as full:
+        process = subprocess.Popen(command, stdout=full, stderr=subprocess.PIPE, env=environment(), text=True)
+    assert process.stderr is not None
+    with process.stderr as log:
+        line = next(line for line in log if "standard output cannot be written" in line)
+        process.terminate()
+        log.read()
+    assert "No space left on device" in line
+    assert process.wait(60) == 0

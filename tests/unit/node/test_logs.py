@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ import structlog
 
 from edgeagent.node.config_schema import LogSection
 from edgeagent.node.guest_log import LINE_CHARACTERS_MAX, GuestLog
+from edgeagent.node.log_stream import LogStream
 from edgeagent.node.logs import configure
 
 
@@ -73,6 +76,57 @@ def test_priorities_for_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = stream.getvalue().splitlines()
     assert first.startswith('<3>{"')
     assert second.startswith('<6>{"')
+
+
+def test_lines_that_cannot_be_written_are_counted_and_said(tmp_path: Path) -> None:
+    file = (tmp_path / "log").open("w")
+    configure(LogSection(), file)
+    log = structlog.get_logger("x")
+    log.info("one")
+    kept = os.dup(file.fileno())
+    with Path("/dev/full").open("w") as full:
+        os.dup2(full.fileno(), file.fileno())
+    log.info("two")
+    log.info("three")
+    logging.getLogger("library").warning("four")
+    os.dup2(kept, file.fileno())
+    os.close(kept)
+    log.info("five")
+    log.info("six")
+    file.close()
+    first, second, third = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [line["event"] for line in (first, second, third)] == ["one", "five", "six"]
+    assert second["lines_lost_before"] == 3
+    assert "lines_lost_before" not in third
+
+
+def test_a_line_cut_by_a_full_disk_does_not_swallow_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    real, room = os.write, [3]
+
+    def write(descriptor: int, data: bytes) -> int:
+        if not room:
+            raise OSError(28, "No space left on device")
+        return real(descriptor, bytes(data)[: room.pop()])
+
+    with os.fdopen(writer, "w") as out:
+        stream = LogStream(out)
+        monkeypatch.setattr(os, "write", write)
+        stream.write("abcdef\n")
+        monkeypatch.setattr(os, "write", real)
+        stream.write("next\n")
+    with os.fdopen(reader) as found:
+        assert found.read() == "abc\nnext\n"
+
+
+def test_a_log_to_nowhere() -> None:
+    closed = io.StringIO()
+    closed.close()
+    for nowhere in (None, closed):
+        stream = LogStream(nowhere)
+        assert not stream.isatty()
+        assert stream.write("x\n") == 2
+    assert stream.lost == 1
 
 
 # -- guests ---------------------------------------------------------------------------------------------------------
