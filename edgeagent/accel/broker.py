@@ -4,7 +4,7 @@ Rules, which tests hold:
 
 1. Nobody waits for a GPU that is not READY: ``run`` refuses at once, and what waited when it fell fails at once.
 2. Every call ends once: with its outputs in its slot, or with a GpuFailed after which they never count.
-3. A call that runs for longer than ``deadline_s`` has hung: its broker is killed. So has one that does not answer a ping.
+3. A call that runs for longer than ``deadline_s`` has hung, and its broker is killed; as is one that answers no ping.
 4. Two calls are under way at most, one that runs and one for which the device need not wait. The rest waits here,
    where it is shared out by function.
 """

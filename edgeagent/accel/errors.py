@@ -48,32 +48,32 @@ class TraceRefused(AccelFault):
 
 
 class GpuFailed(AccelFault):
-    slug, status = "gpu-failed", 503
+    slug, status = "gpu-call-failed", 503
 
 
 class GpuBusy(GpuFailed):
-    slug = "gpu-busy"
+    slug = "gpu-call-refused"
 
 
 class DeviceFull(GpuFailed):
-    slug = "gpu-memory"
+    slug = "gpu-call-memory"
 
 
 class KernelRaised(GpuFailed):
-    slug = "gpu-kernel"
+    slug = "gpu-kernel-raised"
 
 
 class BrokerLost(GpuFailed):
-    slug = "gpu-lost"
+    slug = "gpu-broker-lost"
 
 
 class DevicePoisoned(BrokerLost):
-    slug = "gpu-poisoned"
+    slug = "gpu-context-poisoned"
 
 
 class DeviceGone(BrokerLost):
-    slug = "gpu-gone"
+    slug = "gpu-device-gone"
 
 
 class DeviceAbsent(BrokerLost):
-    slug = "gpu-absent"
+    slug = "gpu-device-absent"

@@ -38,6 +38,11 @@ class Packing(NamedTuple):
     described: bytes
 
     @property
+    def is_raw(self) -> bool:
+        """Whether each operand is one piece, there and back."""
+        return all(one.raw for one in (*self.inputs, *self.outputs))
+
+    @property
     def copied_bytes(self) -> int:
         """Both ways."""
         return sum(one.slot.range[1] - one.slot.range[0] for one in (*self.inputs, *self.outputs))

@@ -11,10 +11,12 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
+from edgeagent.node.config_accel import AccelSection
 from edgeagent.node.config_section import DAY_MS, GIB, HOUR_MS, KIB, MIB, MINUTE_MS, Section
 from edgeagent.node.config_state import StateSection
 
 __all__ = [
+    "AccelSection",
     "Config",
     "DrainSection",
     "HoseSection",
@@ -451,6 +453,7 @@ class Config(Section, frozen=True):
     mesh: MeshSection = MeshSection()
     placement: PlacementSection = PlacementSection()
     state: StateSection = StateSection()
+    accel: AccelSection = AccelSection()
     limits: LimitsSection = LimitsSection()
     queue: QueueSection = QueueSection()
     journal: JournalSection = JournalSection()
