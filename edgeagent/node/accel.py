@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from edgeagent.accel.chosen_mode import chosen
 from edgeagent.accel.devices import NO_GPU, count_gpus
-from edgeagent.accel.identify import chosen
 from edgeagent.cost.prices import gpu_usd_s, price_of
 from edgeagent.model.errors import Unavailable
 from edgeagent.model.function import Deployed

@@ -10,10 +10,11 @@ from __future__ import annotations
 import datetime
 from collections import OrderedDict
 from collections.abc import Callable
+
+from edgeagent.accel.chosen_mode import chosen
 from edgeagent.accel.conditions import Conditions
 from edgeagent.accel.controller import Change, Controller, Route
 from edgeagent.accel.goal import Goal
-from edgeagent.accel.identify import chosen
 from edgeagent.accel.probing import ProbePlan
 from edgeagent.accel.settings import Backend, Chance, ControllerSettings, Mode
 from edgeagent.model.function import Deployed
