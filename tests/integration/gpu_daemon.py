@@ -1,0 +1,15 @@
+"""``edgeagent`` with a GPU that is none: ``python -m tests.integration.gpu_daemon FOLDER run ...``, commanded by FOLDER."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from edgeagent.cli.main import main
+from edgeagent.node.node import Node
+from tests.unit.accel.gpu_double import NAME, VARIABLE
+
+if __name__ == "__main__":
+    os.environ[VARIABLE] = sys.argv.pop(1)
+    Node.gpu_backend = NAME
+    sys.exit(main())
