@@ -1,4 +1,4 @@
-"""``edgeagent`` with a GPU that is none: ``python -m tests.integration.gpu_daemon FOLDER run ...``, commanded by FOLDER."""
+"""``edgeagent`` with a GPU that is none, which FOLDER commands: ``-m tests.integration.gpu_daemon FOLDER run ...``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from edgeagent.node.node import Node
 from tests.unit.accel.gpu_double import NAME, VARIABLE
 
 if __name__ == "__main__":
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # the double's threads would wait for those of the tests beside it
+    os.environ["OPENBLAS_NUM_THREADS"] = (
+        "1"  # the double's threads would wait for those of the tests beside it
+    )
     os.environ[VARIABLE] = sys.argv.pop(1)
     Node.gpu_backend = NAME
     sys.exit(main())
