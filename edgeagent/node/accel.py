@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from edgeagent.accel.chosen_mode import chosen
 from edgeagent.accel.devices import NO_GPU, count_gpus
-from edgeagent.cost.prices import gpu_usd_s, price_of
 from edgeagent.model.errors import Unavailable
 from edgeagent.model.function import Deployed
 from edgeagent.node.accel_guest import AccelGuest
@@ -53,7 +52,7 @@ class Acceleration:
         self.gpus: Gpus | None = None
         self.routing: Routing | None = None
         self._functions, self._meters = functions, meters
-        self._conditions: Conditions | None = None
+        self._conditions: Callable[[], Conditions] | None = None
         self._why_none = _NEVER if section.enabled == "never" else NO_GPU
         count = 0 if section.enabled == "never" else 1 if backend else count_gpus()
         if count:
@@ -75,13 +74,15 @@ class Acceleration:
     def is_on(self, kind: str) -> None:
         """What kind of node this is says what its seconds cost."""
         if self.routing is not None:
+            from edgeagent.cost.prices import gpu_usd_s, price_of
+
             self.routing.prices = (price_of(kind).usd_per_cpu_s, gpu_usd_s(kind))
 
-    def conditions(self, now: Conditions) -> None:
-        """Heat, battery and sun as they are now: they may forbid the GPU."""
-        self._conditions = now
+    def watch(self, conditions: Callable[[], Conditions]) -> None:
+        """Who knows heat, battery and sun: they may forbid the GPU. Asked for every kernel call."""
+        self._conditions = conditions
         if self.routing is not None:
-            self.routing.conditions(now)
+            self.routing.conditions = conditions
 
     def forget(self, name: str) -> None:
         """A function is gone."""
@@ -123,7 +124,7 @@ class Acceleration:
 
     def view(self) -> dict[str, Any]:
         """What ``/v1/accel`` shows; times in milliseconds, temperatures in degrees Celsius, None: not known."""
-        gpu_c = self._conditions.gpu_c if self._conditions is not None else None
+        gpu_c = None if self._conditions is None else self._conditions().gpu_c
         gpus = [] if self.gpus is None else [{**one, "temperature_c": gpu_c} for one in self.gpus.view()]
         return {
             "at_ms": int(time.time() * 1000),
@@ -166,4 +167,6 @@ def _routes(one: FunctionRoutes) -> dict[str, Any]:
 
 
 def _mode(deployed: Deployed) -> str:
+    from edgeagent.accel.chosen_mode import chosen
+
     return chosen(deployed.manifest.accel, deployed.info, deployed.sources).mode

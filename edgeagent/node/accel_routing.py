@@ -48,6 +48,7 @@ class FunctionRoutes:
         settings: ControllerSettings,
         chance: Chance,
         prices: Prices,
+        conditions: Callable[[], Conditions],
         changed: Callable[[Change], None],
     ) -> None:
         self.deployed = deployed
@@ -61,7 +62,7 @@ class FunctionRoutes:
         self._goal = goal_of(deployed, prices)
         self._settings, self._chance, self._told = settings, chance, changed
         self._controllers: OrderedDict[str, Controller] = OrderedDict()
-        self._conditions = Conditions()
+        self._conditions = conditions
 
     @property
     def wants_gpu(self) -> bool:
@@ -69,16 +70,11 @@ class FunctionRoutes:
         controllers = self._controllers.values()
         return self.mode != "cpu" and (not controllers or any(one.wants_gpu for one in controllers))
 
-    def conditions(self, now: Conditions) -> None:
-        """Heat, battery and sun as they are now."""
-        self._conditions = now
-        for controller in self._controllers.values():
-            controller.conditions(now)
-
     def route(self, now_s: float, kernel: str, size: float, *, ready: bool) -> Route:
         """Where the next call goes."""
         controller = self._controller(kernel)
         controller.gpu_is(ready=ready)
+        controller.conditions(self._conditions())
         return controller.route(now_s, size)
 
     def served(
@@ -109,7 +105,6 @@ class FunctionRoutes:
         known = self._controllers.get(kernel)
         if known is None:
             known = Controller(self._settings, self._chance, mode=self.mode, goal=self._goal)
-            known.conditions(self._conditions)
             self._controllers[kernel] = known
             if len(self._controllers) > _CONTROLLERS_MAX:
                 self._controllers.popitem(last=False)
@@ -127,7 +122,11 @@ class FunctionRoutes:
 
 
 class Routing:
-    """Of all functions that call kernels; on the event loop's thread."""
+    """Of all functions that call kernels; on the event loop's thread.
+
+    ``conditions`` gives heat, battery and sun as they are now, and is asked for each call; ``prices`` hold for
+    functions that are seen later.
+    """
 
     def __init__(
         self,
@@ -140,7 +139,7 @@ class Routing:
         self._chance, self.prices, self._changed = chance, prices, changed
         self._settings = settings or ControllerSettings()
         self._functions: OrderedDict[str, FunctionRoutes] = OrderedDict()
-        self._conditions = Conditions()
+        self.conditions: Callable[[], Conditions] = Conditions
         self.forgotten: Callable[[str], None] = lambda _name: None
 
     def of(self, deployed: Deployed) -> FunctionRoutes:
@@ -153,13 +152,16 @@ class Routing:
                 self._settings,
                 self._chance,
                 self.prices,
+                self._now,
                 lambda change: self._changed(name, change),
             )
-            known.conditions(self._conditions)
             self._functions[name] = known
             if len(self._functions) > _FUNCTIONS_MAX:
                 self._functions.popitem(last=False)
         return known
+
+    def _now(self) -> Conditions:
+        return self.conditions()
 
     def find(self, name: str) -> FunctionRoutes | None:
         """Of a function that has called kernels."""
@@ -169,12 +171,6 @@ class Routing:
         """A function is gone."""
         if self._functions.pop(name, None) is not None:
             self.forgotten(name)
-
-    def conditions(self, now: Conditions) -> None:
-        """Heat, battery and sun as they are now, for all of them."""
-        self._conditions = now
-        for one in self._functions.values():
-            one.conditions(now)
 
     def all(self) -> list[FunctionRoutes]:
         return list(self._functions.values())
