@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -115,8 +116,9 @@ class Link:
         self.arena.close_fd()
         if self._process is None:
             return True
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):  # it may end between the look and the kill
+                os.killpg(self._process.pid, signal.SIGKILL)
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 await self._process.wait()

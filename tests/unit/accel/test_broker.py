@@ -124,7 +124,9 @@ async def test_what_kills_the_broker_fails_all_calls_once_and_it_comes_back(
         await ready(broker)
         command(folder, "calls", word)
         outcomes = await asyncio.gather(*(call(broker) for _ in range(5)), return_exceptions=True)
-        assert all(isinstance(one, BrokerLost) for one in outcomes)
+        # It may have died before the last ones were sent: nobody waits for it then.
+        assert all(isinstance(one, BrokerLost | GpuBusy) for one in outcomes)
+        assert isinstance(outcomes[0], BrokerLost)
         assert broker.life.falls == falls + 1
         assert broker.life.state is State.BROKEN
         broker.life.try_at_s = 0.0  # the back-off is another test's
