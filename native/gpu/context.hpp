@@ -162,7 +162,7 @@ private:
   friend class Context;
   friend class Child;
   Use(Context &context, std::adopt_lock_t); // whoever holds life_ alone
-  void enter();
+  void enter(bool is_strict);
 
   Context &context_;
   std::shared_lock<std::shared_timed_mutex> lock_;
