@@ -17,7 +17,13 @@ from edgeagent.accel.gpu_driver import LIBRARY_ENV, devices, library_path
 from tests.native.cuda_double import COMPILER, CudaDouble, build
 
 # What the construction of a context and of each thing on it asks of the driver.
-OF_CONTEXT: tuple[str, ...] = ("cuInit", "cuDeviceGetCount", "cuDeviceGet", "cuDeviceGetName", "cuDeviceGetUuid_v2")
+OF_CONTEXT: tuple[str, ...] = (
+    "cuInit",
+    "cuDeviceGetCount",
+    "cuDeviceGet",
+    "cuDeviceGetName",
+    "cuDeviceGetUuid_v2",
+)
 OF_CONTEXT += (
     "cuDeviceTotalMem_v2",
     "cuDriverGetVersion",
@@ -32,7 +38,13 @@ OF_TENANT: tuple[str, ...] = (
     "cuMemPoolSetAttribute",
 )
 OF_RING: tuple[str, ...] = ("cuMemHostAlloc", "cuMemHostGetDevicePointer_v2")
-OF_WORK: tuple[str, ...] = ("cuEventCreate", "cuEventRecord", "cuEventQuery", "cuEventElapsedTime", "cuMemAllocFromPoolAsync")
+OF_WORK: tuple[str, ...] = (
+    "cuEventCreate",
+    "cuEventRecord",
+    "cuEventQuery",
+    "cuEventElapsedTime",
+    "cuMemAllocFromPoolAsync",
+)
 OF_WORK += ("cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuMemHostRegister_v2", "cuStreamSynchronize")
 OF_WORK += ("cuMemPoolTrimTo", "cuMemGetInfo_v2")
 OF_THE_END: tuple[str, ...] = (
