@@ -95,7 +95,6 @@ public:
   const Driver &api() const { return *driver_; }
   const DeviceFacts &facts() const { return facts_; }
   CUcontext handle() const { return handle_; }
-  CUdevice device() const { return device_; }
   bool is_closed() const { return closed_.load(); }
   int poison() const { return poison_.load(); } // the CUresult that told, or 0
   ContextStats stats();
