@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import threading
+import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +22,8 @@ from edgeagent.accel.gpu_errors import GpuAbsent, GpuFault, GpuMisuse, GpuOutOfM
 __all__ = ["allocator_of", "array_over", "fault_from_cupy", "load_cupy", "using_tenant"]
 
 _INSUFFICIENT_DRIVER = 35
+_streams: weakref.WeakKeyDictionary[Tenant, tuple[Any, Any]] = weakref.WeakKeyDictionary()
+_streams_lock = threading.Lock()
 
 
 def load_cupy() -> Any:
@@ -45,6 +50,23 @@ def allocator_of(cupy: Any, tenant: Tenant, device_id: int) -> Callable[[int], A
     return allocate
 
 
+def _stream_of(cupy: Any, tenant: Tenant, device_id: int) -> Any:
+    """The tenant's stream as CuPy's, one object a tenant.
+
+    CuPy 14 advises ``Stream.from_external`` instead of ``ExternalStream``, with a warning. But what that makes destroys
+    the stream at its end (seen in 14's ``cupy/cuda/stream.pyx``), and the stream is ours.
+    """
+    with _streams_lock:
+        known = _streams.get(tenant)
+        if known is not None and known[0] is cupy:
+            return known[1]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            stream = cupy.cuda.ExternalStream(tenant.stream, device_id)
+        _streams[tenant] = (cupy, stream)
+        return stream
+
+
 @contextlib.contextmanager
 def using_tenant(context: GpuContext, tenant: Tenant, cupy: Any = None) -> Iterator[Any]:
     """CuPy, on the tenant's stream and memory, in this thread, for the ``with``; the tenant counts as running.
@@ -56,7 +78,7 @@ def using_tenant(context: GpuContext, tenant: Tenant, cupy: Any = None) -> Itera
     with (
         tenant.running(),
         cupy.cuda.Device(device_id),
-        cupy.cuda.ExternalStream(tenant.stream, device_id),
+        _stream_of(cupy, tenant, device_id),
         cupy.cuda.using_allocator(allocator_of(cupy, tenant, device_id)),
     ):
         yield cupy

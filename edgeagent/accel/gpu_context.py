@@ -38,13 +38,13 @@ class Block(Protocol):
     def live(self) -> bool: ...
     def free(self) -> None: ...
     def upload(self, source: _Buffer, offset_bytes: int, /) -> None:
-        """Enqueues a copy of all of ``source``; pinned memory must live until the stream has done it."""
+        """Enqueues a copy of all of ``source``, which must live, unchanged, until the stream has done it."""
 
     def download(self, target: _Buffer, offset_bytes: int, /) -> None: ...
 
 
 class Slot(Protocol):
-    """A piece of a pinned ring; its end retires it."""
+    """A piece of a pinned ring, for one thread; its end retires it."""
 
     @property
     def size(self) -> int: ...

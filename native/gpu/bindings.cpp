@@ -155,13 +155,17 @@ void bind_tenant(py::module_ &m) {
       .def_property_readonly("quota_bytes", [](const Held<Tenant> &self) { return self.it->quota_bytes(); })
       .def_property_readonly("stream",
                              [](const Held<Tenant> &self) {
-                               const Child::Gate gate(*self.it);
-                               return number(self.it->stream());
+                               return nogil([&] {
+                                 const Child::Entry entry(*self.it);
+                                 return number(self.it->stream());
+                               });
                              })
       .def_property_readonly("pool",
                              [](const Held<Tenant> &self) {
-                               const Child::Gate gate(*self.it);
-                               return number(self.it->pool());
+                               return nogil([&] {
+                                 const Child::Entry entry(*self.it);
+                                 return number(self.it->pool());
+                               });
                              })
       .def_property_readonly("generation", [](const Held<Tenant> &self) { return self.it->generation(); })
       .def("usage", // used, held, blocks, runs

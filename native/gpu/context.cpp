@@ -59,17 +59,22 @@ Context::Use::Use(Context &context, When when) : context_(context), lock_(contex
   if (const int code = context.poison_.load(); code != 0 && when == When::Healthy) {
     throw poisoned_fault(code);
   }
-  enter();
+  enter(true);
 }
 
-Context::Use::Use(Context &context, std::adopt_lock_t) : context_(context) { enter(); }
+// Giving back goes on without knowing what was current before: none, then.
+Context::Use::Use(Context &context, std::adopt_lock_t) : context_(context) { enter(false); }
 
-void Context::Use::enter() {
+void Context::Use::enter(bool is_strict) {
   if (!context_.driver_->is_ours()) {
     throw Fault(FaultKind::Closed, 0, "", "CUDA does not survive a fork: start a new process instead");
   }
   const Driver &api = context_.api();
-  context_.check(api.get_current(&former_), "cuCtxGetCurrent");
+  if (const CUresult result = api.get_current(&former_); is_strict) {
+    context_.check(result, "cuCtxGetCurrent");
+  } else {
+    context_.note(result, "cuCtxGetCurrent");
+  }
   if (former_ != context_.handle_) {
     context_.check(api.set_current(context_.handle_), "cuCtxSetCurrent");
     is_changed_ = true;

@@ -95,7 +95,6 @@ public:
   const Driver &api() const { return *driver_; }
   const DeviceFacts &facts() const { return facts_; }
   CUcontext handle() const { return handle_; }
-  CUdevice device() const { return device_; }
   bool is_closed() const { return closed_.load(); }
   int poison() const { return poison_.load(); } // the CUresult that told, or 0
   ContextStats stats();
@@ -162,7 +161,7 @@ private:
   friend class Context;
   friend class Child;
   Use(Context &context, std::adopt_lock_t); // whoever holds life_ alone
-  void enter();
+  void enter(bool is_strict);
 
   Context &context_;
   std::shared_lock<std::shared_timed_mutex> lock_;

@@ -43,7 +43,6 @@ public:
   explicit Event(std::shared_ptr<Context> context) : Child(std::move(context)) {}
   ~Event() override { leave(); }
 
-  CUevent handle() const { return event_; }
   void record(Tenant &tenant);
   bool is_done(); // true also before the first record, as the driver has it
   bool wait(Seconds patience);

@@ -10,7 +10,7 @@ namespace edgeagent::gpu {
 
 class Ring;
 
-// One reserved piece. Its bytes are the ring's again after retire() and the work that was ordered before it.
+// One reserved piece, for one thread. Its bytes are the ring's again after retire() and the work that was ordered before it.
 class Slot {
 public:
   Slot(std::shared_ptr<Ring> ring, std::uint64_t id, std::uint64_t offset, std::uint64_t bytes)

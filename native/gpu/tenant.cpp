@@ -116,7 +116,7 @@ std::unique_ptr<Block> Tenant::alloc(std::uint64_t bytes) {
       has_trimmed = true; // its own pool may be in pieces
       trim_now();
     } else if (result != kOutOfMemory || !context().make_room(this, late)) {
-      context().check(result, "cuMemAllocFromPoolAsync");
+      context().check(result, pool_ != nullptr ? "cuMemAllocFromPoolAsync" : "cuMemAlloc");
     }
   }
 }

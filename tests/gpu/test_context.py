@@ -39,8 +39,8 @@ def test_bytes_survive_the_way_there_and_back(context: GpuContext) -> None:
 
 def test_a_pool_keeps_and_gives_back(context: GpuContext) -> None:
     with context.tenant("f", quota_bytes=64 * MIB) as tenant:
-        block = tenant.alloc(32 * MIB)
-        block.upload(bytes(MIB), 0)
+        block, zeros = tenant.alloc(32 * MIB), bytes(MIB)
+        block.upload(zeros, 0)
         block.free()
         tenant.synchronize(30.0)
         if context.facts.memory_pools:

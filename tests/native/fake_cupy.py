@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -74,6 +75,12 @@ class _Stack:
         assert getattr(_local(), self._name).pop() == self._value
 
 
+def _external_stream(ptr: int, device_id: int) -> _Stack:
+    assert device_id == 0
+    warnings.warn("ExternalStream is deprecated", DeprecationWarning, stacklevel=2)  # as in CuPy 14
+    return _Stack("streams", ptr)
+
+
 @contextlib.contextmanager
 def _using_allocator(allocator: Callable[[int], Any]) -> Iterator[None]:
     local = _local()
@@ -90,7 +97,7 @@ def fake_cupy() -> Any:
         UnownedMemory=_UnownedMemory,
         MemoryPointer=_MemoryPointer,
         Device=lambda device_id: _Stack("devices", device_id),
-        ExternalStream=lambda ptr, _device_id: _Stack("streams", ptr),
+        ExternalStream=_external_stream,
         using_allocator=_using_allocator,
         current=lambda: (_local().devices[-1], _local().streams[-1]),
     )

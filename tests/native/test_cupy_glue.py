@@ -35,6 +35,17 @@ def test_arrays_live_in_the_tenants_pool_and_end_with_their_last_holder(cuda: Cu
             gc.collect()
             assert tenant.used_bytes == 0
         assert cupy.cuda.current() == (0, 0)
+        other = fake_cupy()
+        with cupy_glue.using_tenant(context, tenant, other) as xp:
+            assert xp is other
+            assert xp.cuda.current() == (0, tenant.stream)
+
+
+def test_a_tenant_that_is_closed_is_refused(cuda: CudaDouble) -> None:
+    with GpuContext(library=cuda.path) as context, context.tenant("f", quota_bytes=8192) as tenant:
+        tenant.close()
+        with pytest.raises(errors.GpuClosed), cupy_glue.using_tenant(context, tenant, fake_cupy()):
+            pass
 
 
 def test_what_was_evicted_is_not_freed_again(cuda: CudaDouble) -> None:

@@ -63,9 +63,7 @@ def test_room_comes_back_only_when_the_device_has_copied(cuda: CudaDouble) -> No
         with pytest.raises(errors.GpuBusy):
             ring.reserve(1, 0.005)
         threading.Timer(0.01, cuda.let_go).start()
-        with ring.reserve(1024, 30.0) and context.event():
-            pass
-        back = ring.reserve(1024)
+        back = ring.reserve(1024, 30.0)
         back.download(block, 1000, 24)
         tenant.synchronize()
         target = bytearray(10)
