@@ -37,7 +37,7 @@ from edgeagent.accel.broker_wire import (
     Unfit,
     Work,
 )
-from edgeagent.accel.errors import BrokerLost, DeviceFull, GpuBusy, GpuFailed, KernelRaised
+from edgeagent.accel.errors import BrokerLost, DeviceFull, GpuBusy, GpuFailed, KernelRaised, LostBeside
 from edgeagent.accel.fair_queue import FairQueue
 from edgeagent.accel.settings import Chance
 
@@ -272,10 +272,11 @@ class Broker:
         self._ping_s, self.used_bytes = math.inf, 0
         left = [*self._under_way, *self._waiting.clear()]
         self._under_way.clear()
-        for call in left:
+        for place, call in enumerate(left):
             call.slot.drop()
             if not call.future.done():
-                call.future.set_exception(BrokerLost(why))
+                ran = place == 0 and call.begun_s < math.inf
+                call.future.set_exception(BrokerLost(why) if ran else LostBeside(why))
         if link is not None:
             link.mute()
             self._spawn(self._end(link))

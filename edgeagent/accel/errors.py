@@ -9,6 +9,7 @@ EdgeError
         ├── DeviceFull           the GPU has no memory for it
         ├── KernelRaised         the kernel failed there
         └── BrokerLost           the broker died, hangs, or makes no sense; so are all calls that it had
+            ├── LostBeside       of a call that did not run yet: another one, or nobody, is to blame
             ├── DevicePoisoned   raised in the broker: the context answers nothing more
             ├── DeviceGone       raised in the broker: the device has vanished
             └── DeviceAbsent     raised in the broker: there is no GPU to be used, now or later
@@ -28,6 +29,7 @@ __all__ = [
     "GpuBusy",
     "GpuFailed",
     "KernelRaised",
+    "LostBeside",
     "SettingsRefused",
     "TraceRefused",
 ]
@@ -65,6 +67,10 @@ class KernelRaised(GpuFailed):
 
 class BrokerLost(GpuFailed):
     slug = "gpu-broker-lost"
+
+
+class LostBeside(BrokerLost):
+    slug = "gpu-broker-lost-beside"
 
 
 class DevicePoisoned(BrokerLost):

@@ -106,6 +106,16 @@ class Acceleration:
                 f"{entry.name} is pinned to the GPU: {self.gpus.why_not}", retry_after_s=_RETRY_S
             )
 
+    def keep_up(self) -> None:
+        """Now and then: a function that is pinned to the GPU should find it ready, however rarely it is called."""
+        if self.gpus is None or self.routing is None:
+            return
+        for deployed in self._functions.list():
+            calls = any(item.module == "edge_accel" for item in deployed.info.imports)
+            if calls and self.routing.of(deployed).mode == "gpu":
+                self.gpus.want()
+                return
+
     async def stop(self) -> None:
         await self.guest.stop()
 

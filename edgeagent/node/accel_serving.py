@@ -2,8 +2,8 @@
 
 1. The route says CPU or GPU. A call for the GPU has its operands copied out of the guest's memory, and its outputs
    copied back only when all went well: until then the guest's memory is as it was.
-2. Whatever the GPU answers but the outputs, the call is done again by the CPU, within the same ask (a replay). Only a
-   full queue is no failure of the GPU.
+2. Whatever the GPU answers but the outputs, the call is done again by the CPU, within the same ask (a replay). It is a
+   failure of the GPU, unless the queue was full, or the broker was lost with another call.
 3. A probe runs the same call on the other backend, on copies; the guest does not wait for it. Probes of the CPU cannot
    be stopped once they run, so that they may take ``_CPU_PROBE_SHARE`` of the time of one core.
 4. A function that is pinned to the GPU is refused (OFF, FULL) where the GPU is not ready or full; what was under way
@@ -22,7 +22,7 @@ import structlog
 
 from edgeagent.accel.arena import Slot
 from edgeagent.accel.broker import Broker
-from edgeagent.accel.errors import GpuBusy, GpuFailed
+from edgeagent.accel.errors import GpuBusy, GpuFailed, LostBeside
 from edgeagent.accel.execute import Prepared
 from edgeagent.accel.packing import Packing, pack_operands, read_outputs, write_inputs
 from edgeagent.accel.probing import ProbePlan
@@ -155,7 +155,8 @@ class Serving:
         return False
 
     def _failed(self, call: _Call, error: GpuFailed) -> None:
-        call.routes.served(self._clock(), call.kernel, call.size, "gpu", 0.0, failed=True)
+        if not isinstance(error, LostBeside):
+            call.routes.served(self._clock(), call.kernel, call.size, "gpu", 0.0, failed=True)
         call.routes.replays += 1
         self._meters.count("accel_replays")
         log.warning(
@@ -244,8 +245,8 @@ class Serving:
                 self._tell_probe(call, probe, served_ms, limit_ms)
                 return
             self._tell_probe(call, probe, served_ms, min(run.result(), limit_ms))
-        except GpuBusy:
-            pass  # no news of the GPU
+        except (GpuBusy, LostBeside):
+            pass  # no news of what the GPU does with it
         except GpuFailed as error:
             log.info("a probe of the GPU failed", function=call.ask.function, why=error.message)
             self._tell_probe(call, probe, served_ms, 0.0, failed=True)

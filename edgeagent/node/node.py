@@ -274,6 +274,7 @@ class Node:
         while True:
             self._cpu.look()
             self._look_at_hoses()
+            self.accel.keep_up()
             await self.store.look_for_room()
             await asyncio.to_thread(_made_again, self._scratch)
             try:

@@ -17,7 +17,7 @@ from edgeagent.accel.broker import Broker, BrokerSettings
 from edgeagent.accel.broker_state import State
 from edgeagent.accel.descriptors import Description, contiguous, pack_call
 from edgeagent.accel.dtypes import Dtype
-from edgeagent.accel.errors import BrokerLost, DeviceFull, GpuBusy, GpuFailed, KernelRaised
+from edgeagent.accel.errors import BrokerLost, DeviceFull, GpuBusy, GpuFailed, KernelRaised, LostBeside
 from edgeagent.accel.execute import CallLimits, Prepared, prepare
 from edgeagent.accel.packing import Packing, pack_operands, read_outputs, write_inputs
 from edgeagent.accel.registry import shipped
@@ -127,6 +127,8 @@ async def test_what_kills_the_broker_fails_all_calls_once_and_it_comes_back(
         # It may have died before the last ones were sent: nobody waits for it then.
         assert all(isinstance(one, BrokerLost | GpuBusy) for one in outcomes)
         assert isinstance(outcomes[0], BrokerLost)
+        assert not isinstance(outcomes[0], LostBeside)
+        assert all(isinstance(one, LostBeside | GpuBusy) for one in outcomes[1:])  # they did not kill it
         assert broker.life.falls == falls + 1
         assert broker.life.state is State.BROKEN
         broker.life.try_at_s = 0.0  # the back-off is another test's

@@ -18,7 +18,7 @@ from edgeagent.accel.broker_wire import Done
 from edgeagent.accel.controller import Route
 from edgeagent.accel.descriptors import Description, contiguous, pack_call
 from edgeagent.accel.dtypes import Dtype
-from edgeagent.accel.errors import BrokerLost, DeviceFull, GpuBusy, KernelRaised
+from edgeagent.accel.errors import BrokerLost, DeviceFull, GpuBusy, KernelRaised, LostBeside
 from edgeagent.accel.execute import CallLimits, prepare, run_on_gpu
 from edgeagent.accel.guest_layout import Backend, Code, unpack_query
 from edgeagent.accel.probing import ProbePlan
@@ -204,6 +204,29 @@ async def test_what_the_gpu_fails_the_cpu_does_again_in_memory_as_it_was(
     assert rig.routes.replays == rig.meters.counters["accel_replays"] == 3
     assert not rig.broker.ran
     assert rig.broker.arena.used_bytes == 0
+    await rig.guest.stop()
+
+
+@on_loop
+async def test_who_was_lost_with_another_call_blames_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    failures = []
+
+    def served(*_: object, failed: bool = False) -> None:
+        failures.append(failed)
+
+    monkeypatch.setattr(type(rig.routes), "served", served)
+    rig.route(monkeypatch, "gpu")
+    rig.broker.coming = [LostBeside("died")]
+    assert await rig.ask() == 0
+    assert failures == [False]
+    assert rig.routes.replays == 1
+    rig.route(monkeypatch, "cpu", ProbePlan("gpu", 60_000.0, scout=False))
+    told = rig.seen(monkeypatch)
+    rig.broker.coming = [LostBeside("died")]
+    assert await rig.ask() == 0
+    await rig.settled()
+    assert not told
     await rig.guest.stop()
 
 
