@@ -94,8 +94,8 @@ def test_on_a_terminal_it_goes_on_until_it_is_interrupted(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(top, "call", lambda *_: Reply(200, {}, msgspec.json.encode(VIEW)))
-    monkeypatch.setattr(top.time, "sleep", nap)
-    monkeypatch.setattr(top.sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr("time.sleep", nap)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     assert main(["top"]) == 130
     assert naps == [1.0] * 3
     assert capsys.readouterr().out.count("\x1b[H\x1b[J0123456789ab") == 3
