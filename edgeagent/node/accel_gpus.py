@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgeagent.accel.broker import Broker, BrokerSettings
+from edgeagent.accel.broker_state import State
 from edgeagent.node.config_accel import AccelSection
 
 __all__ = ["CUDA", "Gpus", "open_gpus"]
 
 CUDA = "edgeagent.accel.cuda_backend:CudaBackend"
+
+_USABLE = frozenset({State.READY, State.STARTING})
+_LOAD_MUCH = 4
 
 
 def open_gpus(section: AccelSection, count: int, backend: str = "") -> Gpus:
@@ -42,9 +46,11 @@ class Gpus:
         return "; ".join(f"GPU {one.device} is {one.life.state}: {one.life.why}" for one in self.brokers)
 
     def want(self) -> None:
-        """Somebody could use one."""
+        """Somebody could use one. The next is started where those before it are lost, or have much to do."""
         for one in self.brokers:
             one.want()
+            if one.life.state in _USABLE and one.load < _LOAD_MUCH:
+                return
 
     def pick(self) -> Broker | None:
         """The one with the least to do of those that are ready."""

@@ -170,9 +170,9 @@ def test_the_broker_goes_with_its_node(rig: Rig) -> None:
 
 
 def test_pinned_functions_are_obeyed(rig: Rig) -> None:
-    command(rig.commands, "starts", "slow0.5")
-    rig.deploy("pinned", "gpu")
+    command(rig.commands, "starts", "slow2")
     rig.deploy("never", "cpu")
+    rig.deploy("pinned", "gpu")
     reply = rig.daemon.invoke("pinned", PRODUCTS[0].body)
     assert (reply.status, reply.slug) == (503, "unavailable")
     assert "starting" in reply.json()["detail"]

@@ -21,6 +21,7 @@ from edgeagent.accel.errors import BrokerLost, DeviceFull, GpuBusy, GpuFailed, K
 from edgeagent.accel.execute import CallLimits, Prepared, prepare
 from edgeagent.accel.packing import Packing, pack_operands, read_outputs, write_inputs
 from edgeagent.accel.registry import shipped
+from tests.unit.accel.every_kernel import CASES, assert_agrees, by_broker
 from tests.unit.accel.gpu_double import NAME, VARIABLE, calls_done, command
 
 SIZE = 6
@@ -114,6 +115,13 @@ async def test_calls_come_back_and_many_at_once(broker: Broker, folder: Path) ->
     await until((folder / "forgotten").exists)
     assert broker.life.starts == 1
     assert broker.life.falls == 0
+
+
+@with_broker()
+async def test_every_kernel_agrees_with_the_cpu(broker: Broker, folder: Path) -> None:
+    await ready(broker)
+    for case in CASES:
+        assert_agrees(case, await by_broker(broker, case))
 
 
 @with_broker()
