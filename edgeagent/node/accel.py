@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from edgeagent.accel.broker_state import State
 from edgeagent.accel.devices import NO_GPU, count_gpus
 from edgeagent.model.errors import Unavailable
 from edgeagent.model.function import Deployed
@@ -136,8 +137,10 @@ class Acceleration:
         """What ``/v1/accel`` shows; times in milliseconds, temperatures in degrees Celsius, None: not known."""
         gpu_c = None if self._conditions is None else self._conditions().gpu_c
         gpus = [] if self.gpus is None else [{**one, "temperature_c": gpu_c} for one in self.gpus.view()]
+        state, why = (State.ABSENT, self._why_none) if self.gpus is None else self.gpus.best
         return {
             "at_ms": int(time.time() * 1000),
+            "gpu": {"state": str(state), "why": why},
             "gpus": gpus,
             "why_no_gpu": self._why_none if self.gpus is None else "",
             "functions": [self._function(one) for one in self._functions.list()],

@@ -16,6 +16,7 @@ CUDA = "edgeagent.accel.cuda_backend:CudaBackend"
 
 _USABLE = frozenset({State.READY, State.STARTING})
 _LOAD_MUCH = 4
+_NEAREST = (State.READY, State.STARTING, State.OFF, State.BROKEN, State.ABSENT, State.STOPPED)
 
 
 def open_gpus(section: AccelSection, count: int, backend: str = "") -> Gpus:
@@ -55,6 +56,12 @@ class Gpus:
     def pick(self) -> Broker | None:
         """The one with the least to do of those that are ready."""
         return min((one for one in self.brokers if one.ready), key=lambda one: one.load, default=None)
+
+    @property
+    def best(self) -> tuple[State, str]:
+        """The state of the one that is nearest to being of use, and why it is in it."""
+        one = min(self.brokers, key=lambda one: _NEAREST.index(one.life.state))
+        return one.life.state, one.life.why
 
     def forget(self, function: str) -> None:
         for one in self.brokers:

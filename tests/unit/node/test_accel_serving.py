@@ -415,6 +415,7 @@ def test_the_next_gpu_is_started_where_the_first_ones_are_lost_or_have_much_to_d
     played[2].life.state = State.STARTING
     gpus.want()
     assert [one.wanted for one in played] == [2, 1, 1, 0]
+    assert gpus.best == (State.READY, "as told")
     played[0].ready = False
     played[2].ready = False
     assert gpus.pick() is cast("Broker", played[3])
