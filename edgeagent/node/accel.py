@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from edgeagent.accel.controller import Change
     from edgeagent.node.accel_gpus import Gpus
     from edgeagent.node.accel_routing import FunctionRoutes, Routing
+    from edgeagent.node.node import Node
 
-__all__ = ["Acceleration"]
+__all__ = ["Acceleration", "acceleration_of"]
 
 log = structlog.get_logger("accel")
 
@@ -38,7 +39,7 @@ _NEVER = "accel.enabled = never"
 
 
 class Acceleration:
-    """On the event loop's thread. ``backend``: what brokers drive instead of CUDA."""
+    """On the event loop's thread. ``cache_dir`` is for compiled code; ``backend``: what brokers drive, if not CUDA."""
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class Acceleration:
         functions: Functions,
         meters: Meters,
         *,
+        cache_dir: str = "",
         backend: str = "",
     ) -> None:
         self.guest = AccelGuest(engine, meters)
@@ -57,16 +59,16 @@ class Acceleration:
         self._why_none = _NEVER if section.enabled == "never" else NO_GPU
         count = 0 if section.enabled == "never" else 1 if backend else count_gpus()
         if count:
-            self._open(section, count, backend)
+            self._open(section, count, cache_dir, backend)
         else:
             log.info("kernels run on the CPU", why=self._why_none)
 
-    def _open(self, section: AccelSection, count: int, backend: str) -> None:
+    def _open(self, section: AccelSection, count: int, cache_dir: str, backend: str) -> None:
         from edgeagent.node.accel_gpus import open_gpus
         from edgeagent.node.accel_meters import AccelMeters
         from edgeagent.node.accel_routing import Routing
 
-        self.gpus = open_gpus(section, count, backend)
+        self.gpus = open_gpus(section, count, cache_dir, backend)
         self.routing = Routing(random.Random(), changed=self._changed)
         self.routing.forgotten = self.gpus.forget
         self.guest.use_gpus(self.gpus, self.routing, self._functions.get)
@@ -166,6 +168,20 @@ class Acceleration:
             return shown
         routes = self.routing.find(deployed.name)
         return {**shown, **({"why": "no kernel was called"} if routes is None else _routes(routes))}
+
+
+def acceleration_of(node: Node, cache_dir: str) -> Acceleration:
+    """A node's, in its places; ``node.gpu_backend`` is what its brokers drive instead of CUDA."""
+    made = Acceleration(
+        node.config.accel,
+        node.engine,
+        node.functions,
+        node.meters,
+        cache_dir=cache_dir,
+        backend=node.gpu_backend,
+    )
+    node.mailboxes.accel, node.invoker.admit = made.guest, made.admit
+    return made
 
 
 def _routes(one: FunctionRoutes) -> dict[str, Any]:

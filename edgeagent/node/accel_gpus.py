@@ -19,14 +19,15 @@ _LOAD_MUCH = 4
 _NEAREST = (State.READY, State.STARTING, State.OFF, State.BROKEN, State.ABSENT, State.STOPPED)
 
 
-def open_gpus(section: AccelSection, count: int, backend: str = "") -> Gpus:
-    """Nothing is started yet. ``backend`` is another than CUDA."""
+def open_gpus(section: AccelSection, count: int, cache_dir: str, backend: str = "") -> Gpus:
+    """Nothing is started yet. ``cache_dir`` is for compiled code, ``backend`` is another than CUDA."""
     settings = BrokerSettings(
         arena_bytes=section.arena_bytes,
         queue_max=section.queue_max,
         deadline_s=section.deadline_ms / 1000,
         start_timeout_s=section.start_timeout_ms / 1000,
         idle_s=section.idle_ms / 1000,
+        cache_dir=cache_dir,
     )
     return Gpus([Broker(settings, backend or CUDA, index) for index in range(min(count, section.gpus_max))])
 

@@ -26,7 +26,7 @@ from edgeagent.hose.settings import Crossovers, HoseSettings, load_crossovers
 from edgeagent.mesh.key_files import load_node
 from edgeagent.model.errors import BadConfig, EdgeError
 from edgeagent.node import machine
-from edgeagent.node.accel import Acceleration
+from edgeagent.node.accel import Acceleration, acceleration_of
 from edgeagent.node.config import Config
 from edgeagent.node.continuum import Continuum
 from edgeagent.node.feeds import Feeds
@@ -378,11 +378,8 @@ class Node:
         )
         self.functions.on_undeploy = self._undeployed
         self._ending.push_async_callback(self.mailboxes.stop)
-        self.accel = Acceleration(
-            self.config.accel, self.engine, self.functions, self.meters, backend=self.gpu_backend
-        )
+        self.accel = acceleration_of(self, str(self._scratch.parent / "gpu"))
         self._ending.push_async_callback(self.accel.stop)
-        self.mailboxes.accel, self.invoker.admit = self.accel.guest, self.accel.admit
         if self.config.mesh.keys:
             await asyncio.to_thread(load_node, Path(self.config.mesh.keys), self.node_id)
         hosts = Hosts(

@@ -131,6 +131,7 @@ def test_a_function_is_promoted_and_top_shows_it(rig: Rig) -> None:
     assert seen["changed_at"]
     assert seen["kernel_calls"]["gpu"] >= 3
     assert rig.daemon.metric("edgeagent_accel_backend_calls_total") == sum(seen["kernel_calls"].values())
+    assert (rig.commands / "caches").read_text().startswith(f"{rig.daemon.state}/cache/")
     text = rig.daemon.request("GET", "/metrics").body.decode()
     assert re.search(r'edgeagent_accel_broker_state\{device="0",state="ready"\} 1', text)
     assert 'edgeagent_accel_mode{function="product",mode="cpu_preferred"} 1.0' in text
