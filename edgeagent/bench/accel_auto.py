@@ -1,8 +1,8 @@
-"""``auto-WORKLOAD``: ms of a call whose mode is left to the node, beside the same function pinned to the CPU and to the GPU.
+"""``auto-WORKLOAD``: ms of a call whose mode is left to the node, beside the same function pinned to CPU and to GPU.
 
 One daemon with its default configuration, each workload deployed three times with manifests that differ in the mode
-alone. Rounds are interleaved like everywhere; before them the function that chooses has served so many requests that what
-it learns from lies behind it, as it has for a function that was deployed yesterday. Where the node has no GPU, the
+alone. Rounds are interleaved like everywhere; before them the function that chooses has served so many requests that
+what it learns from lies behind it, as for a function that was deployed yesterday. Where the node has no GPU, the
 baseline ``gpu`` is listed under ``skipped`` with the node's own reason, and what remains is what choosing costs.
 """
 
