@@ -76,7 +76,7 @@ def possible_sources(turn: Turn) -> list[tuple[int, float]]:
 
 
 def foreseen(turn: Turn) -> str:
-    """Afterwards: whether the source flies on the leg held likelier: "expected", "unexpected"; "open": they were even."""
+    """Whether the source flies on the leg held likelier: "expected", "unexpected"; "open": they were even."""
     legs = possible_sources(turn)
     if len(legs) == 1 or turn.instance.eo_satellite >= turn.case.satellites:
         return "expected" if len(legs) == 1 else "open"
