@@ -230,6 +230,7 @@ class Workflows:
         *,
         reservation: str = "",
         excluded: dict[str, str] | None = None,
+        taken_over: bool = False,
     ) -> None:
         driver = Driver(
             record,
@@ -238,6 +239,7 @@ class Workflows:
             handover=self._handover,
             live=live or self._live(),
             excluded=excluded,
+            taken_over=taken_over,
         )
         self._held[record.id] = driver
         self.feed.back(record.id)
@@ -283,7 +285,7 @@ class Workflows:
         if record.guardian in {"", self._node_id, before}:
             record.guardian = ""
             await self._find_guardian(record, live)
-        await self._drive(record, live, excluded=excluded)
+        await self._drive(record, live, excluded=excluded, taken_over=True)
 
     # -- guarding --------------------------------------------------------------------------------------------
 

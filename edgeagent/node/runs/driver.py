@@ -46,6 +46,7 @@ __all__ = ["Driver"]
 log = structlog.get_logger("runs")
 
 PATIENCE_S = 5.0
+TAKEN_PATIENCE_S = 15.0  # after a start, or a death, this node may not know yet who else is there
 _PAUSE_S = 0.5
 HOPS_MAX = 256
 # No time mends these.
@@ -66,8 +67,10 @@ class Driver:
         handover: Handover,
         live: LiveData,
         excluded: Mapping[str, str] | None = None,
+        taken_over: bool = False,
     ) -> None:
         self.record = record
+        self._unsure_until_s = time.monotonic() + TAKEN_PATIENCE_S if taken_over else 0.0
         self._node_id = ties.node_id
         self._board = board
         self._placer = ties.placer
@@ -149,7 +152,7 @@ class Driver:
 
     async def _decided(self, ready: Sequence[StepRecord]) -> Decision:
         """The plan of all that is left; waits a little where no node will do now."""
-        until_s = time.monotonic() + PATIENCE_S
+        until_s = max(time.monotonic() + PATIENCE_S, self._unsure_until_s)
         while True:
             asks = self.asks_of(self.record, self._estimates)
             try:
@@ -157,7 +160,8 @@ class Driver:
                 if self.record.spec.workflow.budget_usd:
                     decision = await self._within_budget(asks, decision)
             except NoFeasibleNode as error:
-                if error.details.get("constraint") in _FOR_GOOD and not self._refusal:
+                unsure = self._refusal or time.monotonic() < self._unsure_until_s
+                if error.details.get("constraint") in _FOR_GOOD and not unsure:
                     raise
                 if time.monotonic() > until_s:
                     raise (self._refusal or error) from None

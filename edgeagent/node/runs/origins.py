@@ -16,6 +16,9 @@ __all__ = ["Origins", "learn"]
 
 _LOOK_S = 0.5
 _LOOKS_LOST = 4  # a guardian that is just taking over is heard of by then
+_LOOKS_STRANGER = (
+    20  # after a start nobody is known for a while: who is a member, and alive, is heard of by then
+)
 _GONE = frozenset({"dead", "left"})
 
 
@@ -38,22 +41,24 @@ class Origins:
 
     async def watch(self, run_id: str, until_s: float) -> Literal["ended", "late", "lost"]:
         """Until the run ends, or this UTC, or until its holder and its guardian are both gone. It was heard of."""
-        lost = 0
+        lost, before = 0, self._where.get(run_id)
         while (left_s := until_s - time.time()) > 0:
             await asyncio.sleep(min(left_s, _LOOK_S))
             where = self._where.get(run_id)
             if where is None:
                 return "ended"
-            lost = lost + 1 if self._are_gone(*where) else 0
-            if lost >= _LOOKS_LOST:
+            lost = lost + 1 if where is before and self._are_gone(*where) else 0
+            before = where
+            if lost >= (_LOOKS_LOST if self._are_gone(*where, strangers=False) else _LOOKS_STRANGER):
                 return "lost"
         return "late"
 
-    def _are_gone(self, holder: str, guardian: str) -> bool:
-        """Those who are out of contact by the plan are not."""
+    def _are_gone(self, holder: str, guardian: str, *, strangers: bool = True) -> bool:
+        """Those who are out of contact by the plan are not; ``strangers``: those who are no members are."""
         if self._node_id in (holder, guardian):
             return False
-        return all(self._membership.state_of(one) in _GONE for one in (holder, guardian) if one)
+        gone = _GONE | {""} if strangers else _GONE
+        return all(self._membership.state_of(one) in gone for one in (holder, guardian) if one)
 
 
 def learn(estimates: Estimates, known: RunRecord, record: RunRecord) -> None:
