@@ -9,6 +9,7 @@ the task's duration alone.
 from __future__ import annotations
 
 import gzip
+import json
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -192,5 +193,16 @@ def read_case(path: Path) -> Case:
     try:
         document = msgspec.json.decode(data, type=CaseDocument)
     except UNDECODABLE as error:
+        _find_number_that_is_none(data)
         raise refuse(f"{path}: {error}") from error
     return case_of(document)
+
+
+def _find_number_that_is_none(data: bytes) -> None:
+    """JSON has no NaN and no infinity, but writers of it do: where one is a field's value, refuse it by the field."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(document, dict):
+        case_of(document)

@@ -173,13 +173,23 @@ def test_ids_are_there_once_and_fields_are_not_left_out(case: Case) -> None:
             case_of(document)
 
 
-def test_files_that_are_no_case_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_no_case_are_refused(case: Case, tmp_path: Path) -> None:
     file = tmp_path / "case"
     packed = gzip.compress(b"{}")
     for content in (b"", b"{", b"{}", b"\xff\xfe", packed, packed[:-9], b"\x1f\x8bnothing"):
         file.write_bytes(content)
         with pytest.raises(BadRequest, match="no placement case"):
             read_case(file)
+    for number in (math.nan, math.inf):
+        document = _document(case)
+        document["nodes"]["terrestrial"][5]["memory_mib"] = number
+        file.write_text(json.dumps(document))
+        with pytest.raises(BadRequest, match=r"memory_mib is (nan|inf)") as refused:
+            read_case(file)
+        assert refused.value.details["field"] == "nodes.terrestrial[5].memory_mib"
+    file.write_text('{"format": "hyperdrive-wildfire-case/1", "nodes_total": NaN, "else": [}')
+    with pytest.raises(BadRequest, match="malformed"):
+        read_case(file)
     with pytest.raises(BadRequest, match="absent"):
         read_case(tmp_path / "absent")
     for recipe in ({"planes": 2}, {"sats_per_plane": 9999}, {"centre": (80.0, 0.0)}):
