@@ -27,7 +27,7 @@ from edgeagent.node.runs.handover import GUARD, HOLD, Handover
 from edgeagent.node.runs.live import LiveData
 from edgeagent.node.runs.origins import Origins, learn
 from edgeagent.node.runs.progress import revert_lost
-from edgeagent.node.runs.record import RunRecord, StepRecord, new_run_id
+from edgeagent.node.runs.record import CLAIM, RunRecord, StepRecord, new_run_id
 from edgeagent.node.runs.store import RunStore
 from edgeagent.node.runs.views import run_view
 from edgeagent.node.ties import Ties
@@ -264,7 +264,7 @@ class Workflows:
                     log.info("a run went on elsewhere", run=record.id, holder=reply.holder)
                     await self._ends.let_go(record)
                     return
-        record.epoch, record.version = record.epoch + 1, 0
+        record.epoch, record.version = record.epoch + CLAIM["holder"], 0
         await self._go_on(record, {}, "restarted")
 
     async def _go_on(self, record: RunRecord, excluded: dict[str, str], why: str) -> None:
@@ -304,7 +304,7 @@ class Workflows:
             return
         if verdict in _TAKEN:
             taken = known.copy()  # with what the holder had told since
-            taken.epoch, taken.version = record.epoch + 1, 0
+            taken.epoch, taken.version = record.epoch + CLAIM["guardian"], 0
             await self._go_on(
                 taken,
                 {record.holder: f"{_TAKEN[verdict]} while it held the run"},
@@ -318,8 +318,8 @@ class Workflows:
         while (what := await self._origins.watch(run_id, deadline_ms / 1000 + _GRACE_S)) == "lost":
             record, _ = await self._store.known(run_id)
             gone = {one: "died with the run" for one in (record.holder, record.guardian) if one}
-            # The guardian may have gone on under the next epoch before it died.
-            record.epoch, record.version = record.epoch + 2, 0
+            # The guardian may have gone on under its epoch before it died.
+            record.epoch, record.version = record.epoch + CLAIM["origin"], 0
             record.guardian = ""
             self._spawn(self._go_on(record, gone, "its holder and its guardian died"))
         if what == "ended":

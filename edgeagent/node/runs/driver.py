@@ -25,6 +25,7 @@ import structlog
 from edgeagent.model.errors import DeadlineExceeded, EdgeError, Internal, Unavailable
 from edgeagent.node.placer import ask_for
 from edgeagent.node.runs.ahead import Ahead
+from edgeagent.node.runs.board import Board, Superseded
 from edgeagent.node.runs.handover import Handover
 from edgeagent.node.runs.live import LiveData
 from edgeagent.node.runs.orders import Orders
@@ -37,7 +38,6 @@ from edgeagent.placement.errors import NoFeasibleNode
 
 if TYPE_CHECKING:
     from edgeagent.cost.estimates import Estimates
-    from edgeagent.node.runs.board import Board
     from edgeagent.placement.decide import Decision
     from edgeagent.placement.decision import Choice
 
@@ -96,6 +96,9 @@ class Driver:
         except TimeoutError:
             gone = False
             self._time_out()
+        except Superseded as error:
+            gone = True  # whoever took over from us ends it
+            self._board.note_superseded(record.id, int(error.details.get("epoch", 0)))
         except EdgeError as error:
             gone = False
             if isinstance(error, DeadlineExceeded) and Orders(record).is_late():
