@@ -319,7 +319,8 @@ class Driver:
 
     def _time_out(self) -> None:
         record = self.record
-        step = next((one.name for one in record.steps if one.state in {"placed", "running", "waiting"}), "")
+        # One that failed had retries left, but no time.
+        step = next((one.name for one in record.steps if one.state not in {"succeeded", "skipped"}), "")
         late = DeadlineExceeded(
             f"the run had {record.deadline_ms - record.created_ms} ms; step {step!r} had not ended", step=step
         )
