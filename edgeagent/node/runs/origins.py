@@ -28,7 +28,8 @@ class Origins:
     def __init__(self, node_id: str, membership: Membership) -> None:
         self._node_id = node_id
         self._membership = membership
-        self._where: dict[str, tuple[str, str]] = {}  # holder and guardian, of those that have not ended
+        # Holder, guardian and the record's order, of those that have not ended.
+        self._where: dict[str, tuple[str, str, tuple[int, int]]] = {}
 
     def heard(self, record: RunRecord) -> None:
         """The newest of a run, whoever's it is."""
@@ -37,7 +38,7 @@ class Origins:
         if record.ended:
             self._where.pop(record.id, None)
         else:
-            self._where[record.id] = (record.holder, record.guardian)
+            self._where[record.id] = (record.holder, record.guardian, record.order)
 
     async def watch(self, run_id: str, until_s: float) -> Literal["ended", "late", "lost"]:
         """Until the run ends, or this UTC, or until its holder and its guardian are both gone. It was heard of."""
@@ -47,9 +48,9 @@ class Origins:
             where = self._where.get(run_id)
             if where is None:
                 return "ended"
-            lost = lost + 1 if where is before and self._are_gone(*where) else 0
+            lost = lost + 1 if where == before and self._are_gone(*where[:2]) else 0  # no news of it either
             before = where
-            if lost >= (_LOOKS_LOST if self._are_gone(*where, strangers=False) else _LOOKS_STRANGER):
+            if lost >= (_LOOKS_LOST if self._are_gone(*where[:2], strangers=False) else _LOOKS_STRANGER):
                 return "lost"
         return "late"
 
