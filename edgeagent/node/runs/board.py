@@ -19,7 +19,7 @@ from edgeagent.node.runs.events import Events
 from edgeagent.node.runs.record import DataRef, RunRecord
 from edgeagent.node.runs.store import RunStore
 
-__all__ = ["HELD_S_MAX", "PAUSE_S_MAX", "Board", "Standing", "Superseded"]
+__all__ = ["HELD_S_MAX", "PAUSE_S_FIRST", "PAUSE_S_MAX", "Board", "Standing", "Superseded"]
 
 log = structlog.get_logger("runs")
 
