@@ -7,17 +7,19 @@ limits of latency or the recommended temperature is counted over all rounds.
 
 Some contestants leave workflows without a node, those that would have been slow. A round's figure is the mean over
 those that they placed to the end; so ``paired`` compares like with like, over the workflows that both ours and the
-baseline placed; ``unfinished`` is how many each did not.
+baseline placed; ``unfinished`` is how many each did not. ``optimum`` is the least critical path that any placement can
+have, each workflow for itself and its source known; ``attainable`` compares it with the baselines as ``paired`` does.
 """
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from edgeagent.bench.harness import Bench, Case, Rounds, Sample, Sampler, no_more_fields
-from edgeagent.bench.placement_plays import RIVAL_NAMES, Plays, Variant, paired
+from edgeagent.bench.placement_plays import OPTIMUM, RIVAL_NAMES, Plays, Variant, paired
 
 __all__ = ["cases"]
 
@@ -40,7 +42,9 @@ def _more(
     numbers = range(len(taken["ours"]))
     mine = "ours-late" if late else "ours"
     summaries = {
-        who: [known.of(number, mine if who == "ours" else who).summary for number in numbers] for who in taken
+        who: [known.of(number, mine if who == "ours" else who).summary for number in numbers]
+        for who in taken
+        if who != OPTIMUM
     }
     more: dict[str, Any] = {
         "violations": {
@@ -59,7 +63,33 @@ def _more(
         more["paired"] = {
             who: paired(known, numbers, mine, who, part, bench.options.seed) for who in taken if who != "ours"
         }
+    if OPTIMUM in taken:
+        more["attainable"] = {
+            who: paired(known, numbers, OPTIMUM, who, part, bench.options.seed)
+            for who in summaries
+            if who != "ours"
+        }
+        if late:
+            more["foreseen"] = _by_foresight(known, numbers)
     return more
+
+
+def _by_foresight(known: Plays, numbers: range) -> dict[str, dict[str, float]]:
+    """Ours with a late source beside the optimum, apart for the workflows whose source was expected, and was not."""
+    groups: dict[str, list[tuple[float, float]]] = {}
+    for number in numbers:
+        mine = known.finished(number, "ours-late")
+        for wf, kind in known.foreseen[number].items():
+            if wf in mine:
+                groups.setdefault(kind, []).append((mine[wf][0], known.optimum_ms[number][wf]))
+    return {
+        kind: {
+            "workflows": len(each),
+            "ours": statistics.fmean(one for one, _ in each),
+            "optimum": statistics.fmean(least for _, least in each),
+        }
+        for kind, each in sorted(groups.items())
+    }
 
 
 def _shared(size: int, variant: Variant, bench: Bench) -> Plays:
@@ -86,6 +116,8 @@ def _case(size: int, figure: str, rounds: int, *, late: bool = False, variant: V
 
             def sample() -> Sample:
                 number = next(count)
+                if who == OPTIMUM:
+                    return statistics.fmean(least for least, _ in known.finished(number, who).values()), {}
                 played = known.of(number, who)
                 if attribute is None:
                     return known.topology_cpu_ms[number], {}
@@ -97,6 +129,8 @@ def _case(size: int, figure: str, rounds: int, *, late: bool = False, variant: V
             return sample
 
         rivals = () if attribute is None else RIVAL_NAMES
+        if figure == "critical-path" and not variant.strained:
+            rivals = (*rivals, OPTIMUM)
         yield {
             "ours": sampler("ours-late" if late else "ours"),
             **{name: sampler(name) for name in rivals},

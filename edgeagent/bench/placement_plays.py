@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeagent.bench.stats import quantile
 
 if TYPE_CHECKING:
+    from edgeagent.simulator.wildfire_case import Case
     from edgeagent.simulator.wildfire_make import WildfireRecipe
-    from edgeagent.simulator.wildfire_play import Played, Turn
+    from edgeagent.simulator.wildfire_play import Networks, Played, Turn
 
-__all__ = ["RIVAL_NAMES", "Plays", "Variant", "paired"]
+__all__ = ["OPTIMUM", "RIVAL_NAMES", "Plays", "Variant", "paired"]
 
 RIVAL_NAMES = ("hyperdrive", "nearest", "greedy", "first-fit", "round-robin", "random")
+OPTIMUM = "optimum"  # no contestant: what none can be below (simulator/wildfire_optimum.py)
 _CENTRES = ((39.51, -122.99), (-33.6, 150.3), (38.1, 23.6), (-12.5, -60.7), (53.4, -119.9), (-25.7, 28.2))
 _RESAMPLES = 2000
 
@@ -81,12 +84,21 @@ class Plays:
         self._size = size
         self._variant = variant
         self._known: dict[tuple[int, str], Played] = {}
+        self.optimum_ms: dict[int, dict[int, float]] = {}  # round -> workflow -> least critical path
+        self.foreseen: dict[int, dict[int, str]] = {}  # round -> workflow -> how its late source was
         self.topology_cpu_ms: dict[int, float] = {}
 
     def of(self, number: int, who: str) -> Played:
         if (number, who) not in self._known:
             self._play(number)
         return self._known[number, who]
+
+    def finished(self, number: int, who: str) -> dict[int, tuple[float, float]]:
+        """(critical path, sum of the ways) of the workflows placed to the end; of the optimum both the same."""
+        if who != OPTIMUM:
+            return self.of(number, who).finished()
+        self.of(number, "ours")
+        return {wf: (least, least) for wf, least in self.optimum_ms[number].items()}
 
     def _play(self, number: int) -> None:
         from edgeagent.simulator.wildfire_make import make_case
@@ -104,25 +116,51 @@ class Plays:
         order = ["ours", *([] if variant.strained else ["ours-late"]), *RIVALS]
         chance.shuffle(order)
         for who in order:
-            if who.startswith("ours"):
-                played = play(case, ours, networks=networks, known=who == "ours", strain=strain)
+            if who == "ours":
+                played = play(case, ours, networks=networks, strain=strain)
+            elif who == "ours-late":
+                played = play(
+                    case, self._watched(number, ours), networks=networks, known=False, strain=strain
+                )
             else:
                 played = play(case, _ruled(RIVALS[who], chance), networks=networks, strain=strain)
             self._known[number, who] = played
+        if not variant.strained:
+            self._weigh(number, case, networks)
         self.topology_cpu_ms[number] = statistics.fmean(networks.build_cpu_ms)
 
+    def _watched(self, number: int, ours: Callable[[Turn], Iterable[int]]) -> Callable[[Turn], Iterable[int]]:
+        """Ours, and of each workflow whether its source was foreseen."""
+        from edgeagent.simulator.wildfire_guess import foreseen
 
-def paired(
-    known: Plays, numbers: range, mine: str, theirs: str, part: int, seed: int
-) -> dict[str, float | int | list[float]]:
+        seen = self.foreseen[number] = {}
+
+        def scheduler(turn: Turn) -> Iterable[int]:
+            if turn.index == 0:
+                seen[turn.instance.wf] = foreseen(turn)
+            return ours(turn)
+
+        return scheduler
+
+    def _weigh(self, number: int, case: Case, networks: Networks) -> None:
+        from edgeagent.simulator.wildfire_optimum import optimum_ms, starting_free
+
+        mine, free = self._known[number, "ours"].finished(), starting_free(case)
+        self.optimum_ms[number] = {
+            one.wf: optimum_ms(case, networks, one, free, mine.get(one.wf, (math.inf, 0.0))[0])
+            for one in case.instances
+        }
+
+
+def paired(known: Plays, numbers: range, mine: str, theirs: str, part: int, seed: int) -> dict[str, Any]:
     """The means over the workflows that both placed to the end, ``ratio`` of them and its 95 % interval.
 
-    The interval is a bootstrap over rounds, both sides of a round together. ``part`` 0 is the critical path, 1 the sum
-    of the ways.
+    The interval is a bootstrap over rounds, both sides of a round together. ``medians`` are over the rounds' means of
+    the same workflows. ``part`` 0 is the critical path, 1 the sum of the ways.
     """
     rounds: list[list[tuple[float, float]]] = []
     for number in numbers:
-        one, other = known.of(number, mine).finished(), known.of(number, theirs).finished()
+        one, other = known.finished(number, mine), known.finished(number, theirs)
         rounds.append([(one[wf][part], other[wf][part]) for wf in sorted(one.keys() & other.keys())])
     both = [pair for each in rounds for pair in each]
     if not both:
@@ -136,6 +174,10 @@ def paired(
         "baseline": statistics.fmean(pair[1] for pair in both),
         "lower_by": 1.0 - 1.0 / _over(both) if _over(both) else 0.0,
         "ratio": _over(both),
+        "medians": [
+            statistics.median(statistics.fmean(pair[side] for pair in each) for each in rounds if each)
+            for side in (0, 1)
+        ],
         "ratio_ci95": [quantile(drawn, 0.025), quantile(drawn, 0.975)],
     }
 

@@ -45,7 +45,7 @@ def read_events(node: str, run_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
         try:
             for number, kind, data in _stream(node, run_id, last):
                 last = number
-                is_over = kind == "state" and data.get("state") != "running"
+                is_over = kind == "moved" or (kind == "state" and data.get("state") != "running")
                 yield kind, data
         except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
             if last == asked_from:

@@ -13,7 +13,7 @@ __all__ = ["EventKind", "RunEvent", "RunState", "RunView", "StepState", "StepVie
 
 RunState = Literal["running", "succeeded", "failed", "timed_out"]
 StepState = Literal["waiting", "placed", "running", "succeeded", "failed", "skipped"]
-EventKind = Literal["step", "state", "placed"]
+EventKind = Literal["step", "state", "placed", "moved"]
 
 
 class StepView(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +65,8 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
 class RunEvent(msgspec.Struct, frozen=True):
     """A change of a run: ``seq`` counts from 1 within it; ``data`` is a JSON object.
 
-    ``state``: ``{"state": RunState, ...}``; ``step``: a StepView; ``placed``: ``{"step", "node", "why", ...}``.
+    ``state``: ``{"state": RunState, ...}``; ``step``: a StepView; ``placed``: ``{"step", "node", "why", ...}``;
+    ``moved``, the last at a node that a run has left: ``{"holder", "origin", "events"}``, the path at the origin.
     """
 
     seq: int
@@ -113,5 +114,5 @@ class WorkflowPort(Protocol):
         ...
 
     def events(self, run_id: str, after: int) -> AsyncIterator[RunEvent]:
-        """Those with a higher ``seq`` than ``after``, then as they come; ends behind that of the final state."""
+        """Those with a higher ``seq`` than ``after``, then as they come; ends behind the final state, or ``moved``."""
         ...

@@ -12,13 +12,14 @@ from typing import Any
 
 import structlog
 
-from edgeagent.model.errors import Conflict, DeadlineExceeded, EdgeError, KeyReused, NotFound, Unavailable
+from edgeagent.model.errors import Conflict, EdgeError, KeyReused, NotFound, Unavailable
 from edgeagent.model.workflow import Workflow
 from edgeagent.node.config_schema import PlacementSection
 from edgeagent.node.elsewhere import Elsewhere
 from edgeagent.node.reservation_desk import ReservationDesk
 from edgeagent.node.runs.board import Board, Standing, Superseded
 from edgeagent.node.runs.driver import Driver
+from edgeagent.node.runs.ends import ORIGIN, Ends
 from edgeagent.node.runs.events import Events
 from edgeagent.node.runs.function_ref import FunctionRef
 from edgeagent.node.runs.guard import may_have_ended, watch
@@ -26,22 +27,21 @@ from edgeagent.node.runs.handover import GUARD, HOLD, Handover
 from edgeagent.node.runs.live import LiveData
 from edgeagent.node.runs.origins import Origins, learn
 from edgeagent.node.runs.progress import revert_lost
-from edgeagent.node.runs.record import RunRecord, StepRecord, new_run_id
+from edgeagent.node.runs.record import CLAIM, RunRecord, StepRecord, new_run_id
 from edgeagent.node.runs.store import RunStore
 from edgeagent.node.runs.views import run_view
 from edgeagent.node.ties import Ties
+from edgeagent.node.workflow_shelf import WorkflowShelf
 from edgeagent.node.workflow_views import RunEvent, RunView
 from edgeagent.state.workflows import WorkflowRows
 
-__all__ = ["ORIGIN", "Workflows"]
+__all__ = ["Workflows"]
 
 log = structlog.get_logger("runs")
 
-ORIGIN = "origin"
 STANDING_S = 5.0
 _GRACE_S = 2.0
 _TAKEN = {"dead": "died", "away": "went out of contact for too long"}
-WORKFLOWS_MAX = 1000
 
 
 class Workflows:
@@ -62,7 +62,6 @@ class Workflows:
         self._desk = desk
         self._elsewhere = elsewhere
         self._node_id = ties.node_id
-        self._rows = rows
         self._store = store
         self._functions = ties.functions
         self._remote = ties.remote
@@ -73,28 +72,27 @@ class Workflows:
         self.board = Board(ties.node_id, store, self.feed, ties.remote, ties.membership)
         self._handover = Handover(ties.node_id, self.board, ties.forwarder, ties.remote)
         self._handover.gone = self._guard
-        self._workflows: dict[str, Workflow] = {}
+        self._shelf = WorkflowShelf(rows, elsewhere)
+        self._ends = Ends(ties.node_id, self.board)
         self._held: dict[str, Driver] = {}
         self._moved: dict[str, asyncio.Event] = {}  # set when the run's record here is newer
         self._tasks: set[asyncio.Task[None]] = set()
         self._keys: dict[str, tuple[str, str]] = {}  # Idempotency-Key: run, fingerprint
         self._starting = asyncio.Lock()
-        self._undelivered: set[str] = set()  # ended here, for another node that has not heard of it
         self._stopping = False
 
     # -- life ------------------------------------------------------------------------------------------------
 
     async def start_up(self) -> None:
         """Take up the workflows, and the runs that had not ended."""
-        for workflow in await self._rows.all():
-            self._workflows[workflow.workflow.name] = workflow
+        await self._shelf.start_up()
         for record, role in await self._store.all():
             if record.origin == self._node_id:
                 self._note_key(record)
             if not record.ended:
                 self._take_up(record, role)
             elif role == HOLD and self._node_id == record.holder != record.origin:
-                self._spawn(self._deliver(record))  # its origin may not know
+                self._spawn(self._ends.deliver(record))  # its origin may not know
 
     def _take_up(self, record: RunRecord, role: str) -> None:
         self.feed.saw(record)
@@ -141,34 +139,19 @@ class Workflows:
     # -- workflows -------------------------------------------------------------------------------------------
 
     async def deploy(self, name: str, workflow: Workflow) -> bool:
-        if name not in self._workflows and len(self._workflows) >= WORKFLOWS_MAX:
-            raise Unavailable(f"{len(self._workflows)} workflows are deployed", hint="undeploy one")
-        is_new = name not in self._workflows
-        await self._rows.put(workflow)
-        self._workflows[name] = workflow
-        return is_new
+        return await self._shelf.deploy(name, workflow)
 
     def get(self, name: str) -> Workflow:
-        found = self._workflows.get(name)
-        if found is None:
-            raise NotFound(
-                f"no workflow is called {name[:80]!r} here",
-                hint="edgeagent workflow list shows what is deployed",
-            )
-        return found
+        return self._shelf.get(name)
 
     async def find(self, name: str) -> Workflow:
-        """One that is deployed here, or at another member. Raises NotFound."""
-        found = self._workflows.get(name)
-        return await self._elsewhere.find_workflow(name) if found is None else found
+        return await self._shelf.find(name)
 
     def list(self) -> Sequence[Workflow]:
-        return [self._workflows[name] for name in sorted(self._workflows)]
+        return self._shelf.list()
 
     async def undeploy(self, name: str) -> None:
-        self.get(name)
-        await self._rows.delete(name)
-        del self._workflows[name]
+        await self._shelf.undeploy(name)
 
     # -- runs that begin here --------------------------------------------------------------------------------
 
@@ -247,6 +230,7 @@ class Workflows:
         *,
         reservation: str = "",
         excluded: dict[str, str] | None = None,
+        taken_over: bool = False,
     ) -> None:
         driver = Driver(
             record,
@@ -255,8 +239,10 @@ class Workflows:
             handover=self._handover,
             live=live or self._live(),
             excluded=excluded,
+            taken_over=taken_over,
         )
         self._held[record.id] = driver
+        self.feed.back(record.id)
         try:
             ended = await driver.drive(reservation)
         finally:
@@ -264,34 +250,10 @@ class Workflows:
                 del self._held[record.id]
         if self.board.superseded.pop(record.id, None) is not None:
             record.state, record.problem = "running", None  # somewhere
-            await self._let_go(record)
+            await self._ends.let_go(record)
         elif ended:
-            await self._finish(record)
+            await self._ends.finish(record)
         self._wake(record.id)
-
-    async def _let_go(self, record: RunRecord) -> None:
-        """It goes on elsewhere, or has ended there: what is here of it may be forgotten."""
-        if record.origin != self._node_id:  # which waits for its end
-            record.version += 1
-            await self._store.put(record, "")
-
-    async def _finish(self, record: RunRecord) -> None:
-        """The end, on the disk here, then at the origin."""
-        record.version += 1
-        if not await self._store.put(record, ORIGIN if record.origin == self._node_id else HOLD):
-            return
-        self.feed.saw(record)
-        log.info("run ended", run=record.id, workflow=record.workflow, state=record.state)
-        if record.origin != self._node_id:
-            await self._deliver(record)
-
-    async def _deliver(self, record: RunRecord) -> None:
-        """Held here, and guarded elsewhere, until the origin has it."""
-        self._undelivered.add(record.id)
-        await self.board.deliver(record)
-        self._undelivered.discard(record.id)
-        record.version += 1
-        await self._store.put(record, "")
 
     async def _resume(self, record: RunRecord) -> None:
         """After a start: unless somebody went on with it meanwhile."""
@@ -300,9 +262,9 @@ class Workflows:
                 reply = await self.board.standing_at(node, record.id)
                 if reply.epoch > record.epoch:
                     log.info("a run went on elsewhere", run=record.id, holder=reply.holder)
-                    await self._let_go(record)
+                    await self._ends.let_go(record)
                     return
-        record.epoch, record.version = record.epoch + 1, 0
+        record.epoch, record.version = record.epoch + CLAIM["holder"], 0
         await self._go_on(record, {}, "restarted")
 
     async def _go_on(self, record: RunRecord, excluded: dict[str, str], why: str) -> None:
@@ -323,13 +285,15 @@ class Workflows:
         if record.guardian in {"", self._node_id, before}:
             record.guardian = ""
             await self._find_guardian(record, live)
-        await self._drive(record, live, excluded=excluded)
+        await self._drive(record, live, excluded=excluded, taken_over=True)
 
     # -- guarding --------------------------------------------------------------------------------------------
 
     async def _guard(self, record: RunRecord) -> None:
         """The run is another node's from now on."""
         self._wake(record.id)
+        if record.origin != self._node_id:
+            self.feed.left(record)
         self._spawn(self._guarding(record))
 
     async def _guarding(self, record: RunRecord) -> None:
@@ -340,39 +304,33 @@ class Workflows:
             return
         if verdict in _TAKEN:
             taken = known.copy()  # with what the holder had told since
-            taken.epoch, taken.version = record.epoch + 1, 0
+            taken.epoch, taken.version = record.epoch + CLAIM["guardian"], 0
             await self._go_on(
                 taken,
                 {record.holder: f"{_TAKEN[verdict]} while it held the run"},
                 f"its holder {_TAKEN[verdict]}",
             )
         else:
-            await self._let_go(record)
+            await self._ends.let_go(record)
 
     async def _await_end(self, run_id: str, deadline_ms: int) -> None:
         """A run that began here ends, whatever becomes of those who hold it."""
         while (what := await self._origins.watch(run_id, deadline_ms / 1000 + _GRACE_S)) == "lost":
             record, _ = await self._store.known(run_id)
             gone = {one: "died with the run" for one in (record.holder, record.guardian) if one}
-            # The guardian may have gone on under the next epoch before it died.
-            record.epoch, record.version = record.epoch + 2, 0
+            # The guardian may have gone on under its epoch before it died.
+            record.epoch, record.version = record.epoch + CLAIM["origin"], 0
             record.guardian = ""
             self._spawn(self._go_on(record, gone, "its holder and its guardian died"))
         if what == "ended":
             return
+        await self._ends.written(run_id)
         record, _ = await self._store.known(run_id)
         while not record.ended and await may_have_ended(record, self._node_id, self._membership):
             record, _ = await self._store.known(run_id)
         if record.ended:
             return
-        late = DeadlineExceeded(
-            f"the run had {record.deadline_ms - record.created_ms} ms; last heard of at {record.holder[:12]}"
-        )
-        record.state, record.problem = "timed_out", late.problem()
-        record.finished_ms = int(time.time() * 1000)
-        record.epoch, record.version = record.epoch + 1, 0
-        await self._store.put(record, ORIGIN)
-        self.feed.saw(record)
+        await self._ends.time_out(record)
         self._wake(run_id)
 
     # -- what other nodes ask --------------------------------------------------------------------------------
@@ -440,14 +398,14 @@ class Workflows:
         """The newest here; where that is what who asks knows, as soon as there is newer, or after a while."""
         driver = self._held.get(run_id)
         record = driver.record if driver is not None else (await self._store.known(run_id))[0]
-        busy = not record.ended or run_id in self._undelivered
+        busy = not record.ended or self._ends.is_undelivered(run_id)
         if record.order[0] == epoch and busy and record.holder == self._node_id:
             moved = self._moved.setdefault(run_id, asyncio.Event())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STANDING_S):
                     await moved.wait()
             record = (await self._store.known(run_id))[0]
-        if run_id in self._undelivered:
+        if self._ends.is_undelivered(run_id):
             return Standing(record.epoch, record.version, "running", self._node_id)
         return _standing(record)
 
@@ -489,9 +447,11 @@ class Workflows:
         return await self._store.data(record.output)
 
     async def events(self, run_id: str, after: int) -> AsyncIterator[RunEvent]:
-        """From the event behind ``after`` on; ends with the run. Raises NotFound."""
+        """From the event behind ``after`` on; ends with the run, or where it has gone. Raises NotFound."""
         record = await self._newest(run_id)
         self.feed.saw(record)
+        if not record.ended and self._node_id not in (record.holder, record.origin):
+            self.feed.left(record)
         async for event in self.feed.follow(run_id, after):
             yield event
 

@@ -9,7 +9,7 @@ the task's duration alone.
 from __future__ import annotations
 
 import gzip
-import math
+import json
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeagent.model.decoding import UNDECODABLE
-from edgeagent.model.errors import BadRequest
+from edgeagent.simulator.wildfire_document import (
+    CASE_FORMAT,
+    CaseDocument,
+    Instance,
+    Task,
+    read_document,
+    refuse,
+)
 from edgeagent.topology.graph import Graph
 
 __all__ = ["CASE_FORMAT", "Case", "CaseDocument", "Instance", "Task", "case_of", "read_case"]
@@ -29,159 +36,7 @@ __all__ = ["CASE_FORMAT", "Case", "CaseDocument", "Instance", "Task", "case_of",
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-CASE_FORMAT = "hyperdrive-wildfire-case/1"
 _FILE_BYTES_MAX = 256 << 20
-_NODES_MAX = 200_000
-
-
-class _HeatClass(msgspec.Struct, frozen=True):
-    max_C: float  # noqa: N815 - named by the form
-    recommended_C: float  # noqa: N815
-    radiated_C_per_min: float  # noqa: N815
-    inc_C_per_cpu_min: float  # noqa: N815
-    mock_orbit_base_C: float  # noqa: N815
-
-    def estimate_c(self, minutes: float, cores: float) -> float:
-        """The original's estimate of a satellite's temperature after a task."""
-        base = int(self.mock_orbit_base_C * minutes) % int(self.max_C)
-        return base + self.inc_C_per_cpu_min * cores * minutes - self.radiated_C_per_min * minutes
-
-
-class _Satellites(msgspec.Struct, frozen=True):
-    count: int
-    arch: str
-    milli_cpu: float
-    memory_mib: float
-    heat_class: str
-    heat_classes: list[_HeatClass]
-
-
-class _Terrestrial(msgspec.Struct, frozen=True):
-    id: int
-    kind: str
-    lat: float
-    lon: float
-    arch: str
-    milli_cpu: float
-    memory_mib: float
-
-
-class _Nodes(msgspec.Struct, frozen=True):
-    satellites: _Satellites
-    terrestrial: list[_Terrestrial]
-
-
-class Task(msgspec.Struct, frozen=True):
-    """What a task takes and needs; run times in ms by architecture, latencies in ms one way."""
-
-    milli_cpu: float
-    memory_mib: float
-    archs: list[str]
-    expected_exec_ms: dict[str, float] = {}
-    max_pred_latency_ms: float | None = None
-    data_source: str | None = None
-    max_data_latency_ms: float | None = None
-
-
-class _Workflow(msgspec.Struct, frozen=True):
-    chain: list[str]
-    tasks: dict[str, Task]
-
-
-class Instance(msgspec.Struct, frozen=True):
-    """One run of the chain: where it begins, where its data lies, and when each task is placed."""
-
-    wf: int
-    ingest_node: int
-    eo_satellite: int
-    decision_times: dict[str, int]
-
-
-class _Links(msgspec.Struct, frozen=True):
-    signal_speed_km_per_ms: float
-    earth_radius_km: float
-
-
-class _Orbits(msgspec.Struct, frozen=True):
-    planes: int
-    sats_per_plane: int
-
-
-class _Snapshot(msgspec.Struct, frozen=True):
-    sat_lat_e4: list[int]
-    sat_lon_e4: list[int]
-    sat_alt_m: list[float]
-    ground_links: list[tuple[float, float, float]]
-
-
-class CaseDocument(msgspec.Struct, frozen=True):
-    """The file; what else is in it is not asked for."""
-
-    format: str
-    nodes_total: int
-    orbits: _Orbits
-    link_model: _Links
-    nodes: _Nodes
-    workflow: _Workflow
-    instances: list[Instance]
-    snapshots: dict[str, _Snapshot]
-
-
-def _refuse(what: str) -> BadRequest:
-    return BadRequest(
-        f"no placement case: {what}", hint=f"give a file of the form {CASE_FORMAT}, plain or gzipped"
-    )
-
-
-def _check(document: CaseDocument) -> None:
-    """Raises BadRequest where parts of the document contradict each other."""
-    satellites, terrestrial = document.nodes.satellites, document.nodes.terrestrial
-    total = document.nodes_total
-    rules = [
-        (document.format == CASE_FORMAT, f"format is {document.format!r:.60}"),
-        (0 < total <= _NODES_MAX, f"{total} nodes"),
-        (total == satellites.count + len(terrestrial), "nodes_total is not the number of nodes"),
-        (satellites.count == document.orbits.planes * document.orbits.sats_per_plane, "planes times satellites"),
-        (len(satellites.heat_class) == satellites.count, "heat_class has not one digit a satellite"),
-        (
-            all(digit.isdigit() and int(digit) < len(satellites.heat_classes) for digit in set(satellites.heat_class)),
-            "heat_class names a class that is not there",
-        ),
-        (all(one.max_C >= 1.0 for one in satellites.heat_classes), "a max_C is below 1"),
-        (
-            [one.id for one in terrestrial] == list(range(satellites.count, total)),
-            "terrestrial ids do not follow the satellites'",
-        ),
-        (len(document.workflow.chain) >= 2, "the chain has no task behind its first"),
-        (set(document.workflow.chain) <= set(document.workflow.tasks), "the chain names a task that is not there"),
-        (len(set(document.workflow.chain)) == len(document.workflow.chain), "the chain names a task twice"),
-        (document.link_model.signal_speed_km_per_ms > 0.0, "the signal speed is not positive"),
-    ]  # fmt: skip
-    tasks = document.workflow.tasks.values()
-    timed = all(set(task.archs) <= {*task.expected_exec_ms} or not task.expected_exec_ms for task in tasks)
-    rules.append((timed, "an architecture of a task has no run time"))
-    for one in document.instances:
-        ends = (one.ingest_node, one.eo_satellite)
-        placed = document.workflow.chain[1:]
-        rules.append(
-            (all(0 <= node < total for node in ends), f"instance {one.wf} names a node that is not there")
-        )
-        rules.append((set(placed) <= set(one.decision_times), f"instance {one.wf} lacks a decision time"))
-        times = [one.decision_times.get(name) for name in placed]
-        rules.append(
-            (all(str(t) in document.snapshots for t in times), f"instance {one.wf} lacks a snapshot")
-        )
-    for t, shot in document.snapshots.items():
-        sizes = {len(shot.sat_lat_e4), len(shot.sat_lon_e4), len(shot.sat_alt_m)}
-        ends_ok = all(
-            satellites.count <= ground < total and 0 <= satellite < satellites.count and 0.0 <= ms < math.inf
-            for ground, satellite, ms in shot.ground_links
-        )
-        rules.append((sizes == {satellites.count}, f"snapshot {t} has not one position a satellite"))
-        rules.append((ends_ok, f"snapshot {t} links nodes that are not there"))
-    for good, what in rules:
-        if not good:
-            raise _refuse(what)
 
 
 @dataclass(frozen=True, eq=False)
@@ -318,13 +173,7 @@ class Case:
 
 def case_of(document: CaseDocument | dict[str, Any]) -> Case:
     """A checked case. Raises BadRequest."""
-    if isinstance(document, dict):
-        try:
-            document = msgspec.convert(document, CaseDocument)
-        except UNDECODABLE as error:
-            raise _refuse(str(error)) from error
-    _check(document)
-    return Case(document)
+    return Case(read_document(document))
 
 
 def read_case(path: Path) -> Case:
@@ -336,13 +185,24 @@ def read_case(path: Path) -> Case:
             unpacked = zlib.decompressobj(31)
             data = unpacked.decompress(data, _FILE_BYTES_MAX + 1)
             if not unpacked.eof and len(data) <= _FILE_BYTES_MAX:
-                raise _refuse(f"{path} is cut off")
+                raise refuse(f"{path} is cut off")
     except (OSError, gzip.BadGzipFile, zlib.error) as error:
-        raise _refuse(f"{path}: {error}") from error
+        raise refuse(f"{path}: {error}") from error
     if len(data) > _FILE_BYTES_MAX:
-        raise _refuse(f"{path} is over {_FILE_BYTES_MAX >> 20} MiB")
+        raise refuse(f"{path} is over {_FILE_BYTES_MAX >> 20} MiB")
     try:
         document = msgspec.json.decode(data, type=CaseDocument)
     except UNDECODABLE as error:
-        raise _refuse(f"{path}: {error}") from error
+        _find_number_that_is_none(data)
+        raise refuse(f"{path}: {error}") from error
     return case_of(document)
+
+
+def _find_number_that_is_none(data: bytes) -> None:
+    """JSON has no NaN and no infinity, but writers of it do: where one is a field's value, refuse it by the field."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(document, dict):
+        case_of(document)

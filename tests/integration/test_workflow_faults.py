@@ -104,6 +104,48 @@ def test_holder_and_guardian_die_at_once_and_the_origin_goes_on(four: Continuum)
     ]
 
 
+@pytest.mark.parametrize("back", ["holder", "guardian", "origin"])
+def test_a_run_whose_nodes_all_died_goes_on_when_any_of_them_is_back(four: Continuum, back: str) -> None:
+    steps = (
+        {"name": "early", "function": "add1", "needs": ["kind:ground"]},
+        {"name": "sleep", "function": "cmd-sleep", "after": ["early"]},
+    )
+    four.deploy(spec("three", *steps, deadline_ms=40_000))
+    given = bytes((one - 1) % 256 for one in sleep_input(700))
+    run_id = four.start("three", given)
+    four.running_at(run_id, "sleep")
+    view = four.view(run_id)
+    holder, ground = four.ids.index(view["holder"]), 3
+    victims = {"origin": 0, "guardian": ground, "holder": holder}
+    for number in set(victims.values()):
+        four.nodes[number].kill()
+    node = four.nodes[victims[back]]
+    node.start()
+    for _ in patience():
+        reply = node.request("GET", f"/v1/runs/{run_id}")
+        if reply.status == 200 and reply.json()["state"] == "succeeded":
+            return
+    raise AssertionError((victims, reply.json(), node.log_text()))
+
+
+def test_who_follows_a_run_at_a_node_that_it_leaves_is_told_where_it_is(four: Continuum) -> None:
+    steps = (
+        {"name": "early", "function": "add1", "needs": ["kind:ground"]},
+        {"name": "sleep", "function": "cmd-sleep", "after": ["early"], "needs": ["kind:cloud"]},
+    )
+    four.deploy(spec("left", *steps))
+    run_id = four.start("left", bytes((one - 1) % 256 for one in sleep_input(1500)))
+    holder = four.running_at(run_id, "sleep")
+    text = (
+        four.nodes[3].request("GET", f"/v1/runs/{run_id}/events").body.decode()
+    )  # ends though the run goes on
+    last = text.strip().split("\n\n")[-1]
+    assert "event: moved" in last
+    assert four.ids[0] in last
+    assert four.ids[holder] in last
+    assert four.ended(run_id)["state"] == "succeeded"
+
+
 def test_the_origin_dies_for_good_and_its_run_still_ends(four: Continuum) -> None:
     steps = (
         {"name": "any", "function": "cmd-sleep"},

@@ -132,6 +132,11 @@ def test_a_run_out_of_time_is_timed_out(trio: Continuum) -> None:
     trio.deploy(spec("slow", {"name": "sleep", "function": "cmd-sleep"}, deadline_ms=300))
     reply = trio.origin.request("POST", "/workflows/slow", sleep_input(5000))
     assert (reply.status, reply.slug) == (504, "deadline-exceeded")
+    again = {"name": "sleep", "function": "cmd-sleep", "timeout_ms": 100, "retries": 16}
+    trio.deploy(spec("slow-again", again, deadline_ms=600))
+    reply = trio.origin.request("POST", "/workflows/slow-again", sleep_input(5000))
+    assert reply.slug == "deadline-exceeded"
+    assert reply.json()["step"] == "sleep"
 
 
 def test_more_at_once_than_there_is_room_for_takes_turns(trio: Continuum) -> None:

@@ -7,6 +7,8 @@ import gzip
 import json
 import math
 import random
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,13 +117,79 @@ def test_documents_that_contradict_themselves_are_refused(case: Case, change: An
         case_of(document)
 
 
-def test_files_that_are_no_case_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("nodes.satellites.milli_cpu", -1),
+        ("nodes.satellites.heat_classes[1].max_C", math.nan),
+        ("nodes.satellites.heat_classes[1].recommended_C", 80.0),
+        ("nodes.terrestrial[3].milli_cpu", -4000.0),
+        ("nodes.terrestrial[3].memory_mib", math.inf),
+        ("nodes.terrestrial[0].lat", 91.0),
+        ("workflow.tasks.object-det.milli_cpu", -5),
+        ("workflow.tasks.object-det.max_pred_latency_ms", -1.0),
+        ("workflow.tasks.object-det.max_data_latency_ms", math.nan),
+        ("workflow.tasks.object-det.expected_exec_ms.arm64", -math.inf),
+        ("workflow.tasks.object-det.archs", []),
+        ("workflow.tasks.object-det.data_source", "nobody"),
+        ("snapshots.4.sat_alt_m[7]", math.nan),
+        ("snapshots.4.sat_lat_e4[7]", 10**7),
+        ("snapshots.4.ground_links[2][2]", -1.0),
+        ("link_model.earth_radius_km", 0.0),
+    ],
+)
+def test_a_number_or_a_name_that_cannot_be_is_refused_by_its_field(case: Case, path: str, value: Any) -> None:
+    document = _document(case)
+    at: Any = document
+    *way, last = [
+        int(one) if one.isdigit() and one != "4" else one for one in re.split(r"\.|\[|\]\.?", path) if one
+    ]
+    for one in way:
+        at = at[one]
+    at[last] = value
+    with pytest.raises(BadRequest) as refused:
+        case_of(document)
+    assert path in str(refused.value)
+    assert refused.value.details["field"].startswith(path)
+
+
+def test_ids_are_there_once_and_fields_are_not_left_out(case: Case) -> None:
+    changes: tuple[tuple[Callable[[Any], Any], str], ...] = (
+        (lambda d: d["nodes"]["terrestrial"][4].update(id=1010), "the id 1010"),
+        (lambda d: d["instances"][1].update(wf=0), "wf 0"),
+        (lambda d: d["instances"][0].update(ingest_node=-1), "ingest_node is -1"),
+        (lambda d: d["workflow"].update(chain=["ingest", "object-det", "object-det"]), "follow itself"),
+        (lambda d: d["snapshots"]["4"]["ground_links"].append([1008.5, 3, 1.0]), "whole"),
+        (lambda d: d["snapshots"]["4"]["ground_links"].append([1200, 3, 1.0]), "ground_links"),
+        (lambda d: d["nodes"]["terrestrial"][4].pop("milli_cpu"), r"milli_cpu.*terrestrial"),
+        (lambda d: d["workflow"]["tasks"]["object-det"].pop("archs"), "archs"),
+        (lambda d: d["instances"][0].pop("eo_satellite"), "eo_satellite"),
+        (lambda d: d["orbits"].update(planes=0, sats_per_plane=0), "orbits"),
+    )
+    for change, what in changes:
+        document = copy.deepcopy(_document(case))
+        change(document)
+        with pytest.raises(BadRequest, match=what):
+            case_of(document)
+
+
+def test_files_that_are_no_case_are_refused(case: Case, tmp_path: Path) -> None:
     file = tmp_path / "case"
     packed = gzip.compress(b"{}")
     for content in (b"", b"{", b"{}", b"\xff\xfe", packed, packed[:-9], b"\x1f\x8bnothing"):
         file.write_bytes(content)
         with pytest.raises(BadRequest, match="no placement case"):
             read_case(file)
+    for number in (math.nan, math.inf):
+        document = _document(case)
+        document["nodes"]["terrestrial"][5]["memory_mib"] = number
+        file.write_text(json.dumps(document))
+        with pytest.raises(BadRequest, match=r"memory_mib is (nan|inf)") as refused:
+            read_case(file)
+        assert refused.value.details["field"] == "nodes.terrestrial[5].memory_mib"
+    file.write_text('{"format": "hyperdrive-wildfire-case/1", "nodes_total": NaN, "else": [}')
+    with pytest.raises(BadRequest, match="malformed"):
+        read_case(file)
     with pytest.raises(BadRequest, match="absent"):
         read_case(tmp_path / "absent")
     for recipe in ({"planes": 2}, {"sats_per_plane": 9999}, {"centre": (80.0, 0.0)}):

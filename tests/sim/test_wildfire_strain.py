@@ -108,6 +108,15 @@ def test_the_leg_of_earlier_sources_is_the_likelier_one() -> None:
     )
 
 
+def test_a_source_without_an_alternative_teaches_nothing() -> None:
+    """Workflows 2 and 4 have one leg overhead alone: what flew there is no choice, for what comes after them."""
+    guesses = _guesses(make_case(WildfireRecipe(seed=6, start_minute=185, centre=(-25.7, 28.2))))
+    assert [len(one) for one in guesses] == [2, 1, 2, 2, 2]
+    assert [max(share for _, share in one) for one in guesses] == pytest.approx(
+        [0.5, 1.0, 1.5 / 2.0, 2.0 / 2.5, 2.25 / 2.75]
+    )
+
+
 def test_without_a_satellite_overhead_the_nearest_is_meant() -> None:
     sparse = make_case(WildfireRecipe(planes=6, sats_per_plane=8, edge_nodes=60))
     alone = [one for one in _guesses(sparse) if len(one) == 1]

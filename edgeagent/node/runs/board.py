@@ -19,7 +19,7 @@ from edgeagent.node.runs.events import Events
 from edgeagent.node.runs.record import DataRef, RunRecord
 from edgeagent.node.runs.store import RunStore
 
-__all__ = ["HELD_S_MAX", "PAUSE_S_MAX", "Board", "Standing", "Superseded"]
+__all__ = ["HELD_S_MAX", "PAUSE_S_FIRST", "PAUSE_S_MAX", "Board", "Standing", "Superseded"]
 
 log = structlog.get_logger("runs")
 
@@ -95,12 +95,16 @@ class Board:
             try:
                 await self._tell(origin, run_id, newest)
             except Superseded as error:
-                self.superseded[run_id] = int(error.details.get("epoch", 0))
-                while len(self.superseded) > SUPERSEDED_MAX:
-                    del self.superseded[next(iter(self.superseded))]
+                self.note_superseded(run_id, int(error.details.get("epoch", 0)))
             except EdgeError as error:  # progress is a courtesy; the end is not (see deliver)
                 log.info("progress could not be told", run=run_id, why=error.message)
         del self._reports[run_id]
+
+    def note_superseded(self, run_id: str, epoch: int) -> None:
+        """The run goes on elsewhere under that epoch: who drives it here lets go. The oldest notes go."""
+        self.superseded[run_id] = epoch
+        while len(self.superseded) > SUPERSEDED_MAX:
+            del self.superseded[next(iter(self.superseded))]
 
     async def _tell(self, node: str, run_id: str, record: bytes) -> None:
         """Raises Superseded, PeerFailed and what else requests raise."""

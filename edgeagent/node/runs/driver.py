@@ -25,6 +25,7 @@ import structlog
 from edgeagent.model.errors import DeadlineExceeded, EdgeError, Internal, Unavailable
 from edgeagent.node.placer import ask_for
 from edgeagent.node.runs.ahead import Ahead
+from edgeagent.node.runs.board import Board, Superseded
 from edgeagent.node.runs.handover import Handover
 from edgeagent.node.runs.live import LiveData
 from edgeagent.node.runs.orders import Orders
@@ -37,7 +38,6 @@ from edgeagent.placement.errors import NoFeasibleNode
 
 if TYPE_CHECKING:
     from edgeagent.cost.estimates import Estimates
-    from edgeagent.node.runs.board import Board
     from edgeagent.placement.decide import Decision
     from edgeagent.placement.decision import Choice
 
@@ -46,6 +46,7 @@ __all__ = ["Driver"]
 log = structlog.get_logger("runs")
 
 PATIENCE_S = 5.0
+TAKEN_PATIENCE_S = 15.0  # after a start, or a death, this node may not know yet who else is there
 _PAUSE_S = 0.5
 HOPS_MAX = 256
 # No time mends these.
@@ -66,8 +67,10 @@ class Driver:
         handover: Handover,
         live: LiveData,
         excluded: Mapping[str, str] | None = None,
+        taken_over: bool = False,
     ) -> None:
         self.record = record
+        self._unsure_until_s = time.monotonic() + TAKEN_PATIENCE_S if taken_over else 0.0
         self._node_id = ties.node_id
         self._board = board
         self._placer = ties.placer
@@ -93,6 +96,9 @@ class Driver:
         except TimeoutError:
             gone = False
             self._time_out()
+        except Superseded as error:
+            gone = True  # whoever took over from us ends it
+            self._board.note_superseded(record.id, int(error.details.get("epoch", 0)))
         except EdgeError as error:
             gone = False
             if isinstance(error, DeadlineExceeded) and Orders(record).is_late():
@@ -149,7 +155,7 @@ class Driver:
 
     async def _decided(self, ready: Sequence[StepRecord]) -> Decision:
         """The plan of all that is left; waits a little where no node will do now."""
-        until_s = time.monotonic() + PATIENCE_S
+        until_s = max(time.monotonic() + PATIENCE_S, self._unsure_until_s)
         while True:
             asks = self.asks_of(self.record, self._estimates)
             try:
@@ -157,7 +163,8 @@ class Driver:
                 if self.record.spec.workflow.budget_usd:
                     decision = await self._within_budget(asks, decision)
             except NoFeasibleNode as error:
-                if error.details.get("constraint") in _FOR_GOOD and not self._refusal:
+                unsure = self._refusal or time.monotonic() < self._unsure_until_s
+                if error.details.get("constraint") in _FOR_GOOD and not unsure:
                     raise
                 if time.monotonic() > until_s:
                     raise (self._refusal or error) from None
@@ -312,7 +319,8 @@ class Driver:
 
     def _time_out(self) -> None:
         record = self.record
-        step = next((one.name for one in record.steps if one.state in {"placed", "running", "waiting"}), "")
+        # One that failed had retries left, but no time.
+        step = next((one.name for one in record.steps if one.state not in {"succeeded", "skipped"}), "")
         late = DeadlineExceeded(
             f"the run had {record.deadline_ms - record.created_ms} ms; step {step!r} had not ended", step=step
         )

@@ -25,6 +25,7 @@ class _Log:
         self.steps: dict[str, dict[str, Any]] = {}
         self.head: dict[str, Any] = {}
         self.ended = False
+        self.left = False  # what happens in it is told elsewhere
         self.followers = 0
         self.changed = asyncio.Event()
 
@@ -54,6 +55,19 @@ class Events:
             log.ended = record.ended
             self._add(log, "state", {**head, "problem": record.problem})
 
+    def left(self, record: RunRecord) -> None:
+        """The run goes on at another node, which tells nothing to this one: who follows it here is told whom to ask."""
+        log = self._log(record.id)
+        told = log.left and log.events[-1].kind == "moved"
+        if not (log.ended or told):
+            log.left = True
+            where = f"/v1/runs/{record.id}/events"
+            self._add(log, "moved", {"holder": record.holder, "origin": record.origin, "events": where})
+
+    def back(self, run_id: str) -> None:
+        """The run is held here, again."""
+        self._log(run_id).left = False
+
     def _add(self, log: _Log, kind: str, data: dict[str, Any]) -> None:
         seq = log.events[-1].seq + 1 if log.events else 1
         log.events.append(RunEvent(seq=seq, kind=kind, data=data))  # type: ignore[arg-type]
@@ -73,8 +87,8 @@ class Events:
         return log
 
     async def follow(self, run_id: str, after: int) -> AsyncIterator[RunEvent]:
-        """From the event behind ``after`` to the last one of the run; from the first where none has that number, as
-        after a restart.
+        """From the event behind ``after`` to the last one of the run, or to that which says where it has gone; from the
+        first where none has that number, as after a restart.
         """
         log = self._log(run_id)
         if after > (log.events[-1].seq if log.events else 0):
@@ -86,7 +100,7 @@ class Events:
                 for event in [one for one in log.events if one.seq > after]:
                     after = event.seq
                     yield event
-                if log.ended and (not log.events or log.events[-1].seq <= after):
+                if (log.ended or log.left) and (not log.events or log.events[-1].seq <= after):
                     return
                 if changed is log.changed:
                     await changed.wait()

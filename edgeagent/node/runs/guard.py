@@ -2,7 +2,8 @@
 
 The guardian asks the holder, and the holder answers when there is something new, so that a holder that is killed is
 missed as soon as its connection breaks. Who is out of contact by the plan is not dead: its return is waited for where
-it is predicted within the run's deadline.
+it is predicted within the run's deadline. Nor is one of whom this node has not heard yet: after a start it knows nobody
+for a while.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _GRACE_S = 3.0
 _LOOK_S = 0.2
 _OCCLUDED_S = 1.0
 _MISSES_MAX = 3
+STRANGER_S, _STRANGER_SHARE = 10.0, 0.2  # for how long a holder that is no member yet is waited for
 _AGAIN_SHARE = 0.3  # of a run's time, for it to be worth beginning a step again
 _PAUSE_S = 0.3
 _GONE = frozenset({"dead", "left"})
@@ -41,6 +43,8 @@ async def watch(record: RunRecord, remote: RemoteHoses, membership: Membership) 
     for longer than the run has ("away"), or the run is over time ("late").
     """
     misses, known = 0, record.order
+    unknown_s = min(STRANGER_S, _STRANGER_SHARE * max(0.0, record.deadline_ms / 1000 - time.time()))
+    known_by_s = time.monotonic() + unknown_s
     while True:
         if time.time() * 1000 > record.deadline_ms + 1000:
             return "late"
@@ -51,6 +55,9 @@ async def watch(record: RunRecord, remote: RemoteHoses, membership: Membership) 
         except EdgeError as error:
             if membership.state_of(record.holder) in _GONE:
                 return "dead"
+            if not membership.state_of(record.holder) and time.monotonic() < known_by_s:
+                await asyncio.sleep(_PAUSE_S)
+                continue
             wait_s = membership.returns_in_s(record.holder)
             if membership.state_of(record.holder) == "occluded" or wait_s is None or wait_s > 0:
                 if _is_too_late(record, wait_s):

@@ -2,7 +2,7 @@
 
 The giver has the record and the data on its disk before it asks, and keeps them as the run's guardian until the run has
 moved on (:mod:`guard`). Where it is not known whether the other one took it, the giver goes on under the next epoch, so
-that the other one's work counts nowhere.
+that the other one's work counts nowhere; unless it says that the run has gone on under a later one already.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import structlog
 from edgeagent.model.errors import EdgeError
 from edgeagent.node.forwarder import Forwarder, Order
 from edgeagent.node.remote_hoses import RemoteHoses
-from edgeagent.node.runs.board import Board
+from edgeagent.node.runs.board import Board, Superseded
 from edgeagent.node.runs.live import LiveData
 from edgeagent.node.runs.progress import needed
-from edgeagent.node.runs.record import RunRecord
+from edgeagent.node.runs.record import CLAIM, RunRecord
 
 __all__ = ["GUARD", "HOLD", "Handover"]
 
@@ -69,8 +69,11 @@ class Handover:
         try:
             await self._board.while_there(node, self._send_record(given, node, HOLD, reservation.id))
         except EdgeError as error:
-            # It may have it all the same: from now on it is not the one whose word counts.
-            record.epoch, record.version = given.epoch + 1, 0
+            if isinstance(error, Superseded) and int(error.details.get("epoch", 0)) > given.epoch:
+                raise  # it knows of somebody who took over from us: that one's word counts
+            # It may have it all the same: from now on it is not the one whose word counts. As the guardian that it
+            # names we may, under another epoch than its own next one.
+            record.epoch, record.version = given.epoch + CLAIM["guardian"], 0
             await self._board.changed(record, durable=True)
             return error.message[:200]
         if self.gone is not None:

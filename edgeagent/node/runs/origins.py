@@ -16,6 +16,9 @@ __all__ = ["Origins", "learn"]
 
 _LOOK_S = 0.5
 _LOOKS_LOST = 4  # a guardian that is just taking over is heard of by then
+_LOOKS_STRANGER = (
+    20  # after a start nobody is known for a while: who is a member, and alive, is heard of by then
+)
 _GONE = frozenset({"dead", "left"})
 
 
@@ -25,7 +28,8 @@ class Origins:
     def __init__(self, node_id: str, membership: Membership) -> None:
         self._node_id = node_id
         self._membership = membership
-        self._where: dict[str, tuple[str, str]] = {}  # holder and guardian, of those that have not ended
+        # Holder, guardian and the record's order, of those that have not ended.
+        self._where: dict[str, tuple[str, str, tuple[int, int]]] = {}
 
     def heard(self, record: RunRecord) -> None:
         """The newest of a run, whoever's it is."""
@@ -34,26 +38,28 @@ class Origins:
         if record.ended:
             self._where.pop(record.id, None)
         else:
-            self._where[record.id] = (record.holder, record.guardian)
+            self._where[record.id] = (record.holder, record.guardian, record.order)
 
     async def watch(self, run_id: str, until_s: float) -> Literal["ended", "late", "lost"]:
         """Until the run ends, or this UTC, or until its holder and its guardian are both gone. It was heard of."""
-        lost = 0
+        lost, before = 0, self._where.get(run_id)
         while (left_s := until_s - time.time()) > 0:
             await asyncio.sleep(min(left_s, _LOOK_S))
             where = self._where.get(run_id)
             if where is None:
                 return "ended"
-            lost = lost + 1 if self._are_gone(*where) else 0
-            if lost >= _LOOKS_LOST:
+            lost = lost + 1 if where == before and self._are_gone(*where[:2]) else 0  # no news of it either
+            before = where
+            if lost >= (_LOOKS_LOST if self._are_gone(*where[:2], strangers=False) else _LOOKS_STRANGER):
                 return "lost"
         return "late"
 
-    def _are_gone(self, holder: str, guardian: str) -> bool:
-        """Those who are out of contact by the plan are not."""
+    def _are_gone(self, holder: str, guardian: str, *, strangers: bool = True) -> bool:
+        """Those who are out of contact by the plan are not; ``strangers``: those who are no members are."""
         if self._node_id in (holder, guardian):
             return False
-        return all(self._membership.state_of(one) in _GONE for one in (holder, guardian) if one)
+        gone = _GONE | {""} if strangers else _GONE
+        return all(self._membership.state_of(one) in gone for one in (holder, guardian) if one)
 
 
 def learn(estimates: Estimates, known: RunRecord, record: RunRecord) -> None:

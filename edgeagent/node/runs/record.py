@@ -3,7 +3,8 @@
 Rules:
 
 1. One node holds a run at a time, and writes its record; (``epoch``, ``version``) orders what is written. Who takes
-   over from a holder that died writes under the next epoch, and what a former holder still says is refused everywhere.
+   over from a holder that died writes under a later epoch, and what a former holder still says is refused everywhere.
+   Who may take over at the same time, not knowing of each other, do it under different ones (``CLAIM``).
 2. A record names data by their SHA-256; what the steps to come need lies, durable, wherever the record does.
 3. A record that has ended never changes again.
 """
@@ -23,6 +24,7 @@ from edgeagent.node.runs.function_ref import FunctionRef
 from edgeagent.node.workflow_views import RunState, StepState
 
 __all__ = [
+    "CLAIM",
     "ENDED",
     "RECORD_BYTES_MAX",
     "DataRef",
@@ -32,6 +34,11 @@ __all__ = [
     "read_record",
 ]
 
+CLAIM = {
+    "holder": 1,
+    "guardian": 2,
+    "origin": 3,
+}  # how much later the epoch is under which each goes on with a run
 ENDED = frozenset({"succeeded", "failed", "timed_out"})
 DECISIONS_MAX = 512
 RECORD_BYTES_MAX = 4 << 20

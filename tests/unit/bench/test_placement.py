@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from edgeagent.bench.placement import cases
-from edgeagent.bench.placement_plays import RIVAL_NAMES, Plays, Variant, paired
+from edgeagent.bench.placement_plays import OPTIMUM, RIVAL_NAMES, Plays, Variant, paired
 from edgeagent.simulator.wildfire_rivals import RIVALS
 
 
@@ -37,11 +37,8 @@ class _Finished:
     def __init__(self, found: dict[tuple[int, str], dict[int, float]]) -> None:
         self._found = found
 
-    def of(self, number: int, who: str) -> _Finished:
-        return _Finished({(0, ""): self._found[number, who]})
-
-    def finished(self) -> dict[int, tuple[float, float]]:
-        return {wf: (ms, ms / 2.0) for wf, ms in self._found[0, ""].items()}
+    def finished(self, number: int, who: str) -> dict[int, tuple[float, float]]:
+        return {wf: (ms, ms / 2.0) for wf, ms in self._found[number, who].items()}
 
 
 def test_only_workflows_that_both_placed_are_compared() -> None:
@@ -62,8 +59,23 @@ def test_only_workflows_that_both_placed_are_compared() -> None:
     for name, value in (("ours", 40.0 / 3.0), ("ratio", 3.0), ("lower_by", 2.0 / 3.0)):
         assert found[name] == pytest.approx(value)
     assert found["ratio_ci95"] == [2.0, 6.0]  # all drawn from one round
+    assert found["medians"] == [12.5, 45.0]
 
 
 def test_contestants_who_share_no_workflow_are_not_compared() -> None:
     nothing = cast(Plays, _Finished({(0, "ours"): {0: 10.0}, (0, "other"): {}}))
     assert paired(nothing, range(1), "ours", "other", 0, 1) == {"workflows": 0}
+
+
+def test_nobody_is_below_the_optimum_and_late_sources_are_told_apart() -> None:
+    known = Plays(1118, Variant(sky=(24, 14, 53.0)))
+    least = known.finished(2, OPTIMUM)
+    for who in ("ours", "ours-late", *RIVAL_NAMES):
+        for wf, (critical_path_ms, _) in known.finished(2, who).items():
+            allowed = who.startswith("ours") or who in (
+                "nearest",
+                "greedy",
+            )  # the others take nodes that get too warm
+            assert not allowed or critical_path_ms >= least[wf][0] - 1e-6
+    assert set(known.foreseen[2]) == set(least)
+    assert {*known.foreseen[2].values()} <= {"expected", "open", "unexpected"}

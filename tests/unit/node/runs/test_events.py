@@ -70,3 +70,30 @@ def test_runs_that_are_followed_are_not_forgotten() -> None:
         assert not events._logs["r"].followers
 
     asyncio.run(main())
+
+
+def test_who_follows_a_run_that_leaves_is_told_where_it_is() -> None:
+    async def main() -> None:
+        events, run = Events(), record({"name": "a"})
+        events.saw(run)
+        run.holder = "other"
+        events.left(run)
+        events.left(run)
+        told = [event async for event in events.follow("r", 0)]
+        assert [one.kind for one in told] == ["state", "moved"]
+        assert told[-1].data == {"holder": "other", "origin": run.origin, "events": "/v1/runs/r/events"}
+        assert [one.kind async for one in events.follow("r", 2)] == []
+        run.step("a").state = "placed"
+        events.saw(run)  # a copy for its guardian, say
+        events.left(run)
+        assert [one.kind async for one in events.follow("r", 2)][-1] == "moved"
+        events.back("r")
+        following = asyncio.ensure_future(anext(events.follow("r", 50)))
+        assert (await asyncio.wait_for(following, 5)).seq == 1
+        run.state = "succeeded"
+        events.saw(run)
+        assert [one.data["state"] async for one in events.follow("r", 0) if one.kind == "state"][
+            -1
+        ] == "succeeded"
+
+    asyncio.run(main())

@@ -101,6 +101,14 @@ def test_one_that_membership_holds_dead_has_none() -> None:
     assert remote.asked == 1
 
 
+def test_after_a_start_a_holder_is_given_time_to_be_heard_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "_PAUSE_S", 0.0)
+    unknown = [PeerFailed("this node knows no peer of that name")] * 20
+    assert _verdict(_Remote(*unknown, Standing(1, 9, "succeeded", "holder")), _Members("")) == "ended"
+    monkeypatch.setattr(guard, "STRANGER_S", 0.0)
+    assert _verdict(_Remote(unknown[0]), _Members("")) == "dead"
+
+
 @pytest.mark.parametrize("returns_in_s", [None, 61.0])
 def test_one_that_is_back_too_late_is_away(returns_in_s: float | None) -> None:
     assert _verdict(_Remote(PeerFailed("no route")), _Members("occluded", returns_in_s)) == "away"
@@ -160,6 +168,10 @@ def test_the_origin_misses_a_run_whose_holder_and_guardian_are_gone(monkeypatch:
     assert asyncio.run(watched()) == "lost"
     members.state = "occluded"
     assert asyncio.run(watched(0.01)) == "late"
+    members.state = ""
+    assert asyncio.run(watched()) == "lost", "who is not heard of for long"
+    monkeypatch.setattr("edgeagent.node.runs.origins._LOOKS_STRANGER", 1_000_000)
+    assert asyncio.run(watched(0.05)) == "late", "but not at once"
     record.state = "succeeded"
     origins.heard(record)
     assert asyncio.run(watched()) == "ended"
