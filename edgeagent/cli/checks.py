@@ -163,9 +163,10 @@ def state_directory() -> Finding:
 
 
 def gpu() -> Finding:
-    if Path("/dev/nvidiactl").exists() or Path("/etc/nv_tegra_release").exists():
-        return Finding("gpu", "info", "an NVIDIA device is here; this version runs functions on the CPU only")
-    return Finding("gpu", "info", "none; functions run on the CPU")
+    from edgeagent.cli.gpu_check import gpu_finding
+
+    level, detail, fix = gpu_finding()
+    return Finding("gpu", level, detail, fix)
 
 
 def demo_extra() -> Finding:

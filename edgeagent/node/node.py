@@ -33,6 +33,7 @@ from edgeagent.node.feeds import Feeds
 from edgeagent.node.function_fetch import FunctionFetch, trusted_keys
 from edgeagent.node.functions import Functions
 from edgeagent.node.gauges import export_gauges
+from edgeagent.node.gpu_health import GpuHealth
 from edgeagent.node.hose_inbox import HoseInbox
 from edgeagent.node.hosts import Hosts, StreamsIn
 from edgeagent.node.invoker import Invoker
@@ -92,6 +93,7 @@ class Node:
         self.draining = False
         self.trusted: frozenset[bytes] = frozenset()  # public keys whose signatures of functions count
         self.meters = Meters()
+        self.gpu = GpuHealth()
         self.notifier = Notifier()
         self.target: Target = "native"
         self.loop_lag = LoopLag(self.meters.loop_lag)
@@ -336,6 +338,7 @@ class Node:
             "hose_socket": self.feeds.socket.settings.path if self.feeds else "",
             "continuum": self.continuum.view(),
             "state": self.state.view(),
+            "gpu": self.gpu.view(),
             "draining": self.draining,
             "clock": machine.clock_state(),
             "rss_bytes": machine.rss_bytes(),
@@ -389,6 +392,10 @@ class Node:
         self._ending.push_async_callback(self.fetch.close)
         self.membership = Membership(self.config, self.node_id, self.meters)
         self._ending.push_async_callback(self.membership.close)
+        self.gpu.start()
+        self._ending.push_async_callback(self.gpu.close)
+        self.membership.gpu = self.gpu.told
+        self.meters.registry.register(self.gpu)
         self.hose_inbox, self.remote, self.streams_in = hosts.inbox, hosts.remote, hosts.streams_in
         if self.config.mesh.listen and self.config.mesh.emulate:
             self.remote.emulate(self.membership.cross)
