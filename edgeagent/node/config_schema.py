@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
+from edgeagent.node.config_nn import NnSection
 from edgeagent.node.config_section import DAY_MS, GIB, HOUR_MS, KIB, MIB, MINUTE_MS, Section
 from edgeagent.node.config_state import StateSection
 
@@ -23,6 +24,7 @@ __all__ = [
     "LimitsSection",
     "LogSection",
     "MeshSection",
+    "NnSection",
     "NodeSection",
     "PlacementSection",
     "QueueSection",
@@ -451,6 +453,7 @@ class Config(Section, frozen=True):
     mesh: MeshSection = MeshSection()
     placement: PlacementSection = PlacementSection()
     state: StateSection = StateSection()
+    nn: NnSection = NnSection()
     limits: LimitsSection = LimitsSection()
     queue: QueueSection = QueueSection()
     journal: JournalSection = JournalSection()

@@ -19,12 +19,13 @@ import structlog
 
 import edgeagent
 from edgeagent.accel.health import Look
+from edgeagent.accel.health_sysfs import is_jetson
 
 __all__ = ["GpuProbe", "gpu_is_here", "probe_environment"]
 
 log = structlog.get_logger("gpu")
 
-_DEVICES = ("dev/nvidiactl", "dev/nvidia0", "etc/nv_tegra_release", "sys/class/devfreq/gpu-gpc-0")
+_DEVICES = ("dev/nvidiactl", "dev/nvidia0", "dev/dxg")
 _START_S = 10.0  # an interpreter, and a driver that was asleep
 _LINE_BYTES_MAX = 1 << 18
 _PAUSE_S_FIRST, _PAUSE_S_MAX = 5.0, 600.0
@@ -33,7 +34,7 @@ _reader = msgspec.json.Decoder(Look)
 
 def gpu_is_here(root: Path = Path("/")) -> bool:
     """Whether there is anything to probe: a few stats, no driver is asked."""
-    return any((root / name).exists() for name in _DEVICES)
+    return is_jetson(root) or any((root / name).exists() for name in _DEVICES)
 
 
 def probe_environment() -> dict[str, str]:

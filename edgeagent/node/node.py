@@ -42,6 +42,7 @@ from edgeagent.node.loop_lag import LoopLag
 from edgeagent.node.mailboxes import Mailboxes
 from edgeagent.node.membership import Membership
 from edgeagent.node.meters import Meters
+from edgeagent.node.nn_guest import NnGuest
 from edgeagent.node.remote_hoses import RemoteHoses
 from edgeagent.node.state_dir import StateDir
 from edgeagent.node.state_fusion import Fusion
@@ -375,6 +376,8 @@ class Node:
         self._ending.push_async_callback(self.mailboxes.stop)
         self.mailboxes.accel = kernels = AccelGuest(self.engine, self.meters)
         self._ending.push_async_callback(kernels.stop)
+        self.mailboxes.nn = models = NnGuest(self.engine, self.meters, self.config.nn)
+        self._ending.push_async_callback(models.stop)
         if self.config.mesh.keys:
             await asyncio.to_thread(load_node, Path(self.config.mesh.keys), self.node_id)
         hosts = Hosts(

@@ -290,7 +290,8 @@ class PureEngine:
             return  # it was over before the loop turned
         if self._asked is None:
             self.answer(
-                ask.call_id, guest_layout.Code.OFF if ask.kind.is_state or ask.kind.is_accel else _REFUSED
+                ask.call_id,
+                guest_layout.Code.OFF if ask.kind.is_state or ask.kind >= AskKind.ACCEL_CALL else _REFUSED,
             )
             return
         self._have_asked.add(ask.call_id)
