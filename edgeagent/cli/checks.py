@@ -169,6 +169,12 @@ def gpu() -> Finding:
     return Finding("gpu", level, detail, fix)
 
 
+def nn_extra() -> Finding:
+    if importlib.util.find_spec("onnxruntime") is None:
+        return Finding("wasi-nn", "info", "absent: onnxruntime", "pip install 'edgeagent[nn]'")
+    return Finding("wasi-nn", "ok", "onnxruntime present")
+
+
 def demo_extra() -> Finding:
     missing = [name for name in ("tifffile", "matplotlib") if importlib.util.find_spec(name) is None]
     if missing:
@@ -203,6 +209,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     state_directory,
     compiler,
     gpu,
+    nn_extra,
     demo_extra,
     bench_peers,
     systemd,

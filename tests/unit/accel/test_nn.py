@@ -209,6 +209,22 @@ def test_the_process_greets_answers_and_ends_with_its_input() -> None:
     assert _worker(framed(NnAsk("k", b"hungry")), program=FAKE).returncode == 3
 
 
+def test_the_process_ends_when_nobody_listens() -> None:
+    code = (
+        f"import sys, types\n{FAKE}\nfrom edgeagent.accel.nn_worker import main\nsys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, str(4 << 30), "1000"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        (count,) = HEAD.unpack(process.stdout.read(4))
+        process.stdout.read(count)
+        process.stdout.close()
+        process.stdin.write(framed(NnAsk("k", b"fine")))
+        process.stdin.flush()
+        assert process.wait(60) == 0
+
+
 def test_the_process_without_onnxruntime_says_so() -> None:
     done = _worker(b"", program="sys.modules['onnxruntime'] = None")
     assert done.returncode == 0

@@ -7,6 +7,8 @@ import functools
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -218,6 +220,18 @@ async def test_a_look_that_is_cancelled_leaves_no_process(
         await task
     assert process is not None
     assert process.returncode == -9
+
+
+def test_a_probe_ends_when_nobody_listens(told: Told, tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-m", "edgeagent.accel.health_probe", "--root", str(tmp_path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=probe_environment()) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdin.write(b"look\n")
+        process.stdin.flush()
+        assert process.wait(60) == 0
 
 
 def test_what_makes_a_gpu_worth_a_probe(tmp_path: Path) -> None:
