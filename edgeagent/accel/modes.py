@@ -14,7 +14,22 @@ import msgspec
 
 from edgeagent.model.function import Evidence, ExecutionMode, Identified
 
-__all__ = ["CROSSOVER_FLOPS", "FLOPS_PER_BYTE", "Findings", "bytes_as_flops", "decide", "si"]
+__all__ = [
+    "CROSSOVER_FLOPS",
+    "FLOPS_PER_BYTE",
+    "GPU_MODULES",
+    "PYTHON_BYTES_MAX",
+    "Findings",
+    "bytes_as_flops",
+    "decide",
+    "si",
+]
+
+# The modules whose imports reach a GPU.
+GPU_MODULES = ("edge_accel", "wasi_ephemeral_nn", "wasi_nn")
+# More source than that is not read.
+PYTHON_BYTES_MAX = 2 << 20
+
 
 # A product of two 2200 x 2200 matrices. Source: Gaia's published matmul runs (arXiv 2511.13728, results in
 # polaris-slo-cloud/gaia), in which the GPU's replies come sooner from n = 2200 on, copies included.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import warnings
 
-from edgeagent.accel.modes import CROSSOVER_FLOPS, Findings
+from edgeagent.accel.modes import CROSSOVER_FLOPS, PYTHON_BYTES_MAX, Findings
 from edgeagent.accel.python_names import ENTRY_NAMES, array_library
 from edgeagent.accel.python_record import Record, StepsSpent
 from edgeagent.accel.python_values import Const, Function, Instance, Kind
@@ -13,16 +13,15 @@ from edgeagent.accel.python_walk import Walker, decorated_as_entry
 from edgeagent.model.errors import SourceRefused
 from edgeagent.model.function import Evidence
 
-__all__ = ["SOURCE_BYTES_MAX", "scan_python"]
+__all__ = ["scan_python"]
 
-SOURCE_BYTES_MAX = 2 << 20
 STEPS_MAX = 100_000
 
 
 def scan_python(source: bytes, steps_max: int = STEPS_MAX) -> Findings:
     """Raises SourceRefused for what is no Python."""
-    if len(source) > SOURCE_BYTES_MAX:
-        raise SourceRefused(f"{len(source)} bytes of Python; at most {SOURCE_BYTES_MAX} are read")
+    if len(source) > PYTHON_BYTES_MAX:
+        raise SourceRefused(f"{len(source)} bytes of Python; at most {PYTHON_BYTES_MAX} are read")
     tree = _parse(source)
     record = Record(steps_max)
     found = Findings(kind="python source")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from edgeagent.accel.modes import CROSSOVER_FLOPS, Findings, si
+from edgeagent.accel.modes import CROSSOVER_FLOPS, GPU_MODULES, Findings, si
 from edgeagent.accel.onnx_scan import scan_onnx
 from edgeagent.accel.wasm_calls import Arguments, Memory, call_arguments
 from edgeagent.accel.wasm_graph import STEPS_MAX, Reached, ReachedCall, reach
@@ -17,9 +17,8 @@ from edgeagent.accel.wasm_work import kernel_flops, read_shapes
 from edgeagent.model.errors import SourceRefused
 from edgeagent.model.function import Evidence
 
-__all__ = ["GPU_MODULES", "scan_wasm"]
+__all__ = ["scan_wasm"]
 
-GPU_MODULES = ("edge_accel", "wasi_ephemeral_nn", "wasi_nn")
 # They ask what there is, and run nothing.
 _QUESTIONS = {("edge_accel", "query")}
 _ONNX_ENCODING, _GPU_TARGET = 1, 1  # wasi-nn: graph-encoding, execution-target

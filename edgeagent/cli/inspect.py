@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from edgeagent.accel.identify import chosen
+    from edgeagent.accel.chosen_mode import chosen
 
     accel, beside = _accel(args)
     if args.file.suffix.lower() in (".py", ".onnx"):
@@ -84,7 +84,8 @@ def _read(path: Path) -> bytes:
 
 
 def _source(args: argparse.Namespace, accel: Accel) -> int:
-    from edgeagent.accel.identify import identify, kind_of, pinned
+    from edgeagent.accel.chosen_mode import pinned
+    from edgeagent.accel.identify import identify, kind_of
 
     data = _read(args.file)
     identified = pinned(accel, identify(kind_of(args.file.name), data))

@@ -11,8 +11,8 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from edgeagent.accel.identify import chosen
-from edgeagent.accel.python_scan import SOURCE_BYTES_MAX
+from edgeagent.accel.chosen_mode import chosen
+from edgeagent.accel.modes import PYTHON_BYTES_MAX
 from edgeagent.http.body import read_body
 from edgeagent.http.chains import ChainReplies, result_headers
 from edgeagent.http.headers import InvokeHeaders, read_invoke_headers
@@ -30,7 +30,7 @@ __all__ = ["FunctionRoutes", "deployed_json", "json_reply"]
 _WASM = "application/wasm"
 _MANIFEST_BYTES_MAX = 256 << 10
 # What a manifest names under [accel], and the most of it that is read.
-_SOURCES: dict[Literal["python", "onnx"], int] = {"python": SOURCE_BYTES_MAX, "onnx": 256 << 20}
+_SOURCES: dict[Literal["python", "onnx"], int] = {"python": PYTHON_BYTES_MAX, "onnx": 256 << 20}
 
 
 class FunctionRoutes:

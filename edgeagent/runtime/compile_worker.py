@@ -14,48 +14,22 @@ import resource
 import signal
 import sys
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import wasmtime
 
 from edgeagent.accel.identify import identify, identify_module
 from edgeagent.model.errors import SourceRefused, WasmRefused
-from edgeagent.model.function import Identified, ModuleInfo
 from edgeagent.model.wasm_sections import scan
-from edgeagent.runtime.engine_config import Settings, compile_config
+from edgeagent.runtime.compile_message import Answer, Request
+from edgeagent.runtime.engine_config import compile_config
 from edgeagent.runtime.guest_text import clean
 from edgeagent.runtime.introspect import module_info
 
-__all__ = ["Answer", "Request", "main"]
+__all__ = ["main"]
 
 _NICE = 10
 _PR_SET_PDEATHSIG = 1
-
-
-class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """``out_path`` = "" asks for introspection only; ``memory_bytes`` bounds the worker's own heap.
-
-    ``source`` = python or onnx: ``wasm_path`` is no module but such a file, and only its execution mode is wanted.
-    ``cpu_s`` bounds the CPU time of all its threads; ``parent_pid`` is the process that must be alive.
-    """
-
-    wasm_path: str
-    out_path: str = ""
-    source: Literal["", "python", "onnx"] = ""
-    settings: Settings = Settings()
-    memory_bytes: int = 1 << 30
-    cpu_s: int = 600
-    parent_pid: int = 0
-
-
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    info: ModuleInfo | None = None
-    identified: Identified | None = None
-    code_sha256: str = ""
-    code_bytes: int = 0
-    refused: str = ""
-    hint: str = ""
 
 
 def _compile(request: Request) -> Answer:

@@ -17,7 +17,7 @@ import msgspec
 import edgeagent
 from edgeagent.model.errors import SourceRefused, StorageFull, StoreFailed, Unavailable, WasmRefused
 from edgeagent.model.function import Identified, ModuleInfo
-from edgeagent.runtime.compile_worker import Answer, Request
+from edgeagent.runtime.compile_message import Answer, Request
 from edgeagent.runtime.engine_config import Settings
 
 __all__ = ["Compiled", "Compiler", "inspect_file"]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeagent.accel.identify import chosen, identify, identify_module, kind_of, refined
+from edgeagent.accel.chosen_mode import chosen, refined
+from edgeagent.accel.identify import identify, identify_module, kind_of
 from edgeagent.accel.modes import CROSSOVER_FLOPS, Findings, decide, si
 from edgeagent.bench.accel_corpus import LabelledCase, case_bytes, corpus
 from edgeagent.bench.accel_emi import classify, gaia_mode
