@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from edgeagent.accel.identify import chosen
+from edgeagent.accel.chosen_mode import chosen
 from edgeagent.model.function import Deployed, Manifest
 
 __all__ = ["FunctionRef", "ref_of"]
