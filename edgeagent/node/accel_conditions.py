@@ -15,6 +15,7 @@ from edgeagent.model.gpu import GpuState
 from edgeagent.node.gpu_health import GpuHealth
 from edgeagent.node.heat_meter import HeatMeter
 from edgeagent.node.membership import Membership
+from edgeagent.node.meters import Meters
 
 __all__ = ["AccelConditions"]
 
@@ -25,20 +26,23 @@ _AHEAD_S = 900.0
 
 
 class AccelConditions:
-    """On the event loop's thread. ``sensors`` serve a node without a mesh, which has no other meter of them."""
+    """On the event loop's thread. ``gpu`` is the health of the node's GPUs, told to the mesh; ``sensors`` serve a node
+    without a mesh, which has no other meter of them.
+    """
 
-    def __init__(
-        self, membership: Membership, health: GpuHealth | None, sensors: HeatMeter | None = None
-    ) -> None:
+    def __init__(self, membership: Membership, gpu: GpuHealth, sensors: HeatMeter | None = None) -> None:
         self._membership = membership
-        self._health = health
+        self.gpu = gpu
         self._sensors = sensors or HeatMeter()
         self._eclipse_in_s: float | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Begin to renew what ``now`` reads."""
+    def start(self, meters: Meters) -> None:
+        """Begin to renew what ``now`` reads, to look at the GPUs, and to tell of them."""
         if self._task is None:
+            self._membership.gpu = self.gpu.told
+            meters.registry.register(self.gpu)
+            self.gpu.start()
             self._task = asyncio.ensure_future(self._keep_renewing())
 
     async def close(self) -> None:
@@ -47,18 +51,18 @@ class AccelConditions:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        await self.gpu.close()
 
     def now(self) -> Conditions:
         """The node now; the heat of the GPU, or of the board where the GPU does not say its own."""
         board_c, battery = self._membership.heat_and_battery()
         board_c = self._sensors.temperature_c if board_c is None else board_c
-        told = None if self._health is None else self._health.told()
-        gpu_c = None if told is None else told.temperature_c
+        told = self.gpu.told()
         return Conditions(
-            gpu_c=board_c if gpu_c is None else gpu_c,
+            gpu_c=board_c if told.temperature_c is None else told.temperature_c,
             battery_share=self._sensors.battery if battery is None else battery,
             eclipse_in_s=self._eclipse_in_s,
-            throttled=told is not None and told.state is GpuState.THROTTLED,
+            throttled=told.state is GpuState.THROTTLED,
         )
 
     async def renew(self) -> None:

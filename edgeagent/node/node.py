@@ -26,6 +26,7 @@ from edgeagent.hose.settings import Crossovers, HoseSettings, load_crossovers
 from edgeagent.mesh.key_files import load_node
 from edgeagent.model.errors import BadConfig, EdgeError
 from edgeagent.node import machine
+from edgeagent.node.accel_conditions import AccelConditions
 from edgeagent.node.accel_guest import AccelGuest
 from edgeagent.node.config import Config
 from edgeagent.node.continuum import Continuum
@@ -85,6 +86,7 @@ class Node:
     fetch: FunctionFetch
     state: KeyState
     continuum: Continuum
+    conditions: AccelConditions
     _scratch: Path
 
     def __init__(self, config: Config) -> None:
@@ -94,7 +96,6 @@ class Node:
         self.draining = False
         self.trusted: frozenset[bytes] = frozenset()  # public keys whose signatures of functions count
         self.meters = Meters()
-        self.gpu = GpuHealth()
         self.notifier = Notifier()
         self.target: Target = "native"
         self.loop_lag = LoopLag(self.meters.loop_lag)
@@ -339,7 +340,7 @@ class Node:
             "hose_socket": self.feeds.socket.settings.path if self.feeds else "",
             "continuum": self.continuum.view(),
             "state": self.state.view(),
-            "gpu": self.gpu.view(),
+            "gpu": self.conditions.gpu.view(),
             "draining": self.draining,
             "clock": machine.clock_state(),
             "rss_bytes": machine.rss_bytes(),
@@ -395,10 +396,9 @@ class Node:
         self._ending.push_async_callback(self.fetch.close)
         self.membership = Membership(self.config, self.node_id, self.meters)
         self._ending.push_async_callback(self.membership.close)
-        self.gpu.start()
-        self._ending.push_async_callback(self.gpu.close)
-        self.membership.gpu = self.gpu.told
-        self.meters.registry.register(self.gpu)
+        self.conditions = AccelConditions(self.membership, GpuHealth())
+        self._ending.push_async_callback(self.conditions.close)
+        self.conditions.start(self.meters)
         self.hose_inbox, self.remote, self.streams_in = hosts.inbox, hosts.remote, hosts.streams_in
         if self.config.mesh.listen and self.config.mesh.emulate:
             self.remote.emulate(self.membership.cross)

@@ -11,11 +11,14 @@ from typing import Any, cast
 import pytest
 
 from edgeagent.accel.conditions import Conditions, Veto
+from edgeagent.accel.health import Look
 from edgeagent.model.gpu import GpuState
 from edgeagent.node.accel_conditions import AccelConditions
 from edgeagent.node.gpu_health import GpuHealth, GpuTold
+from edgeagent.node.gpu_probe import GpuProbe
 from edgeagent.node.heat_meter import HeatMeter
 from edgeagent.node.membership import Membership
+from edgeagent.node.meters import Meters
 
 
 @dataclass
@@ -24,7 +27,7 @@ class _Node:
 
     heat: float | None = None
     battery: float | None = None
-    gpu: GpuTold = field(default_factory=GpuTold)
+    of_gpu: GpuTold = field(default_factory=GpuTold)
     service: Any = None
     orbital_speed: float = 10.0
     utc_s: float | None = 1000.0
@@ -35,21 +38,24 @@ class _Node:
     def utc_now_s(self) -> float | None:
         return self.utc_s
 
-    def told(self) -> GpuTold:
-        return self.gpu
+
+class _Idle(GpuProbe):
+    async def look(self) -> Look:
+        return Look()
 
 
 def _conditions(node: _Node, sensors: HeatMeter | None = None) -> AccelConditions:
-    return AccelConditions(cast("Membership", node), cast("GpuHealth", node), sensors)
+    gpu = GpuHealth(probe=_Idle(), root=Path("/nonexistent"))
+    gpu.told = lambda: node.of_gpu  # type: ignore[method-assign]
+    return AccelConditions(cast("Membership", node), gpu, sensors)
 
 
 def test_the_gpus_own_heat_comes_before_the_boards() -> None:
     node = _Node(heat=50.0, battery=0.8)
     assert _conditions(node).now() == Conditions(gpu_c=50.0, battery_share=0.8)
-    node.gpu = GpuTold(name="x", state=GpuState.THROTTLED, temperature_c=88.0)
+    node.of_gpu = GpuTold(name="x", state=GpuState.THROTTLED, temperature_c=88.0)
     assert _conditions(node).now() == Conditions(gpu_c=88.0, battery_share=0.8, throttled=True)
     assert Veto().update(_conditions(node).now()) == "heat"
-    assert AccelConditions(cast("Membership", node), None).now().gpu_c == 50.0
 
 
 def test_without_a_mesh_the_sensors_are_read_here(tmp_path: Path) -> None:
@@ -100,8 +106,8 @@ def test_a_fault_of_ours_keeps_what_was_known(monkeypatch: pytest.MonkeyPatch) -
             raise RuntimeError("a fault")
 
         monkeypatch.setattr(one, "renew", broken)
-        one.start()
-        one.start()
+        one.start(Meters())
+        one.start(Meters())
         await asyncio.wait_for(again.wait(), 10.0)
         await one.close()
         await one.close()
