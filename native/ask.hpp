@@ -30,22 +30,24 @@ enum class AskKind : std::uint8_t {
   StateVersion = 11,
   AccelCall = 12,
   AccelQuery = 13,
+  NnCall = 14,
 };
 
 struct Ask {
   AskKind kind = AskKind::Open;
   bool may_wait = true;
-  std::int32_t slot = 0;            // Next; of StatePut its flags
+  std::int32_t slot = 0;            // Next; of StatePut its flags; NnCall: the function
   std::string name;                 // the others: a name, or a key; AccelCall: the kernel
-  std::string extra;                // StateCas: the version; StateList: the key to go on after; AccelCall: its description
+  std::string extra;                // StateCas: the version; StateList: the key to go on after; AccelCall: its description;
+                                    // NnCall: its arguments
   std::shared_ptr<Payload> payload; // Send, StatePut, StateCas, StateGroup
-  std::shared_ptr<Window> window;   // AccelCall: the guest's memory
+  std::shared_ptr<Window> window;   // AccelCall, NnCall: the guest's memory
   std::uint64_t call_id = 0;
   std::string function;
 };
 
 struct Answer {
-  std::int32_t status = 0; // negative: HoseError, of state StateError, of work AccelError
+  std::int32_t status = 0; // negative: HoseError, of state StateError, of work AccelError; NnCall: wasi-nn's
   std::shared_ptr<Payload> payload;
 };
 

@@ -4,6 +4,7 @@
 #include "guest_thread.hpp"
 #include "host_functions.hpp"
 #include "hose/guest_calls.hpp"
+#include "nn/guest_calls.hpp"
 #include "state/guest_calls.hpp"
 #include "wasi/wasi.hpp"
 #include "wasm_text.hpp"
@@ -160,6 +161,7 @@ std::size_t Engine::add_pool(wasm_engine_t *engine, int slots, bool is_large, st
   define_edge_hose(pools_.back()->linker);
   define_edge_state(pools_.back()->linker);
   define_edge_accel(pools_.back()->linker);
+  define_wasi_nn(pools_.back()->linker);
   if (!ticker_.add_engine(pools_.back()->engine)) {
     throw std::runtime_error("too many engines");
   }

@@ -163,9 +163,16 @@ def state_directory() -> Finding:
 
 
 def gpu() -> Finding:
-    if Path("/dev/nvidiactl").exists() or Path("/etc/nv_tegra_release").exists():
-        return Finding("gpu", "info", "an NVIDIA device is here; this version runs functions on the CPU only")
-    return Finding("gpu", "info", "none; functions run on the CPU")
+    from edgeagent.cli.gpu_check import gpu_finding
+
+    level, detail, fix = gpu_finding()
+    return Finding("gpu", level, detail, fix)
+
+
+def nn_extra() -> Finding:
+    if importlib.util.find_spec("onnxruntime") is None:
+        return Finding("wasi-nn", "info", "absent: onnxruntime", "pip install 'edgeagent[nn]'")
+    return Finding("wasi-nn", "ok", "onnxruntime present")
 
 
 def demo_extra() -> Finding:
@@ -202,6 +209,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     state_directory,
     compiler,
     gpu,
+    nn_extra,
     demo_extra,
     bench_peers,
     systemd,

@@ -125,8 +125,21 @@ def _document(info: ModuleInfo, identified: Identified) -> dict[str, Any]:
         "memory_min_bytes": info.memory_min_bytes,
         "memory_max_bytes": info.memory_max_bytes,
         "has_start": info.has_start,
+        "wasi_nn": _nn_note(info),
         **_mode(identified),
     }
+
+
+def _nn_note(info: ModuleInfo) -> str:
+    """What becomes of a module's calls of wasi-nn here; empty for one that makes none."""
+    from edgeagent.accel.nn_layout import NN_MODULE
+    from edgeagent.node.nn_guest import has_runtime
+
+    if not any(one.module == NN_MODULE for one in info.imports):
+        return ""
+    if has_runtime():
+        return "ONNX models run through onnxruntime"
+    return "onnxruntime is not installed: load gives unsupported_operation (6); pip install 'edgeagent[nn]'"
 
 
 def _show(path: Path, info: ModuleInfo) -> None:
@@ -136,5 +149,7 @@ def _show(path: Path, info: ModuleInfo) -> None:
     print(f"  memory   {info.memory_min_bytes} bytes at start, {top}")
     print(f"  exports  {', '.join(f'{e.name}{e.type}' for e in info.exports) or 'none'}")
     print(f"  imports  {', '.join(f'{i.module}.{i.name}' for i in info.imports) or 'none'}")
+    if note := _nn_note(info):
+        print(f"  wasi-nn  {note}")
     for item in info.unknown_imports:
         print(f"  not offered by this node: {item.module}.{item.name}")

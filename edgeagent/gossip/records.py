@@ -124,7 +124,9 @@ class Digests(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Load(msgspec.Struct, frozen=True, array_like=True):
-    """Section 6. Shares are from 0 to 1, None is unknown."""
+    """Section 6. Shares are from 0 to 1, None is unknown. ``gpu`` is its utilisation, ``gpu_state`` a
+    :class:`model.gpu.GpuState`, ``gpu_queue`` how many calls wait for it.
+    """
 
     cpu: float | None = None
     queue: int | None = None
@@ -133,9 +135,15 @@ class Load(msgspec.Struct, frozen=True, array_like=True):
     temperature_c: float | None = None
     battery: float | None = None
     sunlit: bool | None = None
+    # Told by nodes with a GPU alone, at the end: who does not know them reads what is before them.
+    gpu_state: int | None = None
+    gpu_temperature_c: float | None = None
+    gpu_memory_free_bytes: int | None = None
+    gpu_queue: int | None = None
 
 
 _Value = Identity | Place | Capabilities | Digests | Load
+_LOAD_FIELDS_FIRST = 7  # before ``gpu_state``
 _identity_reader = msgspec.msgpack.Decoder(Identity)
 _writer = msgspec.msgpack.Encoder()
 
@@ -161,7 +169,10 @@ def next_epoch_ms(persisted: int | None, utc_ms: int) -> int:
 
 def write_payload(value: _Value) -> bytes:
     """The payload of a section's value. Raises RecordRefused above PAYLOAD_BYTES_MAX."""
-    payload = _writer.encode(value)
+    told: _Value | tuple[object, ...] = value
+    if isinstance(value, Load) and value.gpu_state is None:
+        told = msgspec.structs.astuple(value)[:_LOAD_FIELDS_FIRST]
+    payload = _writer.encode(told)
     if len(payload) > PAYLOAD_BYTES_MAX:
         raise RecordRefused(
             f"a record's payload has {len(payload)} bytes", hint=f"at most {PAYLOAD_BYTES_MAX} fit a datagram"

@@ -26,12 +26,13 @@ from edgeagent.topology.errors import TopologyRefused
 from edgeagent.topology.protocols import IslSettings
 from edgeagent.topology.topology import TopologySettings
 
-__all__ = ["PLACES", "Sky", "SkySettings", "node_of", "sunlit"]
+__all__ = ["PLACES", "Sky", "SkySettings", "eclipse_in_s", "node_of", "sunlit"]
 
 log = structlog.get_logger("mesh")
 
 _STEPS_AT_ONCE = 64
 _EVERY_S = 5.0
+_SHADOW_STEP_S = 10.0
 
 PLACES = (Section.PLACE, Section.EPHEMERIS)  # the sections that say where a member is
 
@@ -79,6 +80,22 @@ def sunlit(node: Node | None, utc_s: float) -> bool | None:
     if np.isnan(where).any():
         return None
     return bool(np.asarray(sunlit_share(where, sun_ecef_km(utc_s))).reshape(-1)[0] > 0.5)
+
+
+def eclipse_in_s(node: Node | None, utc_s: float, ahead_s: float) -> float | None:
+    """Seconds until a satellite has more shadow than sun, 0 while it has, to 10 s; None: not within ``ahead_s``, or
+    not known.
+    """
+    if not isinstance(node, Satellite):
+        return None
+    times_s = np.arange(utc_s, utc_s + ahead_s + _SHADOW_STEP_S, _SHADOW_STEP_S)
+    where = node.positions_km(times_s)
+    for row, at_s in enumerate(times_s.tolist()):
+        if np.isnan(where[row]).any():
+            return None
+        if np.asarray(sunlit_share(where[row], sun_ecef_km(at_s))).reshape(-1)[0] <= 0.5:
+            return float(at_s - utc_s)
+    return None
 
 
 class Sky:

@@ -13,6 +13,7 @@ from edgeagent.gossip.states import State
 from edgeagent.mesh.network import MeshNetwork
 from edgeagent.mesh.service import MeshService
 from edgeagent.model.decoding import UNDECODABLE
+from edgeagent.model.gpu import gpu_state_of
 from edgeagent.placement.body import body_of
 from edgeagent.placement.views import NodeLoad, NodeView
 from edgeagent.topology.topology import Topology
@@ -91,6 +92,10 @@ def _load(load: Load, age_s: float) -> NodeLoad:
         temperature_c=load.temperature_c,
         battery=load.battery,
         sunlit=load.sunlit,
+        gpu=load.gpu,
+        gpu_state=gpu_state_of(load.gpu_state),
+        gpu_temperature_c=load.gpu_temperature_c,
+        gpu_queue=load.gpu_queue,
         age_s=age_s,
     )
 

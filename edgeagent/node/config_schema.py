@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, field
 
 from edgeagent.node.config_accel import AccelSection
+from edgeagent.node.config_nn import NnSection
 from edgeagent.node.config_section import DAY_MS, GIB, HOUR_MS, KIB, MIB, MINUTE_MS, Section
 from edgeagent.node.config_state import StateSection
 
@@ -25,6 +26,7 @@ __all__ = [
     "LimitsSection",
     "LogSection",
     "MeshSection",
+    "NnSection",
     "NodeSection",
     "PlacementSection",
     "QueueSection",
@@ -454,6 +456,7 @@ class Config(Section, frozen=True):
     placement: PlacementSection = PlacementSection()
     state: StateSection = StateSection()
     accel: AccelSection = AccelSection()
+    nn: NnSection = NnSection()
     limits: LimitsSection = LimitsSection()
     queue: QueueSection = QueueSection()
     journal: JournalSection = JournalSection()

@@ -92,6 +92,13 @@ class AccelAsks(Protocol):
     def asked(self, ask: Ask) -> None: ...
 
 
+class NnAsks(Protocol):
+    """Who answers what guests ask of ``wasi_ephemeral_nn``."""
+
+    def asked(self, ask: Ask) -> None: ...
+    def ended(self, call_id: int) -> None: ...
+
+
 class _Runs(Protocol):
     async def feed(self, name: str, payload: Payload, *, keep: bool) -> Result: ...
 
@@ -102,7 +109,7 @@ class _Deployed(Protocol):
 
 
 class Mailboxes:
-    """On the event loop's thread. ``outlet``, ``remote``, ``state`` and ``accel`` are set where there are such."""
+    """On the event loop's thread. ``outlet``, ``remote``, ``state``, ``accel``, ``nn`` are set where there are such."""
 
     def __init__(
         self,
@@ -118,6 +125,7 @@ class Mailboxes:
         self.remote: Remote | None = None
         self.state: StateAsks | None = None
         self.accel: AccelAsks | None = None
+        self.nn: NnAsks | None = None
         self._engine = engine
         self._functions = functions
         self._runs = runs
@@ -193,8 +201,11 @@ class Mailboxes:
 
     def asked(self, ask: Ask) -> None:
         """A guest waits for ``engine.answer``."""
-        if ask.kind.is_state or ask.kind.is_accel:
-            self._pass(ask, self.state if ask.kind.is_state else self.accel)
+        if ask.kind is AskKind.NN_CALL and self.nn is not None:
+            self.nn.asked(ask)
+            return
+        if ask.kind.is_state or ask.kind.is_accel or ask.kind is AskKind.NN_CALL:
+            self._pass(ask, self.state if ask.kind.is_state else self.accel if ask.kind.is_accel else None)
             return
         match ask.kind:
             case AskKind.NEXT:
@@ -208,6 +219,8 @@ class Mailboxes:
 
     def ended(self, call_id: int) -> None:
         """A run that has asked something is over."""
+        if self.nn is not None:
+            self.nn.ended(call_id)
         self._putting.pop(call_id, None)
         self.close_sender(call_id)
         for target in self._away.pop(call_id, ()):

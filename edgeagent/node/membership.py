@@ -21,6 +21,7 @@ from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import BadConfig, BadRequest, Unavailable
 from edgeagent.node import machine
 from edgeagent.node.config_schema import Config
+from edgeagent.node.gpu_health import GpuTold
 from edgeagent.node.heat_meter import HeatMeter
 from edgeagent.node.mesh_config import check_listens, mesh_settings
 from edgeagent.node.meters import Meters
@@ -61,6 +62,7 @@ class Membership:
         self._cpu = machine.CpuMeter()
         self._heat = HeatMeter()
         self.busy_share: Callable[[], float] = lambda: 0.0  # of the workers of this node
+        self.gpu: Callable[[], GpuTold] = GpuTold
         self.service: MeshService | None = None
 
     @property
@@ -101,7 +103,7 @@ class Membership:
         from edgeagent.mesh.surroundings import Surroundings
 
         self._surroundings = Surroundings(service)
-        service.say(Section.CAPABILITIES, _capabilities(self._labels()))
+        service.say(Section.CAPABILITIES, _capabilities(self._labels(), ""))
         self._gauges(service)
         self._tasks = [
             asyncio.ensure_future(self._tell_load(service, queue, lag_us)),
@@ -218,7 +220,7 @@ class Membership:
             return self._surroundings.views(asyncio.get_running_loop().time(), excluded)
         from edgeagent.placement.views import NodeLoad, NodeView
 
-        memory = machine.memory_bytes()
+        memory, gpu = machine.memory_bytes(), self.gpu()
         return [
             NodeView(
                 id=self._node_id,
@@ -226,6 +228,7 @@ class Membership:
                 architecture=platform.machine(),
                 cores=os.cpu_count(),
                 memory_bytes=memory["total_bytes"],
+                gpu=gpu.name,
                 labels=self._labels(),
                 load=NodeLoad(
                     cpu=self._cpu.share,
@@ -234,6 +237,7 @@ class Membership:
                     temperature_c=None,
                     battery=None,
                     sunlit=None,
+                    **gpu.as_load(),
                     age_s=0.0,
                 ),
                 body=self.body(),
@@ -382,7 +386,12 @@ class Membership:
         from edgeagent.gossip.records import Load, Section
 
         body, is_emulated = self.body(), service.settings.emulation is not None
+        gpu_name = ""
         while True:
+            gpu = self.gpu()
+            if gpu.name != gpu_name:  # it came, or went, while the node runs
+                gpu_name = gpu.name
+                service.say(Section.CAPABILITIES, _capabilities(self._labels(), gpu_name))
             memory = machine.memory_bytes()["available_bytes"]
             cpu, sunlit = self._cpu.look(), service.is_sunlit()
             if is_emulated:  # all nodes of an emulation share one machine: what it does is no node's load
@@ -399,6 +408,8 @@ class Membership:
                 temperature_c=self._heat.temperature_c,
                 battery=self._heat.battery,
                 sunlit=sunlit,
+                gpu_memory_free_bytes=gpu.memory_free_bytes,
+                **gpu.as_load(),
             )
             service.say(Section.LOAD, load)
             lag_s = lag_us() / 1e6
@@ -454,10 +465,14 @@ class Membership:
             self._meters.counter(name, doc, read)
 
 
-def _capabilities(labels: tuple[str, ...]) -> Any:
+def _capabilities(labels: tuple[str, ...], gpu: str) -> Any:
     from edgeagent.gossip.records import Capabilities
 
     total = machine.memory_bytes()["total_bytes"]
     return Capabilities(
-        architecture=platform.machine()[:32], cores=os.cpu_count(), memory_bytes=total, labels=labels
+        architecture=platform.machine()[:32],
+        cores=os.cpu_count(),
+        memory_bytes=total,
+        gpu=gpu,
+        labels=labels,
     )

@@ -27,12 +27,14 @@ from edgeagent.mesh.key_files import load_node
 from edgeagent.model.errors import BadConfig, EdgeError
 from edgeagent.node import machine
 from edgeagent.node.accel import Acceleration, acceleration_of
+from edgeagent.node.accel_conditions import AccelConditions
 from edgeagent.node.config import Config
 from edgeagent.node.continuum import Continuum
 from edgeagent.node.feeds import Feeds
 from edgeagent.node.function_fetch import FunctionFetch, trusted_keys
 from edgeagent.node.functions import Functions
 from edgeagent.node.gauges import export_gauges
+from edgeagent.node.gpu_health import GpuHealth
 from edgeagent.node.hose_inbox import HoseInbox
 from edgeagent.node.hosts import Hosts, StreamsIn
 from edgeagent.node.invoker import Invoker
@@ -41,6 +43,7 @@ from edgeagent.node.loop_lag import LoopLag
 from edgeagent.node.mailboxes import Mailboxes
 from edgeagent.node.membership import Membership
 from edgeagent.node.meters import Meters
+from edgeagent.node.nn_guest import NnGuest
 from edgeagent.node.remote_hoses import RemoteHoses
 from edgeagent.node.state_dir import StateDir
 from edgeagent.node.state_fusion import Fusion
@@ -85,6 +88,7 @@ class Node:
     continuum: Continuum
     accel: Acceleration
     gpu_backend = ""  # what brokers drive instead of CUDA: module:attribute
+    conditions: AccelConditions
     _scratch: Path
 
     def __init__(self, config: Config) -> None:
@@ -339,6 +343,7 @@ class Node:
             "hose_socket": self.feeds.socket.settings.path if self.feeds else "",
             "continuum": self.continuum.view(),
             "state": self.state.view(),
+            "gpu": self.conditions.gpu.view(),
             "draining": self.draining,
             "clock": machine.clock_state(),
             "rss_bytes": machine.rss_bytes(),
@@ -380,6 +385,8 @@ class Node:
         self._ending.push_async_callback(self.mailboxes.stop)
         self.accel = acceleration_of(self, str(self._scratch.parent / "gpu"))
         self._ending.push_async_callback(self.accel.stop)
+        self.mailboxes.nn = models = NnGuest(self.engine, self.meters, self.config.nn)
+        self._ending.push_async_callback(models.stop)
         if self.config.mesh.keys:
             await asyncio.to_thread(load_node, Path(self.config.mesh.keys), self.node_id)
         hosts = Hosts(
@@ -398,6 +405,10 @@ class Node:
         self.membership = Membership(self.config, self.node_id, self.meters)
         self.accel.is_on(self.membership.kind())
         self._ending.push_async_callback(self.membership.close)
+        self.conditions = AccelConditions(self.membership, GpuHealth())
+        self._ending.push_async_callback(self.conditions.close)
+        self.conditions.start(self.meters)
+        self.accel.watch(self.conditions.now)
         self.hose_inbox, self.remote, self.streams_in = hosts.inbox, hosts.remote, hosts.streams_in
         if self.config.mesh.listen and self.config.mesh.emulate:
             self.remote.emulate(self.membership.cross)

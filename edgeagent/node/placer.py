@@ -49,6 +49,7 @@ def ask_for(ref: FunctionRef, estimates: Estimates, bytes_in: int, **more: Any) 
         "exec_known": known,
         "wall_ms": float(manifest.limits.wall_ms),
         "slo_class": manifest.slo.class_,
+        "prefers_gpu": ref.prefers_gpu,
     }
     return StepAsk(**{**fields, **more})
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeagent.placement.gpus import gpu_fault
 from edgeagent.placement.outlook import Outlook, Window
 from edgeagent.placement.table import NodeTable, architecture_of
 from edgeagent.placement.views import NodeView, StepAsk
@@ -90,7 +91,7 @@ def _need_filter(need: str, views: Sequence[NodeView]) -> Filter:
     word, _, value = need.partition(":")
     hint = f"loosen the need {need!r:.60}, or join a node that meets it"
     if need == "gpu":
-        return _views_filter("gpu", views, lambda view: bool(view.gpu), lambda view: "it has no GPU", hint)
+        return _views_filter("gpu", views, lambda view: not gpu_fault(view), gpu_fault, hint)
     if word == "arch" and value:
         wanted = architecture_of(value)
         return _views_filter(

@@ -131,7 +131,7 @@ def explained(
     data = scores.data
     columns = [
         ways[0] + scores.back + scores.near,
-        scores.queue + scores.places,
+        scores.queue + scores.places + scores.gpu,
         scores.execution,
         np.zeros(table.nodes) if data is None else data,
         ways[1] + scores.code,

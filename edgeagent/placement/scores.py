@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeagent.placement.gpus import gpu_ms
 from edgeagent.placement.outlook import Outlook, Window
 from edgeagent.placement.table import NodeTable
 from edgeagent.placement.views import HASH_DIGITS, StepAsk
@@ -28,7 +29,8 @@ _MS_PER_H = 3_600_000.0
 class Scores:
     """One entry a node. ``data`` is infinite where there is no way; None: the step has no data source.
 
-    ``back`` is the way to who waits for the result, ``code`` what the function takes on the wire.
+    ``back`` is the way to who waits for the result, ``code`` what the function takes on the wire, ``gpu`` what a step
+    that prefers one loses by its absence, its heat or its queue.
     """
 
     execution: Floats
@@ -41,12 +43,13 @@ class Scores:
     back: Floats
     near: Floats
     data: Floats | None
+    gpu: Floats
 
     @property
     def own(self) -> Floats:
         """All but the legs in and the data leg, which the planner adds itself."""
         waits = self.execution + self.queue + self.code + self.back
-        return np.asarray(waits + self.near + self.places + self.energy + self.heat + self.money)
+        return np.asarray(waits + self.near + self.places + self.energy + self.heat + self.money + self.gpu)
 
     @property
     def runs(self) -> Floats:
@@ -95,4 +98,5 @@ def scores_of(
         back=back,
         near=near,
         data=data,
+        gpu=gpu_ms(table, execution) if ask.prefers_gpu else none,
     )

@@ -6,6 +6,7 @@ import math
 
 import msgspec
 
+from edgeagent.model.gpu import GpuState
 from edgeagent.placement.body import Body
 
 __all__ = ["HASH_DIGITS", "NodeLoad", "NodeView", "StepAsk"]
@@ -14,7 +15,9 @@ HASH_DIGITS = 16  # so many hex digits of a SHA-256 name a function among those 
 
 
 class NodeLoad(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node last said of itself, ``age_s`` ago; shares are from 0 to 1, None is unknown."""
+    """What a node last said of itself, ``age_s`` ago; shares are from 0 to 1, None is unknown. ``gpu`` is the share of
+    time that its GPU is busy.
+    """
 
     cpu: float | None = None
     queue: int | None = None
@@ -22,6 +25,10 @@ class NodeLoad(msgspec.Struct, frozen=True, kw_only=True):
     temperature_c: float | None = None
     battery: float | None = None
     sunlit: bool | None = None
+    gpu: float | None = None
+    gpu_state: GpuState | None = None
+    gpu_temperature_c: float | None = None
+    gpu_queue: int | None = None
     age_s: float = 0.0
 
 
@@ -59,8 +66,9 @@ class StepAsk(msgspec.Struct, frozen=True, kw_only=True):
     ``mbit_s_min`` of each edge into the step, ``data_latency_ms_max`` and ``data_mbit_s_min`` of its data source.
     ``state_bytes`` move along with the input (``bytes_in``); ``code_bytes`` to a node that lacks the function.
     ``exec_ms`` is the estimate at speed 1, ``exec_known`` whether it was measured; ``wall_ms`` the limit.
-    ``pinned``: this node or none. ``returns_to``: the node that waits for the result. ``fixed``: it ran, or was
-    placed, on ``pinned`` already, so that nothing is checked, and its output lies there now.
+    ``prefers_gpu``: it is expected to run faster on a GPU, and runs without one as well. ``pinned``: this node or none.
+    ``returns_to``: the node that waits for the result. ``fixed``: it ran, or was placed, on ``pinned`` already, so that
+    nothing is checked, and its output lies there now.
     """
 
     name: str
@@ -86,4 +94,5 @@ class StepAsk(msgspec.Struct, frozen=True, kw_only=True):
     slo_class: str = "default"
     pinned: str = ""
     returns_to: str = ""
+    prefers_gpu: bool = False
     fixed: bool = False

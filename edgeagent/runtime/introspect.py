@@ -6,6 +6,7 @@ from typing import Any
 
 import wasmtime
 
+from edgeagent.accel.nn_layout import NN_MODULE, NN_PARAMETERS
 from edgeagent.model.errors import WasmRefused
 from edgeagent.model.function import Abi, Export, Import, ModuleInfo
 from edgeagent.model.wasm_sections import Sections
@@ -79,6 +80,7 @@ OFFERED: frozenset[tuple[str, str]] = frozenset(
     | {("edge_hose", name) for name in _HOSE_NAMES}
     | {("edge_state", name) for name in _STATE_NAMES}
     | {("edge_accel", name) for name in ("call", "query")}
+    | {(NN_MODULE, name) for name in NN_PARAMETERS}
     | {(WASI, name) for name in _WASI_NAMES}
 )
 

@@ -308,7 +308,7 @@ class NativeEngine:
 
     def _forward(self, ask: Ask) -> None:
         if self._asked is None:
-            is_off = ask.kind.is_state or ask.kind.is_accel
+            is_off = ask.kind.is_state or ask.kind >= AskKind.ACCEL_CALL
             self._core.answer(ask.call_id, Code.OFF if is_off else _REFUSED)
             return
         self._have_asked.add(ask.call_id)
@@ -346,7 +346,8 @@ class NativeEngine:
 
 def _may_block(info: ModuleInfo) -> bool:
     return any(
-        item.module in {"edge_state", "edge_accel"} or (item.module, item.name) in _MAY_BLOCK
+        item.module in {"edge_state", "edge_accel", "wasi_ephemeral_nn"}
+        or (item.module, item.name) in _MAY_BLOCK
         for item in info.imports
     )
 

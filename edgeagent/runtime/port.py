@@ -128,6 +128,7 @@ class AskKind(IntEnum):
     STATE_VERSION = 11
     ACCEL_CALL = 12
     ACCEL_QUERY = 13
+    NN_CALL = 14
 
     @property
     def is_state(self) -> bool:
@@ -135,15 +136,16 @@ class AskKind(IntEnum):
 
     @property
     def is_accel(self) -> bool:
-        return self >= AskKind.ACCEL_CALL
+        return AskKind.ACCEL_CALL <= self <= AskKind.ACCEL_QUERY
 
 
 class Ask(NamedTuple):
     """A guest waits for the answer to this: ``edge_hose`` open, close, accept and send of ``name`` (as the guest gave
     it), or the next message of ``slot``; ``edge_state`` of the key ``name``, with the flags of a put as ``slot`` and as
     ``extra`` the version of a cas or the key that a listing goes on after; ``edge_accel`` of the kernel ``name``, with
-    its description as ``extra`` and the guest's memory as ``window``. ``call_id`` names the call for as long as it
-    runs, ``context`` is what ``start`` was given.
+    its description as ``extra`` and the guest's memory as ``window``; the function ``slot`` of
+    ``wasi_ephemeral_nn``, with its arguments, 32 bits each, as ``extra`` and the guest's memory as ``window``.
+    ``call_id`` names the call for as long as it runs, ``context`` is what ``start`` was given.
     """
 
     call_id: int

@@ -18,7 +18,17 @@ from edgeagent.hose.descriptors import check_frame
 from edgeagent.hose.settings import HoseSettings
 from edgeagent.model import errors
 from edgeagent.runtime import engine_config as ec
-from edgeagent.runtime.port import Ask, Code, EngineStats, HoseStats, Lease, LoadSpec, Outcome, Payload
+from edgeagent.runtime.port import (
+    Ask,
+    AskKind,
+    Code,
+    EngineStats,
+    HoseStats,
+    Lease,
+    LoadSpec,
+    Outcome,
+    Payload,
+)
 from edgeagent.runtime.pure_call import PureCall, PureLease, PureOutcome, PurePayload
 from edgeagent.runtime.pure_host import define_host_functions
 from edgeagent.runtime.pure_run import Source, run_call
@@ -290,7 +300,8 @@ class PureEngine:
             return  # it was over before the loop turned
         if self._asked is None:
             self.answer(
-                ask.call_id, guest_layout.Code.OFF if ask.kind.is_state or ask.kind.is_accel else _REFUSED
+                ask.call_id,
+                guest_layout.Code.OFF if ask.kind.is_state or ask.kind >= AskKind.ACCEL_CALL else _REFUSED,
             )
             return
         self._have_asked.add(ask.call_id)

@@ -15,12 +15,14 @@ import wasmtime
 from wasmtime import _bindings as ffi
 from wasmtime._func import Caller
 
+from edgeagent.accel.nn_layout import NN_MODULE
 from edgeagent.model import errors
 from edgeagent.runtime.introspect import WASI
 from edgeagent.runtime.pure_accel import ACCEL_FUNCTIONS
 from edgeagent.runtime.pure_call import LOG_LINE_BYTES_MAX, StopGuest
 from edgeagent.runtime.pure_hose import HOSE_FUNCTIONS
 from edgeagent.runtime.pure_memory import Fault, GuestMemory
+from edgeagent.runtime.pure_nn import NN_FUNCTIONS
 from edgeagent.runtime.pure_state import STATE_FUNCTIONS
 from edgeagent.runtime.pure_wasi import PROCESS_FUNCTIONS, Host, guarded
 from edgeagent.runtime.pure_wasi_files import FILE_FUNCTIONS
@@ -126,6 +128,8 @@ def _all_callbacks() -> list[tuple[str, str, str, int, Any]]:
         found.append(("edge_state", name, parameters, 1, _callback(parameters, function, returns=True)))
     for name, (parameters, function) in ACCEL_FUNCTIONS.items():
         found.append(("edge_accel", name, parameters, 1, _callback(parameters, function, returns=True)))
+    for name, (parameters, function) in NN_FUNCTIONS.items():
+        found.append((NN_MODULE, name, parameters, 1, _callback(parameters, function, returns=True)))
     for name, (parameters, function) in {**PROCESS_FUNCTIONS, **FILE_FUNCTIONS}.items():
         returns = name != "proc_exit"
         found.append(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.nn_calls import nn_guest
 from tests.guests import wasm
 from tests.integration.daemon import Daemon, cli
 
@@ -100,6 +101,14 @@ def test_inspect(tmp_path: Path) -> None:
     assert json.loads(strange.stdout)["unknown_imports"][0]["module"] == "env"
     (tmp_path / "text.wasm").write_text("no module")
     assert b"not WebAssembly" in cli("inspect", str(tmp_path / "text.wasm")).stderr
+
+
+def test_inspect_of_a_guest_of_wasi_nn(tmp_path: Path) -> None:
+    (tmp_path / "model.wasm").write_bytes(nn_guest())
+    found = json.loads(cli("inspect", str(tmp_path / "model.wasm"), "--json").stdout)
+    assert found["ok"]
+    assert found["wasi_nn"]
+    assert b"  wasi-nn  " in cli("inspect", str(tmp_path / "model.wasm")).stdout
 
 
 def test_inspect_sources(tmp_path: Path) -> None:

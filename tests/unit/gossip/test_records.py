@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from edgeagent.gossip.errors import RecordRefused
@@ -15,6 +16,7 @@ from edgeagent.gossip.records import (
     next_epoch_ms,
     write_payload,
 )
+from edgeagent.model.gpu import GpuState
 from tests.unit.gossip.parts import EPOCH_MS, identity, record
 
 
@@ -60,3 +62,38 @@ def test_a_signature_covers_all_but_the_hops() -> None:
         record("a", 6, 1, Load(cpu=0.6)),
     ]
     assert all(one.signed() != other.signed() for other in others)
+
+
+class _OldLoad(msgspec.Struct, frozen=True, array_like=True):
+    """A load as it was before there was anything to say of GPUs."""
+
+    cpu: float | None = None
+    queue: int | None = None
+    memory_free_bytes: int | None = None
+    gpu: float | None = None
+    temperature_c: float | None = None
+    battery: float | None = None
+    sunlit: bool | None = None
+
+
+def test_a_load_with_a_gpu_is_read_by_old_peers_and_one_without_is_what_it_was() -> None:
+    plain = Load(cpu=0.5, queue=3, sunlit=True)
+    assert write_payload(plain) == msgspec.msgpack.encode(_OldLoad(cpu=0.5, queue=3, sunlit=True))
+    told = Load(
+        cpu=0.5,
+        queue=3,
+        memory_free_bytes=2**36,
+        gpu=0.25,
+        temperature_c=61.5,
+        battery=0.5,
+        sunlit=False,
+        gpu_state=GpuState.THROTTLED,
+        gpu_temperature_c=84.5,
+        gpu_memory_free_bytes=2**36,
+        gpu_queue=40,
+    )
+    payload = write_payload(told)
+    assert len(payload) <= 80  # of PAYLOAD_BYTES_MAX
+    assert msgspec.msgpack.decode(payload, type=_OldLoad).gpu == 0.25
+    assert msgspec.msgpack.decode(payload, type=Load) == told
+    assert msgspec.msgpack.decode(write_payload(plain), type=Load) == plain

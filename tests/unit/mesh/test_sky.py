@@ -7,8 +7,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgeagent.gossip.records import Capabilities, Load, Place, Record, Section
-from edgeagent.mesh.sky import Sky, SkySettings
+from edgeagent.mesh.sky import Sky, SkySettings, eclipse_in_s, sunlit
 from edgeagent.mesh.views import _said
+from edgeagent.orbit.elements import Elements
+from edgeagent.orbit.nodes import GroundNode, Satellite
 
 
 def record(payload: bytes, section: Section = Section.PLACE) -> Record:
@@ -53,3 +55,30 @@ def test_what_is_said_is_shown() -> None:
     told = Capabilities(architecture="x86_64")
     assert _said(record(msgspec.msgpack.encode(told), Section.CAPABILITIES)) == told
     assert _said(None) is None
+
+
+def test_the_next_eclipse() -> None:
+    utc_s = 1_795_478_400.0  # 2026-11-24
+    elements = Elements(
+        epoch_us=round(utc_s * 1e6),
+        mean_motion_rev_day=15.2,
+        eccentricity=0.0005,
+        inclination_deg=53.0,
+        raan_deg=20.0,
+        arg_perigee_deg=0.0,
+        mean_anomaly_deg=0.0,
+        norad_id=90000,
+        name="sat",
+    )
+    satellite = Satellite("sat", elements)
+    ahead_s = eclipse_in_s(satellite, utc_s, 6000.0)  # longer than an orbit: there is one
+    assert ahead_s is not None
+    assert sunlit(satellite, utc_s + ahead_s) is False
+    assert ahead_s == 0.0 or all(sunlit(satellite, utc_s + at) for at in range(0, int(ahead_s), 10))
+    later = eclipse_in_s(satellite, utc_s + ahead_s, 6000.0)
+    assert later == 0.0
+    assert eclipse_in_s(satellite, utc_s, ahead_s - 20.0) is None if ahead_s > 20.0 else True
+    assert eclipse_in_s(GroundNode(id="g", latitude_deg=0.0, longitude_deg=0.0), utc_s, 6000.0) is None
+    assert eclipse_in_s(None, utc_s, 6000.0) is None
+    stale = utc_s + 20 * 365 * 86400.0
+    assert eclipse_in_s(satellite, stale, 100.0) is None

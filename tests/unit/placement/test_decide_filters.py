@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from edgeagent.model.gpu import GpuState
 from edgeagent.placement.body import Body
 from edgeagent.placement.decide import Decision, decide
 from edgeagent.placement.errors import NoFeasibleNode
@@ -41,6 +42,14 @@ NODE_CASES: list[tuple[str, dict[str, object], dict[str, Any], str]] = [
     ("architecture", {"architecture": "amd64"}, {"needs": ("arch:arm64",)}, "aarch64 needed, it is amd64"),
     ("kind", {"kind": "cloud"}, {"needs": ("kind:satellite",)}, "satellite needed, it is cloud"),
     ("gpu", {"gpu": ""}, {"needs": ("gpu",)}, "no GPU"),
+    ("gpu", {"load": NodeLoad(gpu_state=GpuState.LOST)}, {"needs": ("gpu",)}, "its GPU is lost"),
+    ("gpu", {"load": NodeLoad(gpu_state=GpuState.DRAINING)}, {"needs": ("gpu",)}, "its GPU is draining"),
+    (
+        "gpu",
+        {"load": NodeLoad(gpu_state=GpuState.THROTTLED, gpu_temperature_c=93.0)},
+        {"needs": ("gpu",)},
+        "its GPU has 93 C, at most 90 C",
+    ),
     ("label", {"labels": ("infrared",)}, {"needs": ("camera",)}, "no label 'camera'"),
     ("memory", {"memory_bytes": 2**20}, {"memory_bytes": 2**21}, "2097152 bytes needed, 1048576 free"),
     (

@@ -1,0 +1,116 @@
+"""What the controller hears of the node: each value from the nearest meter that has it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from edgeagent.accel.conditions import Conditions, Veto
+from edgeagent.accel.health import Look
+from edgeagent.model.gpu import GpuState
+from edgeagent.node.accel_conditions import AccelConditions
+from edgeagent.node.gpu_health import GpuHealth, GpuTold
+from edgeagent.node.gpu_probe import GpuProbe
+from edgeagent.node.heat_meter import HeatMeter
+from edgeagent.node.membership import Membership
+from edgeagent.node.meters import Meters
+
+
+@dataclass
+class _Node:
+    """What of a membership and of GPU health is asked here."""
+
+    heat: float | None = None
+    battery: float | None = None
+    of_gpu: GpuTold = field(default_factory=GpuTold)
+    service: Any = None
+    orbital_speed: float = 10.0
+    utc_s: float | None = 1000.0
+
+    def heat_and_battery(self) -> tuple[float | None, float | None]:
+        return self.heat, self.battery
+
+    def utc_now_s(self) -> float | None:
+        return self.utc_s
+
+
+class _Idle(GpuProbe):
+    async def look(self) -> Look:
+        return Look()
+
+
+def _conditions(node: _Node, sensors: HeatMeter | None = None) -> AccelConditions:
+    gpu = GpuHealth(probe=_Idle(), root=Path("/nonexistent"))
+    gpu.told = lambda: node.of_gpu  # type: ignore[method-assign]
+    return AccelConditions(cast("Membership", node), gpu, sensors)
+
+
+def test_the_gpus_own_heat_comes_before_the_boards() -> None:
+    node = _Node(heat=50.0, battery=0.8)
+    assert _conditions(node).now() == Conditions(gpu_c=50.0, battery_share=0.8)
+    node.of_gpu = GpuTold(name="x", state=GpuState.THROTTLED, temperature_c=88.0)
+    assert _conditions(node).now() == Conditions(gpu_c=88.0, battery_share=0.8, throttled=True)
+    assert Veto().update(_conditions(node).now()) == "heat"
+
+
+def test_without_a_mesh_the_sensors_are_read_here(tmp_path: Path) -> None:
+    (tmp_path / "thermal_zone0").mkdir()
+    (tmp_path / "thermal_zone0/temp").write_text("91000\n")
+    one = _conditions(_Node(), HeatMeter(thermal=tmp_path, power=tmp_path))
+    assert one.now() == Conditions()
+    asyncio.run(one.renew())
+    assert one.now() == Conditions(gpu_c=91.0)
+
+
+def test_an_eclipse_ahead_is_told_in_seconds_of_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, float, float]] = []
+
+    def found(node: object, utc_s: float, ahead_s: float) -> float | None:
+        asked.append((node, utc_s, ahead_s))
+        return 600.0 if node == "satellite" else None
+
+    monkeypatch.setattr("edgeagent.mesh.sky.eclipse_in_s", found)
+    service = SimpleNamespace(name="n", sky=SimpleNamespace(nodes={"n": "satellite"}))
+    node = _Node(heat=20.0, battery=0.4, service=service)
+    one = _conditions(node)
+    asyncio.run(one.renew())
+    assert asked == [("satellite", 1000.0, 9000.0)]
+    assert one.now() == Conditions(gpu_c=20.0, battery_share=0.4, eclipse_in_s=60.0)
+    assert Veto().update(one.now()) == "eclipse"
+    service.sky.nodes.clear()
+    asyncio.run(one.renew())
+    assert one.now().eclipse_in_s is None
+    node.utc_s = None  # the clock is not set: nothing is predicted
+    asyncio.run(one.renew())
+    assert len(asked) == 2
+
+
+def test_a_fault_of_ours_keeps_what_was_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeagent.node.accel_conditions._EVERY_S", 0.0)
+
+    async def run() -> None:
+        one = _conditions(_Node(heat=20.0))
+        looks = 0
+        again = asyncio.Event()
+
+        async def broken() -> None:
+            nonlocal looks
+            looks += 1
+            if looks == 3:
+                again.set()
+            raise RuntimeError("a fault")
+
+        monkeypatch.setattr(one, "renew", broken)
+        one.start(Meters())
+        one.start(Meters())
+        await asyncio.wait_for(again.wait(), 10.0)
+        await one.close()
+        await one.close()
+        assert one.now().gpu_c == 20.0
+
+    asyncio.run(run())
