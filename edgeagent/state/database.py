@@ -24,6 +24,7 @@ from typing import Any
 from edgeagent.model.errors import EdgeError, StorageFull, StoreFailed
 
 __all__ = [
+    "READ_ONLY_HINT",
     "DamagedStore",
     "DiskFull",
     "Failure",
