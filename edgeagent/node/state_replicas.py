@@ -205,11 +205,13 @@ class StateReplicas:
         size = sum(one.size_bytes + len(one.key) for one in entries)
         self._do(self._core.push(names, node, by_utc_ms=by_utc_ms, size_bytes=size))
 
-    def hand_off(self, entries: Sequence[Entry], set_utc_ms: int) -> None:
-        """The node sets then: what only it holds goes to somebody who stays."""
+    def hand_off(self, entries: Sequence[Entry], set_utc_ms: int, *, before_bytes: int = 0) -> None:
+        """The node sets then: what only it holds goes to somebody who stays. ``before_bytes`` are to go first."""
         names = {one.key: one.version for one in entries}
         size = sum(one.size_bytes for one in entries)
-        self._do(self._core.hand_off(names, size_bytes=size, set_utc_ms=set_utc_ms))
+        self._do(
+            self._core.hand_off(names, size_bytes=size, set_utc_ms=set_utc_ms, before_bytes=before_bytes)
+        )
 
     def evict(self, entries: Sequence[Entry]) -> None:
         """Forget these here as soon as enough others answer for them. Raises Busy."""

@@ -75,6 +75,11 @@ class StateSky:
             }
         )
 
+    @property
+    def speed(self) -> float:
+        """Seconds of orbits in a second of the clock."""
+        return self._membership.orbital_speed
+
     def sets_utc_ms(self, circle: StateCircle) -> int:
         """When this node loses the last of its contacts, 0: no end is predicted, or it has none."""
         near = [one.id for one in circle.around().values() if one.is_reachable]

@@ -152,14 +152,20 @@ class Replicator:
         return self._done()
 
     def hand_off(
-        self, names: Mapping[str, Version], *, size_bytes: int, set_utc_ms: int, by_utc_ms: int = 0
+        self,
+        names: Mapping[str, Version],
+        *,
+        size_bytes: int,
+        set_utc_ms: int,
+        by_utc_ms: int = 0,
+        before_bytes: int = 0,
     ) -> list[Effect]:
         """The node sets at ``set_utc_ms``: somebody who stays in contact is to hold these by then, and answer for
-        them. It begins as late as it may.
+        them. It begins as late as it may where ``before_bytes`` others go first.
         """
         versions = dict(names)
         peers = [peer for peer in self._desk.view.peers.values() if peer.reachable]
-        begins_ms = [hand_off_begins_ms(size_bytes, peer, set_utc_ms) for peer in peers]
+        begins_ms = [hand_off_begins_ms(before_bytes + size_bytes, peer, set_utc_ms) for peer in peers]
         bundle = Bundle(
             id=self._owed.number(),
             versions=versions,

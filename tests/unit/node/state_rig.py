@@ -35,6 +35,7 @@ class Sky:
         self.until_s: dict[str, float] = {}
 
     is_on = True
+    orbital_speed = 1.0
 
     def neighbours(self) -> list[Neighbour]:
         of = self._cluster
