@@ -213,6 +213,10 @@ class StateReplicas:
             self._core.hand_off(names, size_bytes=size, set_utc_ms=set_utc_ms, before_bytes=before_bytes)
         )
 
+    def unsettled(self) -> list[str]:
+        """Members in reach that may hold something newer than this node does: it has not compared with them yet."""
+        return self._core.unsettled(self._circle.reachable())
+
     def evict(self, entries: Sequence[Entry]) -> None:
         """Forget these here as soon as enough others answer for them. Raises Busy."""
         names = {one.key: one.version for one in entries}

@@ -216,6 +216,8 @@ class Replicator:
             if peer.reachable and not (known and known.reachable):
                 self._sending.met(name)
                 self._differences.met(name)
+            elif not peer.reachable:
+                self._differences.lost(name)
         return self._done()
 
     def message(self, peer: str, message: Message) -> list[Effect]:
@@ -245,7 +247,8 @@ class Replicator:
 
     def failed(self, request: Request) -> list[Effect]:
         """No reply will come to this one."""
-        self._desk.failed(request.ask)
+        if peer := self._desk.failed(request.ask):
+            self._differences.failed(peer)
         return self._done()
 
     # -- the shell's answers ----------------------------------------------------------------------------------------
@@ -315,6 +318,10 @@ class Replicator:
             return None
         return bundle.level(here_is_ground=self._desk.is_ground)
 
+    def unsettled(self, peers: Iterable[str]) -> list[str]:
+        """Those of whom this node does not know yet whether they hold something newer than it does."""
+        return self._differences.unsettled(peers)
+
     def status(self) -> Status:
         return Status(
             keys_owed=self._owed.keys_owed,
@@ -355,6 +362,7 @@ class Replicator:
         self._desk.high_ms = max([self._desk.high_ms, *(version.wall_ms for version in versions.values())])
         for key in versions:
             self._damaged.pop(key, None)
+        self._differences.taken(versions)
         renewed = self._owed.renew(versions)
         if renewed is not None:
             self._sending.add(renewed)

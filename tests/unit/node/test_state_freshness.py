@@ -1,0 +1,115 @@
+"""Reads at a home that missed a write while it was out of contact, and copies that readers bring up to date."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeagent.model.errors import PeerFailed
+from edgeagent.node import state_service
+from edgeagent.node.key_state import KeyState
+from edgeagent.state.calls import Done, Group, Op
+from edgeagent.state.entry import Durability
+from tests.unit.node.state_rig import Cluster, cluster, put
+
+LARGE = bytes(range(256)) * 2000
+
+
+async def get(node: KeyState, key: str, **more: Any) -> Done:
+    return (await node.group(Group(ops=[Op(op="get", key=key)], **more))).results[0]
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    while not await holds():  # noqa: ASYNC110 - there is nothing to wait on
+        await asyncio.sleep(0.01)
+
+
+def key_at(of: Cluster, home: str) -> str:
+    """A key whose first home is that node."""
+    circle = of.nodes[home].circle
+    return next(key for key in (f"g{at}/x" for at in range(999)) if circle.homes_of(key)[0] == home)
+
+
+async def settled(of: Cluster) -> None:
+    async def all_have() -> bool:
+        return not any(node.replicas.unsettled() for node in of.nodes.values())
+
+    await until(all_have)
+
+
+async def missed(of: Cluster, value: bytes = b"new") -> str:
+    """A key that n1 writes anew, of which its home n0 does not hear though all are in contact."""
+    key = key_at(of, "n0")
+    await put(of.nodes["n0"], key, b"old")
+    await settled(of)
+
+    def cut(node: str, path: str, reply: bytes) -> bytes:
+        if path.endswith("transfer"):
+            raise PeerFailed("cut", peer=node)
+        return reply
+
+    for wire in of.wires.values():
+        wire.spoil = cut
+    await put(of.nodes["n1"], key, value)
+    return key
+
+
+def test_a_home_that_was_out_of_contact_asks_before_it_answers(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with cluster(tmp_path, "edge", "edge", "edge", replicas=0) as of:
+            home, key = of.nodes["n0"], key_at(of, "n0")
+            await put(home, key, b"old")
+            await settled(of)
+            asked = home.service.local_reads
+            assert (await get(home, key)).value == b"old"
+            assert home.service.local_reads == asked + 1, "who has settled with all others asks nobody"
+            of.alone("n0")
+            home.replicas.look_around()
+            await put(of.nodes["n1"], key, b"new")
+            assert (await get(home, key)).value == b"old", "nobody can be asked"
+            of.cut.clear()
+            assert (await get(home, key)).value == b"new"
+
+    asyncio.run(body())
+
+
+def test_a_read_that_asks_for_peers_sees_what_any_of_them_holds(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with cluster(tmp_path, "edge", "edge", "edge", replicas=0) as of:
+            key = await missed(of, LARGE)
+            home = of.nodes["n0"]
+            assert (await get(home, key)).value == b"old"
+            wanted = Group(ops=[Op(op="get", key=key)], durability=Durability.PEER)
+            assert (await home.group(wanted)).results[0].value == LARGE
+            await asyncio.gather(*home.service._adopting)
+            assert (await get(home, key)).value == LARGE, "and has brought its own copy up to date"
+            await of.nodes["n1"].group(Group(ops=[Op(op="delete", key=key)]))
+            assert (await get(home, key)).found
+            assert not (await home.group(wanted)).results[0].found
+            await asyncio.gather(*home.service._adopting)
+            assert not (await get(home, key)).found
+
+    asyncio.run(body())
+
+
+def test_a_reader_brings_an_old_home_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_service, "_ON_THE_WAY_MS", -1)
+
+    async def body() -> None:
+        async with cluster(tmp_path, "edge", "edge", "edge", replicas=0) as of:
+            key = await missed(of)
+            of.nodes["n1"].circle.tell()
+            of.wires["n2"].spoil = lambda node, path, reply: reply
+            assert (await get(of.nodes["n2"], key)).value == b"new"
+
+            async def is_new() -> bool:
+                held = await of.nodes["n0"].store.get(key)
+                return held is not None and held[1] == b"new"
+
+            await until(is_new)
+
+    asyncio.run(body())
