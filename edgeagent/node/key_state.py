@@ -78,6 +78,7 @@ class KeyState:
     ) -> None:
         self._section = section
         self._remote = remote
+        self._node_id = node_id
         self._tasks: list[asyncio.Task[None]] = []
         self._work: set[asyncio.Task[None]] = set()
         self.mode_of = modes_of(section.once_prefixes, section.owner_prefixes)
@@ -292,6 +293,12 @@ class KeyState:
         self.sky.mark(needed.nodes[0])
         self.replicas.look_around()
         self._spawn(self._ahead((*prefixes, f"{RUNS}{run}/"), run, needed))
+
+    def bound_for(self, nodes: Sequence[str]) -> None:
+        """What is written here now is read there next: copies go there first."""
+        new = [node for node in nodes if node != self._node_id and self.sky.mark(node)]
+        if new:
+            self.replicas.look_around()
 
     async def _ahead(self, prefixes: Sequence[str], run: str, needed: Needed) -> None:
         try:

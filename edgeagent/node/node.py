@@ -413,7 +413,7 @@ class Node:
         )
         self._ending.push_async_callback(self.state.close)
         await self.state.open()
-        guest, fusion = StateGuest(self.engine), Fusion(self.state)
+        guest, fusion = StateGuest(self.engine), Fusion(self.state, bound_for=self.state.bound_for)
         fusion.export(self.meters)
         self.invoker.state, self.mailboxes.state = fusion, guest
         self._ending.push_async_callback(guest.stop)
