@@ -22,6 +22,7 @@ from edgeagent.state.calls import Done, Group, GroupDone, Op
 from edgeagent.state.entry import Durability, Mode
 from edgeagent.state.errors import BadKey
 from edgeagent.state.fetching import ChunksWanted, Fetch, read, write
+from edgeagent.state.hlc import read_version
 
 __all__ = ["StateRoutes"]
 
@@ -45,6 +46,10 @@ class StateRoutes:
             Route("PUT", one, self.put, "Write a key; the body is its value"),
             Route("DELETE", one, self.delete, "Delete a key"),
             Route("GET", "/v1/state:where", self.where, "The nodes that hold ?key=, how fresh, how durable"),
+            Route(
+                "GET", "/v1/state:aside", self.asides, "What of ?key= lost a conflict; the value of ?version="
+            ),
+            Route("DELETE", "/v1/state:aside", self.drop_aside, "Forget such a value: ?key= and ?version="),
             Route("POST", "/v1/state:group", self.group, "Several operations, all or nothing"),
             Route("POST", "/v1/state:fetch", self.fetch, "Between nodes: what is held here"),
             Route("POST", "/v1/state:chunks", self.chunks, "Between nodes: pieces of large values"),
@@ -135,6 +140,20 @@ class StateRoutes:
             raise NotFound(f"nobody that can be asked holds the key {key[:200]!r}")
         durability = self._node.state.durability_of(key, found)
         return json_reply({"key": key, "durability": durability.value, "holders": msgspec.to_builtins(found)})
+
+    async def asides(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
+        query, views = _query(request), self._node.state.views
+        key, version = query.get("key", ""), query.get("version", "")
+        if version:
+            value = await views.aside_value(key, read_version(version))
+            return web.Response(body=value, content_type="application/octet-stream")
+        return json_reply({"key": key, "values": msgspec.to_builtins(await views.asides(key))})
+
+    async def drop_aside(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
+        query = _query(request)
+        version = read_version(query.get("version", ""))
+        await self._node.state.views.drop_aside(query.get("key", ""), version)
+        return web.Response(status=204)
 
     # -- between nodes ---------------------------------------------------------------------------------------
 
