@@ -117,6 +117,7 @@ class StateRoutes:
                 f"not a group of operations: {error}"[:300], hint="docs/state.md shows one"
             ) from None
         _wants(request, wanted)
+        _check_decides(wanted, read_peer(request.headers))
         answer = await self._node.state.group(wanted)
         headers = {"Edgeagent-Durability": answer.durability.value, "Edgeagent-Session": answer.session}
         if packed:
@@ -124,7 +125,7 @@ class StateRoutes:
         return json_reply(msgspec.to_builtins(answer), headers=headers)
 
     async def list(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
-        query = request.rel_url.query if isinstance(request, web.Request) else _query(request)
+        query = _query(request)
         limit = query.get("limit", "100")
         if not _NUMBER.fullmatch(limit) or not 1 <= int(limit) <= _LIST_MAX:
             raise BadRequest(f"limit={limit[:40]!r} is not a number from 1 to {_LIST_MAX}")
@@ -197,7 +198,20 @@ def _packed(value: msgspec.Struct) -> web.Response:
 
 
 def _query(request: web.BaseRequest) -> Any:
+    """Raises BadKey: what is not UTF-8 would be another key."""
+    try:
+        unquote_to_bytes(request.raw_path.partition("?")[2]).decode()
+    except UnicodeDecodeError:
+        raise BadKey("the query is not UTF-8") from None
     return request.rel_url.query
+
+
+def _check_decides(wanted: Group, peer: str) -> None:
+    """Only another node lets this one decide, and only for itself. Raises BadRequest."""
+    if wanted.decide and not peer:
+        raise BadRequest("decide is between nodes: Edgeagent-Peer is missing")
+    if wanted.decide and any(op.owner not in ("", peer) for op in wanted.ops):
+        raise BadRequest(f"the node {peer} would make another one the owner of a key")
 
 
 def _key_of(request: web.BaseRequest) -> str:

@@ -151,6 +151,7 @@ class KeyState:
 
     async def start(self) -> None:
         """Tell the mesh, hand over, keep up."""
+        self.circle.begin()
         self._tasks = [
             asyncio.ensure_future(self._tell()),
             asyncio.ensure_future(self._keep_up()),

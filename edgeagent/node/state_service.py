@@ -9,6 +9,7 @@
    Else those who would know better are asked, all that can be asked where the caller wants more than ``local``; where
    nobody answers, what is here is told, unless the caller's session has seen more. A copy here or at a home that turns
    out to be old is brought up to date behind the scenes.
+   A node that has just begun waits a moment to hear who is there.
 4. What a ``once`` or ``owner`` key, or a condition, depends on is looked for elsewhere before it is written; who of
    several writers is first, one node decides (:mod:`edgeagent.node.state_decider`).
 """
@@ -181,6 +182,10 @@ class StateService:
     ) -> dict[str, Done]:
         self.reads += len(keys)
         here = await self._here(keys)
+        if not wanted.here_only and self.circle.is_gathering():
+            is_final = all(key in here and here[key][0].mode is Mode.ONCE for key in keys)
+            if not is_final:
+                await self.circle.gathered(deadline_s)
         doubtful: Sequence[str] = ()
         unsettled: Sequence[str] = ()
         if not wanted.here_only:
@@ -355,6 +360,8 @@ class StateService:
         self, writes: Sequence[Op], wanted: Group, session: Session, deadline_s: float, run: str
     ) -> tuple[dict[str, Done], Durability]:
         decider = self.decider
+        if self.circle.is_gathering() and not wanted.here_only and any(map(decider.depends, writes)):
+            await self.circle.gathered(deadline_s)
         if not wanted.here_only and (self.circle.reachable() or self.views.ground is not None):
             if not wanted.decide and (home := await decider.home_of(writes, run, session, deadline_s)):
                 return await decider.at(home, writes, wanted, session, deadline_s, decide=True)

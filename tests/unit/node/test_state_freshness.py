@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from edgeagent.model.errors import PeerFailed
-from edgeagent.node import state_service
+from edgeagent.node import state_circle, state_service
 from edgeagent.node.key_state import KeyState
 from edgeagent.state.calls import Done, Group, Op
 from edgeagent.state.entry import Durability
-from tests.unit.node.state_rig import Cluster, cluster, put
+from edgeagent.state.errors import VersionMismatch
+from tests.unit.node.state_rig import Cluster, Sky, cluster, put
 
 LARGE = bytes(range(256)) * 2000
 
@@ -111,5 +112,48 @@ def test_a_reader_brings_an_old_home_up_to_date(tmp_path: Path, monkeypatch: pyt
                 return held is not None and held[1] == b"new"
 
             await until(is_new)
+
+    asyncio.run(body())
+
+
+def test_a_node_that_has_just_begun_does_not_decide_as_if_it_were_alone(tmp_path: Path) -> None:
+    """It knows that n0 is there and not yet where: what depends on others waits for that."""
+
+    async def body() -> None:
+        async with cluster(tmp_path, "edge", "edge", replicas=0) as of:
+            key = key_at(of, "n0")
+            await of.end("n1")
+            wrote = await put(of.nodes["n0"], key, b"1")
+            of.alone("n1")
+            of.unheard = {"n0"}
+            begun = await of.up("n1")
+            plain = await put(begun, "other/x", b"depends on nobody")
+            assert plain.version
+            waiting = [
+                asyncio.ensure_future(put(begun, key, b"2", expect="")),
+                asyncio.ensure_future(get(begun, key, session="")),
+            ]
+            await asyncio.sleep(0.1)
+            assert not any(one.done() for one in waiting)
+            of.cut.clear()
+            of.unheard.clear()
+            with pytest.raises(VersionMismatch):
+                await waiting[0]
+            assert (await waiting[1]).version == wrote.version
+
+    asyncio.run(body())
+
+
+def test_a_node_waits_for_its_seeds_no_longer_than_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_circle, "GATHER_S", 0.2)
+    monkeypatch.setattr(Sky, "expects_others", True)
+
+    async def body() -> None:
+        async with cluster(tmp_path, "edge") as of:
+            assert of.nodes["n0"].circle.is_gathering()
+            assert (await put(of.nodes["n0"], "a/x", b"1", expect="")).version
+            assert not of.nodes["n0"].circle.is_gathering()
 
     asyncio.run(body())
