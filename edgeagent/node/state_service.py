@@ -32,7 +32,7 @@ from edgeagent.node.state_views import StateViews
 from edgeagent.state.calls import Done, Group, GroupDone, Op
 from edgeagent.state.entry import Durability, Entry, Mode
 from edgeagent.state.errors import DamagedValue, Fenced, NotDurable
-from edgeagent.state.hlc import NONE, Version, read_version
+from edgeagent.state.hlc import NONE, SKEW_MS_MAX, Version, read_version
 from edgeagent.state.keys import GROUP_ITEMS_MAX, RUNS, check_prefix, resolve, resolve_prefix
 from edgeagent.state.keystore_types import Written
 from edgeagent.state.session import Session, read_session
@@ -97,6 +97,7 @@ class StateService:
         self._value_bytes_max = value_bytes_max
         self._run_ttl_ms = run_ttl_ms
         self._adopting: set[asyncio.Task[None]] = set()
+        self._shown = NONE  # the latest version of another node that a reader was told here
         self.reads = 0
         self.local_reads = 0  # answered without asking anybody
         self.writes = 0
@@ -211,6 +212,7 @@ class StateService:
         for key, one in newer.items():
             value = await self._from_others(one, known.get(key, ""), deadline_s)
             found[key] = one.entry, value
+            self._show(one.entry.version)
             self._repair(one, value, is_held=key in here)
         found |= await self._from_ground(doubtful, found, session, wanted)
         done = {}
@@ -218,6 +220,12 @@ class StateService:
             seen, value = found.get(key) or (None, None)
             done[key] = self._done(key, seen, value, known.get(key, ""), session)
         return done
+
+    def _show(self, version: Version) -> None:
+        # What is written here after it was shown is above it, also where this node's clock is behind. A clock that is
+        # too far ahead is nobody's measure.
+        if version.wall_ms <= self._utc_ms() + SKEW_MS_MAX:
+            self._shown = max(self._shown, version)
 
     def _repair(self, newer: Newer, value: bytes | None, *, is_held: bool) -> None:
         """What is written once never changes: the next one finds it here. Of the rest, copies that are old go."""
@@ -369,6 +377,7 @@ class StateService:
         self.replicas.check_room(sum(len(op.value or b"") for op in writes), wanted.durability)
         try:
             after = max((session.least(op.key) for op in writes), default=NONE)
+            after = max(after, self._shown)
             written = await self.store.write(writes, self._mode_of, after=after)
         except Fenced as error:
             owner = str(error.details.get("owner", ""))

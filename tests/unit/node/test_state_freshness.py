@@ -157,3 +157,27 @@ def test_a_node_waits_for_its_seeds_no_longer_than_a_moment(
             assert not of.nodes["n0"].circle.is_gathering()
 
     asyncio.run(body())
+
+
+def test_what_is_written_after_a_newer_value_was_shown_stands_above_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also at a node whose clock is behind, and for a client without a session; a clock that is wrong drags nobody."""
+
+    async def body() -> None:
+        async with cluster(tmp_path, "edge", "edge", replicas=0) as of:
+            behind, ahead = of.nodes["n1"], of.nodes["n0"]
+            key, real = key_at(of, "n0"), ahead.store._utc_ms
+            monkeypatch.setattr(ahead.store, "_utc_ms", lambda: real() + 30_000)
+            await put(ahead, key, b"by a clock that is ahead")
+            assert (await get(behind, key)).value == b"by a clock that is ahead"
+            await put(behind, key, b"after it")
+            assert [(await get(one, key)).value for one in (behind, ahead)] == [b"after it"] * 2
+            monkeypatch.setattr(ahead.store, "_utc_ms", lambda: real() + 3_600_000)
+            await put(ahead, "other/x", b"an hour ahead")
+            other = key_at(of, "n0")
+            await put(ahead, other, b"an hour ahead")
+            assert (await get(behind, other)).value == b"an hour ahead"
+            assert (await put(behind, "mine/x", b"1")).version < f"{real() + 60_000:x}"
+
+    asyncio.run(body())
