@@ -228,11 +228,11 @@ def test_metrics_say_what_is_owed(tmp_path: Path) -> None:
             assert of.nodes["n0"].view()["keys_owed"] == 1
             of.cut.clear()
 
-            async def sent() -> bool:
-                return await of.nodes["n1"].store.look("a") is not None
+            async def taken() -> bool:
+                counters = {name: read() for name, _, read in of.meters["n1"].counter_gauges}
+                return counters["state_custody_taken"] == 1
 
-            await until(sent)
-            counters = {name: read() for name, _, read in of.meters["n1"].counter_gauges}
-            assert counters["state_custody_taken"] == 1
+            await until(taken)
+            assert await of.nodes["n1"].store.look("a") is not None
 
     asyncio.run(body())
