@@ -123,11 +123,6 @@ class Controller:
         """Heat, battery and sun as they are now; the reason that forbids the GPU, empty: none."""
         return self._veto.update(now)
 
-    def backend_of(self, size: float) -> Backend:
-        """Where a request of this size would be served, if all that serves is there."""
-        known = self._classes.get(size_class(size))
-        return known.backend if known else self._first_backend()
-
     def route(self, now_s: float, size: float = 0.0) -> Route:
         """Where the next request goes."""
         if self.mode in ("cpu", "gpu"):

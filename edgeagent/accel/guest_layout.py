@@ -21,7 +21,7 @@ from edgeagent.accel.kernel_errors import (
 )
 from edgeagent.model.errors import Busy, EdgeError, Unavailable
 
-__all__ = ["Backend", "Code", "code_of", "pack_query", "unpack_query"]
+__all__ = ["Backend", "Code", "code_of", "pack_query"]
 
 _HEAD = struct.Struct("<III")
 VERSION = 1
@@ -73,13 +73,3 @@ def code_of(error: EdgeError) -> Code:
 def pack_query(backends: Backend, kernels: Iterable[str]) -> bytes:
     names = [name.encode() for name in kernels]
     return _HEAD.pack(VERSION, backends, len(names)) + b"".join(bytes([len(name)]) + name for name in names)
-
-
-def unpack_query(data: bytes) -> tuple[Backend, list[str]]:
-    """As guests do it; ``data`` is of pack_query."""
-    _, backends, count = _HEAD.unpack_from(data)
-    at, names = _HEAD.size, []
-    for _ in range(count):
-        names.append(data[at + 1 : at + 1 + data[at]].decode())
-        at += 1 + data[at]
-    return Backend(backends), names

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from edgeagent.cli import state_elect, state_keys, state_repair
+from edgeagent.cli import state_aside, state_elect, state_keys, state_repair
 
 __all__ = ["add_arguments", "run"]
 
@@ -13,6 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parts = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
     state_keys.register(parts)
     state_elect.register(parts)
+    state_aside.add_aside(parts)
     state_repair.add_repair(parts)
 
 

@@ -7,6 +7,7 @@ of the protocol in ``messages``: it owns the listener and the sessions, and hand
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -89,7 +90,10 @@ class LocalSocket:
             asyncio.get_running_loop().remove_reader(listener)
             listener.close()
             if _inode_of(self.settings.path) == self._inode:  # not what another node has put there meanwhile
-                _unlink(self.settings.path)
+                with contextlib.suppress(
+                    OSError
+                ):  # a read-only file system: the next start takes it for stale
+                    _unlink(self.settings.path)
         await asyncio.gather(*(peer.stop() for peer in list(self._peers)))
 
     def publish(self, hose_name: str, payload: Payload) -> int:

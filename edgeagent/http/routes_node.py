@@ -84,8 +84,7 @@ class NodeRoutes:
         return web.Response(text="ok\n")
 
     async def ready(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
-        if self._node.store.full:  # there may be room by now
-            await self._node.store.look_for_room()
+        await self._node.look_for_room()  # it may have changed since something was written
         is_ready, reasons = self._node.ready()
         return json_reply({"ready": is_ready, "reasons": reasons}, status=200 if is_ready else 503)
 

@@ -22,6 +22,7 @@ from edgeagent.state.calls import Done, Group, GroupDone, Op
 from edgeagent.state.entry import Durability, Mode
 from edgeagent.state.errors import BadKey
 from edgeagent.state.fetching import ChunksWanted, Fetch, read, write
+from edgeagent.state.hlc import read_version
 
 __all__ = ["StateRoutes"]
 
@@ -45,6 +46,10 @@ class StateRoutes:
             Route("PUT", one, self.put, "Write a key; the body is its value"),
             Route("DELETE", one, self.delete, "Delete a key"),
             Route("GET", "/v1/state:where", self.where, "The nodes that hold ?key=, how fresh, how durable"),
+            Route(
+                "GET", "/v1/state:aside", self.asides, "What of ?key= lost a conflict; the value of ?version="
+            ),
+            Route("DELETE", "/v1/state:aside", self.drop_aside, "Forget such a value: ?key= and ?version="),
             Route("POST", "/v1/state:group", self.group, "Several operations, all or nothing"),
             Route("POST", "/v1/state:fetch", self.fetch, "Between nodes: what is held here"),
             Route("POST", "/v1/state:chunks", self.chunks, "Between nodes: pieces of large values"),
@@ -112,6 +117,7 @@ class StateRoutes:
                 f"not a group of operations: {error}"[:300], hint="docs/state.md shows one"
             ) from None
         _wants(request, wanted)
+        _check_decides(wanted, read_peer(request.headers))
         answer = await self._node.state.group(wanted)
         headers = {"Edgeagent-Durability": answer.durability.value, "Edgeagent-Session": answer.session}
         if packed:
@@ -119,7 +125,7 @@ class StateRoutes:
         return json_reply(msgspec.to_builtins(answer), headers=headers)
 
     async def list(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
-        query = request.rel_url.query if isinstance(request, web.Request) else _query(request)
+        query = _query(request)
         limit = query.get("limit", "100")
         if not _NUMBER.fullmatch(limit) or not 1 <= int(limit) <= _LIST_MAX:
             raise BadRequest(f"limit={limit[:40]!r} is not a number from 1 to {_LIST_MAX}")
@@ -135,6 +141,20 @@ class StateRoutes:
             raise NotFound(f"nobody that can be asked holds the key {key[:200]!r}")
         durability = self._node.state.durability_of(key, found)
         return json_reply({"key": key, "durability": durability.value, "holders": msgspec.to_builtins(found)})
+
+    async def asides(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
+        query, views = _query(request), self._node.state.views
+        key, version = query.get("key", ""), query.get("version", "")
+        if version:
+            value = await views.aside_value(key, read_version(version))
+            return web.Response(body=value, content_type="application/octet-stream")
+        return json_reply({"key": key, "values": msgspec.to_builtins(await views.asides(key))})
+
+    async def drop_aside(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
+        query = _query(request)
+        version = read_version(query.get("version", ""))
+        await self._node.state.views.drop_aside(query.get("key", ""), version)
+        return web.Response(status=204)
 
     # -- between nodes ---------------------------------------------------------------------------------------
 
@@ -178,7 +198,20 @@ def _packed(value: msgspec.Struct) -> web.Response:
 
 
 def _query(request: web.BaseRequest) -> Any:
+    """Raises BadKey: what is not UTF-8 would be another key."""
+    try:
+        unquote_to_bytes(request.raw_path.partition("?")[2]).decode()
+    except UnicodeDecodeError:
+        raise BadKey("the query is not UTF-8") from None
     return request.rel_url.query
+
+
+def _check_decides(wanted: Group, peer: str) -> None:
+    """Only another node lets this one decide, and only for itself. Raises BadRequest."""
+    if wanted.decide and not peer:
+        raise BadRequest("decide is between nodes: Edgeagent-Peer is missing")
+    if wanted.decide and any(op.owner not in ("", peer) for op in wanted.ops):
+        raise BadRequest(f"the node {peer} would make another one the owner of a key")
 
 
 def _key_of(request: web.BaseRequest) -> str:

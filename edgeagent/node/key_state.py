@@ -19,6 +19,7 @@ from edgeagent.node.meters import Meters
 from edgeagent.node.remote_hoses import RemoteHoses
 from edgeagent.node.state_circle import GROUND_KINDS, StateCircle
 from edgeagent.node.state_ground import GROUND_STORE, StateGround
+from edgeagent.node.state_leaving import StateLeaving
 from edgeagent.node.state_moves import Needed, StateMoves
 from edgeagent.node.state_reader import StateReader
 from edgeagent.node.state_replicas import StateReplicas
@@ -57,7 +58,6 @@ TELL_S = 1.0
 SWEEP_S = 10.0
 EVICT_ABOVE = 0.9  # of what this node's own writes may use
 EVICT_KEYS = 256
-HAND_OFF_AGAIN_MS = 20_000
 _FEED = 4096
 _MSGPACK = {"Content-Type": "application/msgpack"}
 
@@ -78,9 +78,9 @@ class KeyState:
     ) -> None:
         self._section = section
         self._remote = remote
+        self._node_id = node_id
         self._tasks: list[asyncio.Task[None]] = []
         self._work: set[asyncio.Task[None]] = set()
-        self._handed_ms = 0
         self.mode_of = modes_of(section.once_prefixes, section.owner_prefixes)
         bounds = KeyBounds(
             bytes_max=section.bytes_max,
@@ -104,6 +104,7 @@ class KeyState:
             copies=section.replicas,
             is_ground=is_ground,
         )
+        self.leaving = StateLeaving(self.store, self.circle, self.sky, self.replicas)
         self.replicas.is_alone = not membership.is_on
         self.replicas.on_taken = self.circle.holds
         self.views = StateViews(self.store, self.circle, self.reader, node_id=node_id, is_ground=is_ground)
@@ -150,6 +151,7 @@ class KeyState:
 
     async def start(self) -> None:
         """Tell the mesh, hand over, keep up."""
+        self.circle.begin()
         self._tasks = [
             asyncio.ensure_future(self._tell()),
             asyncio.ensure_future(self._keep_up()),
@@ -175,6 +177,7 @@ class KeyState:
             with contextlib.suppress(EdgeError):  # writes meet it, and say so
                 self.usage = await self.store.usage()
                 self.replicas.used(self.usage.bytes)
+                await self.leaving.look()
             await asyncio.sleep(TELL_S)
 
     async def _keep_up(self) -> None:
@@ -184,7 +187,6 @@ class KeyState:
             try:
                 await self.store.sweep()
                 await self._make_room()
-                await self._hand_off()
                 budget = int(self._section.scrub_bytes_per_s * SWEEP_S)
                 if budget:
                     await self._mend(await self.store.scrub(budget))
@@ -204,19 +206,6 @@ class KeyState:
                 self.ground.evict(entries)
             else:
                 self.replicas.evict(entries)
-
-    async def _hand_off(self) -> None:
-        """Before this node sets, what only it holds goes to somebody who stays."""
-        set_ms = self.sky.sets_utc_ms(self.circle)
-        if not set_ms or abs(set_ms - self._handed_ms) < HAND_OFF_AGAIN_MS:
-            return
-        self._handed_ms = set_ms
-        rows = await self.store.entries_since(max(0, self.store.seq - _FEED), _FEED, bare=True)
-        alone = [
-            entry for _, entry in rows if self.replicas.reached(entry.key, entry.version) is Durability.LOCAL
-        ]
-        if alone:
-            self.replicas.hand_off(alone, set_ms)
 
     async def _mend(self, report: ScrubReport) -> None:
         for key, chunk in report.damaged:
@@ -305,6 +294,12 @@ class KeyState:
         self.sky.mark(needed.nodes[0])
         self.replicas.look_around()
         self._spawn(self._ahead((*prefixes, f"{RUNS}{run}/"), run, needed))
+
+    def bound_for(self, nodes: Sequence[str]) -> None:
+        """What is written here now is read there next: copies go there first."""
+        new = [node for node in nodes if node != self._node_id and self.sky.mark(node)]
+        if new:
+            self.replicas.look_around()
 
     async def _ahead(self, prefixes: Sequence[str], run: str, needed: Needed) -> None:
         try:

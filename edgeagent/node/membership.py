@@ -336,6 +336,11 @@ class Membership:
 
         return neighbours(self.service)
 
+    @property
+    def expects_others(self) -> bool:
+        """Whether the configuration names members to ask."""
+        return self.is_on and bool(self._section.seeds)
+
     def say_state(self, digests: list[bytes]) -> None:
         """Tell the mesh what groups of keys are held here, the newest first."""
         if self.service is not None and self.service.carrier is not None:

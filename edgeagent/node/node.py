@@ -279,7 +279,7 @@ class Node:
             self._cpu.look()
             self._look_at_hoses()
             self.accel.keep_up()
-            await self.store.look_for_room()
+            await self.look_for_room()
             await asyncio.to_thread(_made_again, self._scratch)
             try:
                 await self.journal.sweep()
@@ -313,11 +313,21 @@ class Node:
             reasons.append("draining")
         if self._running and self.store.failed is not None:
             reasons.append(f"the state database is out of order: {self.store.failed}")
+        elif self._running and self.store.read_only:
+            reasons.append("the file system of the state directory is read-only")
         elif self._running and self.store.full:
             reasons.append("the disk under the state directory is full: undeploy functions, or free space")
         if self._running and self.state.store.failed is not None:
             reasons.append(f"the state of functions is out of order: {self.state.store.failed}")
+        elif self._running and not reasons and (self.state.store.read_only or self.state.store.full):
+            what = "read-only" if self.state.store.read_only else "full"
+            reasons.append(f"the file system of the state of functions is {what}")
         return not reasons, reasons
+
+    async def look_for_room(self) -> None:
+        """See whether what is kept can be written: full disks and file systems that can only be read."""
+        await self.store.look_for_room()
+        await self.state.store.look_for_room()
 
     def view(self) -> dict[str, Any]:
         """What ``/v1/node`` shows."""
@@ -423,7 +433,7 @@ class Node:
         )
         self._ending.push_async_callback(self.state.close)
         await self.state.open()
-        guest, fusion = StateGuest(self.engine), Fusion(self.state)
+        guest, fusion = StateGuest(self.engine), Fusion(self.state, bound_for=self.state.bound_for)
         fusion.export(self.meters)
         self.invoker.state, self.mailboxes.state = fusion, guest
         self._ending.push_async_callback(guest.stop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["GROUND_KINDS", "StateCircle"]
 
 GROUND_KINDS = frozenset({"ground", "cloud", "edge"})
+GATHER_S = 3.0
+_GATHER_LOOK_S = 0.05
 _LOOK_S = 0.25
 _GROUPS_MAX = 4096
 _HOMES = 2
@@ -35,7 +38,29 @@ class StateCircle:
         self.looks_every_s = _LOOK_S
         self._looked_s = -1e9
         self._around: dict[str, Neighbour] = {}
+        self._gathers_until_s = -1e9
         self._held: OrderedDict[str, None] = OrderedDict()  # groups here, the newest last
+
+    # -- a node that has just begun ---------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """The mesh is being joined: for a moment this node knows of nobody, and is not alone all the same."""
+        self._gathers_until_s = self._clock() + GATHER_S
+
+    def is_gathering(self) -> bool:
+        """Whether this node has begun a moment ago, and has not heard yet of a member that it is to ask, or how to."""
+        if self._clock() >= self._gathers_until_s:
+            return False
+        around = self.around().values()
+        if not around:
+            return self._membership.expects_others
+        return any(not one.is_reachable and not one.is_occluded for one in around)
+
+    async def gathered(self, deadline_s: float) -> None:
+        """Until it has, or has waited long enough; ``deadline_s``: of the loop's clock."""
+        loop = asyncio.get_running_loop()
+        while self.is_gathering() and loop.time() < deadline_s:  # noqa: ASYNC110 - gossip brings it about
+            await asyncio.sleep(_GATHER_LOOK_S)
 
     # -- what is held here -----------------------------------------------------------------------------------
 

@@ -96,7 +96,7 @@ class StateDecider:
         keys = [op.key for op in sought]
         found = await reader.newest(keys, known, least, deadline_s=deadline_s, is_sought=False)
         newer: list[tuple[Entry, bytes | None]] = []
-        for entry, nodes in found.values():
+        for entry, nodes, _ in found.values():
             value = None
             if not bare and entry.is_there(_utc_ms()):
                 value = await reader.value_of(entry, nodes, deadline_s=deadline_s)

@@ -10,7 +10,7 @@ another holder took it over.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -34,7 +34,9 @@ class _Meters(Protocol):
 
 
 class Fusion:
-    """On the event loop's thread. ``wait_ms``: how long a write waits for the durability that a guest asked for."""
+    """On the event loop's thread. ``wait_ms``: how long a write waits for the durability that a guest asked for.
+    ``bound_for`` hears, before a step of a run writes, where the steps after it are to run.
+    """
 
     def __init__(
         self,
@@ -45,6 +47,7 @@ class Fusion:
         runs_max: int = 256,
         prefetch_bytes_max: int = 16 << 20,
         prefetch_keys_max: int = 256,
+        bound_for: Callable[[Sequence[str]], None] = lambda _: None,
     ) -> None:
         self.stats = FusionStats()
         self._port = port
@@ -53,6 +56,7 @@ class Fusion:
         self._runs_max = runs_max
         self._prefetch_bytes_max = prefetch_bytes_max
         self._prefetch_keys_max = prefetch_keys_max
+        self._bound_for = bound_for
         self._runs: dict[tuple[str, int], Cache] = {}  # the one used last comes last
 
     async def begin(self, deployed: Deployed, tag: RunTag | None) -> StepSession:
@@ -66,6 +70,7 @@ class Fusion:
             self._cache(run) if run.id else Cache(),
             self.stats,
             wait_ms=self._wait_ms,
+            bound_for=self._bound_for,
         )
         if run.id and any(deployed.info.imports_function("edge_state", name) for name in _READERS):
             try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import structlog
 
@@ -24,7 +25,7 @@ from edgeagent.state.fetching import BATCH_CHUNKS_MAX, Chunks, ChunksWanted, Fet
 from edgeagent.state.hlc import Version
 from edgeagent.state.keys import CHUNK_BYTES
 
-__all__ = ["Asker", "StateReader"]
+__all__ = ["Asker", "Newer", "StateReader"]
 
 log = structlog.get_logger("state")
 
@@ -32,22 +33,33 @@ log = structlog.get_logger("state")
 Asker = Callable[[str, str, bytes, float], Awaitable[bytes]]
 
 
+class Newer(NamedTuple):
+    """An entry that is newer elsewhere, who has it (``where``), and who has an older one (``stale``)."""
+
+    entry: Entry
+    where: list[str]
+    stale: list[str]
+
+
 class _Found:
     """The newest entry of a key, and who has it."""
 
-    __slots__ = ("entry", "same", "where")
+    __slots__ = ("entry", "others", "where")
 
     def __init__(self) -> None:
         self.entry: Entry | None = None
-        self.same = False  # what is here is the newest
         self.where: list[str] = []
+        self.others: list[str] = []  # who have another one
 
     def take(self, node: str, held: Held) -> None:
         entry = held.entry
         if self.entry is None or wins(entry, self.entry):
+            self.others += self.where
             self.entry, self.where = entry, [node]
         elif entry.version == self.entry.version:
             self.where.append(node)
+        else:
+            self.others.append(node)
 
 
 class StateReader:
@@ -68,9 +80,10 @@ class StateReader:
         *,
         deadline_s: float,
         is_sought: bool = True,
-    ) -> dict[str, tuple[Entry, list[str]]]:
-        """The entries of keys that are newer elsewhere than ``known``, and where; ``is_sought``: also of those who only
-        might have what nobody is known to hold.
+        first: Sequence[str] = (),
+    ) -> dict[str, Newer]:
+        """The entries of keys that are newer elsewhere than ``known``; ``is_sought``: also of those who only might have
+        what nobody is known to hold. ``first`` are asked in any case.
         """
         found = {key: _Found() for key in keys}
         for key in keys:
@@ -79,7 +92,7 @@ class StateReader:
         plans = {}
         for key in keys:
             owner = known[key].owner if key in known else ""
-            plans[key] = self._circle.ranked(key, [owner, least(key).node])
+            plans[key] = self._circle.ranked(key, [owner, least(key).node, *first])
         await self._round({key: plan[0] for key, plan in plans.items()}, found, deadline_s)
         if is_sought:
             missing = {
@@ -89,7 +102,7 @@ class StateReader:
             }
             await self._round(missing, found, deadline_s)
         return {
-            key: (one.entry, one.where)
+            key: Newer(one.entry, one.where, one.others)
             for key, one in found.items()
             if one.entry is not None and one.where and one.entry is not known.get(key)
         }
@@ -135,7 +148,7 @@ class StateReader:
             )
         for node, answer in await self._all(list(wanted), asks, Fetch(), deadline_s):
             for held in answer.held:
-                if not held.same and held.entry.key in found:
+                if held.entry.key in found:
                     found[held.entry.key].take(node, held)
 
     async def _all(

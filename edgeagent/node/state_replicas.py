@@ -205,11 +205,17 @@ class StateReplicas:
         size = sum(one.size_bytes + len(one.key) for one in entries)
         self._do(self._core.push(names, node, by_utc_ms=by_utc_ms, size_bytes=size))
 
-    def hand_off(self, entries: Sequence[Entry], set_utc_ms: int) -> None:
-        """The node sets then: what only it holds goes to somebody who stays."""
+    def hand_off(self, entries: Sequence[Entry], set_utc_ms: int, *, before_bytes: int = 0) -> None:
+        """The node sets then: what only it holds goes to somebody who stays. ``before_bytes`` are to go first."""
         names = {one.key: one.version for one in entries}
         size = sum(one.size_bytes for one in entries)
-        self._do(self._core.hand_off(names, size_bytes=size, set_utc_ms=set_utc_ms))
+        self._do(
+            self._core.hand_off(names, size_bytes=size, set_utc_ms=set_utc_ms, before_bytes=before_bytes)
+        )
+
+    def unsettled(self) -> list[str]:
+        """Members in reach that may hold something newer than this node does: it has not compared with them yet."""
+        return self._core.unsettled(self._circle.reachable())
 
     def evict(self, entries: Sequence[Entry]) -> None:
         """Forget these here as soon as enough others answer for them. Raises Busy."""

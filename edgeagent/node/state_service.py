@@ -5,8 +5,11 @@
 2. A write is on this node's disk before it is answered. What else the caller wants (``peer``, ``ground``) is waited for
    until its deadline; whatever it wants, copies go to other members behind the scenes.
 3. A read is served from here where that is sure to be right: a value that is written once, a key whose home or owner
-   this node is. Else those who would know better are asked; where nobody answers, what is here is told, unless the
-   caller's session has seen more.
+   this node is and of which nobody who was out of contact may know more (it has compared with all that can be asked).
+   Else those who would know better are asked, all that can be asked where the caller wants more than ``local``; where
+   nobody answers, what is here is told, unless the caller's session has seen more. A copy here or at a home that turns
+   out to be old is brought up to date behind the scenes.
+   A node that has just begun waits a moment to hear who is there.
 4. What a ``once`` or ``owner`` key, or a condition, depends on is looked for elsewhere before it is written; who of
    several writers is first, one node decides (:mod:`edgeagent.node.state_decider`).
 """
@@ -24,12 +27,12 @@ import structlog
 from edgeagent.model.errors import BadRequest, EdgeError, TooLarge
 from edgeagent.node.state_decider import StateDecider
 from edgeagent.node.state_ground import adopt
-from edgeagent.node.state_reader import Asker
+from edgeagent.node.state_reader import Asker, Newer
 from edgeagent.node.state_views import StateViews
 from edgeagent.state.calls import Done, Group, GroupDone, Op
 from edgeagent.state.entry import Durability, Entry, Mode
 from edgeagent.state.errors import DamagedValue, Fenced, NotDurable
-from edgeagent.state.hlc import NONE, Version, read_version
+from edgeagent.state.hlc import NONE, SKEW_MS_MAX, Version, read_version
 from edgeagent.state.keys import GROUP_ITEMS_MAX, RUNS, check_prefix, resolve, resolve_prefix
 from edgeagent.state.keystore_types import Written
 from edgeagent.state.session import Session, read_session
@@ -40,6 +43,7 @@ log = structlog.get_logger("state")
 
 PATIENCE_S = 30.0  # of a caller that says nothing of it
 PATIENCE_S_MAX = 86_400.0
+_ON_THE_WAY_MS = 2_000
 
 
 class Replicas(Protocol):
@@ -48,6 +52,8 @@ class Replicas(Protocol):
     def check_room(self, size_bytes: int, wanted: Durability) -> None: ...
     def wrote(self, written: Sequence[Written], wanted: Durability) -> None: ...
     def reached(self, key: str, version: Version) -> Durability: ...
+    def unsettled(self) -> list[str]: ...
+    def push(self, entries: Sequence[Entry], node: str) -> None: ...
     async def wait(self, entries: Sequence[Entry], wanted: Durability, deadline_s: float) -> Durability: ...
 
 
@@ -91,6 +97,7 @@ class StateService:
         self._value_bytes_max = value_bytes_max
         self._run_ttl_ms = run_ttl_ms
         self._adopting: set[asyncio.Task[None]] = set()
+        self._shown = NONE  # the latest version of another node that a reader was told here
         self.reads = 0
         self.local_reads = 0  # answered without asking anybody
         self.writes = 0
@@ -116,7 +123,7 @@ class StateService:
         done: dict[str, Done] = {}
         if keys:
             known = {op.key: op.known for op in gets if op.known}
-            done = await self._get(keys, known, session, deadline_s, here_only=wanted.here_only)
+            done = await self._get(keys, known, session, deadline_s, wanted)
         durability = Durability.LOCAL
         wrote: dict[str, Done] = {}
         if writes:
@@ -124,15 +131,15 @@ class StateService:
         results = [done[op.key] if op.op == "get" else wrote[op.key] for op in ops]
         if wanted.prefix is not None:
             prefix = resolve_prefix(wanted.prefix, run)
-            results += await self._below(prefix, set(keys), session, deadline_s, here_only=wanted.here_only)
+            results += await self._below(prefix, set(keys), session, deadline_s, wanted)
         return GroupDone(results=results, durability=durability, session=session.text())
 
     async def _below(
-        self, prefix: str, known: set[str], session: Session, deadline_s: float, *, here_only: bool
+        self, prefix: str, known: set[str], session: Session, deadline_s: float, wanted: Group
     ) -> list[Done]:
-        found = await self.views.listed(prefix, "", GROUP_ITEMS_MAX, here_only=here_only)
+        found = await self.views.listed(prefix, "", GROUP_ITEMS_MAX, here_only=wanted.here_only)
         keys = [one.key for one in found if one.key not in known]
-        done = await self._get(keys, {}, session, deadline_s, here_only=here_only) if keys else {}
+        done = await self._get(keys, {}, session, deadline_s, wanted) if keys else {}
         return [done[key] for key in keys if done[key].found]
 
     def _checked(self, op: Op, run: str, epoch: int, *, named: bool) -> Op:
@@ -172,39 +179,82 @@ class StateService:
         known: Mapping[str, str],
         session: Session,
         deadline_s: float,
-        *,
-        here_only: bool,
+        wanted: Group,
     ) -> dict[str, Done]:
         self.reads += len(keys)
         here = await self._here(keys)
-        doubtful = (
-            [] if here_only else [key for key in keys if self._is_doubtful(key, here.get(key), session)]
-        )
-        newer: dict[str, tuple[Entry, list[str]]] = {}
+        if not wanted.here_only and self.circle.is_gathering():
+            is_final = all(key in here and here[key][0].mode is Mode.ONCE for key in keys)
+            if not is_final:
+                await self.circle.gathered(deadline_s)
+        doubtful: Sequence[str] = ()
+        unsettled: Sequence[str] = ()
+        if not wanted.here_only:
+            # That a key is not the newest here is looked at whatever its mode, where a caller asks for others' word.
+            thorough = wanted.durability is not Durability.LOCAL
+            unsettled = self.circle.reachable() if thorough else self.replicas.unsettled()
+            is_sure = not unsettled
+            doubtful = [
+                key
+                for key in keys
+                if thorough or self._is_doubtful(key, here.get(key), session, is_sure=is_sure)
+            ]
+        newer: dict[str, Newer] = {}
         asked = 0
         if doubtful and self.circle.reachable():
             held = {key: here[key][0] for key in doubtful if key in here}
-            newer = await self.reader.newest(doubtful, held, session.least, deadline_s=deadline_s)
+            newer = await self.reader.newest(
+                doubtful, held, session.least, deadline_s=deadline_s, first=unsettled
+            )
             asked = len(doubtful)
         self.local_reads += len(keys) - asked
         found = dict(here)
-        for key, (entry, nodes) in newer.items():
-            found[key] = entry, await self._from_others(entry, nodes, known.get(key, ""), deadline_s)
-        found |= await self._from_ground(doubtful, found, session)
+        for key, one in newer.items():
+            value = await self._from_others(one, known.get(key, ""), deadline_s)
+            found[key] = one.entry, value
+            self._show(one.entry.version)
+            self._repair(one, value, is_held=key in here)
+        found |= await self._from_ground(doubtful, found, session, wanted)
         done = {}
         for key in keys:
             seen, value = found.get(key) or (None, None)
             done[key] = self._done(key, seen, value, known.get(key, ""), session)
         return done
 
+    def _show(self, version: Version) -> None:
+        # What is written here after it was shown is above it, also where this node's clock is behind. A clock that is
+        # too far ahead is nobody's measure.
+        if version.wall_ms <= self._utc_ms() + SKEW_MS_MAX:
+            self._shown = max(self._shown, version)
+
+    def _repair(self, newer: Newer, value: bytes | None, *, is_held: bool) -> None:
+        """What is written once never changes: the next one finds it here. Of the rest, copies that are old go."""
+        entry = newer.entry
+        is_there = entry.is_there(self._utc_ms())
+        if is_there and value is None:
+            return  # the caller has it
+        age_ms = self._utc_ms() - entry.version.wall_ms
+        # What was written a moment ago is on its way by itself.
+        homes = self.circle.homes_of(entry.key) if age_ms > _ON_THE_WAY_MS else ()
+        stale = [node for node in newer.stale if node in homes]
+        if stale or is_held or (is_there and entry.mode is Mode.ONCE):
+            self._adopt_soon(entry, value, stale)
+
     async def _from_ground(
-        self, doubtful: Sequence[str], found: Mapping[str, tuple[Entry, bytes | None]], session: Session
+        self,
+        doubtful: Sequence[str],
+        found: Mapping[str, tuple[Entry, bytes | None]],
+        session: Session,
+        wanted: Group,
     ) -> dict[str, tuple[Entry, bytes | None]]:
         """What no member has, or nothing as late as the session has seen."""
         ground = self.views.ground
         if ground is None:
             return {}
-        lacking = [key for key in doubtful if key not in found or found[key][0].version < session.least(key)]
+        every = wanted.durability is Durability.GROUND
+        lacking = [
+            key for key in doubtful if every or key not in found or found[key][0].version < session.least(key)
+        ]
         there = await ground.find(lacking)
         for entry, value in there.values():
             if entry.mode is Mode.ONCE and value is not None and entry.is_there(self._utc_ms()):
@@ -254,25 +304,23 @@ class StateService:
             return got[1]
         return await self.store.value_of(entry)
 
-    def _is_doubtful(self, key: str, held: tuple[Entry, bytes | None] | None, session: Session) -> bool:
+    def _is_doubtful(
+        self, key: str, held: tuple[Entry, bytes | None] | None, session: Session, *, is_sure: bool
+    ) -> bool:
         if held is None or held[0].version < session.least(key):
             return True
         entry = held[0]
         if entry.mode is Mode.ONCE:
             return False
         if entry.mode is Mode.OWNER:
-            return entry.owner != self._node_id
-        return self.circle.homes_of(key)[0] != self._node_id
+            return not is_sure or entry.owner != self._node_id
+        return not is_sure or self.circle.homes_of(key)[0] != self._node_id
 
-    async def _from_others(
-        self, entry: Entry, nodes: Sequence[str], known: str, deadline_s: float
-    ) -> bytes | None:
+    async def _from_others(self, newer: Newer, known: str, deadline_s: float) -> bytes | None:
+        entry = newer.entry
         if not entry.is_there(self._utc_ms()) or entry.version.text() == known:
             return None
-        value = await self.reader.value_of(entry, nodes, deadline_s=deadline_s)
-        if entry.mode is Mode.ONCE:
-            self._adopt_soon(entry, value)  # it never changes: the next one finds it here
-        return value
+        return await self.reader.value_of(entry, newer.where, deadline_s=deadline_s)
 
     def _done(self, key: str, entry: Entry | None, value: bytes | None, known: str, session: Session) -> Done:
         least = session.least(key)
@@ -297,10 +345,12 @@ class StateService:
             value=None if same else value,
         )
 
-    def _adopt_soon(self, entry: Entry, value: bytes) -> None:
+    def _adopt_soon(self, entry: Entry, value: bytes | None, stale: Sequence[str] = ()) -> None:
         async def adopt() -> None:
             try:
                 await self._adopt(entry, value)
+                for node in stale:
+                    self.replicas.push([entry], node)
             except EdgeError as error:  # it is a copy for the next reader, no more
                 log.info("a value was not kept here", key=entry.key, why=error.message)
 
@@ -318,6 +368,8 @@ class StateService:
         self, writes: Sequence[Op], wanted: Group, session: Session, deadline_s: float, run: str
     ) -> tuple[dict[str, Done], Durability]:
         decider = self.decider
+        if self.circle.is_gathering() and not wanted.here_only and any(map(decider.depends, writes)):
+            await self.circle.gathered(deadline_s)
         if not wanted.here_only and (self.circle.reachable() or self.views.ground is not None):
             if not wanted.decide and (home := await decider.home_of(writes, run, session, deadline_s)):
                 return await decider.at(home, writes, wanted, session, deadline_s, decide=True)
@@ -325,6 +377,7 @@ class StateService:
         self.replicas.check_room(sum(len(op.value or b"") for op in writes), wanted.durability)
         try:
             after = max((session.least(op.key) for op in writes), default=NONE)
+            after = max(after, self._shown)
             written = await self.store.write(writes, self._mode_of, after=after)
         except Fenced as error:
             owner = str(error.details.get("owner", ""))

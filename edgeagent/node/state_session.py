@@ -9,7 +9,7 @@ other call reads and writes at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -141,6 +141,7 @@ class StepSession:
         stats: FusionStats,
         *,
         wait_ms: float,
+        bound_for: Callable[[Sequence[str]], None] = lambda _: None,
     ) -> None:
         self.token = run.session
         self.buffers = bool(run.id)
@@ -152,6 +153,7 @@ class StepSession:
         self._cache = cache
         self._stats = stats
         self._wait_ms = wait_ms
+        self._bound_for = bound_for
         self._seen: dict[str, Value | None] = {}
         self._writes: dict[str, Write] = {}
         self._is_closed = False
@@ -338,6 +340,8 @@ class StepSession:
     async def _write(self, ops: Sequence[Op], durability: Durability, prefix: str | None = None) -> GroupDone:
         if self._is_closed:
             raise Internal("the step has ended")
+        if self._run.following and any(op.op != "get" for op in ops):
+            self._bound_for(self._run.following)
         waits = durability is not Durability.LOCAL
         group = Group(
             ops=[*ops],

@@ -42,9 +42,12 @@ class StateSky:
         rate_bit_s = 8 * size_bytes / max(lasted_s - self._rtts_s.get(node, 0.0), lasted_s / 8)
         self._rates_bit_s[node] = _smooth(self._rates_bit_s.get(node), rate_bit_s)
 
-    def mark(self, node: str) -> None:
-        """A step is to run there soon: copies of what is written meanwhile had better go there."""
-        self.marked[node] = time.monotonic() + MARK_S
+    def mark(self, node: str) -> bool:
+        """A step is to run there soon: copies of what is written meanwhile had better go there. Whether that is new."""
+        now_s = time.monotonic()
+        is_new = self.marked.get(node, 0.0) < now_s
+        self.marked[node] = now_s + MARK_S
+        return is_new
 
     def view(self, circle: StateCircle) -> NetworkView:
         """Of all members but this node."""
@@ -74,6 +77,11 @@ class StateSky:
                 for one in around.values()
             }
         )
+
+    @property
+    def speed(self) -> float:
+        """Seconds of orbits in a second of the clock."""
+        return self._membership.orbital_speed
 
     def sets_utc_ms(self, circle: StateCircle) -> int:
         """When this node loses the last of its contacts, 0: no end is predicted, or it has none."""

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgeagent.model.errors import BadRequest, EdgeError
+from edgeagent.model.errors import BadRequest, EdgeError, NotFound
 from edgeagent.node.state_circle import StateCircle
 from edgeagent.node.state_ground import GROUND_STORE
 from edgeagent.node.state_reader import StateReader
-from edgeagent.state.calls import Listed, Where
+from edgeagent.state.calls import Aside, Listed, Where
 from edgeagent.state.consistency import wins
 from edgeagent.state.entry import Entry, Mode
 from edgeagent.state.errors import DamagedValue
 from edgeagent.state.fetching import FETCH_BYTES_MAX, Chunks, ChunksWanted, Fetch, Fetched, Held
+from edgeagent.state.hlc import Version
 from edgeagent.state.keys import GROUP_ITEMS_MAX, check_key, check_prefix
 
 if TYPE_CHECKING:
@@ -99,6 +100,31 @@ class StateViews:
                 )
         return found
 
+    async def asides(self, key: str) -> list[Aside]:
+        """Values of a key that lost a conflict and are kept here."""
+        return [
+            Aside(
+                version=one.version.text(),
+                mode=one.mode,
+                size_bytes=one.size_bytes,
+                epoch=one.epoch,
+                owner=one.owner,
+            )
+            for one in await self.store.list_aside(check_key(key))
+        ]
+
+    async def aside_value(self, key: str, version: Version) -> bytes:
+        """Raises NotFound, DamagedValue."""
+        for one in await self.store.list_aside(check_key(key)):
+            if one.version == version:
+                return await self.store.value_of(one)
+        raise _no_aside(key, version)
+
+    async def drop_aside(self, key: str, version: Version) -> None:
+        """Forget one for good. Raises NotFound and what the store raises."""
+        if not await self.store.drop_aside(check_key(key), version):
+            raise _no_aside(key, version)
+
     # -- for other nodes -------------------------------------------------------------------------------------
 
     async def fetch(self, asked: Fetch) -> Fetched:
@@ -139,6 +165,13 @@ class StateViews:
     async def _held(self, entry: Entry) -> Held:
         aside = 0 if entry.mode is Mode.LWW else len(await self.store.list_aside(entry.key))
         return Held(entry=_bare(entry), aside=aside)
+
+
+def _no_aside(key: str, version: Version) -> NotFound:
+    return NotFound(
+        f"no value of {key[:200]!r} with the version {version.text()} is set aside here",
+        hint="edgeagent state where says which nodes keep some",
+    )
 
 
 def _bare(entry: Entry) -> Entry:

@@ -9,7 +9,7 @@ import msgspec
 from edgeagent.state.entry import Durability, Mode
 from edgeagent.state.keys import GROUP_ITEMS_MAX
 
-__all__ = ["Done", "Group", "GroupDone", "Listed", "Op", "Where"]
+__all__ = ["Aside", "Done", "Group", "GroupDone", "Listed", "Op", "Where"]
 
 OpKind = Literal["get", "put", "delete"]
 
@@ -92,3 +92,13 @@ class Where(msgspec.Struct, kw_only=True, frozen=True):
     age_ms: int
     is_ground: bool = False
     aside: int = 0  # values of the key that lost a conflict and are kept there
+
+
+class Aside(msgspec.Struct, kw_only=True, frozen=True):
+    """A value that was acknowledged and lost a conflict, as a node keeps it."""
+
+    version: str
+    mode: Mode
+    size_bytes: int
+    epoch: int = 0
+    owner: str = ""

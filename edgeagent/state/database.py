@@ -24,9 +24,11 @@ from typing import Any
 from edgeagent.model.errors import EdgeError, StorageFull, StoreFailed
 
 __all__ = [
+    "READ_ONLY_HINT",
     "DamagedStore",
     "DiskFull",
     "Failure",
+    "ReadOnly",
     "SyncLost",
     "Work",
     "open_reader",
@@ -44,6 +46,7 @@ WAL_BYTES_KEPT = 16 << 20
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 # The second: the index of the write-ahead log, a file of its own, found no room.
 _FULL_CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+READ_ONLY_HINT = "reads go on, and writes as soon as it can be written again; the system's log says why"
 _SYNC_CODES = (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
 
 
@@ -53,6 +56,12 @@ class SyncLost(StoreFailed):
 
 class DiskFull(StorageFull):
     """There is no space left where the file lies; nothing was written."""
+
+
+class ReadOnly(StoreFailed):
+    """The file system is read-only, or has become so: nothing was written, and what is there can be read."""
+
+    slug = "store-read-only"
 
 
 class DamagedStore(StoreFailed):

@@ -105,12 +105,14 @@ class Desk:
         del self._asked[message.ask]
         asked.answered(message)
 
-    def failed(self, ask: int) -> None:
-        """No reply will come."""
+    def failed(self, ask: int) -> str:
+        """No reply will come; from whom, "" where nobody waits for it."""
         asked = self._asked.pop(ask, None)
-        if asked is not None:
-            self.counts["requests_failed"] += 1
-            asked.answered(None)
+        if asked is None:
+            return ""
+        self.counts["requests_failed"] += 1
+        asked.answered(None)
+        return asked.peer
 
 
 def bits_of(flags: list[bool]) -> bytes:

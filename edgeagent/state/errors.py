@@ -14,6 +14,7 @@ __all__ = [
     "Fenced",
     "KeyTaken",
     "MissingChunks",
+    "ModeConflict",
     "NotDurable",
     "VersionMismatch",
     "WrongHash",
@@ -42,6 +43,12 @@ class KeyTaken(Conflict):
     """A ``once`` key has another value already; ``details["version"]`` is its version."""
 
     slug = "state-key-taken"
+
+
+class ModeConflict(Conflict):
+    """A writer names a mode, and the key has another one since its first write."""
+
+    slug = "state-mode-conflict"
 
 
 class Fenced(Conflict):

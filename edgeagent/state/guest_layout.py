@@ -29,12 +29,10 @@ __all__ = [
     "Flag",
     "GuestOp",
     "OpCode",
-    "pack_group",
     "pack_list",
     "pack_replies",
     "text_of",
     "unpack_group",
-    "unpack_replies",
 ]
 
 VERSION_BYTES = 96  # of a guest's buffer for a version: its text, then zeros
@@ -155,20 +153,6 @@ def text_of(raw: bytes | memoryview) -> str:
         raise BadKey("a key, a prefix or a version is not UTF-8") from None
 
 
-def pack_group(ops: Sequence[GuestOp]) -> bytes:
-    """As guests do it."""
-    pieces = [_COUNT.pack(len(ops))]
-    for op in ops:
-        key, version = op.key.encode(), op.version.encode()
-        pieces += [
-            _OP.pack(op.op, op.flags, len(key), len(version), 0, len(op.value), op.ttl_ms),
-            key,
-            version,
-        ]
-        pieces.append(bytes(op.value))
-    return b"".join(pieces)
-
-
 def pack_replies(replies: Sequence[Answered]) -> list[bytes | memoryview]:
     """Pieces, for the values may be large."""
     pieces: list[bytes | memoryview] = [_COUNT.pack(len(replies))]
@@ -178,26 +162,6 @@ def pack_replies(replies: Sequence[Answered]) -> list[bytes | memoryview]:
         if one.value:
             pieces.append(one.value)
     return pieces
-
-
-def unpack_replies(data: bytes) -> list[Answered]:
-    """As guests do it; ``data`` is of pack_replies."""
-    (count,) = _COUNT.unpack_from(data)
-    at, found = _COUNT.size, []
-    for _ in range(count):
-        status, key, version, value = _REPLY.unpack_from(data, at)
-        at += _REPLY.size
-        ends = at + key, at + key + version, at + key + version + value
-        found.append(
-            Answered(
-                status,
-                data[at : ends[0]].decode(),
-                data[ends[0] : ends[1]].decode(),
-                data[ends[1] : ends[2]],
-            )
-        )
-        at = ends[2]
-    return found
 
 
 def pack_list(rows: Sequence[tuple[str, str, int]], *, more: bool) -> bytes:

@@ -83,6 +83,15 @@ class KeyStore:
         return self._store.full
 
     @property
+    def read_only(self) -> bool:
+        """Whether the file system could not be written when last seen."""
+        return self._store.read_only
+
+    async def look_for_room(self) -> None:
+        """See whether the disk is full, or read-only."""
+        await self._store.look_for_room()
+
+    @property
     def commits(self) -> int:
         """Transactions since it was opened."""
         return self._store.commits

@@ -14,7 +14,7 @@ from edgeagent.model.errors import TooLarge
 from edgeagent.state.calls import Op
 from edgeagent.state.consistency import Merged, admit, merge, wins
 from edgeagent.state.entry import Entry, Mode, entry_of
-from edgeagent.state.errors import BadKey, DamagedValue, KeyTaken, WrongHash
+from edgeagent.state.errors import BadKey, DamagedValue, KeyTaken, ModeConflict, WrongHash
 from edgeagent.state.hlc import NONE, Version, read_version
 from edgeagent.state.keys import CHUNK_BYTES, INLINE_BYTES_MAX, check_key
 from edgeagent.state.keystore_groups import merge_by_moment
@@ -87,6 +87,12 @@ def write_one(change: Change, setting: Setting, wanted: Wanted, places: Mapping[
     if plain and held is not None and held.mode is not Mode.LWW:
         held = row_of(connection, op.key)  # its value may have to be kept aside
     there = held is not None and held.is_there(utc_ms)
+    if held is not None and there and op.mode is not None and op.mode is not held.mode:
+        raise ModeConflict(
+            f"the key {op.key!r} is of mode {held.mode}, and the writer wants {Mode(op.mode)}",
+            hint="a key keeps the mode of its first write until it is deleted; name none, or this one",
+            mode=str(held.mode),
+        )
     settled = admit(
         held,
         entry_wanted(wanted, utc_ms),

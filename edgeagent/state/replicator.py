@@ -152,14 +152,20 @@ class Replicator:
         return self._done()
 
     def hand_off(
-        self, names: Mapping[str, Version], *, size_bytes: int, set_utc_ms: int, by_utc_ms: int = 0
+        self,
+        names: Mapping[str, Version],
+        *,
+        size_bytes: int,
+        set_utc_ms: int,
+        by_utc_ms: int = 0,
+        before_bytes: int = 0,
     ) -> list[Effect]:
         """The node sets at ``set_utc_ms``: somebody who stays in contact is to hold these by then, and answer for
-        them. It begins as late as it may.
+        them. It begins as late as it may where ``before_bytes`` others go first.
         """
         versions = dict(names)
         peers = [peer for peer in self._desk.view.peers.values() if peer.reachable]
-        begins_ms = [hand_off_begins_ms(size_bytes, peer, set_utc_ms) for peer in peers]
+        begins_ms = [hand_off_begins_ms(before_bytes + size_bytes, peer, set_utc_ms) for peer in peers]
         bundle = Bundle(
             id=self._owed.number(),
             versions=versions,
@@ -210,6 +216,8 @@ class Replicator:
             if peer.reachable and not (known and known.reachable):
                 self._sending.met(name)
                 self._differences.met(name)
+            elif not peer.reachable:
+                self._differences.lost(name)
         return self._done()
 
     def message(self, peer: str, message: Message) -> list[Effect]:
@@ -239,7 +247,8 @@ class Replicator:
 
     def failed(self, request: Request) -> list[Effect]:
         """No reply will come to this one."""
-        self._desk.failed(request.ask)
+        if peer := self._desk.failed(request.ask):
+            self._differences.failed(peer)
         return self._done()
 
     # -- the shell's answers ----------------------------------------------------------------------------------------
@@ -309,6 +318,10 @@ class Replicator:
             return None
         return bundle.level(here_is_ground=self._desk.is_ground)
 
+    def unsettled(self, peers: Iterable[str]) -> list[str]:
+        """Those of whom this node does not know yet whether they hold something newer than it does."""
+        return self._differences.unsettled(peers)
+
     def status(self) -> Status:
         return Status(
             keys_owed=self._owed.keys_owed,
@@ -349,6 +362,7 @@ class Replicator:
         self._desk.high_ms = max([self._desk.high_ms, *(version.wall_ms for version in versions.values())])
         for key in versions:
             self._damaged.pop(key, None)
+        self._differences.taken(versions)
         renewed = self._owed.renew(versions)
         if renewed is not None:
             self._sending.add(renewed)

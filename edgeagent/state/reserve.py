@@ -7,6 +7,7 @@ taken again as far as there is any.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 from pathlib import Path
@@ -49,6 +50,14 @@ class Reserve:
     def could_write(self) -> bool:
         """``has_room``, tried out: quotas do not show in what a file system says of itself."""
         return self.has_room() and self._tried(self.size_bytes + ROOM_BYTES)
+
+    def is_read_only(self) -> bool:
+        """Whether the file system takes no writes at all."""
+        try:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            return error.errno == errno.EROFS
+        return False
 
     def _tried(self, size_bytes: int) -> bool:
         with self._lock:

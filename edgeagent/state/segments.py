@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edgeagent.model.errors import EdgeError, StoreFailed
-from edgeagent.state.database import DiskFull, SyncLost
+from edgeagent.state.database import READ_ONLY_HINT, DiskFull, ReadOnly, SyncLost
 
 __all__ = [
     "SEGMENT_BYTES",
@@ -298,4 +298,6 @@ def typed_os(error: OSError, path: Path) -> EdgeError:
     """The typed error of the system's."""
     if error.errno in _FULL:
         return DiskFull(f"no space left for {path}", hint="free disk space; nothing was written")
+    if error.errno == errno.EROFS:
+        return ReadOnly(f"the file system of {path} is read-only", hint=READ_ONLY_HINT)
     return StoreFailed(f"cannot use {path}: {error.strerror}", hint="check the disk, its owner and its mode")

@@ -18,8 +18,10 @@ from typing import Any, TypeVar
 
 from edgeagent.model.errors import EdgeError, StoreFailed
 from edgeagent.state.database import (
+    READ_ONLY_HINT,
     DiskFull,
     Failure,
+    ReadOnly,
     SyncLost,
     Work,
     open_reader,
@@ -173,6 +175,7 @@ class Store:
         self._lost: EdgeError | None = None
         self._reserve = reserve
         self._full = False
+        self._read_only = False
 
     @property
     def commits(self) -> int:
@@ -194,11 +197,21 @@ class Store:
         """Whether the disk was full when last seen: what makes room is written still, the rest probably not."""
         return self._full
 
+    @property
+    def read_only(self) -> bool:
+        """Whether the file system could not be written when last seen."""
+        return self._read_only
+
     async def look_for_room(self) -> None:
-        """See whether the disk is full."""
+        """See whether the disk is full, or read-only."""
         if self._reserve is not None:
-            look = self._reserve.could_write if self._full else self._reserve.has_room
-            self._full = not await asyncio.to_thread(look)
+            self._full, self._read_only = await asyncio.to_thread(self._look, self._reserve)
+
+    def _look(self, reserve: Reserve) -> tuple[bool, bool]:
+        if reserve.is_read_only():
+            return self._full, True
+        look = reserve.could_write if self._full else reserve.has_room
+        return not look(), False
 
     async def open(self) -> None:
         """Open, check and migrate the file; raises StoreFailed or StorageFull."""
@@ -260,6 +273,11 @@ class Store:
         elif any(_is_full(result) for result in results):
             self._full = True
             results = self._from_reserve(connection, group, results)
+        elif any(map(_is_refused, results)) and self._reserve is not None:
+            # SQLite does not say which error of the system it met.
+            self._read_only = self._reserve.is_read_only()
+            if self._read_only:
+                results = [_not_written(self.path) if _is_refused(one) else one for one in results]
         return results
 
     def _from_reserve(
@@ -286,3 +304,11 @@ class Store:
 
 def _is_full(result: Any) -> bool:
     return isinstance(result, Failure) and isinstance(result.error, DiskFull)
+
+
+def _is_refused(result: Any) -> bool:
+    return isinstance(result, Failure) and type(result.error) is StoreFailed
+
+
+def _not_written(path: Path) -> Failure:
+    return Failure(ReadOnly(f"the file system of {path} is read-only", hint=READ_ONLY_HINT))

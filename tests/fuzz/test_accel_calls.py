@@ -6,13 +6,14 @@ import random
 
 import numpy as np
 
-from edgeagent.accel.descriptors import Description, Operand, pack_call
+from edgeagent.accel.descriptors import Description, Operand
 from edgeagent.accel.dtypes import Dtype
 from edgeagent.accel.execute import CallLimits, prepare, run_on_cpu
 from edgeagent.accel.kernel_errors import KernelFailed
 from edgeagent.accel.registry import shipped
 from edgeagent.accel.views import view, whole
 from edgeagent.model.errors import EdgeError
+from tests.guest_frames import pack_call
 
 MEMORY = 5120
 LIMITS = CallLimits(cpu_s=0.1, scratch_bytes=1 << 28)

@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeagent.accel.descriptors import Description, contiguous, pack_call
+from edgeagent.accel.descriptors import Description, contiguous
 from edgeagent.accel.dtypes import Dtype
-from edgeagent.accel.guest_layout import Backend, Code, unpack_query
+from edgeagent.accel.guest_layout import Backend, Code
 from edgeagent.accel.registry import shipped
 from edgeagent.model.errors import GuestTrap
 from edgeagent.node.config import load_config
 from edgeagent.node.node import Node
 from tests.contract.accel_calls import DATA, accel_guest, program
+from tests.guest_frames import pack_call, unpack_query
 from tests.integration.test_state_guest import ENGINES
 
 WATER = Path(__file__).resolve().parents[2] / "examples/accel/water.wasm"

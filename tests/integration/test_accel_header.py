@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from edgeagent.node.node import Node
+from tests.guests.c_guests import compiled_c
 from tests.integration.test_accel_guest import play
 from tests.integration.test_state_guest import ENGINES
 
-ROOT = Path(__file__).parents[2]
 SOURCE = r"""
 #include "edge_accel.h"
 EDGE_ALLOCATOR
@@ -81,15 +79,7 @@ EDGE_HANDLER(input, length) {
 
 @pytest.fixture(scope="module")
 def guest(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    if not (shutil.which("clang") and shutil.which("wasm-ld")):
-        pytest.skip("no wasm toolchain (clang, lld)")
-    folder = tmp_path_factory.mktemp("accel")
-    (folder / "guest.c").write_text(SOURCE)
-    command = ["clang", "--target=wasm32", "-O2", "-std=c11", "-Wall", "-Wextra"]
-    command += ["-Werror", "-mbulk-memory", f"-I{ROOT / 'sdk'}", "-nostdlib", "-Wl,--no-entry"]
-    command += ["-o", str(folder / "guest.wasm"), str(folder / "guest.c")]
-    subprocess.run(command, check=True, capture_output=True)
-    return (folder / "guest.wasm").read_bytes()
+    return compiled_c(SOURCE, tmp_path_factory.mktemp("accel"))
 
 
 @pytest.mark.parametrize("engine", ENGINES)

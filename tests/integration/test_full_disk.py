@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.guests import wasm
-from tests.integration.daemon import ROOT, WASM, Daemon, Reply
+from tests.integration.daemon import WASM, Daemon, Reply
+from tests.integration.small_disk import play_on_a_small_disk
 
 SIZE = "8m"
 
 
 def test_a_node_on_a_full_disk(tmp_path: Path) -> None:
-    """Where a small file system can be mounted (a user namespace will do); the child reports what it saw."""
-    program = ["unshare", "--user", "--map-root-user", "--mount"]
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "none", str(tmp_path)]
-    try:
-        mounted = subprocess.run([*program, *mount], capture_output=True, check=False, timeout=20)
-    except FileNotFoundError:
-        pytest.skip("unshare is not here")
-    if mounted.returncode:
-        pytest.skip("no file system can be mounted here")
-    script = f"{' '.join(mount)} && exec {sys.executable} -m {__name__} {tmp_path}"
-    done = subprocess.run(
-        [*program, "sh", "-c", script],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.stdout == "ok\n", done.stderr
+    play_on_a_small_disk(__name__, tmp_path, size=SIZE)
 
 
 def _module(salt: int) -> bytes:

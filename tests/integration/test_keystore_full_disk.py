@@ -8,38 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from edgeagent.model.errors import EdgeError, StorageFull, StoreFailed
 from edgeagent.state.calls import Op
 from edgeagent.state.entry import Mode
 from edgeagent.state.keystore import KeyStore
 from edgeagent.state.keystore_types import KeyBounds
-
-ROOT = Path(__file__).parents[2]
+from tests.integration.small_disk import play_on_a_small_disk
 
 
 def test_a_disk_that_is_full_then_read_only(tmp_path: Path) -> None:
-    """Where a small file system can be mounted (a user namespace will do); the child reports what it saw."""
-    program = ["unshare", "--user", "--map-root-user", "--mount"]
-    mount = ["mount", "-t", "tmpfs", "-o", "size=12m", "none", str(tmp_path)]
-    try:
-        mounted = subprocess.run([*program, *mount], capture_output=True, check=False, timeout=20)
-    except FileNotFoundError:
-        pytest.skip("unshare is not here")
-    if mounted.returncode:
-        pytest.skip("no file system can be mounted here")
-    script = f"{' '.join(mount)} && exec {sys.executable} -m {__name__} {tmp_path}"
-    done = subprocess.run(
-        [*program, "sh", "-c", script],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.stdout == "ok\n", done.stderr
+    play_on_a_small_disk(__name__, tmp_path, size="12m")
 
 
 def _make(disk: Path) -> KeyStore:

@@ -185,6 +185,37 @@ def test_what_is_no_header_is_refused(node: Daemon, headers: dict[str, str]) -> 
     assert node.request("PUT", "/v1/state/h/x", b"v", headers).status == 400
 
 
+@pytest.mark.parametrize(("first", "later"), [("lww", "once"), ("lww", "owner"), ("once", "lww")])
+def test_a_writer_that_names_another_mode_than_the_keys_is_refused(
+    node: Daemon, first: str, later: str
+) -> None:
+    key = f"modes/{first}-{later}"
+    assert put(node, key, b"1", Edgeagent_Mode=first).status == 200
+    refused = put(node, key, b"1", Edgeagent_Mode=later)
+    assert (refused.status, refused.slug) == (409, "state-mode-conflict")
+    assert refused.json()["mode"] == first
+    assert get(node, key).body == b"1"
+    assert put(node, key, b"1").status == put(node, key, b"1", Edgeagent_Mode=first).status == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["?prefix=%ff", "?prefix=a&after=%c3", ":where?key=a%ff", ":aside?key=%ed%a0%80"]
+)
+def test_a_query_that_is_not_utf8_is_refused(node: Daemon, path: str) -> None:
+    assert node.request("GET", f"/v1/state{path}").slug == "bad-state-key"
+
+
+def test_only_nodes_let_another_one_decide_and_only_for_themselves(node: Daemon) -> None:
+    op = {"op": "put", "key": "decided/x", "text": "1", "mode": "owner", "owner": "n1"}
+    body = json.dumps({"ops": [op], "decide": True}).encode()
+    kind = {"Content-Type": "application/json"}
+    for headers in ({}, {"Edgeagent-Peer": "n2"}):
+        assert node.request("POST", "/v1/state:group", body, kind | headers).status == 400
+    assert get(node, "decided/x").status == 404
+    assert node.request("POST", "/v1/state:group", body, kind | {"Edgeagent-Peer": "n1"}).status == 200
+    assert put(node, "decided/x", b"2").slug == "state-key-fenced"
+
+
 def test_more_than_fits_is_refused_and_the_rest_stays(node: Daemon) -> None:
     put(node, "full/small", b"stays")
     statuses = {put(node, f"full/{n}", INCOMPRESSIBLE[n:]).status for n in range(20)}

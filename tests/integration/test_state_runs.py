@@ -29,6 +29,15 @@ _MARKS = """(module
     (drop (call $put (i32.const 0) (i32.const 8) (i32.const 0) (i32.const 8) (i32.const 0)))
     (i64.or (i64.shl (i64.extend_i32_u (local.get 0)) (i64.const 32)) (i64.extend_i32_u (local.get 1)))))"""
 
+# They are called from the run's holder: what imports cas is not run twice, so it is not handed over.
+_CAS = '(import "edge_state" "cas" (func (param i32 i32 i32 i32 i32) (result i32)))'
+_MARKS_ONCE = _MARKS.replace("(memory", _CAS + " (memory", 1)
+_ECHOES_ONCE = f"""(module {_CAS}
+  (memory (export "memory") 1)
+  (func (export "edge_alloc") (param i32) (result i32) (i32.const 1024))
+  (func (export "edge_handle") (param i32 i32) (result i64)
+    (i64.or (i64.shl (i64.extend_i32_u (local.get 0)) (i64.const 32)) (i64.extend_i32_u (local.get 1)))))"""
+
 
 def deploy(node: Daemon, guest: str, name: str = "", prefix: str = "tasks/") -> Reply:
     name = name or guest
@@ -89,23 +98,42 @@ def test_what_a_step_wrote_goes_along_when_its_run_is_handed_on(three: Continuum
     """The next step reads nothing, so that nothing but the hand-over brings it there; by rendezvous alone about half of
     the copies would be at the origin only.
     """
-    wasm = {"Content-Type": "application/wasm"}
-    assert (
-        three.origin.request("PUT", "/v1/functions/marks", bytes(wasmtime.wat2wasm(_MARKS)), wasm).status
-        == 201
-    )
+    deploy_wat(three.origin, "marks", _MARKS)
     assert three.origin.deploy("echo").status == 201
     steps = (
         {"name": "mark", "function": "marks", "needs": ["n1"]},
         {"name": "idle", "function": "echo", "after": ["mark"], "needs": ["n2"]},
     )
     assert three.deploy(spec("onward", *steps)).status == 201
+    marks_arrive(three, "onward", 2)
+
+
+def test_what_a_step_wrote_that_is_called_from_the_holder_goes_to_the_next(three: Continuum) -> None:
+    """Towards n1, to which no copies of n2 go otherwise."""
+    deploy_wat(three.origin, "marks-once", _MARKS_ONCE)
+    deploy_wat(three.origin, "echoes-once", _ECHOES_ONCE)
+    steps = (
+        {"name": "mark", "function": "marks-once", "needs": ["n2"]},
+        {"name": "idle", "function": "echoes-once", "after": ["mark"], "needs": ["n1"]},
+    )
+    assert three.deploy(spec("called", *steps)).status == 201
+    marks_arrive(three, "called", 1)
+
+
+def deploy_wat(node: Daemon, name: str, text: str) -> None:
+    wasm = {"Content-Type": "application/wasm"}
+    assert node.request("PUT", f"/v1/functions/{name}", bytes(wasmtime.wat2wasm(text)), wasm).status == 201
+
+
+def marks_arrive(three: Continuum, workflow: str, at: int) -> None:
+    """What eight runs wrote is at a node, where they ended."""
     runs = {
-        three.origin.request("POST", "/workflows/onward", b"x").headers["edgeagent-run"] for _ in range(8)
+        three.origin.request("POST", f"/workflows/{workflow}", b"x").headers["edgeagent-run"]
+        for _ in range(8)
     }
     wanted = {f"runs/{one}/mark" for one in runs}
-    for _ in patience():
-        listed = three.nodes[2].request("GET", "/v1/state?prefix=runs/&here=1&limit=1000").json()["keys"]
+    for _ in patience(15):
+        listed = three.nodes[at].request("GET", "/v1/state?prefix=runs/&here=1&limit=1000").json()["keys"]
         if wanted <= {one["key"] for one in listed}:
             return
     raise AssertionError(wanted - {one["key"] for one in listed})

@@ -305,7 +305,15 @@ class Driver:
             ranked = tuple(one for one in choice.ranked if one not in self._excluded) or (choice.node,)
             chosen.append((step, ranked))
         self._ahead.begin(decision.choices, [step.name for step in ready])
-        await self._stage.run(chosen)
+        await self._stage.run(chosen, following=self._following(ready, decision))
+
+    def _following(self, ready: Sequence[StepRecord], decision: Decision) -> dict[str, tuple[str, ...]]:
+        """Where the steps after these are to run: what these write is read there."""
+        found: dict[str, dict[str, None]] = {step.name: {} for step in ready}
+        for choice in decision.choices:
+            for before in spec_of(self.record, choice.step).after:
+                found.get(before, {})[choice.node] = None
+        return {name: tuple(nodes) for name, nodes in found.items()}
 
     # -- ends ------------------------------------------------------------------------------------------------
 

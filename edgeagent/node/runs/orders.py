@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from edgeagent.hose.settings import TIERS
@@ -34,6 +35,7 @@ class Orders:
 
     def __init__(self, record: RunRecord) -> None:
         self.record = record
+        self.following: Mapping[str, tuple[str, ...]] = {}  # by step: where those after it are to run
 
     def order(self, step: StepRecord, given: Any, key: str) -> Order:
         """One call of a step; ``key`` is its name within the run, and with the attempt its Idempotency-Key."""
@@ -49,7 +51,7 @@ class Orders:
             key=f"{record.id}.{record.epoch}.{key}.{step.attempts}",
             sources=(record.origin, record.guardian),
             keep=True,
-            tag=RunTag(record.id, record.epoch, record.session),
+            tag=RunTag(record.id, record.epoch, record.session, self.following.get(step.name, ())),
         )
 
     def is_late(self) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from edgeagent.model.errors import DeadlineExceeded, EdgeError, GuestFailed, Unavailable
@@ -53,8 +54,16 @@ class Stage:
         self._orders = Orders(record)
         self._fan_out = FanOut(self._orders, self._turns, board=board, live=live, ties=ties)
 
-    async def run(self, chosen: Sequence[Chosen], reservation: str = "") -> None:
-        """All of them to their ends. Raises the first EdgeError that ends the run, with ``details["step"]``."""
+    async def run(
+        self,
+        chosen: Sequence[Chosen],
+        reservation: str = "",
+        following: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+    ) -> None:
+        """All of them to their ends. ``following``: by step, where those after it are to run. Raises the first
+        EdgeError that ends the run, with ``details["step"]``.
+        """
+        self._orders.following = following
         tasks = [asyncio.ensure_future(self._one(*one, reservation)) for one in chosen]
         try:
             await asyncio.gather(*tasks)

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from edgeagent.accel.descriptors import Description, Operand, pack_call
+from edgeagent.accel.descriptors import Description, Operand
 from edgeagent.accel.dtypes import Dtype
 from edgeagent.accel.execute import CallLimits, prepare, run_on_cpu
 from edgeagent.accel.registry import shipped
 from edgeagent.accel.tolerances import agree, tolerance
 from edgeagent.accel.views import view, whole
+from tests.guest_frames import pack_call
 
 __all__ = ["MEMORY_BYTES", "REGISTRY", "assert_close", "call", "dtype_of", "place"]
 

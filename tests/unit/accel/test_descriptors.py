@@ -19,11 +19,11 @@ from edgeagent.accel.descriptors import (
     Operand,
     check_operands,
     contiguous,
-    pack_call,
     unpack_call,
 )
 from edgeagent.accel.dtypes import Dtype
 from edgeagent.accel.kernel_errors import BadDescriptor, BadOperand, OperandOutside, OperandsOverlap
+from tests.guest_frames import pack_call
 
 MEMORY = 1 << 16
 ONE = contiguous(0, Dtype.F32, (4, 4))

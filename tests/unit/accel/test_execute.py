@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeagent.accel.descriptors import Description, Operand, contiguous, pack_call
+from edgeagent.accel.descriptors import Description, Operand, contiguous
 from edgeagent.accel.dtypes import Dtype
 from edgeagent.accel.execute import CallLimits, Prepared, prepare, run_on_cpu
 from edgeagent.accel.kernel_errors import (
@@ -28,6 +28,7 @@ from edgeagent.accel.kernels.arrays import blocks
 from edgeagent.accel.kernels.kernel import Call, Kernel, Work, work_of
 from edgeagent.accel.registry import GROUP, KERNELS_MAX, Registry, load_others, shipped
 from edgeagent.accel.tolerances import Tolerance, agree, tolerance
+from tests.guest_frames import pack_call
 
 MEMORY = 1 << 24
 F, U8, I32, I64 = Dtype.F32, Dtype.U8, Dtype.I32, Dtype.I64

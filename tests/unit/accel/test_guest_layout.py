@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from edgeagent.accel import descriptors
 from edgeagent.accel import kernel_errors as errors
 from edgeagent.accel.dtypes import Dtype
-from edgeagent.accel.guest_layout import Backend, Code, code_of, pack_query, unpack_query
+from edgeagent.accel.guest_layout import Backend, Code, code_of, pack_query
 from edgeagent.accel.registry import shipped
 from edgeagent.model.errors import Busy, EdgeError, Internal
+from tests.guest_frames import unpack_query
 
 SDK = Path(__file__).parents[3] / "sdk"
 HEADER = (SDK / "edge_accel.h").read_text(encoding="utf-8")

@@ -35,6 +35,8 @@ class Sky:
         self.until_s: dict[str, float] = {}
 
     is_on = True
+    orbital_speed = 1.0
+    expects_others = False
 
     def neighbours(self) -> list[Neighbour]:
         of = self._cluster
@@ -43,7 +45,7 @@ class Sky:
                 id=one,
                 kind=of.kinds[one],
                 is_reachable=of.sees(self._node, one),
-                is_occluded=not of.sees(self._node, one),
+                is_occluded=not of.sees(self._node, one) and one not in of.unheard,
                 groups=frozenset(of.skies[one].said),
                 more=False,
             )
@@ -114,6 +116,7 @@ class Cluster:
         self._section = StateSection(**{"scrub_bytes_per_s": 0, "read_ms": 500, **settings})
         self.kinds = dict(kinds)
         self.cut: set[frozenset[str]] = set()
+        self.unheard: set[str] = set()  # of whose address nobody has heard yet
         self.down: set[str] = set(kinds)
         self.skies: dict[str, Sky] = {name: Sky(self, name) for name in kinds}
         self.wires: dict[str, Wire] = {name: Wire(self, name) for name in kinds}

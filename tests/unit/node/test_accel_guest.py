@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from edgeagent.accel.descriptors import Description, contiguous, pack_call
+from edgeagent.accel.descriptors import Description, contiguous
 from edgeagent.accel.dtypes import Dtype
 from edgeagent.accel.execute import CallLimits
-from edgeagent.accel.guest_layout import Backend, Code, unpack_query
+from edgeagent.accel.guest_layout import Backend, Code
 from edgeagent.accel.kernels.kernel import Call, Kernel, Work, work_of
 from edgeagent.accel.registry import Failed, Registry, shipped
 from edgeagent.node import accel_guest
@@ -23,6 +23,7 @@ from edgeagent.node.accel_guest import AccelGuest
 from edgeagent.node.meters import Meters
 from edgeagent.runtime.port import Ask, AskKind, Engine, Payload
 from edgeagent.runtime.pure_call import PurePayload
+from tests.guest_frames import pack_call, unpack_query
 
 ONE = contiguous(0, Dtype.F32, (4,))
 TWO = contiguous(16, Dtype.F32, (4,))

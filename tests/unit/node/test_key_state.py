@@ -119,20 +119,26 @@ def test_before_a_node_sets_what_only_it_holds_goes_to_one_that_stays(tmp_path: 
             node = of.nodes["n0"]
             await put(node, "a/only", b"here")
             await put(node, "a/large", LARGE)
-            await node._hand_off()
+            await node.leaving.look()
             assert await of.nodes["n2"].store.look("a/only") is None, "no end of its contacts is predicted"
             of.skies["n0"].until_s = {"n1": time.time() + 0.5, "n2": time.time() + 3.0}
             node.sky._looked_s = -1e9
             node.sky.view(node.circle)
-            await node._hand_off()
+            await node.leaving.look()
+
+            wanted = ["a/only", "a/large"]
 
             async def there() -> bool:
                 stores = [of.nodes[one].store for one in ("n1", "n2")]
-                held = [await one.held(("a/only", "a/large")) for one in stores]
-                return len({entry.key for some in held for entry in some}) == 2
+                held = [await one.held(wanted) for one in stores]
+                return len({entry.key for some in held for entry in some}) == len(wanted)
 
             await until(there)
-            await node._hand_off()
+            wanted.append("a/later")
+            await put(node, "a/later", b"before it sets")
+            await node.leaving.look()
+            await until(there)
+            await node.leaving.look()
             assert node.replicas.status().errands == 0
             of.alone("n0")
             assert (await get(of.nodes["n2"], "a/large")).value == LARGE
@@ -222,11 +228,11 @@ def test_metrics_say_what_is_owed(tmp_path: Path) -> None:
             assert of.nodes["n0"].view()["keys_owed"] == 1
             of.cut.clear()
 
-            async def sent() -> bool:
-                return await of.nodes["n1"].store.look("a") is not None
+            async def taken() -> bool:
+                counters = {name: read() for name, _, read in of.meters["n1"].counter_gauges}
+                return counters["state_custody_taken"] == 1
 
-            await until(sent)
-            counters = {name: read() for name, _, read in of.meters["n1"].counter_gauges}
-            assert counters["state_custody_taken"] == 1
+            await until(taken)
+            assert await of.nodes["n1"].store.look("a") is not None
 
     asyncio.run(body())

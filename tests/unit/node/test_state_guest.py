@@ -35,10 +35,9 @@ from edgeagent.state.guest_layout import (
     Flag,
     GuestOp,
     OpCode,
-    pack_group,
     pack_list,
-    unpack_replies,
 )
+from tests.guest_frames import pack_group, unpack_replies
 from tests.unit.node.fake_state import FakeState
 
 DEPLOYED = Deployed(

@@ -147,3 +147,52 @@ def test_a_want_for_what_is_not_held_is_answered() -> None:
     answer = b.core.loaded(effects[0].token, [])[0]
     assert isinstance(answer, Send)
     assert not isinstance(answer.message, Chunks)
+
+
+def test_who_has_met_somebody_that_noticed_nothing_begins_itself() -> None:
+    a, b = Side("a", {"g/k": entry("g/k", 1)}), Side("b", {"g/k": entry("g/k", 2)})
+    meet(a, b)
+    talk(a, b, 1.0)
+    talk(a, b, 4.0)
+    b.carry(b.core.network(NetworkView({"a": PeerView(reachable=False)})))
+    b.carry(b.core.network(NetworkView({"a": PeerView()})))
+    assert talk(a, b, 5.0) == [], "it is a's turn"
+    assert [type(one.message) for one in talk(a, b, 6.1)][:1] == [Digest]
+
+
+def test_what_a_request_did_not_reach_is_compared_soon() -> None:
+    a, b = Side("a", {}), Side("b", {"g/k": entry("g/k", 2)})
+    meet(a, b)
+    talk(a, b, 1.0)
+    talk(a, b, 4.0)
+    b.carry(b.core.wrote([entry("g/k", 1, "b")]))
+    (offer,) = (one for one in b.out)
+    b.out.clear()
+    b.carry(b.core.failed(offer.message))  # type: ignore[arg-type]
+    b.out.clear()
+    said = talk(a, b, 14.5)
+    assert Digest in [type(one.message) for one in said]
+
+
+def test_two_have_settled_when_what_differed_has_come() -> None:
+    a, b = Side("a", {"g/k": entry("g/k", 1)}), Side("b", {"g/k": entry("g/k", 2)})
+    meet(a, b)
+    assert (a.core.unsettled(["b"]), b.core.unsettled(["a"])) == (["b"], ["a"])
+    talk(a, b, 1.0)
+    assert a.core.unsettled(["b"]) == [], "it has the newer one"
+    assert b.core.unsettled(["a"]) == ["a"]
+    talk(a, b, 4.0)
+    assert b.core.unsettled(["a"]) == ["a"], "nobody asks any more, and it has not come"
+    b.core._taken("a", [entry("g/k", 1)], custody=False)
+    assert b.core.unsettled(["a"]) == []
+    b.carry(b.core.network(NetworkView({"a": PeerView(reachable=False)})))
+    assert b.core.unsettled(["a"]) == ["a"]
+
+
+def test_who_could_not_sum_up_what_it_holds_has_not_settled() -> None:
+    a, b = Side("a", {}), Side("b", {})
+    meet(a, b)
+    effects = a.core.tick(1.0, UTC_MS, free_bytes=1 << 20)
+    (token,) = (effect.token for effect in effects if isinstance(effect, Summarize))
+    a.core.summed(token, None)
+    assert a.core.unsettled(["b"]) == ["b"]

@@ -15,12 +15,11 @@ from edgeagent.state.guest_layout import (
     Flag,
     GuestOp,
     OpCode,
-    pack_group,
     pack_list,
     pack_replies,
     unpack_group,
-    unpack_replies,
 )
+from tests.guest_frames import pack_group, unpack_replies
 
 _text = st.text(st.characters(codec="utf-8"), max_size=40)
 _none = st.just(Flag(0))

@@ -139,3 +139,19 @@ def test_a_database_that_opens_only_with_the_reserve(tmp_path: Path, monkeypatch
 
     asyncio.run(main())
     assert reserve.path.stat().st_size == reserve.size_bytes
+
+
+def test_a_file_system_that_takes_no_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reserve = Reserve(tmp_path / "reserve", STEP_BYTES)
+    assert not reserve.is_read_only()
+
+    def refused(error: int) -> Callable[..., int]:
+        def refuse(*_: Any) -> int:
+            raise OSError(error, "")
+
+        return refuse
+
+    monkeypatch.setattr(os, "open", refused(errno.EACCES))
+    assert not reserve.is_read_only()  # for other reasons
+    monkeypatch.setattr(os, "open", refused(errno.EROFS))
+    assert reserve.is_read_only()
