@@ -177,9 +177,9 @@ class Controller:
         if plan.backend == "gpu":
             self._answered(now_s)
         cancelled = ms >= plan.limit_ms(served_ms)
-        if cancelled and plan.scout:
-            return None
         at_least_ms = _CANCELLED * ms if cancelled else ms
+        if cancelled and (plan.scout or self._expected(one, plan.backend, served_ms, at_least_ms)):
+            return None
         self._compare(one, plan.backend, served_ms, at_least_ms)
         one.evidence.add(plan.backend, at_least_ms)
         if one.slow >= _SLOW_TWICE and served_ms > _SLOW_TIMES * at_least_ms:
@@ -216,6 +216,13 @@ class Controller:
 
     def _usual_ms(self, one: _Class, backend: Backend) -> float:
         return one.evidence.windows[backend].mean_ms()
+
+    def _expected(self, one: _Class, probed: Backend, served_ms: float, at_least_ms: float) -> bool:
+        """Whether that a probe took longer than this is no news: so much was known."""
+        known = one.evidence.estimate()
+        if known.count < self._settings.samples_min:
+            return False
+        return -known.gain_of(probed) > math.log(at_least_ms / max(served_ms, 1e-3))
 
     def _compare(self, one: _Class, probed: Backend, served_ms: float, probed_ms: float) -> None:
         """Add a pair; twice in a row far from what was known: the probed backend is another than it was."""

@@ -1,50 +1,59 @@
-"""When the backend that does not serve is asked, and for how long: knowledge has a price and a budget.
+"""When the backend that does not serve is asked, and for how long: knowledge has a value, a price and a budget.
 
-1. Each class begins with ``probes_first`` *full* probes of the GPU; nothing can be decided without.
-2. While the GPU might still bring something (its gain plus some errors is worth a change), full probes follow within
-   a share of the time that grows with what might be gained, ``gpu_share_unsure`` at most.
-3. Where it is known to bring nothing, *scouts* look whether that has changed: probes that are cancelled once they
-   took a small part of the time of the CPU. A large gain ends before that; no gain costs no more than that part.
+1. A *full* probe is made where one more sample is worth more than it costs: the expected value of information
+   (Raiffa & Schlaifer 1961, for a normal mean) over the next ``_HORIZON`` requests, against the probe's seconds at a
+   price. So the unknown is looked at soon, the near and noisy often, and what is clear never.
+2. That value knows nothing of change. *Scouts* look for it within a share of the time: probes that are cancelled once
+   they took a part of the time of the serving backend. A large gain ends before that; no gain costs no more. What one
+   change costs until it is seen is (1 - r) a request at a ratio r, which says how often each cap is due.
+3. A scout that might end by chance would tell of lucky ones only; where its cap is that near to what is expected, a
+   full probe is made instead, and paid.
 4. A drift, a probe that contradicts what was known, or a long pause asks for full probes at once.
-5. Probes of the CPU need no GPU seconds: every ``cpu_every`` requests, more often while the choice is near.
 
-Budgets are kept by class in requests' worth: each request of the CPU adds its share, a probe takes what it should
-cost. Spaces are drawn at random around their mean, so that no period of the load hides from them.
+Budgets are kept by class in requests' worth: each request adds its share, a probe takes what it should cost. Spaces are
+drawn at random around their mean, so that no period of the load hides from them.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from edgeagent.accel.evidence import Estimate
-from edgeagent.accel.settings import Backend, Chance, ControllerSettings
+from edgeagent.accel.settings import Backend, Chance, ControllerSettings, other_of
 
 __all__ = ["ProbePlan", "Schedule"]
 
-_FULL = 2.0  # a full probe of the GPU is cancelled at so many times the mean of the CPU
+_FULL: Mapping[Backend, float] = MappingProxyType({"gpu": 2.0, "cpu": 3.0})  # cancelled at so many times the usual
 _FULL_SERVED = 1.25  # or at so many times what this request took, whichever is later
-_CPU_FULL = 10.0  # the same for probes of the CPU, in means of the GPU
-# Caps of scouts in means of the CPU, in turn: a larger gain must be seen sooner, and the look is cheaper.
-_SCOUTS = (0.05, 0.1, 0.2, 0.05, 0.1, 0.4, 0.05, 0.1, 0.2, 0.9)
-_EARLY = 30  # requests of a class in which scouts may take ``_EARLY_SHARE`` of the time
-_EARLY_SHARE = 0.03
+# Caps of scouts in means of the serving backend, in turn.
+_SCOUTS: Mapping[Backend, tuple[float, ...]] = MappingProxyType(
+    {
+        "gpu": (0.06, 0.45, 0.2, 1.0, 0.12, 0.45, 0.3, 0.75, 0.06, 0.6),
+        "cpu": (0.1, 0.3, 0.1, 0.6, 0.1, 0.3, 0.1, 1.1),
+    }
+)
+_LUCKY = 2.0  # deviations below what is expected at which a cap is no matter of chance
+_EARLY = 30  # requests of a class in which scouts may take ``_EARLY_SHARE`` of the time, and looks are cheap
+_EARLY_SHARE = 0.05
 _LATE = 26  # request of a class at which the GPU is looked at once more, the start being over
-_UNSURE_ERRORS = 1.3
-_UNSURE_FROM = 0.10  # gains below are not looked for
-_UNSURE_RANGE = 0.3  # from there to the whole share
-_UNSURE_FREE = 3.0  # requests' worth of full probes that a class has at first
-_WORTH_MAX = 3.0  # what a budget can hold
-_ASKED_SPACE = 20  # requests between probes that are asked for and not paid for
+_HORIZON = 300.0  # requests that a choice is thought to hold for
+# What a second of a probe must bring in seconds of latency: those of the GPU are scarce.
+_PRICE_EARLY = 3.0
+_PRICE: Mapping[Backend, float] = MappingProxyType({"gpu": 12.0, "cpu": 0.5})
+_PRICE_SERVE = 1.0  # where a probe answers, its price is what it loses
+_WORTH_MAX = 2.0  # what a budget can hold, or owe
+_ASKED_SPACE = 20  # requests between probes of the GPU that are asked for and not paid for
 _FIRST = 10  # request of a class up to which probes that answer may be slow: they are the first
+_FIRST_ERROR = 1.0  # a class whose neighbours know more than that has no first probes
 _SERVE_EVERY = 60  # requests between probes that answer, where nothing is hoped for
-_NEAR_EVERY = 5
-_NEAR = math.log(1.5)
 
 
 @dataclass(frozen=True)
 class ProbePlan:
-    """Ask ``backend`` too, for at most ``cap_ms``; ``scout``: that it takes longer is no news."""
+    """Ask ``backend`` too, for at most ``cap_ms``; ``scout``: however long the request itself took."""
 
     backend: Backend
     cap_ms: float
@@ -55,6 +64,20 @@ class ProbePlan:
         return self.cap_ms if self.scout else max(self.cap_ms, _FULL_SERVED * served_ms)
 
 
+def _value(known: Estimate, other: Backend, gain_min: float) -> float:
+    """What one more sample of ``other`` should save, in requests of the serving backend."""
+    against = gain_min - known.gain_of(other)
+    if against <= 0.0:
+        return _HORIZON  # it should serve, but for doubts
+    variance = known.error * known.error
+    moves = variance / math.sqrt(variance + known.spread * known.spread)
+    z = against / max(moves, 1e-9)
+    if z > 8.0:
+        return 0.0
+    density = math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+    return _HORIZON * min(moves * (density - z * 0.5 * math.erfc(z / math.sqrt(2.0))), 1.0)
+
+
 class Schedule:
     """Of one class: which probes are due, and what they may cost."""
 
@@ -63,14 +86,13 @@ class Schedule:
         "asked",
         "first_left",
         "free_from",
-        "full_worth",
         "gap",
         "late_from",
         "loss_worth",
         "requests",
-        "scout_worth",
         "scouts",
         "since",
+        "worth",
     )
 
     def __init__(self, settings: ControllerSettings) -> None:
@@ -83,7 +105,8 @@ class Schedule:
         self.gap = 1.0
         self.free_from = 0
         self.late_from: float = _LATE
-        self.full_worth, self.scout_worth, self.loss_worth = _UNSURE_FREE, 0.0, 0.0
+        self.worth: dict[Backend, float] = {"cpu": 0.0, "gpu": 0.0}
+        self.loss_worth = 0.0
 
     def ask(self, count: int) -> None:
         """So many full probes, as soon as can be."""
@@ -95,69 +118,66 @@ class Schedule:
         self.since += 1
         if mean_ms <= 0.0:
             return None  # nothing to compare with yet
-        serves = self._settings.probe == "serve"
         self.loss_worth += self._settings.serve_loss_share
-        plan = self._of_cpu(mean_ms, known) if serving == "gpu" else self._of_gpu(mean_ms, known)
+        serves = self._settings.probe == "serve"
+        plan = (self._answering if serves else self._beside)(other_of(serving), mean_ms, known)
         if plan is None:
-            return None
-        first = plan.backend == "gpu" and self.requests <= _FIRST
-        if serves and not first and not self._affordable(known, plan.backend):
             return None
         self.since, self.gap = 0, 0.5 + chance.random()
         if not plan.scout:
             self.asked = max(self.asked - 1, 0)
         return plan
 
-    def _of_cpu(self, mean_ms: float, known: Estimate) -> ProbePlan | None:
-        near = known.gain_of("cpu") + _UNSURE_ERRORS * known.error > -_NEAR
-        every = min(_NEAR_EVERY, self._settings.cpu_every) if near else self._settings.cpu_every
-        if not self.asked and self.since < every * self.gap:
-            return None
-        return ProbePlan("cpu", _CPU_FULL * mean_ms, scout=False)
+    def _first(self, other: Backend, known: Estimate) -> bool:
+        if other == "cpu" or not self.first_left or known.error < _FIRST_ERROR <= known.count + 1.0 < 2.0:
+            return False
+        self.first_left -= 1
+        return True
 
-    def _of_gpu(self, mean_ms: float, known: Estimate) -> ProbePlan | None:
+    def _beside(self, other: Backend, mean_ms: float, known: Estimate) -> ProbePlan | None:
+        """Where probes run beside their request."""
         settings = self._settings
-        hope = known.gain_of("gpu") + _UNSURE_ERRORS * known.error - _UNSURE_FROM
-        if self.first_left:
-            self.first_left -= 1
-            # What neighbours know to bring nothing is looked at once, in passing.
-            return ProbePlan("gpu", mean_ms * (1.0 if hope < 0.0 else _FULL), scout=False)
-        if self.requests >= self.late_from and settings.probe == "shadow":
+        early = self.requests <= _EARLY
+        share = settings.gpu_share if other == "gpu" else settings.cpu_share
+        self.worth[other] = min(self.worth[other] + (max(share, _EARLY_SHARE) if early else share), _WORTH_MAX)
+        if self.requests == _EARLY + 1:
+            self.worth["gpu"] = min(self.worth["gpu"], 0.0)
+        log_times = min(max(known.log_times if other == "gpu" else -known.log_times, -20.0), 20.0)
+        full = ProbePlan(other, _FULL[other] * mean_ms, scout=False)
+        cost = min(math.exp(log_times), _FULL[other])
+        if self._first(other, known):
+            return full
+        if other == "gpu" and self.requests >= self.late_from:
             # A recorded or real start of the GPU may have been all that the first ones saw.
             self.late_from = math.inf
             return ProbePlan("gpu", mean_ms, scout=False)
-        worth = min(max(hope / _UNSURE_RANGE, 0.0), 1.0)
-        self.full_worth = min(
-            self.full_worth + worth * settings.gpu_share_unsure + settings.gpu_share / 4.0, _WORTH_MAX
-        )
-        scouting = _EARLY_SHARE if self.requests <= _EARLY else settings.gpu_share * 0.75
-        self.scout_worth = min(self.scout_worth + scouting, _WORTH_MAX)
-        cost = min(math.exp(max(known.log_ratio, -5.0)), _FULL)
-        near = hope > -_NEAR
-        if self.asked and self.requests >= self.free_from:
-            self.free_from = self.requests + _ASKED_SPACE
-            return ProbePlan("gpu", _FULL * mean_ms, scout=False)
-        wished = self.asked or hope > 0.0 or (near and self.full_worth > _UNSURE_FREE - cost)
-        if wished and self.full_worth >= cost * self.gap:
-            self.full_worth -= cost
-            return ProbePlan("gpu", _FULL * mean_ms, scout=False)
-        if settings.probe == "serve":
-            return (
-                ProbePlan("gpu", _FULL * mean_ms, scout=False)
-                if self.since >= _SERVE_EVERY * self.gap
-                else None
-            )
-        cap = _SCOUTS[self.scouts % len(_SCOUTS)]
-        if self.scout_worth < cap * self.gap:
+        asked = self.asked > 0 and self.requests >= self.free_from
+        price = _PRICE_EARLY if early and other == "gpu" else _PRICE[other]
+        if asked or _value(known, other, settings.gain_min) > price * cost:
+            if asked and other == "gpu":
+                self.free_from = self.requests + _ASKED_SPACE
+            self.worth[other] = max(self.worth[other] - cost, -_WORTH_MAX)
+            return full
+        caps = _SCOUTS[other]
+        cap = caps[self.scouts % len(caps)]
+        near = math.log(cap) > log_times - _LUCKY * known.spread
+        if self.worth[other] < (cost if near else cap) * self.gap:
             return None
         self.scouts += 1
-        self.scout_worth -= min(cap, cost)
-        return ProbePlan("gpu", cap * mean_ms, scout=True)
+        self.worth[other] -= cost if near else cap
+        return full if near else ProbePlan(other, cap * mean_ms, scout=True)
 
-    def _affordable(self, known: Estimate, backend: Backend) -> bool:
-        """Where probes answer: whether what this one should lose is within the share."""
-        loss = math.expm1(min(max(-known.gain_of(backend), 0.0), 20.0))
+    def _answering(self, other: Backend, mean_ms: float, known: Estimate) -> ProbePlan | None:
+        """Where probes answer their request: they cannot be cancelled, and cost what they are slower."""
+        full = ProbePlan(other, _FULL[other] * mean_ms, scout=False)
+        if self._first(other, known) and self.requests <= _FIRST:
+            return full
+        loss = math.expm1(min(max(-known.gain_of(other), 0.0), 20.0))
+        every = self._settings.cpu_every if other == "cpu" else _SERVE_EVERY
+        wished = self.asked > 0 or self.since >= every * self.gap
+        if not wished and _value(known, other, self._settings.gain_min) <= _PRICE_SERVE * loss:
+            return None
         if loss > self.loss_worth:
-            return False
+            return None
         self.loss_worth -= loss
-        return True
+        return full
