@@ -45,6 +45,7 @@ _SLOW_TWICE = 2
 _LOOK_EVERY = 4  # requests between looks for a drift, or after one that is further off than these
 _ODD, _ODD_DEVIATIONS = 0.4, 1.5
 _TRIAL = 3  # requests after a promotion that the CPU answers too
+_PROVEN_GAIN = 0.3
 _PAUSE_S = 600.0
 _SURPRISE = 0.5  # least difference of the logarithm at which a probe contradicts what was known
 _TENTATIVE = 0.7  # errors at which a class without evidence follows its neighbours
@@ -103,6 +104,7 @@ class Controller:
         self._breaker = Breaker()
         self._classes: dict[int, _Class] = {}
         self._ready = False
+        self._requests = 0
         self.changes: list[Change] = []  # the newest 64
         self._resting = ""  # why the GPU may not serve although it is ready
 
@@ -132,6 +134,7 @@ class Controller:
         """Where the next request goes."""
         if self.mode in ("cpu", "gpu"):
             return Route(self.mode, None, f"pinned to {self.mode}")
+        self._requests += 1
         one = self._class(size_class(size))
         self._follow_neighbours(size_class(size), one)
         if now_s - one.seen_s > _PAUSE_S and one.seen_s > -math.inf:
@@ -141,7 +144,9 @@ class Controller:
         if rests:
             return Route("cpu", self._trial(now_s, one), rests)
         usual_ms = self._usual_ms(one, one.backend)
-        probe = one.schedule.due(one.backend, usual_ms, one.evidence.estimate(), self._chance)
+        probe = one.schedule.due(
+            one.backend, usual_ms, one.evidence.estimate(), self._chance, self._requests
+        )
         if probe is not None and self._settings.probe == "serve":
             return Route(probe.backend, None, "probe")
         return Route(one.backend, probe, "usual")
@@ -176,6 +181,9 @@ class Controller:
             return self._failed(now_s, which, one, plan.backend)
         if plan.backend == "gpu":
             self._answered(now_s)
+        usual_ms = self._usual_ms(one, one.backend)
+        if usual_ms > 0.0:
+            one.schedule.paid(plan, ms / usual_ms)
         cancelled = ms >= plan.limit_ms(served_ms)
         at_least_ms = _CANCELLED * ms if cancelled else ms
         if cancelled and (plan.scout or self._expected(one, plan.backend, served_ms, at_least_ms)):
@@ -268,6 +276,8 @@ class Controller:
         if one.backend == "gpu":
             one.schedule.ask(_TRIAL)
         gain = one.evidence.estimate().gain_of(one.backend)
+        if one.backend == "gpu" and gain > _PROVEN_GAIN:
+            one.schedule.proven = True
         return self._changed(Change(now_s, which, one.backend, reason, -math.expm1(-gain)))
 
     def _add_served(self, one: _Class, backend: Backend, ms: float) -> None:
@@ -295,7 +305,7 @@ class Controller:
             one.slow_from = max(usual.mean_log + far, window.largest_log() + _SLOW_BEYOND)
         one.slow = one.slow + 1 if log > one.slow_from else 0
         if one.slow:
-            one.schedule.ask(1)
+            one.schedule.ask(1, urgent=True)
         return abs(log - usual.mean_log) > max(_ODD, _ODD_DEVIATIONS * spread)
 
     def _changed(self, change: Change) -> Change:

@@ -13,6 +13,7 @@ Failures are counted apart: the share of them adds so many times ``FAILED_TIMES`
 from __future__ import annotations
 
 import math
+import statistics
 from collections import deque
 from dataclasses import dataclass, replace
 
@@ -108,12 +109,21 @@ class Evidence:
         self.prior, self._cached = (log_ratio, error), None
 
     def forget(self, backend: Backend, keep: int) -> None:
-        """After a drift of ``backend``: its newest ``keep`` times stay, the rest becomes the prior."""
+        """After a drift of ``backend``: its newest ``keep`` times stay, the rest becomes the prior.
+
+        The other one may have drifted as far, or not at all: the ratio is thought to lie between.
+        """
         known = self.estimate()
-        before = self.windows[backend].logs()[: -keep or None]
+        logs = self.windows[backend].logs()
+        before, after = logs[: -keep or None], logs[-keep or len(logs) :]
+        half = 0.0
         if len(before) >= 2:
             self._spread2 = moments(before).variance_log
-        self.set_prior(known.log_ratio, min(math.hypot(known.error, _OLD_ERROR), _UNKNOWN_ERROR))
+        if before and after:
+            half = 0.5 * (statistics.fmean(after) - statistics.fmean(before))
+        ratio = known.log_ratio + (half if backend == "gpu" else -half)
+        error = math.hypot(known.error, max(_OLD_ERROR, abs(half)))
+        self.set_prior(ratio, min(error, max(_UNKNOWN_ERROR, abs(half))))
         self.windows[backend].keep_last(keep)
         self.windows[other_of(backend)].keep_last(0)
         fresh = self.number - keep

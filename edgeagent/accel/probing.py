@@ -11,7 +11,7 @@
 4. A drift, a probe that contradicts what was known, or a long pause asks for full probes at once.
 
 Budgets are kept by class in requests' worth: each request adds its share, a probe takes what it should cost. Spaces are
-drawn at random around their mean, so that no period of the load hides from them.
+drawn at random, so that no period of the load hides from them, and nothing is spent before it was saved.
 """
 
 from __future__ import annotations
@@ -36,13 +36,15 @@ _SCOUTS: Mapping[Backend, tuple[float, ...]] = MappingProxyType(
     }
 )
 _LUCKY = 2.0  # deviations below what is expected at which a cap is no matter of chance
-_EARLY = 30  # requests of a class in which scouts may take ``_EARLY_SHARE`` of the time, and looks are cheap
+_EARLY = 30  # requests of the function in which scouts may take ``_EARLY_SHARE`` of the time, and looks are cheap
 _EARLY_SHARE = 0.05
-_LATE = 26  # request of a class at which the GPU is looked at once more, the start being over
+_LATE = 22  # request of a class at which the GPU is looked at once more if it is early, a start being over
+_PROVEN = 4.0  # so much more of the time is spent on looks at a GPU that brought something before
 _HORIZON = 300.0  # requests that a choice is thought to hold for
 # What a second of a probe must bring in seconds of latency: those of the GPU are scarce.
-_PRICE_EARLY = 3.0
-_PRICE: Mapping[Backend, float] = MappingProxyType({"gpu": 12.0, "cpu": 0.5})
+_PORTION_MIN = 0.3  # of these that a class is thought to get at least
+_PRICE_EARLY = 1.0
+_PRICE: Mapping[Backend, float] = MappingProxyType({"gpu": 4.0, "cpu": 0.5})
 _PRICE_SERVE = 1.0  # where a probe answers, its price is what it loses
 _WORTH_MAX = 2.0  # what a budget can hold, or owe
 _ASKED_SPACE = 20  # requests between probes of the GPU that are asked for and not paid for
@@ -64,24 +66,27 @@ class ProbePlan:
         return self.cap_ms if self.scout else max(self.cap_ms, _FULL_SERVED * served_ms)
 
 
-def _value(known: Estimate, other: Backend, gain_min: float) -> float:
-    """What one more sample of ``other`` should save, in requests of the serving backend."""
+def _value(known: Estimate, other: Backend, gain_min: float, horizon: float) -> float:
+    """What one more sample of ``other`` should save over so many requests, in requests of the serving backend."""
     against = gain_min - known.gain_of(other)
     if against <= 0.0:
-        return _HORIZON  # it should serve, but for doubts
+        return horizon  # it should serve, but for doubts
     variance = known.error * known.error
     moves = variance / math.sqrt(variance + known.spread * known.spread)
     z = against / max(moves, 1e-9)
     if z > 8.0:
         return 0.0
     density = math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
-    return _HORIZON * min(moves * (density - z * 0.5 * math.erfc(z / math.sqrt(2.0))), 1.0)
+    return horizon * min(moves * (density - z * 0.5 * math.erfc(z / math.sqrt(2.0))), 1.0)
 
 
 class Schedule:
     """Of one class: which probes are due, and what they may cost."""
 
     __slots__ = (
+        "_debited",
+        "_early",
+        "_horizon",
         "_settings",
         "asked",
         "first_left",
@@ -89,6 +94,7 @@ class Schedule:
         "gap",
         "late_from",
         "loss_worth",
+        "proven",
         "requests",
         "scouts",
         "since",
@@ -97,25 +103,37 @@ class Schedule:
 
     def __init__(self, settings: ControllerSettings) -> None:
         self._settings = settings
+        self._early, self._horizon, self._debited = True, _HORIZON, 0.0
         self.first_left = settings.probes_first
         self.asked = 0  # full probes that are wanted at once
         self.requests = 0
         self.since = 0  # requests since the last probe
         self.scouts = 0
+        self.proven = False  # whether the GPU brought something to this class once
         self.gap = 1.0
         self.free_from = 0
         self.late_from: float = _LATE
         self.worth: dict[Backend, float] = {"cpu": 0.0, "gpu": 0.0}
         self.loss_worth = 0.0
 
-    def ask(self, count: int) -> None:
-        """So many full probes, as soon as can be."""
+    def ask(self, count: int, *, urgent: bool = False) -> None:
+        """So many full probes, as soon as can be; ``urgent``: even if some were asked for a moment ago."""
         self.asked = max(self.asked, count)
+        if urgent:
+            self.free_from = 0
 
-    def due(self, serving: Backend, mean_ms: float, known: Estimate, chance: Chance) -> ProbePlan | None:
-        """The probe to make with this request; ``mean_ms`` is what the serving backend takes, 0: not known."""
+    def due(
+        self, serving: Backend, mean_ms: float, known: Estimate, chance: Chance, number: int
+    ) -> ProbePlan | None:
+        """The probe to make with this request, the function's ``number``th, which says what share this class has.
+
+        ``mean_ms`` is what the serving backend takes, 0: not known.
+        """
         self.requests += 1
         self.since += 1
+        if self._early and number > _EARLY:
+            self._early, self.worth["gpu"] = False, min(self.worth["gpu"], 0.0)
+        self._horizon = _HORIZON * min(max(self.requests / max(number, 1), _PORTION_MIN), 1.0)
         if mean_ms <= 0.0:
             return None  # nothing to compare with yet
         self.loss_worth += self._settings.serve_loss_share
@@ -123,13 +141,24 @@ class Schedule:
         plan = (self._answering if serves else self._beside)(other_of(serving), mean_ms, known)
         if plan is None:
             return None
-        self.since, self.gap = 0, 0.5 + chance.random()
+        self.since, self.gap = 0, 1.0 + 0.5 * chance.random()
         if not plan.scout:
             self.asked = max(self.asked - 1, 0)
         return plan
 
+    def paid(self, plan: ProbePlan, times: float) -> None:
+        """A probe took so many times what the serving backend usually takes; its budget held another cost before."""
+        if self._debited:
+            owed = self.worth[plan.backend] + self._debited - times
+            self.worth[plan.backend], self._debited = max(owed, -_WORTH_MAX), 0.0
+
+    def _debit(self, backend: Backend, cost: float) -> None:
+        if not self._early or backend == "cpu":
+            self.worth[backend] -= cost
+            self._debited = cost
+
     def _first(self, other: Backend, known: Estimate) -> bool:
-        if other == "cpu" or not self.first_left or known.error < _FIRST_ERROR <= known.count + 1.0 < 2.0:
+        if other == "cpu" or not self.first_left or known.error < _FIRST_ERROR:
             return False
         self.first_left -= 1
         return True
@@ -137,34 +166,35 @@ class Schedule:
     def _beside(self, other: Backend, mean_ms: float, known: Estimate) -> ProbePlan | None:
         """Where probes run beside their request."""
         settings = self._settings
-        early = self.requests <= _EARLY
-        share = settings.gpu_share if other == "gpu" else settings.cpu_share
-        self.worth[other] = min(self.worth[other] + (max(share, _EARLY_SHARE) if early else share), _WORTH_MAX)
-        if self.requests == _EARLY + 1:
-            self.worth["gpu"] = min(self.worth["gpu"], 0.0)
+        early = self._early and other == "gpu"
+        share = settings.gpu_share * (_PROVEN if self.proven else 1.0) if other == "gpu" else settings.cpu_share
+        worth = self.worth[other] = min(self.worth[other] + (_EARLY_SHARE if early else share), _WORTH_MAX)
         log_times = min(max(known.log_times if other == "gpu" else -known.log_times, -20.0), 20.0)
         full = ProbePlan(other, _FULL[other] * mean_ms, scout=False)
         cost = min(math.exp(log_times), _FULL[other])
         if self._first(other, known):
+            self._debit(other, cost)
             return full
-        if other == "gpu" and self.requests >= self.late_from:
+        if early and self.requests >= self.late_from:
             # A recorded or real start of the GPU may have been all that the first ones saw.
             self.late_from = math.inf
             return ProbePlan("gpu", mean_ms, scout=False)
         asked = self.asked > 0 and self.requests >= self.free_from
-        price = _PRICE_EARLY if early and other == "gpu" else _PRICE[other]
-        if asked or _value(known, other, settings.gain_min) > price * cost:
+        price = _PRICE_EARLY if early else _PRICE[other]
+        if asked or _value(known, other, settings.gain_min, self._horizon) > price * cost:
             if asked and other == "gpu":
                 self.free_from = self.requests + _ASKED_SPACE
-            self.worth[other] = max(self.worth[other] - cost, -_WORTH_MAX)
+            self._debit(other, cost)
             return full
         caps = _SCOUTS[other]
         cap = caps[self.scouts % len(caps)]
         near = math.log(cap) > log_times - _LUCKY * known.spread
-        if self.worth[other] < (cost if near else cap) * self.gap:
+        need = cost if near else cap
+        if worth < need * self.gap:
             return None
         self.scouts += 1
-        self.worth[other] -= cost if near else cap
+        self.worth[other] -= need
+        self._debited = need
         return full if near else ProbePlan(other, cap * mean_ms, scout=True)
 
     def _answering(self, other: Backend, mean_ms: float, known: Estimate) -> ProbePlan | None:
@@ -175,7 +205,7 @@ class Schedule:
         loss = math.expm1(min(max(-known.gain_of(other), 0.0), 20.0))
         every = self._settings.cpu_every if other == "cpu" else _SERVE_EVERY
         wished = self.asked > 0 or self.since >= every * self.gap
-        if not wished and _value(known, other, self._settings.gain_min) <= _PRICE_SERVE * loss:
+        if not wished and _value(known, other, self._settings.gain_min, self._horizon) <= _PRICE_SERVE * loss:
             return None
         if loss > self.loss_worth:
             return None

@@ -48,7 +48,7 @@ class ControllerSettings:
     memory: int = 400
     dwell: int = 6
     samples_min: int = 2
-    gpu_share: float = 0.009
+    gpu_share: float = 0.0095
     cpu_share: float = 0.2
     probes_first: int = 2
     cpu_every: int = 20
