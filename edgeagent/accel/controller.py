@@ -45,6 +45,7 @@ _SLOW_TWICE = 2
 _LOOK_EVERY = 4  # requests between looks for a drift, or after one that is further off than these
 _ODD, _ODD_DEVIATIONS = 0.4, 1.5
 _TRIAL = 3  # requests after a promotion that the CPU answers too
+_EXPECTED_MAX = math.log(100.0)  # times that are expected of what was never seen to end
 _PROVEN_GAIN = 0.3
 _PAUSE_S = 600.0
 _SURPRISE = 0.5  # least difference of the logarithm at which a probe contradicts what was known
@@ -185,9 +186,14 @@ class Controller:
         if usual_ms > 0.0:
             one.schedule.paid(plan, ms / usual_ms)
         cancelled = ms >= plan.limit_ms(served_ms)
-        at_least_ms = _CANCELLED * ms if cancelled else ms
-        if cancelled and (plan.scout or self._expected(one, plan.backend, served_ms, at_least_ms)):
-            return None
+        at_least_ms = ms
+        if cancelled:
+            # It takes longer: by a fifth at least, or as long as was thought anyway, which is no news.
+            expected_ms = self._expected_ms(one, plan.backend, served_ms)
+            known = one.evidence.estimate().count >= self._settings.samples_min
+            if plan.scout or (known and expected_ms > _CANCELLED * ms):
+                return None
+            at_least_ms = max(_CANCELLED * ms, expected_ms)
         self._compare(one, plan.backend, served_ms, at_least_ms)
         one.evidence.add(plan.backend, at_least_ms)
         if one.slow >= _SLOW_TWICE and served_ms > _SLOW_TIMES * at_least_ms:
@@ -219,18 +225,16 @@ class Controller:
             return
         one.evidence.set_prior(*prior)
         known = one.evidence.estimate()
-        if abs(known.log_ratio) > _TENTATIVE * known.error:
+        is_new = one.schedule.requests == 0
+        if abs(known.log_ratio) > (self._settings.gain_min if is_new else _TENTATIVE * known.error):
             one.backend = "gpu" if known.log_ratio < 0.0 else "cpu"
 
     def _usual_ms(self, one: _Class, backend: Backend) -> float:
         return one.evidence.windows[backend].mean_ms()
 
-    def _expected(self, one: _Class, probed: Backend, served_ms: float, at_least_ms: float) -> bool:
-        """Whether that a probe took longer than this is no news: so much was known."""
-        known = one.evidence.estimate()
-        if known.count < self._settings.samples_min:
-            return False
-        return -known.gain_of(probed) > math.log(at_least_ms / max(served_ms, 1e-3))
+    def _expected_ms(self, one: _Class, probed: Backend, served_ms: float) -> float:
+        """How long a probe should take beside a request that took so long."""
+        return served_ms * math.exp(min(-one.evidence.estimate().gain_of(probed), _EXPECTED_MAX))
 
     def _compare(self, one: _Class, probed: Backend, served_ms: float, probed_ms: float) -> None:
         """Add a pair; twice in a row far from what was known: the probed backend is another than it was."""

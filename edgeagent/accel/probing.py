@@ -28,13 +28,15 @@ __all__ = ["ProbePlan", "Schedule"]
 
 _FULL: Mapping[Backend, float] = MappingProxyType({"gpu": 2.0, "cpu": 3.0})  # cancelled at so many times the usual
 _FULL_SERVED = 1.25  # or at so many times what this request took, whichever is later
-# Caps of scouts in means of the serving backend, in turn.
-_SCOUTS: Mapping[Backend, tuple[float, ...]] = MappingProxyType(
+# Caps of scouts in means of the serving backend, each with its part of the budget, so that none waits for another.
+_SCOUTS: Mapping[Backend, tuple[tuple[float, float], ...]] = MappingProxyType(
     {
-        "gpu": (0.06, 0.45, 0.2, 1.0, 0.12, 0.45, 0.3, 0.75, 0.06, 0.6),
-        "cpu": (0.1, 0.3, 0.1, 0.6, 0.1, 0.3, 0.1, 1.1),
+        "gpu": ((1.0, 0.4), (0.5, 0.35), (0.25, 0.15), (0.08, 0.1)),
+        "cpu": ((1.1, 0.4), (0.6, 0.22), (0.3, 0.22), (0.1, 0.16)),
     }
 )
+_CREDIT = (0.0, 0.25, 0.25, 0.08)  # what the GPU's budgets hold after the learning phase
+_PAY_FULL = (0.55, 0.45)  # of what a full probe costs, from the first budgets
 _LUCKY = 2.0  # deviations below what is expected at which a cap is no matter of chance
 _EARLY = 30  # requests of the function in which scouts may take ``_EARLY_SHARE`` of the time, and looks are cheap
 _EARLY_SHARE = 0.05
@@ -45,8 +47,9 @@ _HORIZON = 300.0  # requests that a choice is thought to hold for
 _PORTION_MIN = 0.3  # of these that a class is thought to get at least
 _PRICE_EARLY = 1.0
 _PRICE: Mapping[Backend, float] = MappingProxyType({"gpu": 4.0, "cpu": 0.5})
+_PRICE_OF_DEBT = 1.0
 _PRICE_SERVE = 1.0  # where a probe answers, its price is what it loses
-_WORTH_MAX = 2.0  # what a budget can hold, or owe
+_WORTH_MAX = 1.6  # what one of the budgets can hold, or owe
 _ASKED_SPACE = 20  # requests between probes of the GPU that are asked for and not paid for
 _FIRST = 10  # request of a class up to which probes that answer may be slow: they are the first
 _FIRST_ERROR = 1.0  # a class whose neighbours know more than that has no first probes
@@ -96,24 +99,23 @@ class Schedule:
         "loss_worth",
         "proven",
         "requests",
-        "scouts",
         "since",
         "worth",
     )
 
     def __init__(self, settings: ControllerSettings) -> None:
         self._settings = settings
-        self._early, self._horizon, self._debited = True, _HORIZON, 0.0
+        self._early, self._horizon = True, _HORIZON
+        self._debited: tuple[float, tuple[float, ...]] = (0.0, ())  # what the last probe should cost, and of whom
         self.first_left = settings.probes_first
         self.asked = 0  # full probes that are wanted at once
         self.requests = 0
         self.since = 0  # requests since the last probe
-        self.scouts = 0
         self.proven = False  # whether the GPU brought something to this class once
         self.gap = 1.0
         self.free_from = 0
         self.late_from: float = _LATE
-        self.worth: dict[Backend, float] = {"cpu": 0.0, "gpu": 0.0}
+        self.worth: dict[Backend, list[float]] = {one: [0.0] * len(levels) for one, levels in _SCOUTS.items()}
         self.loss_worth = 0.0
 
     def ask(self, count: int, *, urgent: bool = False) -> None:
@@ -132,7 +134,8 @@ class Schedule:
         self.requests += 1
         self.since += 1
         if self._early and number > _EARLY:
-            self._early, self.worth["gpu"] = False, min(self.worth["gpu"], 0.0)
+            self._early = False
+            self.worth["gpu"] = list(_CREDIT)
         self._horizon = _HORIZON * min(max(self.requests / max(number, 1), _PORTION_MIN), 1.0)
         if mean_ms <= 0.0:
             return None  # nothing to compare with yet
@@ -141,21 +144,25 @@ class Schedule:
         plan = (self._answering if serves else self._beside)(other_of(serving), mean_ms, known)
         if plan is None:
             return None
-        self.since, self.gap = 0, 1.0 + 0.5 * chance.random()
+        self.since, self.gap = 0, 1.0 + 0.3 * chance.random()
         if not plan.scout:
             self.asked = max(self.asked - 1, 0)
         return plan
 
     def paid(self, plan: ProbePlan, times: float) -> None:
-        """A probe took so many times what the serving backend usually takes; its budget held another cost before."""
-        if self._debited:
-            owed = self.worth[plan.backend] + self._debited - times
-            self.worth[plan.backend], self._debited = max(owed, -_WORTH_MAX), 0.0
+        """A probe took so many times what the serving backend usually takes: its budgets held another cost before."""
+        thought, parts = self._debited
+        self._debited = (0.0, ())
+        self._take(plan.backend, times - thought, parts)
 
-    def _debit(self, backend: Backend, cost: float) -> None:
-        if not self._early or backend == "cpu":
-            self.worth[backend] -= cost
-            self._debited = cost
+    def _debit(self, backend: Backend, cost: float, parts: tuple[float, ...] = _PAY_FULL) -> None:
+        if not self._early or backend == "cpu" or parts is not _PAY_FULL:
+            self._debited = (cost, parts)
+            self._take(backend, cost, parts)
+
+    def _take(self, backend: Backend, cost: float, parts: tuple[float, ...]) -> None:
+        for level, part in enumerate(parts):
+            self.worth[backend][level] = max(self.worth[backend][level] - part * cost, -_WORTH_MAX)
 
     def _first(self, other: Backend, known: Estimate) -> bool:
         if other == "cpu" or not self.first_left or known.error < _FIRST_ERROR:
@@ -168,7 +175,7 @@ class Schedule:
         settings = self._settings
         early = self._early and other == "gpu"
         share = settings.gpu_share * (_PROVEN if self.proven else 1.0) if other == "gpu" else settings.cpu_share
-        worth = self.worth[other] = min(self.worth[other] + (_EARLY_SHARE if early else share), _WORTH_MAX)
+        self._earn(other, _EARLY_SHARE if early else share)
         log_times = min(max(known.log_times if other == "gpu" else -known.log_times, -20.0), 20.0)
         full = ProbePlan(other, _FULL[other] * mean_ms, scout=False)
         cost = min(math.exp(log_times), _FULL[other])
@@ -180,22 +187,29 @@ class Schedule:
             self.late_from = math.inf
             return ProbePlan("gpu", mean_ms, scout=False)
         asked = self.asked > 0 and self.requests >= self.free_from
-        price = _PRICE_EARLY if early else _PRICE[other]
+        debt = max(-sum(self.worth[other][: len(_PAY_FULL)]), 0.0)
+        price = _PRICE_EARLY if early else _PRICE[other] * (1.0 + _PRICE_OF_DEBT * debt)
         if asked or _value(known, other, settings.gain_min, self._horizon) > price * cost:
             if asked and other == "gpu":
                 self.free_from = self.requests + _ASKED_SPACE
             self._debit(other, cost)
             return full
-        caps = _SCOUTS[other]
-        cap = caps[self.scouts % len(caps)]
-        near = math.log(cap) > log_times - _LUCKY * known.spread
-        need = cost if near else cap
-        if worth < need * self.gap:
-            return None
-        self.scouts += 1
-        self.worth[other] -= need
-        self._debited = need
-        return full if near else ProbePlan(other, cap * mean_ms, scout=True)
+        return self._scout(other, mean_ms, cost, log_times - _LUCKY * known.spread)
+
+    def _earn(self, other: Backend, share: float) -> None:
+        worth = self.worth[other]
+        for level, (_, part) in enumerate(_SCOUTS[other]):
+            worth[level] = min(worth[level] + part * share, _WORTH_MAX)
+
+    def _scout(self, other: Backend, mean_ms: float, cost: float, log_near: float) -> ProbePlan | None:
+        """The longest look that can be paid; from ``log_near`` on a cap would cut by chance."""
+        for level, (cap, _) in enumerate(_SCOUTS[other]):
+            near = math.log(cap) > log_near
+            need = cost if near else cap
+            if self.worth[other][level] >= need * self.gap:
+                self._debit(other, need, (*[0.0] * level, 1.0))
+                return ProbePlan(other, (_FULL[other] if near else cap) * mean_ms, scout=not near)
+        return None
 
     def _answering(self, other: Backend, mean_ms: float, known: Estimate) -> ProbePlan | None:
         """Where probes answer their request: they cannot be cancelled, and cost what they are slower."""
