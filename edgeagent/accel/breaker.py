@@ -1,9 +1,9 @@
-"""A GPU that fails is left alone, for longer each time: failures in a row that chance does not explain open the breaker.
+"""A GPU that fails is left alone, longer each time: failures in a row that chance does not explain open the breaker.
 
 How many these are follows from the share that failed before: so many that it explains them in fewer than four of a
-thousand cases, two where none did. Open, the GPU serves nothing; after a wait (some requests' time, 5 s at most;
-a third longer each time, up to 10 min) one may try it. What it then answers closes the breaker; the wait shrinks back with each answer,
-so that a GPU that dies again and again is asked ever less.
+thousand cases, two where none did. Open, the GPU serves nothing; after a wait (some requests' time, 5 s at most; a
+third longer each time, up to 10 min) one may try it. What it then answers closes the breaker; the wait shrinks back
+with each answer, so that a GPU that dies again and again is asked ever less.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ class Breaker:
         closes = not self.closed
         if not closes:  # failures that opened it are no part of what is usual
             fade = _MEMORY ** (self._strikes + 1)
-            self._failed, self._tried = self._failed * fade + self._strikes, self._tried * fade + self._strikes + 1
+            self._failed, self._tried = (
+                self._failed * fade + self._strikes,
+                self._tried * fade + self._strikes + 1,
+            )
             self._wait_s *= _RECOVERS
         self.closed, self._strikes = True, 0
         return closes

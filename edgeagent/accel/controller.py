@@ -9,7 +9,8 @@ no chance of its own, so that a recorded trace gives the same answers as the day
 2. A class changes its backend when the other is faster by ``gain_min`` and by so many standard errors that a chance is
    unlikely; each recent change asks for more, and for a longer stay.
 3. When the times of the serving backend change in kind, what is known becomes a guess, and both are looked at again.
-4. A failure counts as ten times the usual time. Two in a row of the GPU open its breaker: all goes to the CPU.
+4. A failure counts as ten times the usual time. Those of the GPU that chance does not explain, mostly two in a row,
+   open its breaker: all goes to the CPU.
 5. The GPU is wanted (:attr:`Controller.wants_gpu`) from the first request on where the mode allows it, but nothing is
    sent there before it is ready, so that a start is never taken for slowness.
 6. Modes ``cpu`` and ``gpu`` are pinned: they are obeyed, whatever is seen; ``gpu`` also where the GPU is not ready: the
@@ -25,7 +26,7 @@ from edgeagent.accel.breaker import Breaker
 from edgeagent.accel.conditions import ConditionLimits, Conditions, Veto
 from edgeagent.accel.drift import shifted
 from edgeagent.accel.evidence import Evidence
-from edgeagent.accel.goal import Goal, wanted
+from edgeagent.accel.goal import SEEN_MIN, Goal, wanted
 from edgeagent.accel.probing import ProbePlan, Schedule
 from edgeagent.accel.settings import Backend, Chance, ControllerSettings, Mode, other_of
 from edgeagent.accel.size_classes import neighbours_prior, size_class
@@ -35,9 +36,8 @@ __all__ = ["Change", "Controller", "Route"]
 _FAST_GAIN = math.log(3.0)
 _FAST_TIMES = 1.5
 _CANCELLED = 1.2  # a probe that was cancelled would have taken at least so many times as long
-_SLOW_TIMES = (
-    3.0  # a request this many times slower than usual, and so many deviations, is looked into at once
-)
+# A request this many times slower than usual, and so many deviations, is looked into at once.
+_SLOW_TIMES = 3.0
 _SLOW_DEVIATIONS = 4.0
 _SLOW_BEYOND = 0.2  # and so much (of the logarithm) slower than anything that was seen
 _SLOW_FROM = 5
@@ -141,13 +141,13 @@ class Controller:
         if now_s - one.seen_s > _PAUSE_S and one.seen_s > -math.inf:
             one.schedule.ask(1)
         one.seen_s = now_s
+        if self._goal.compares_cost:
+            self._keep_known(one)
         rests = self._gpu_rests(now_s)
         if rests:
             return Route("cpu", self._trial(now_s, one), rests)
         usual_ms = self._usual_ms(one, one.backend)
-        probe = one.schedule.due(
-            one.backend, usual_ms, one.evidence.estimate(), self._chance, self._requests
-        )
+        probe = one.schedule.due(one.backend, usual_ms, one.evidence.estimate(), self._chance, self._requests)
         if probe is not None and self._settings.probe == "serve":
             return Route(probe.backend, None, "probe")
         return Route(one.backend, probe, "usual")
@@ -228,6 +228,12 @@ class Controller:
         is_new = one.schedule.requests == 0
         if abs(known.log_ratio) > (self._settings.gain_min if is_new else _TENTATIVE * known.error):
             one.backend = "gpu" if known.log_ratio < 0.0 else "cpu"
+
+    def _keep_known(self, one: _Class) -> None:
+        """Where cost may decide, the backend that does not serve must be known however clear the latency is."""
+        known = len(one.evidence.windows[other_of(one.backend)])
+        if known < SEEN_MIN and one.schedule.requests % self._settings.cpu_every == 0:
+            one.schedule.ask(1)
 
     def _usual_ms(self, one: _Class, backend: Backend) -> float:
         return one.evidence.windows[backend].mean_ms()

@@ -178,5 +178,7 @@ class Evidence:
         failure = FAILED_TIMES * max(ratio, 1.0)
         of_gpu, of_cpu = ratio * (1.0 - gpu) + failure * gpu, 1.0 - cpu + failure * cpu
         error2 = known.error * known.error
-        error2 += ((failure - ratio) / of_gpu) ** 2 * gpu_error2 + ((failure - 1.0) / of_cpu) ** 2 * cpu_error2
+        error2 += ((failure - ratio) / of_gpu) ** 2 * gpu_error2 + (
+            (failure - 1.0) / of_cpu
+        ) ** 2 * cpu_error2
         return replace(known, log_ratio=math.log(of_gpu / of_cpu), error=math.sqrt(error2))

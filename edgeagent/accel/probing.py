@@ -26,7 +26,9 @@ from edgeagent.accel.settings import Backend, Chance, ControllerSettings, other_
 
 __all__ = ["ProbePlan", "Schedule"]
 
-_FULL: Mapping[Backend, float] = MappingProxyType({"gpu": 2.0, "cpu": 3.0})  # cancelled at so many times the usual
+_FULL: Mapping[Backend, float] = MappingProxyType(
+    {"gpu": 2.0, "cpu": 3.0}
+)  # cancelled at so many times the usual
 _FULL_SERVED = 1.25  # or at so many times what this request took, whichever is later
 # Caps of scouts in means of the serving backend, each with its part of the budget, so that none waits for another.
 _SCOUTS: Mapping[Backend, tuple[tuple[float, float], ...]] = MappingProxyType(
@@ -38,7 +40,9 @@ _SCOUTS: Mapping[Backend, tuple[tuple[float, float], ...]] = MappingProxyType(
 _CREDIT = (0.0, 0.25, 0.25, 0.08)  # what the GPU's budgets hold after the learning phase
 _PAY_FULL = (0.55, 0.45)  # of what a full probe costs, from the first budgets
 _LUCKY = 2.0  # deviations below what is expected at which a cap is no matter of chance
-_EARLY = 30  # requests of the function in which scouts may take ``_EARLY_SHARE`` of the time, and looks are cheap
+_EARLY = (
+    30  # requests of the function in which scouts may take ``_EARLY_SHARE`` of the time, and looks are cheap
+)
 _EARLY_SHARE = 0.05
 _LATE = 22  # request of a class at which the GPU is looked at once more if it is early, a start being over
 _PROVEN = 4.0  # so much more of the time is spent on looks at a GPU that brought something before
@@ -106,7 +110,10 @@ class Schedule:
     def __init__(self, settings: ControllerSettings) -> None:
         self._settings = settings
         self._early, self._horizon = True, _HORIZON
-        self._debited: tuple[float, tuple[float, ...]] = (0.0, ())  # what the last probe should cost, and of whom
+        self._debited: tuple[float, tuple[float, ...]] = (
+            0.0,
+            (),
+        )  # what the last probe should cost, and of whom
         self.first_left = settings.probes_first
         self.asked = 0  # full probes that are wanted at once
         self.requests = 0
@@ -174,7 +181,9 @@ class Schedule:
         """Where probes run beside their request."""
         settings = self._settings
         early = self._early and other == "gpu"
-        share = settings.gpu_share * (_PROVEN if self.proven else 1.0) if other == "gpu" else settings.cpu_share
+        share = (
+            settings.gpu_share * (_PROVEN if self.proven else 1.0) if other == "gpu" else settings.cpu_share
+        )
         self._earn(other, _EARLY_SHARE if early else share)
         log_times = min(max(known.log_times if other == "gpu" else -known.log_times, -20.0), 20.0)
         full = ProbePlan(other, _FULL[other] * mean_ms, scout=False)

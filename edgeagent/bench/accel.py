@@ -8,7 +8,7 @@ __all__ = ["cases"]
 
 
 def cases() -> list[Case]:
-    """The identifier against labelled code, then the controller over synthetic traces."""
-    from edgeagent.bench import accel_emi, accel_replay
+    """The identifier against labelled code, the controller over synthetic traces, and how soon it promotes."""
+    from edgeagent.bench import accel_emi, accel_promotion, accel_replay
 
-    return [*accel_emi.cases(), *accel_replay.replay_cases()]
+    return [*accel_emi.cases(), *accel_replay.replay_cases(), *accel_promotion.promotion_cases()]
