@@ -146,18 +146,20 @@ class Evidence:
         prior, prior_error = self.prior
         if not count:
             return Estimate(prior, prior_error, 0, SPREAD_PRIOR, prior)
-        # The backend that is seen more says what scatter to expect of the other.
+        # The backend that is seen more says what scatter to expect of the other, but for less than is usual.
         if len(cpu) >= len(gpu):
-            of_cpu = many = cpu.moments(self._spread2)
-            of_gpu = gpu.moments(many.variance_log)
+            of_cpu = cpu.moments(self._spread2)
+            expected2 = max(of_cpu.variance_log, SPREAD_PRIOR**2)
+            of_gpu = gpu.moments(expected2)
         else:
-            of_gpu = many = gpu.moments(self._spread2)
-            of_cpu = cpu.moments(many.variance_log)
+            of_gpu = gpu.moments(self._spread2)
+            expected2 = max(of_gpu.variance_log, SPREAD_PRIOR**2)
+            of_cpu = cpu.moments(expected2)
         ratio, variance = of_gpu.mean_log - of_cpu.mean_log, of_gpu.error2 + of_cpu.error2
         variance += _DRIFT2 * abs(cpu.newest - gpu.newest)
         spread2 = (of_gpu if len(cpu) >= len(gpu) else of_cpu).variance_log
         if self.pairs:
-            paired = moments([one for _, one in self.pairs], many.variance_log)
+            paired = moments([one for _, one in self.pairs], expected2)
             old2 = _DRIFT2 * (self.number - self.pairs[-1][0])
             if paired.error2 + old2 < variance:
                 ratio, variance, spread2 = paired.mean_log, paired.error2 + old2, paired.variance_log

@@ -56,7 +56,7 @@ _PRICE_SERVE = 1.0  # where a probe answers, its price is what it loses
 _WORTH_MAX = 1.6  # what one of the budgets can hold, or owe
 _ASKED_SPACE = 20  # requests between probes of the GPU that are asked for and not paid for
 _FIRST = 10  # request of a class up to which probes that answer may be slow: they are the first
-_FIRST_ERROR = 1.0  # a class whose neighbours know more than that has no first probes
+_FIRST_ERROR = 1.0  # what neighbours know enough of
 _SERVE_EVERY = 60  # requests between probes that answer, where nothing is hoped for
 
 
@@ -172,7 +172,11 @@ class Schedule:
             self.worth[backend][level] = max(self.worth[backend][level] - part * cost, -_WORTH_MAX)
 
     def _first(self, other: Backend, known: Estimate) -> bool:
-        if other == "cpu" or not self.first_left or known.error < _FIRST_ERROR:
+        """Learning is for looking; later a class whose neighbours know enough has no first probes."""
+        if other == "cpu" or not self.first_left or known.count >= self._settings.probes_first:
+            return False
+        if not self._early and not known.count and known.error < _FIRST_ERROR:
+            self.first_left = 0
             return False
         self.first_left -= 1
         return True
