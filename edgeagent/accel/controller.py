@@ -9,7 +9,8 @@ no chance of its own, so that a recorded trace gives the same answers as the day
 2. A class changes its backend when the other is faster by ``gain_min`` and by so many standard errors that a chance is
    unlikely; each recent change asks for more, and for a longer stay.
 3. When the times of the serving backend change in kind, what is known becomes a guess, and both are looked at again.
-4. A failure counts as ten times the usual time. Two in a row of the GPU open its breaker: all goes to the CPU.
+4. A failure counts as ten times the usual time. Those of the GPU that chance does not explain, mostly two in a row,
+   open its breaker: all goes to the CPU.
 5. The GPU is wanted (:attr:`Controller.wants_gpu`) from the first request on where the mode allows it, but nothing is
    sent there before it is ready, so that a start is never taken for slowness.
 6. Modes ``cpu`` and ``gpu`` are pinned: they are obeyed, whatever is seen; ``gpu`` also where the GPU is not ready: the
@@ -25,7 +26,7 @@ from edgeagent.accel.breaker import Breaker
 from edgeagent.accel.conditions import ConditionLimits, Conditions, Veto
 from edgeagent.accel.drift import shifted
 from edgeagent.accel.evidence import Evidence
-from edgeagent.accel.goal import Goal, wanted
+from edgeagent.accel.goal import SEEN_MIN, Goal, wanted
 from edgeagent.accel.probing import ProbePlan, Schedule
 from edgeagent.accel.settings import Backend, Chance, ControllerSettings, Mode, other_of
 from edgeagent.accel.size_classes import neighbours_prior, size_class
@@ -35,9 +36,8 @@ __all__ = ["Change", "Controller", "Route"]
 _FAST_GAIN = math.log(3.0)
 _FAST_TIMES = 1.5
 _CANCELLED = 1.2  # a probe that was cancelled would have taken at least so many times as long
-_SLOW_TIMES = (
-    3.0  # a request this many times slower than usual, and so many deviations, is looked into at once
-)
+# A request this many times slower than usual, and so many deviations, is looked into at once.
+_SLOW_TIMES = 3.0
 _SLOW_DEVIATIONS = 4.0
 _SLOW_BEYOND = 0.2  # and so much (of the logarithm) slower than anything that was seen
 _SLOW_FROM = 5
@@ -45,6 +45,8 @@ _SLOW_TWICE = 2
 _LOOK_EVERY = 4  # requests between looks for a drift, or after one that is further off than these
 _ODD, _ODD_DEVIATIONS = 0.4, 1.5
 _TRIAL = 3  # requests after a promotion that the CPU answers too
+_EXPECTED_MAX = math.log(100.0)  # times that are expected of what was never seen to end
+_PROVEN_GAIN = 0.3
 _PAUSE_S = 600.0
 _SURPRISE = 0.5  # least difference of the logarithm at which a probe contradicts what was known
 _TENTATIVE = 0.7  # errors at which a class without evidence follows its neighbours
@@ -103,6 +105,7 @@ class Controller:
         self._breaker = Breaker()
         self._classes: dict[int, _Class] = {}
         self._ready = False
+        self._requests = 0
         self.changes: list[Change] = []  # the newest 64
         self._resting = ""  # why the GPU may not serve although it is ready
 
@@ -127,16 +130,19 @@ class Controller:
         """Where the next request goes."""
         if self.mode in ("cpu", "gpu"):
             return Route(self.mode, None, f"pinned to {self.mode}")
+        self._requests += 1
         one = self._class(size_class(size))
         self._follow_neighbours(size_class(size), one)
         if now_s - one.seen_s > _PAUSE_S and one.seen_s > -math.inf:
             one.schedule.ask(1)
         one.seen_s = now_s
+        if self._goal.compares_cost:
+            self._keep_known(one)
         rests = self._gpu_rests(now_s)
         if rests:
             return Route("cpu", self._trial(now_s, one), rests)
         usual_ms = self._usual_ms(one, one.backend)
-        probe = one.schedule.due(one.backend, usual_ms, one.evidence.estimate(), self._chance)
+        probe = one.schedule.due(one.backend, usual_ms, one.evidence.estimate(), self._chance, self._requests)
         if probe is not None and self._settings.probe == "serve":
             return Route(probe.backend, None, "probe")
         return Route(one.backend, probe, "usual")
@@ -171,10 +177,18 @@ class Controller:
             return self._failed(now_s, which, one, plan.backend)
         if plan.backend == "gpu":
             self._answered(now_s)
+        usual_ms = self._usual_ms(one, one.backend)
+        if usual_ms > 0.0:
+            one.schedule.paid(plan, ms / usual_ms)
         cancelled = ms >= plan.limit_ms(served_ms)
-        if cancelled and plan.scout:
-            return None
-        at_least_ms = _CANCELLED * ms if cancelled else ms
+        at_least_ms = ms
+        if cancelled:
+            # It takes longer: by a fifth at least, or as long as was thought anyway, which is no news.
+            expected_ms = self._expected_ms(one, plan.backend, served_ms)
+            known = one.evidence.estimate().count >= self._settings.samples_min
+            if plan.scout or (known and expected_ms > _CANCELLED * ms):
+                return None
+            at_least_ms = max(_CANCELLED * ms, expected_ms)
         self._compare(one, plan.backend, served_ms, at_least_ms)
         one.evidence.add(plan.backend, at_least_ms)
         if one.slow >= _SLOW_TWICE and served_ms > _SLOW_TIMES * at_least_ms:
@@ -206,11 +220,22 @@ class Controller:
             return
         one.evidence.set_prior(*prior)
         known = one.evidence.estimate()
-        if abs(known.log_ratio) > _TENTATIVE * known.error:
+        is_new = one.schedule.requests == 0
+        if abs(known.log_ratio) > (self._settings.gain_min if is_new else _TENTATIVE * known.error):
             one.backend = "gpu" if known.log_ratio < 0.0 else "cpu"
+
+    def _keep_known(self, one: _Class) -> None:
+        """Where cost may decide, the backend that does not serve must be known however clear the latency is."""
+        known = len(one.evidence.windows[other_of(one.backend)])
+        if known < SEEN_MIN and one.schedule.requests % self._settings.cpu_every == 0:
+            one.schedule.ask(1)
 
     def _usual_ms(self, one: _Class, backend: Backend) -> float:
         return one.evidence.windows[backend].mean_ms()
+
+    def _expected_ms(self, one: _Class, probed: Backend, served_ms: float) -> float:
+        """How long a probe should take beside a request that took so long."""
+        return served_ms * math.exp(min(-one.evidence.estimate().gain_of(probed), _EXPECTED_MAX))
 
     def _compare(self, one: _Class, probed: Backend, served_ms: float, probed_ms: float) -> None:
         """Add a pair; twice in a row far from what was known: the probed backend is another than it was."""
@@ -256,6 +281,8 @@ class Controller:
         if one.backend == "gpu":
             one.schedule.ask(_TRIAL)
         gain = one.evidence.estimate().gain_of(one.backend)
+        if one.backend == "gpu" and gain > _PROVEN_GAIN:
+            one.schedule.proven = True
         return self._changed(Change(now_s, which, one.backend, reason, -math.expm1(-gain)))
 
     def _add_served(self, one: _Class, backend: Backend, ms: float) -> None:
@@ -283,7 +310,7 @@ class Controller:
             one.slow_from = max(usual.mean_log + far, window.largest_log() + _SLOW_BEYOND)
         one.slow = one.slow + 1 if log > one.slow_from else 0
         if one.slow:
-            one.schedule.ask(1)
+            one.schedule.ask(1, urgent=True)
         return abs(log - usual.mean_log) > max(_ODD, _ODD_DEVIATIONS * spread)
 
     def _changed(self, change: Change) -> Change:

@@ -30,9 +30,11 @@ from edgeagent.accel.kernel_errors import BadDescriptor, BadOperand, OperandOuts
 
 __all__ = [
     "CALL_BYTES_MAX",
+    "CALL_LAYOUT",
     "NAME_BYTES_MAX",
     "NUMBERS_MAX",
     "OPERANDS_MAX",
+    "OPERAND_LAYOUT",
     "RANK_MAX",
     "TEXT_BYTES_MAX",
     "Description",
@@ -54,6 +56,27 @@ _OPERAND = struct.Struct(f"<QII{RANK_MAX}Q{RANK_MAX}q")
 _NUMBER = struct.Struct("<d")
 _BY_CODE = {int(dtype): dtype for dtype in Dtype}
 CALL_BYTES_MAX = _CALL.size + OPERANDS_MAX * _OPERAND.size + NUMBERS_MAX * _NUMBER.size + TEXT_BYTES_MAX
+
+
+class CallLayout(NamedTuple):
+    """Where parts of a call are, in bytes, for who sees only some of them; ``size`` is that of the header."""
+
+    size: int
+    inputs: int
+    outputs: int
+
+
+class OperandLayout(NamedTuple):
+    """The same of an operand."""
+
+    size: int
+    dtype: int
+    rank: int
+    shape: int
+
+
+CALL_LAYOUT = CallLayout(_CALL.size, *(struct.calcsize(before) for before in ("<HH", "<HHH")))
+OPERAND_LAYOUT = OperandLayout(_OPERAND.size, *(struct.calcsize(before) for before in ("<Q", "<QI", "<QII")))
 
 
 class Operand(NamedTuple):

@@ -13,9 +13,11 @@ Failures are counted apart: the share of them adds so many times ``FAILED_TIMES`
 from __future__ import annotations
 
 import math
+import statistics
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from edgeagent.accel.attempts import Attempts
 from edgeagent.accel.drift import shifted
 from edgeagent.accel.settings import BACKENDS, Backend, other_of
 from edgeagent.accel.window import SPREAD_PRIOR, Window, moments
@@ -23,14 +25,11 @@ from edgeagent.accel.window import SPREAD_PRIOR, Window, moments
 __all__ = ["FAILED_TIMES", "Estimate", "Evidence"]
 
 FAILED_TIMES = 10.0  # a failure counts as so many times what is usual: more than any gain, and still a number
-_ATTEMPTS_MAX = 30
-_ATTEMPTS_DOUBT = 6.0  # good attempts that are assumed beforehand
 _PAIRS_MAX = 64
 _STRETCH = 400  # requests of the class: what is older is not compared, but for the last ``_KEPT``
 _KEPT = 6
-# The same for failures: those of a GPU end with what caused them, those of the CPU are the function's own.
-_ATTEMPTS_STRETCH: dict[Backend, int] = {"cpu": _STRETCH, "gpu": 25}
 _TAIL_WEIGHT = 12.0  # samples at which the seen tail counts half
+_DRIFT2 = 2e-5  # variance of the logarithm that a request adds to what was not looked at since
 _OLD_ERROR = 0.7  # standard error of what held before a drift
 _UNKNOWN_ERROR = 1.5
 _UNKNOWN = (0.0, _UNKNOWN_ERROR)
@@ -38,34 +37,20 @@ _UNKNOWN = (0.0, _UNKNOWN_ERROR)
 
 @dataclass(frozen=True)
 class Estimate:
-    """``error`` is the standard error of ``log_ratio``; ``count`` the samples of the backend with fewer."""
+    """``error`` is the standard error of ``log_ratio``; ``count`` the samples of the backend with fewer.
+
+    ``spread`` is the standard deviation of one more sample of the ratio; ``log_times`` the ratio but for failures.
+    """
 
     log_ratio: float
     error: float
     count: int
+    spread: float = SPREAD_PRIOR
+    log_times: float = 0.0
 
     def gain_of(self, backend: Backend) -> float:
         """The logarithm of how much faster this backend is than the other."""
         return -self.log_ratio if backend == "gpu" else self.log_ratio
-
-
-class _Attempts:
-    """Whether the last 30 attempts on a backend failed, and when."""
-
-    __slots__ = ("_seen",)
-
-    def __init__(self) -> None:
-        self._seen: deque[tuple[int, bool]] = deque(maxlen=_ATTEMPTS_MAX)
-
-    def add(self, number: int, *, failed: bool) -> None:
-        self._seen.append((number, failed))
-
-    def clear(self) -> None:
-        self._seen.clear()
-
-    def share(self, since: int) -> float:
-        fresh = [failed for number, failed in self._seen if number >= since]
-        return sum(fresh) / (len(fresh) + _ATTEMPTS_DOUBT)
 
 
 class Evidence:
@@ -76,7 +61,7 @@ class Evidence:
     def __init__(self) -> None:
         self.number = 0
         self.windows: dict[Backend, Window] = {"cpu": Window(), "gpu": Window()}
-        self.attempts: dict[Backend, _Attempts] = {"cpu": _Attempts(), "gpu": _Attempts()}
+        self.attempts: dict[Backend, Attempts] = {"cpu": Attempts(), "gpu": Attempts()}
         self.pairs: deque[tuple[int, float]] = deque(maxlen=_PAIRS_MAX)
         self.prior: tuple[float, float] = _UNKNOWN
         self._spread2 = SPREAD_PRIOR**2
@@ -124,12 +109,21 @@ class Evidence:
         self.prior, self._cached = (log_ratio, error), None
 
     def forget(self, backend: Backend, keep: int) -> None:
-        """After a drift of ``backend``: its newest ``keep`` times stay, the rest becomes the prior."""
+        """After a drift of ``backend``: its newest ``keep`` times stay, the rest becomes the prior.
+
+        The other one may have drifted as far, or not at all: the ratio is thought to lie between.
+        """
         known = self.estimate()
-        before = self.windows[backend].logs()[: -keep or None]
+        logs = self.windows[backend].logs()
+        before, after = logs[: -keep or None], logs[-keep or len(logs) :]
+        half = 0.0
         if len(before) >= 2:
             self._spread2 = moments(before).variance_log
-        self.set_prior(known.log_ratio, min(math.hypot(known.error, _OLD_ERROR), _UNKNOWN_ERROR))
+        if before and after:
+            half = 0.5 * (statistics.fmean(after) - statistics.fmean(before))
+        ratio = known.log_ratio + (half if backend == "gpu" else -half)
+        error = math.hypot(known.error, max(_OLD_ERROR, abs(half)))
+        self.set_prior(ratio, min(error, max(_UNKNOWN_ERROR, abs(half))))
         self.windows[backend].keep_last(keep)
         self.windows[other_of(backend)].keep_last(0)
         fresh = self.number - keep
@@ -151,34 +145,42 @@ class Evidence:
         count = min(len(cpu), len(gpu))
         prior, prior_error = self.prior
         if not count:
-            return Estimate(prior, prior_error, 0)
-        # The backend that is seen more says what scatter to expect of the other.
+            return Estimate(prior, prior_error, 0, SPREAD_PRIOR, prior)
+        # The backend that is seen more says what scatter to expect of the other, but for less than is usual.
         if len(cpu) >= len(gpu):
-            of_cpu = many = cpu.moments(self._spread2)
-            of_gpu = gpu.moments(many.variance_log)
+            of_cpu = cpu.moments(self._spread2)
+            expected2 = max(of_cpu.variance_log, SPREAD_PRIOR**2)
+            of_gpu = gpu.moments(expected2)
         else:
-            of_gpu = many = gpu.moments(self._spread2)
-            of_cpu = cpu.moments(many.variance_log)
+            of_gpu = gpu.moments(self._spread2)
+            expected2 = max(of_gpu.variance_log, SPREAD_PRIOR**2)
+            of_cpu = cpu.moments(expected2)
         ratio, variance = of_gpu.mean_log - of_cpu.mean_log, of_gpu.error2 + of_cpu.error2
+        variance += _DRIFT2 * abs(cpu.newest - gpu.newest)
+        spread2 = (of_gpu if len(cpu) >= len(gpu) else of_cpu).variance_log
         if self.pairs:
-            paired = moments([one for _, one in self.pairs], many.variance_log)
-            if paired.error2 < variance:
-                ratio, variance = paired.mean_log, paired.error2
+            paired = moments([one for _, one in self.pairs], expected2)
+            old2 = _DRIFT2 * (self.number - self.pairs[-1][0])
+            if paired.error2 + old2 < variance:
+                ratio, variance, spread2 = paired.mean_log, paired.error2 + old2, paired.variance_log
         weight = count / (count + _TAIL_WEIGHT)
         ratio += weight * (of_gpu.tail - of_cpu.tail)
         variance += weight * weight * (of_gpu.tail_variance + of_cpu.tail_variance) + 1e-5
         trust = 1.0 / (1.0 + prior_error**2 / variance)
-        return Estimate(
-            trust * prior + (1.0 - trust) * ratio,
-            1.0 / math.sqrt(prior_error**-2 + 1.0 / variance),
-            count,
-        )
+        ratio = trust * prior + (1.0 - trust) * ratio
+        error = 1.0 / math.sqrt(prior_error**-2 + 1.0 / variance)
+        return Estimate(ratio, error, count, math.sqrt(spread2), ratio)
 
     def _with_failures(self, known: Estimate) -> Estimate:
-        cpu, gpu = (self.attempts[one].share(self.number - _ATTEMPTS_STRETCH[one]) for one in BACKENDS)
+        since = self.number - _STRETCH
+        (cpu, cpu_error2), (gpu, gpu_error2) = (self.attempts[one].share(since) for one in BACKENDS)
         if not cpu and not gpu:
             return known
         ratio = math.exp(min(max(known.log_ratio, -30.0), 30.0))
         failure = FAILED_TIMES * max(ratio, 1.0)
         of_gpu, of_cpu = ratio * (1.0 - gpu) + failure * gpu, 1.0 - cpu + failure * cpu
-        return Estimate(math.log(of_gpu / of_cpu), known.error, known.count)
+        error2 = known.error * known.error
+        error2 += ((failure - ratio) / of_gpu) ** 2 * gpu_error2 + (
+            (failure - 1.0) / of_cpu
+        ) ** 2 * cpu_error2
+        return replace(known, log_ratio=math.log(of_gpu / of_cpu), error=math.sqrt(error2))

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from edgeagent.accel.evidence import Estimate, Evidence
 from edgeagent.accel.settings import Backend, other_of
 
-__all__ = ["Goal", "wanted"]
+__all__ = ["SEEN_MIN", "Goal", "wanted"]
 
-_SEEN_MIN = 8
+SEEN_MIN = 8
 _BETTER_SHARE = 0.15  # so many fewer misses of the limit decide between backends of like latency
 _LIKE = 0.05
 _NOTHING = 0.06  # a gain of the GPU that is not worth it
@@ -29,11 +29,16 @@ class Goal:
     gpu_usd_s: float = 0.0
     usd_max: float = 0.0
 
+    @property
+    def compares_cost(self) -> bool:
+        """Whether money may decide between backends of which one is clearly faster."""
+        return self.cheapest or self.usd_max > 0.0
+
 
 def _misses(evidence: Evidence, backend: Backend, limit_ms: float) -> float | None:
     """The share of a backend's times over the limit; None where too few were seen."""
     window = evidence.windows[backend]
-    return window.share_over(math.log(limit_ms)) if len(window) >= _SEEN_MIN else None
+    return window.share_over(math.log(limit_ms)) if len(window) >= SEEN_MIN else None
 
 
 def _request_usd(goal: Goal, evidence: Evidence, backend: Backend) -> float:

@@ -1,50 +1,68 @@
-"""When the backend that does not serve is asked, and for how long: knowledge has a price and a budget.
+"""When the backend that does not serve is asked, and for how long: knowledge has a value, a price and a budget.
 
-1. Each class begins with ``probes_first`` *full* probes of the GPU; nothing can be decided without.
-2. While the GPU might still bring something (its gain plus some errors is worth a change), full probes follow within
-   a share of the time that grows with what might be gained, ``gpu_share_unsure`` at most.
-3. Where it is known to bring nothing, *scouts* look whether that has changed: probes that are cancelled once they
-   took a small part of the time of the CPU. A large gain ends before that; no gain costs no more than that part.
+1. A *full* probe is made where one more sample is worth more than it costs: the expected value of information
+   (Raiffa & Schlaifer 1961, for a normal mean) over the next ``_HORIZON`` requests, against the probe's seconds at a
+   price. So the unknown is looked at soon, the near and noisy often, and what is clear never.
+2. That value knows nothing of change. *Scouts* look for it within a share of the time: probes that are cancelled once
+   they took a part of the time of the serving backend. A large gain ends before that; no gain costs no more. What one
+   change costs until it is seen is (1 - r) a request at a ratio r, which says how often each cap is due.
+3. A scout that might end by chance would tell of lucky ones only; where its cap is that near to what is expected, a
+   full probe is made instead, and paid.
 4. A drift, a probe that contradicts what was known, or a long pause asks for full probes at once.
-5. Probes of the CPU need no GPU seconds: every ``cpu_every`` requests, more often while the choice is near.
 
-Budgets are kept by class in requests' worth: each request of the CPU adds its share, a probe takes what it should
-cost. Spaces are drawn at random around their mean, so that no period of the load hides from them.
+Budgets are kept by class in requests' worth: each request adds its share, a probe takes what it should cost. Spaces are
+drawn at random, so that no period of the load hides from them, and nothing is spent before it was saved.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from edgeagent.accel.evidence import Estimate
-from edgeagent.accel.settings import Backend, Chance, ControllerSettings
+from edgeagent.accel.settings import Backend, Chance, ControllerSettings, other_of
 
 __all__ = ["ProbePlan", "Schedule"]
 
-_FULL = 2.0  # a full probe of the GPU is cancelled at so many times the mean of the CPU
+_FULL: Mapping[Backend, float] = MappingProxyType(
+    {"gpu": 2.0, "cpu": 3.0}
+)  # cancelled at so many times the usual
 _FULL_SERVED = 1.25  # or at so many times what this request took, whichever is later
-_CPU_FULL = 10.0  # the same for probes of the CPU, in means of the GPU
-# Caps of scouts in means of the CPU, in turn: a larger gain must be seen sooner, and the look is cheaper.
-_SCOUTS = (0.05, 0.1, 0.2, 0.05, 0.1, 0.4, 0.05, 0.1, 0.2, 0.9)
-_EARLY = 30  # requests of a class in which scouts may take ``_EARLY_SHARE`` of the time
-_EARLY_SHARE = 0.03
-_LATE = 26  # request of a class at which the GPU is looked at once more, the start being over
-_UNSURE_ERRORS = 1.3
-_UNSURE_FROM = 0.10  # gains below are not looked for
-_UNSURE_RANGE = 0.3  # from there to the whole share
-_UNSURE_FREE = 3.0  # requests' worth of full probes that a class has at first
-_WORTH_MAX = 3.0  # what a budget can hold
-_ASKED_SPACE = 20  # requests between probes that are asked for and not paid for
+# Caps of scouts in means of the serving backend, each with its part of the budget, so that none waits for another.
+_SCOUTS: Mapping[Backend, tuple[tuple[float, float], ...]] = MappingProxyType(
+    {
+        "gpu": ((1.0, 0.4), (0.5, 0.35), (0.25, 0.15), (0.08, 0.1)),
+        "cpu": ((1.1, 0.4), (0.6, 0.22), (0.3, 0.22), (0.1, 0.16)),
+    }
+)
+_CREDIT = (0.0, 0.25, 0.25, 0.08)  # what the GPU's budgets hold after the learning phase
+_PAY_FULL = (0.55, 0.45)  # of what a full probe costs, from the first budgets
+_LUCKY = 2.0  # deviations below what is expected at which a cap is no matter of chance
+_EARLY = (
+    30  # requests of the function in which scouts may take ``_EARLY_SHARE`` of the time, and looks are cheap
+)
+_EARLY_SHARE = 0.05
+_LATE = 22  # request of a class at which the GPU is looked at once more if it is early, a start being over
+_PROVEN = 4.0  # so much more of the time is spent on looks at a GPU that brought something before
+_HORIZON = 300.0  # requests that a choice is thought to hold for
+# What a second of a probe must bring in seconds of latency: those of the GPU are scarce.
+_PORTION_MIN = 0.3  # of these that a class is thought to get at least
+_PRICE_EARLY = 1.0
+_PRICE: Mapping[Backend, float] = MappingProxyType({"gpu": 4.0, "cpu": 0.5})
+_PRICE_OF_DEBT = 1.0
+_PRICE_SERVE = 1.0  # where a probe answers, its price is what it loses
+_WORTH_MAX = 1.6  # what one of the budgets can hold, or owe
+_ASKED_SPACE = 20  # requests between probes of the GPU that are asked for and not paid for
 _FIRST = 10  # request of a class up to which probes that answer may be slow: they are the first
+_FIRST_ERROR = 1.0  # what neighbours know enough of
 _SERVE_EVERY = 60  # requests between probes that answer, where nothing is hoped for
-_NEAR_EVERY = 5
-_NEAR = math.log(1.5)
 
 
 @dataclass(frozen=True)
 class ProbePlan:
-    """Ask ``backend`` too, for at most ``cap_ms``; ``scout``: that it takes longer is no news."""
+    """Ask ``backend`` too, for at most ``cap_ms``; ``scout``: however long the request itself took."""
 
     backend: Backend
     cap_ms: float
@@ -55,109 +73,168 @@ class ProbePlan:
         return self.cap_ms if self.scout else max(self.cap_ms, _FULL_SERVED * served_ms)
 
 
+def _value(known: Estimate, other: Backend, gain_min: float, horizon: float) -> float:
+    """What one more sample of ``other`` should save over so many requests, in requests of the serving backend."""
+    against = gain_min - known.gain_of(other)
+    if against <= 0.0:
+        return horizon  # it should serve, but for doubts
+    variance = known.error * known.error
+    moves = variance / math.sqrt(variance + known.spread * known.spread)
+    z = against / max(moves, 1e-9)
+    if z > 8.0:
+        return 0.0
+    density = math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+    return horizon * min(moves * (density - z * 0.5 * math.erfc(z / math.sqrt(2.0))), 1.0)
+
+
 class Schedule:
     """Of one class: which probes are due, and what they may cost."""
 
     __slots__ = (
+        "_debited",
+        "_early",
+        "_horizon",
         "_settings",
         "asked",
         "first_left",
         "free_from",
-        "full_worth",
         "gap",
         "late_from",
         "loss_worth",
+        "proven",
         "requests",
-        "scout_worth",
-        "scouts",
         "since",
+        "worth",
     )
 
     def __init__(self, settings: ControllerSettings) -> None:
         self._settings = settings
+        self._early, self._horizon = True, _HORIZON
+        self._debited: tuple[float, tuple[float, ...]] = (
+            0.0,
+            (),
+        )  # what the last probe should cost, and of whom
         self.first_left = settings.probes_first
         self.asked = 0  # full probes that are wanted at once
         self.requests = 0
         self.since = 0  # requests since the last probe
-        self.scouts = 0
+        self.proven = False  # whether the GPU brought something to this class once
         self.gap = 1.0
         self.free_from = 0
         self.late_from: float = _LATE
-        self.full_worth, self.scout_worth, self.loss_worth = _UNSURE_FREE, 0.0, 0.0
+        self.worth: dict[Backend, list[float]] = {one: [0.0] * len(levels) for one, levels in _SCOUTS.items()}
+        self.loss_worth = 0.0
 
-    def ask(self, count: int) -> None:
-        """So many full probes, as soon as can be."""
+    def ask(self, count: int, *, urgent: bool = False) -> None:
+        """So many full probes, as soon as can be; ``urgent``: even if some were asked for a moment ago."""
         self.asked = max(self.asked, count)
+        if urgent:
+            self.free_from = 0
 
-    def due(self, serving: Backend, mean_ms: float, known: Estimate, chance: Chance) -> ProbePlan | None:
-        """The probe to make with this request; ``mean_ms`` is what the serving backend takes, 0: not known."""
+    def due(
+        self, serving: Backend, mean_ms: float, known: Estimate, chance: Chance, number: int
+    ) -> ProbePlan | None:
+        """The probe to make with this request, the function's ``number``th, which says what share this class has.
+
+        ``mean_ms`` is what the serving backend takes, 0: not known.
+        """
         self.requests += 1
         self.since += 1
+        if self._early and number > _EARLY:
+            self._early = False
+            self.worth["gpu"] = list(_CREDIT)
+        self._horizon = _HORIZON * min(max(self.requests / max(number, 1), _PORTION_MIN), 1.0)
         if mean_ms <= 0.0:
             return None  # nothing to compare with yet
-        serves = self._settings.probe == "serve"
         self.loss_worth += self._settings.serve_loss_share
-        plan = self._of_cpu(mean_ms, known) if serving == "gpu" else self._of_gpu(mean_ms, known)
+        serves = self._settings.probe == "serve"
+        plan = (self._answering if serves else self._beside)(other_of(serving), mean_ms, known)
         if plan is None:
             return None
-        first = plan.backend == "gpu" and self.requests <= _FIRST
-        if serves and not first and not self._affordable(known, plan.backend):
-            return None
-        self.since, self.gap = 0, 0.5 + chance.random()
+        self.since, self.gap = 0, 1.0 + 0.3 * chance.random()
         if not plan.scout:
             self.asked = max(self.asked - 1, 0)
         return plan
 
-    def _of_cpu(self, mean_ms: float, known: Estimate) -> ProbePlan | None:
-        near = known.gain_of("cpu") + _UNSURE_ERRORS * known.error > -_NEAR
-        every = min(_NEAR_EVERY, self._settings.cpu_every) if near else self._settings.cpu_every
-        if not self.asked and self.since < every * self.gap:
-            return None
-        return ProbePlan("cpu", _CPU_FULL * mean_ms, scout=False)
+    def paid(self, plan: ProbePlan, times: float) -> None:
+        """A probe took so many times what the serving backend usually takes: its budgets held another cost before."""
+        thought, parts = self._debited
+        self._debited = (0.0, ())
+        self._take(plan.backend, times - thought, parts)
 
-    def _of_gpu(self, mean_ms: float, known: Estimate) -> ProbePlan | None:
+    def _debit(self, backend: Backend, cost: float, parts: tuple[float, ...] = _PAY_FULL) -> None:
+        if not self._early or backend == "cpu" or parts is not _PAY_FULL:
+            self._debited = (cost, parts)
+            self._take(backend, cost, parts)
+
+    def _take(self, backend: Backend, cost: float, parts: tuple[float, ...]) -> None:
+        for level, part in enumerate(parts):
+            self.worth[backend][level] = max(self.worth[backend][level] - part * cost, -_WORTH_MAX)
+
+    def _first(self, other: Backend, known: Estimate) -> bool:
+        """Learning is for looking; later a class whose neighbours know enough has no first probes."""
+        if other == "cpu" or not self.first_left or known.count >= self._settings.probes_first:
+            return False
+        if not self._early and not known.count and known.error < _FIRST_ERROR:
+            self.first_left = 0
+            return False
+        self.first_left -= 1
+        return True
+
+    def _beside(self, other: Backend, mean_ms: float, known: Estimate) -> ProbePlan | None:
+        """Where probes run beside their request."""
         settings = self._settings
-        hope = known.gain_of("gpu") + _UNSURE_ERRORS * known.error - _UNSURE_FROM
-        if self.first_left:
-            self.first_left -= 1
-            # What neighbours know to bring nothing is looked at once, in passing.
-            return ProbePlan("gpu", mean_ms * (1.0 if hope < 0.0 else _FULL), scout=False)
-        if self.requests >= self.late_from and settings.probe == "shadow":
+        early = self._early and other == "gpu"
+        share = (
+            settings.gpu_share * (_PROVEN if self.proven else 1.0) if other == "gpu" else settings.cpu_share
+        )
+        self._earn(other, _EARLY_SHARE if early else share)
+        log_times = min(max(known.log_times if other == "gpu" else -known.log_times, -20.0), 20.0)
+        full = ProbePlan(other, _FULL[other] * mean_ms, scout=False)
+        cost = min(math.exp(log_times), _FULL[other])
+        if self._first(other, known):
+            self._debit(other, cost)
+            return full
+        if early and self.requests >= self.late_from:
             # A recorded or real start of the GPU may have been all that the first ones saw.
             self.late_from = math.inf
             return ProbePlan("gpu", mean_ms, scout=False)
-        worth = min(max(hope / _UNSURE_RANGE, 0.0), 1.0)
-        self.full_worth = min(
-            self.full_worth + worth * settings.gpu_share_unsure + settings.gpu_share / 4.0, _WORTH_MAX
-        )
-        scouting = _EARLY_SHARE if self.requests <= _EARLY else settings.gpu_share * 0.75
-        self.scout_worth = min(self.scout_worth + scouting, _WORTH_MAX)
-        cost = min(math.exp(max(known.log_ratio, -5.0)), _FULL)
-        near = hope > -_NEAR
-        if self.asked and self.requests >= self.free_from:
-            self.free_from = self.requests + _ASKED_SPACE
-            return ProbePlan("gpu", _FULL * mean_ms, scout=False)
-        wished = self.asked or hope > 0.0 or (near and self.full_worth > _UNSURE_FREE - cost)
-        if wished and self.full_worth >= cost * self.gap:
-            self.full_worth -= cost
-            return ProbePlan("gpu", _FULL * mean_ms, scout=False)
-        if settings.probe == "serve":
-            return (
-                ProbePlan("gpu", _FULL * mean_ms, scout=False)
-                if self.since >= _SERVE_EVERY * self.gap
-                else None
-            )
-        cap = _SCOUTS[self.scouts % len(_SCOUTS)]
-        if self.scout_worth < cap * self.gap:
-            return None
-        self.scouts += 1
-        self.scout_worth -= min(cap, cost)
-        return ProbePlan("gpu", cap * mean_ms, scout=True)
+        asked = self.asked > 0 and self.requests >= self.free_from
+        debt = max(-sum(self.worth[other][: len(_PAY_FULL)]), 0.0)
+        price = _PRICE_EARLY if early else _PRICE[other] * (1.0 + _PRICE_OF_DEBT * debt)
+        if asked or _value(known, other, settings.gain_min, self._horizon) > price * cost:
+            if asked and other == "gpu":
+                self.free_from = self.requests + _ASKED_SPACE
+            self._debit(other, cost)
+            return full
+        return self._scout(other, mean_ms, cost, log_times - _LUCKY * known.spread)
 
-    def _affordable(self, known: Estimate, backend: Backend) -> bool:
-        """Where probes answer: whether what this one should lose is within the share."""
-        loss = math.expm1(min(max(-known.gain_of(backend), 0.0), 20.0))
+    def _earn(self, other: Backend, share: float) -> None:
+        worth = self.worth[other]
+        for level, (_, part) in enumerate(_SCOUTS[other]):
+            worth[level] = min(worth[level] + part * share, _WORTH_MAX)
+
+    def _scout(self, other: Backend, mean_ms: float, cost: float, log_near: float) -> ProbePlan | None:
+        """The longest look that can be paid; from ``log_near`` on a cap would cut by chance."""
+        for level, (cap, _) in enumerate(_SCOUTS[other]):
+            near = math.log(cap) > log_near
+            need = cost if near else cap
+            if self.worth[other][level] >= need * self.gap:
+                self._debit(other, need, (*[0.0] * level, 1.0))
+                return ProbePlan(other, (_FULL[other] if near else cap) * mean_ms, scout=not near)
+        return None
+
+    def _answering(self, other: Backend, mean_ms: float, known: Estimate) -> ProbePlan | None:
+        """Where probes answer their request: they cannot be cancelled, and cost what they are slower."""
+        full = ProbePlan(other, _FULL[other] * mean_ms, scout=False)
+        if self._first(other, known) and self.requests <= _FIRST:
+            return full
+        loss = math.expm1(min(max(-known.gain_of(other), 0.0), 20.0))
+        every = self._settings.cpu_every if other == "cpu" else _SERVE_EVERY
+        wished = self.asked > 0 or self.since >= every * self.gap
+        if not wished and _value(known, other, self._settings.gain_min, self._horizon) <= _PRICE_SERVE * loss:
+            return None
         if loss > self.loss_worth:
-            return False
+            return None
         self.loss_worth -= loss
-        return True
+        return full

@@ -35,9 +35,9 @@ class ControllerSettings:
     ``confidence_step`` more, and ``dwell`` requests (doubled by each) must have passed. A change needs ``samples_min``
     of the backend that it goes to.
 
-    Probes of the GPU take at most ``gpu_share`` of the seconds that requests took, and ``gpu_share_unsure`` while it
-    is not known whether it would bring anything; ``probes_first`` of each class are free of that. The CPU is probed
-    every ``cpu_every`` requests. ``probe``: "shadow" asks both and answers with the one that serves, "serve" lets the
+    Looks for a change take at most ``gpu_share`` of the seconds that requests took on the CPU, and ``cpu_share`` of
+    those on the GPU; ``probes_first`` of each class are free of that. Where probes answer, the CPU is asked every
+    ``cpu_every`` requests. ``probe``: "shadow" asks both and answers with the one that serves, "serve" lets the
     probed one answer (for what must not run twice); those may lose ``serve_loss_share`` of the latency.
     """
 
@@ -48,8 +48,8 @@ class ControllerSettings:
     memory: int = 400
     dwell: int = 6
     samples_min: int = 2
-    gpu_share: float = 0.009
-    gpu_share_unsure: float = 0.08
+    gpu_share: float = 0.0095
+    cpu_share: float = 0.2
     probes_first: int = 2
     cpu_every: int = 20
     probe: Probe = "shadow"
@@ -63,7 +63,7 @@ class ControllerSettings:
             self.gain_min,
             self.gain_back_min,
             self.gpu_share,
-            self.gpu_share_unsure,
+            self.cpu_share,
             self.serve_loss_share,
         )
         if not all(0.0 <= share < 1.0 for share in shares):

@@ -1,7 +1,8 @@
 """Recorded latencies of a function on CPU and GPU: reading and checking them.
 
 Two CSV files with a header, ``timestamp,response_time_ms`` and perhaps ``size``: seconds, milliseconds (-1: the request
-failed), bytes or whatever grows with the input. Row k of both is request k.
+failed), bytes or whatever grows with the input. Row k of both is request k, so timestamps must not go back. Blank
+lines, CRLF and a byte order mark are taken; what cannot be replayed is named by file and line.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeagent.accel.errors import TraceRefused
 from edgeagent.accel.settings import Backend
 
-__all__ = ["ROWS_MAX", "Traces", "read_traces"]
+__all__ = ["MS_MAX", "ROWS_MAX", "Traces", "read_traces"]
 
 ROWS_MAX = 2_000_000
+MS_MAX = 1e12  # 31 years: sums of so many stay finite
 _COLUMNS = ("timestamp", "response_time_ms")
 
 
@@ -36,47 +39,65 @@ class Traces:
         return len(self.cpu_ms)
 
 
-def _number(text: str | None, where: str) -> float:
+def _number(row: Mapping[str, str | None], column: str, where: str) -> float:
+    text = row[column]
+    if text is None:
+        raise TraceRefused(f"{where}: no {column}", hint="every row has all columns")
     try:
-        value = float(text or "")
+        value = float(text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise TraceRefused(f"{where}: {str(text)[:40]!r} is not a number")
+        raise TraceRefused(f"{where}: {text[:40]!r} is not a number")
     return value
+
+
+def _columns(given: Sequence[str], name: str) -> list[str]:
+    columns = [column.strip() for column in given]
+    missing = [column for column in _COLUMNS if column not in columns]
+    twice = [column for column in columns if columns.count(column) > 1]
+    if missing or twice:
+        problem = f"has no column {missing[0]}" if missing else f"has the column {twice[0][:40]!r} twice"
+        raise TraceRefused(f"{name} {problem}", hint="the header is timestamp,response_time_ms[,size]")
+    return columns
+
+
+def _time_ms(row: Mapping[str, str | None], where: str) -> float:
+    ms = _number(row, "response_time_ms", where)
+    if (ms < 0.0 and ms != -1.0) or ms > MS_MAX:
+        raise TraceRefused(f"{where}: a time of {ms} ms", hint="a failure is -1")
+    return ms
 
 
 def _read(text: str, name: str) -> tuple[list[float], list[float] | None]:
     """(times, sizes or None) of one file."""
     rows = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""), skipinitialspace=True)
     try:
-        columns = [column.strip() for column in rows.fieldnames or ()]
-        rows.fieldnames = columns
-        missing = [column for column in _COLUMNS if column not in columns]
-        if missing:
-            raise TraceRefused(
-                f"{name} has no column {missing[0]}", hint="the header is timestamp,response_time_ms[,size]"
-            )
+        rows.fieldnames = columns = _columns(rows.fieldnames or (), name)
         times: list[float] = []
         sizes: list[float] | None = [] if "size" in columns else None
+        last_s = -math.inf
         for row in rows:
             where = f"{name}, line {rows.line_num}"
             if len(times) >= ROWS_MAX:
                 raise TraceRefused(f"{name} has more than {ROWS_MAX} rows")
             if None in row:
                 raise TraceRefused(f"{where}: more values than columns")
-            _number(row["timestamp"], where)
-            ms = _number(row["response_time_ms"], where)
-            if ms < 0.0 and ms != -1.0:
-                raise TraceRefused(f"{where}: a time of {ms} ms", hint="a failure is -1")
-            times.append(ms)
+            at_s = _number(row, "timestamp", where)
+            if at_s < last_s:
+                raise TraceRefused(
+                    f"{where}: timestamp {at_s} after {last_s}",
+                    hint="rows are in the order of their requests",
+                )
+            last_s = at_s
+            times.append(_time_ms(row, where))
             if sizes is not None:
-                size = _number(row["size"], where)
+                size = _number(row, "size", where)
                 if size < 0.0:
                     raise TraceRefused(f"{where}: a size of {size}")
                 sizes.append(size)
     except csv.Error as error:
-        raise TraceRefused(f"{name} is not CSV: {error}") from None
+        raise TraceRefused(f"{name}, line {rows.line_num + 1}: not CSV: {error}") from None
     if not times:
         raise TraceRefused(f"{name} has no rows")
     return times, sizes

@@ -1,4 +1,4 @@
-"""How much work a call of ``edge_accel`` is, from what its description says of shapes (layout: sdk/edge_accel.h).
+"""How much work a call of ``edge_accel`` is, from what its description says of shapes (layout: descriptors.py).
 
 The offset of an operand may be known at run time only, and other parts too: what is read here is the kernel's name,
 how many operands there are, and their types and shapes.
@@ -11,14 +11,13 @@ from collections.abc import Sequence
 
 import msgspec
 
+from edgeagent.accel.descriptors import CALL_LAYOUT, OPERAND_LAYOUT, OPERANDS_MAX, RANK_MAX
+from edgeagent.accel.dtypes import Dtype
 from edgeagent.accel.modes import bytes_as_flops
 
 __all__ = ["Shape", "kernel_flops", "read_shapes"]
 
-_HEADER_BYTES, _OPERAND_BYTES, _RANK_MAX, _OPERANDS_MAX = 16, 144, 8, 16
-_INPUTS_AT, _OUTPUTS_AT = 4, 6
-_DTYPE_AT, _RANK_AT, _SHAPE_AT = 8, 12, 16
-_ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 8, 8: 8, 9: 2, 10: 4, 11: 8, 12: 8, 13: 16}
+_ITEM_BYTES = {int(dtype): dtype.item_bytes for dtype in Dtype}
 _SIZE_MAX = 1 << 48
 
 
@@ -37,16 +36,16 @@ class Shape(msgspec.Struct, frozen=True):
 
 def read_shapes(call: Sequence[int | None]) -> tuple[list[Shape], list[Shape]] | None:
     """Inputs and outputs of a description of which some bytes are not known; None where these are needed."""
-    inputs, outputs = _number(call, _INPUTS_AT, 2), _number(call, _OUTPUTS_AT, 2)
-    if inputs is None or outputs is None or not 0 < inputs + outputs <= _OPERANDS_MAX:
+    inputs, outputs = _number(call, CALL_LAYOUT.inputs, 2), _number(call, CALL_LAYOUT.outputs, 2)
+    if inputs is None or outputs is None or not 0 < inputs + outputs <= OPERANDS_MAX:
         return None
     shapes = []
     for index in range(inputs + outputs):
-        at = _HEADER_BYTES + index * _OPERAND_BYTES
-        dtype, rank = _number(call, at + _DTYPE_AT, 4), _number(call, at + _RANK_AT, 4)
-        if dtype not in _ITEM_BYTES or rank is None or rank > _RANK_MAX:
+        at = CALL_LAYOUT.size + index * OPERAND_LAYOUT.size
+        dtype, rank = _number(call, at + OPERAND_LAYOUT.dtype, 4), _number(call, at + OPERAND_LAYOUT.rank, 4)
+        if dtype not in _ITEM_BYTES or rank is None or rank > RANK_MAX:
             return None
-        sizes = [_number(call, at + _SHAPE_AT + 8 * axis, 8) for axis in range(rank)]
+        sizes = [_number(call, at + OPERAND_LAYOUT.shape + 8 * axis, 8) for axis in range(rank)]
         if any(size is None or size > _SIZE_MAX for size in sizes):
             return None
         shapes.append(Shape(tuple(size or 0 for size in sizes), _ITEM_BYTES[dtype]))

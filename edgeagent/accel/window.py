@@ -106,6 +106,11 @@ class Window:
         """The logarithms, oldest first."""
         return list(self._logs)
 
+    @property
+    def newest(self) -> int:
+        """The number of the newest request, of one or more."""
+        return self._numbers[-1]
+
     def largest_log(self) -> float:
         """Of one or more."""
         return max(self._logs)

@@ -28,6 +28,7 @@ from edgeagent.bench.harness import Bench, Case, Sample, Sampler
 __all__ = ["add_replay_arguments", "replay", "replay_cases"]
 
 _SHOWN = ("mean_ms", "slo_violations", "failures", "switches", "gpu_share_pct", "cost_usd")
+_FILE_BYTES_MAX = 256 << 20
 _NUMBERS = ("slo_ms", "think_s", "gpu_cold_s", "cpu_usd_s", "gpu_usd_s")
 
 
@@ -122,6 +123,11 @@ def _read(folder: Path) -> Traces:
     texts = []
     for name in ("cpu.csv", "gpu.csv"):
         try:
+            size_bytes = (folder / name).stat().st_size
+            if size_bytes > _FILE_BYTES_MAX:
+                raise TraceRefused(
+                    f"{folder / name} has {size_bytes} bytes", hint=f"up to {_FILE_BYTES_MAX >> 20} MiB"
+                )
             texts.append((folder / name).read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             raise TraceRefused(f"{folder / name} cannot be read: {error}") from None

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from edgeagent.accel.descriptors import (
     CALL_BYTES_MAX,
+    CALL_LAYOUT,
     NUMBERS_MAX,
+    OPERAND_LAYOUT,
     OPERANDS_MAX,
     RANK_MAX,
     TEXT_BYTES_MAX,
@@ -23,6 +25,7 @@ from edgeagent.accel.descriptors import (
 )
 from edgeagent.accel.dtypes import Dtype
 from edgeagent.accel.kernel_errors import BadDescriptor, BadOperand, OperandOutside, OperandsOverlap
+from edgeagent.accel.wasm_work import Shape, read_shapes
 from tests.guest_frames import pack_call
 
 MEMORY = 1 << 16
@@ -53,6 +56,16 @@ def test_a_call_is_what_was_packed(
 ) -> None:
     call = Description(tuple(inputs), tuple(outputs), tuple(numbers), text)
     assert unpack_call(pack_call(call)) == call
+
+
+def test_the_scanner_reads_shapes_where_they_are_packed() -> None:
+    seen: list[int | None] = list(GOOD)
+    shapes = [Shape((4, 4), 4)]
+    assert read_shapes(seen) == (shapes, shapes)
+    seen[CALL_LAYOUT.size : CALL_LAYOUT.size + 8] = [None] * 8  # an offset that only the run knows
+    assert read_shapes(seen) == (shapes, shapes)
+    seen[CALL_LAYOUT.size + OPERAND_LAYOUT.shape] = None
+    assert read_shapes(seen) is None
 
 
 def test_the_layout_is_that_of_the_header() -> None:

@@ -7,13 +7,14 @@ import random
 
 import pytest
 
+from edgeagent.accel.attempts import Attempts
 from edgeagent.accel.breaker import Breaker
 from edgeagent.accel.drift import shifted
 from edgeagent.accel.errors import SettingsRefused
 from edgeagent.accel.evidence import Estimate, Evidence
 from edgeagent.accel.goal import Goal, wanted
-from edgeagent.accel.probing import ProbePlan
-from edgeagent.accel.settings import ControllerSettings, other_of
+from edgeagent.accel.probing import ProbePlan, Schedule
+from edgeagent.accel.settings import Backend, ControllerSettings, other_of
 from edgeagent.accel.size_classes import neighbours_prior, size_class
 from edgeagent.accel.window import Window, moments
 
@@ -113,17 +114,55 @@ def test_a_breaker_waits_longer_each_time() -> None:
     assert not breaker.failed(0.0, 0.1)
     assert breaker.failed(0.0, 0.1)
     waits, now_s = [breaker.try_at_s], 0.0
-    for _ in range(12):
+    for _ in range(40):
         now_s = breaker.try_at_s
         assert breaker.may_try(now_s)
         assert not breaker.may_try(now_s - 0.01)
         assert not breaker.failed(now_s, 0.1)
         waits.append(breaker.try_at_s - now_s)
-    assert waits[:3] == pytest.approx([0.4, 0.8, 1.6])
+    assert waits[:3] == pytest.approx([0.4, 0.532, 0.70756])
     assert waits[-1] <= 600.0
     assert breaker.answered()
     assert not breaker.answered()
     assert breaker.closed
+
+
+def test_a_gpu_that_fails_now_and_then_is_no_dead_one() -> None:
+    breaker, chance, opened = Breaker(), random.Random(1), 0
+    for _ in range(1000):
+        if chance.random() < 0.2:
+            opened += breaker.failed(0.0, 0.1)
+        else:
+            breaker.answered()
+    assert opened <= 4
+    dead = [breaker.failed(0.0, 0.1) for _ in range(8)]
+    assert dead.count(True) == 1
+
+
+def test_failures_are_forgotten_when_they_are_over_and_the_good_times_when_they_begin() -> None:
+    attempts = Attempts()
+    for number in range(60):
+        attempts.add(number, failed=False)
+    assert attempts.share(0) == (0.0, 0.0)
+    for number in range(60, 64):
+        attempts.add(number, failed=True)
+    assert attempts.share(0)[0] == pytest.approx(0.4)
+    for number in range(64, 80):
+        attempts.add(number, failed=False)
+    assert attempts.share(0)[0] == 0.0
+    attempts.add(80, failed=True)
+    assert attempts.share(81) == (0.0, 0.0)
+    attempts.clear()
+    assert attempts.share(0) == (0.0, 0.0)
+
+
+def test_a_share_of_failures_is_kept_as_long_as_it_lasts() -> None:
+    attempts, chance = Attempts(), random.Random(2)
+    shares = []
+    for number in range(600):
+        attempts.add(number, failed=chance.random() < 0.3)
+        shares.append(attempts.share(0)[0])
+    assert 0.2 < sum(shares[100:]) / 500 < 0.35
 
 
 @pytest.mark.parametrize(
@@ -138,7 +177,7 @@ def test_neighbours() -> None:
     one = {5: Estimate(-1.0, 0.1, 9)}
     ratio, error = neighbours_prior(6, one) or (0.0, 0.0)
     assert ratio == -1.0
-    assert error > 0.3
+    assert error > 0.7  # nothing is known of how it grows
     two = {4: Estimate(0.0, 0.1, 9), 5: Estimate(-1.0, 0.1, 9), 9: Estimate(0.0, 1.0, 0)}
     assert (neighbours_prior(6, two) or (0.0, 0.0))[0] == pytest.approx(-2.0)
 
@@ -147,6 +186,47 @@ def test_probes_are_cancelled() -> None:
     assert ProbePlan("gpu", 10.0, scout=True).limit_ms(100.0) == 10.0
     assert ProbePlan("gpu", 10.0, scout=False).limit_ms(100.0) == 125.0
     assert other_of("cpu") == "gpu"
+
+
+def _looks(
+    known: Estimate, count: int, *, learning: bool = False, serving: Backend = "cpu"
+) -> list[ProbePlan]:
+    """The probes beside so many requests of one that takes 100 ms, each paid as planned."""
+    schedule, chance, plans = Schedule(ControllerSettings(probes_first=1)), random.Random(3), []
+    for number in range(count):
+        plan = schedule.due(serving, 100.0, known, chance, number if learning else 31 + number)
+        if plan is not None:
+            times = math.exp(known.log_times if plan.backend == "gpu" else -known.log_times)
+            schedule.paid(plan, min(times, plan.limit_ms(100.0) / 100.0))
+            plans.append(plan)
+    return plans
+
+
+@pytest.mark.parametrize("log_ratio", [0.0, 0.1, 0.5, 3.0])
+def test_looks_at_a_gpu_that_brings_nothing_take_less_than_a_percent(log_ratio: float) -> None:
+    known = Estimate(log_ratio, 0.02, 12, spread=0.05, log_times=log_ratio)
+    for count in (120, 500, 3000):
+        plans = _looks(known, count)
+        taken = sum(min(math.exp(log_ratio), plan.limit_ms(100.0) / 100.0) for plan in plans)
+        assert taken <= 0.01 * count + 0.1
+    assert {plan.scout for plan in _looks(known, 3000)} >= {True}
+
+
+def test_a_cap_that_chance_decides_is_none() -> None:
+    known = Estimate(0.05, 0.05, 12, spread=0.3, log_times=0.05)
+    assert all(plan.cap_ms < 100.0 * math.exp(0.05 - 0.6) for plan in _looks(known, 3000) if plan.scout)
+
+
+def test_what_is_not_known_is_looked_at_while_it_may_be_worth_it() -> None:
+    unsure = Estimate(0.0, 0.4, 2, spread=0.3, log_times=0.0)
+    assert len(_looks(unsure, 20, learning=True)) >= 15
+    assert len([plan for plan in _looks(Estimate(2.0, 0.2, 2, log_times=2.0), 20) if not plan.scout]) == 0
+
+
+def test_looks_at_the_cpu_are_many_and_short() -> None:
+    plans = _looks(Estimate(-2.3, 0.05, 12, spread=0.05, log_times=-2.3), 200, serving="gpu")
+    assert len(plans) >= 60
+    assert sum(min(10.0, plan.limit_ms(100.0) / 100.0) for plan in plans) <= 0.21 * 200
 
 
 @pytest.mark.parametrize(

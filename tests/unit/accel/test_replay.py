@@ -33,6 +33,7 @@ def _ours(traces: Traces, options: ReplayOptions, probe: Probe = "shadow") -> Fi
 def test_files_with_and_without_sizes_are_read() -> None:
     both = read_traces("\ufeff" + HEADER + "0,12.5\n1,-1\n", HEADER + "0,3\r\n1,4\r\n")
     assert both == Traces((12.5, -1.0), (3.0, 4.0), (0.0, 0.0))
+    assert read_traces(HEADER + "\r\n0,1\r\n\r\n\r\n0,2", HEADER + "5,3\n\n9,4\n\n").cpu_ms == (1.0, 2.0)
     sized = read_traces("size, timestamp, response_time_ms\n64,0,1\n", HEADER + "0,2\n")
     assert sized.sizes == (64.0,)
 
@@ -45,8 +46,15 @@ def test_files_with_and_without_sizes_are_read() -> None:
         ("timestamp,ms\n0,1\n", HEADER, "no column response_time_ms"),
         (HEADER, HEADER, "no rows"),
         (HEADER + "0,x\n", HEADER, "line 2: 'x' is not a number"),
-        (HEADER + "0,nan\n", HEADER, "not a number"),
-        (HEADER + "0\n", HEADER, "not a number"),
+        (HEADER + "0,nan\n", HEADER, "cpu.csv, line 2: 'nan' is not a number"),
+        (HEADER + "0,inf\n", HEADER, "not a number"),
+        (HEADER + "-inf,1\n", HEADER, "not a number"),
+        (HEADER + "0,1\n", HEADER + "\r\n0,1e400\r\n", "gpu.csv, line 3: '1e400' is not a number"),
+        (HEADER + "0,1e13\n", HEADER, "a time of"),
+        (HEADER + "0\n", HEADER, "line 2: no response_time_ms"),
+        ("timestamp,response_time_ms,size\n0,1\n", HEADER, "line 2: no size"),
+        ("timestamp,timestamp,response_time_ms\n0,0,1\n", HEADER, "'timestamp' twice"),
+        (HEADER + "0,1\n2,1\n1,1\n", HEADER, "cpu.csv, line 4: timestamp 1.0 after 2.0"),
         (HEADER + "0,-2\n", HEADER, "a time of -2.0 ms"),
         (HEADER + "0,1,2\n", HEADER, "more values than columns"),
         ("timestamp,response_time_ms,size\n0,1,-3\n", HEADER, "a size of -3.0"),

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from edgeagent.accel.replay import Play, ReplayOptions, play
+from edgeagent.accel.replay import Play, ReplayOptions, Served, play
+from edgeagent.accel.settings import Backend
 from edgeagent.accel.traces import Traces
 from edgeagent.bench import accel_replay
 from edgeagent.bench.accel_contest import RIVALS, contest
 from edgeagent.bench.accel_gaia import GaiaRules, bucketed_p95_ms
+from edgeagent.bench.accel_promotion import promotion_cases, promotion_s
 from edgeagent.bench.accel_traces import TRACES
 from edgeagent.bench.command import BENCHMARKS, add_arguments, run
 from edgeagent.bench.harness import Bench, Options, Progress, run_cases
@@ -110,6 +112,15 @@ def test_files_that_are_not_there_or_not_text(tmp_path: Path, capsys: pytest.Cap
     assert shown.err.count("cannot be read") == 2
 
 
+def test_files_that_are_too_large(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accel_replay, "_FILE_BYTES_MAX", 20)
+    _write(tmp_path, [1.0] * 3, [1.0] * 3)
+    assert _run("--replay", str(tmp_path)) == 1
+    assert "cpu.csv has 45 bytes" in capsys.readouterr().err
+
+
 def test_replays_go_with_accel_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
@@ -130,6 +141,32 @@ def test_the_cases_play() -> None:
     assert run_cases(chosen, Bench(options=options, progress=Progress(io.StringIO())), report)
     assert set(report.cases[0]["baselines"]) == set(RIVALS)
     assert report.cases[0]["ours"]["median"] <= 10.0
+
+
+def test_promotion_is_timed_from_the_first_breach() -> None:
+    def served(at_s: float, backend: Backend, ms: float) -> Served:
+        return Served(at_s, backend, ms, 0.0, 0.0, probed=False)
+
+    rows = [
+        served(0.0, "cpu", 500.0),
+        served(1.0, "cpu", 2000.0),
+        served(3.0, "cpu", -1.0),
+        served(3.0, "gpu", 3000.0),
+    ]
+    assert promotion_s(Play(rows, ends_s=8.0), 1000.0) == 5.0
+    assert promotion_s(Play([*rows, served(6.0, "gpu", 500.0)], ends_s=8.0), 1000.0) == 3.5
+    assert promotion_s(Play(rows[:1], ends_s=8.0), 1000.0) == 0.0
+
+
+def test_ours_promotes_as_soon_as_the_gpu_is_there() -> None:
+    report = Report(benchmark="accel", machine={}, date="", seed=1, full=False)
+    options = Options(budget_s=60.0)
+    assert run_cases(promotion_cases(), Bench(options=options, progress=Progress(io.StringIO())), report)
+    busy, rare = report.cases
+    assert 8.0 < busy["ours"]["median"] < 18.0  # the GPU takes 10 s to start
+    assert rare["ours"]["median"] < 60.0
+    assert busy["baselines"]["gaia-rules"]["median"] > 2.0 * busy["ours"]["median"]
+    assert rare["baselines"]["gaia-rules"]["median"] > 1000.0
 
 
 @pytest.mark.parametrize("kind", sorted(TRACES))
