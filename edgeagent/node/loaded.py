@@ -15,6 +15,8 @@ __all__ = ["LoadedEntry", "Stray", "Waiter", "asks_for_a_place"]
 
 Waiter = asyncio.Future[None]
 SIZE_CLASSES = 66
+# Of edge_hose, what asks nobody.
+_HOSE_AT_ONCE = ("loan", "publish", "map", "release")
 
 
 class Stray:
@@ -40,7 +42,7 @@ class LoadedEntry:
 
     ``short[len(body).bit_length()]`` tells whether the last run of that size class finished on the
     loop's thread. ``writes`` tells whether the module can write log lines or standard error at all, ``uses_state``
-    whether it imports ``edge_state``.
+    whether it imports ``edge_state``, ``waits`` whether it imports anything that the node answers while it runs.
     ``retired`` entries serve the calls that they have and take no new ones.
     """
 
@@ -57,6 +59,7 @@ class LoadedEntry:
         "start",
         "strays",
         "uses_state",
+        "waits",
         "writes",
     )
 
@@ -73,6 +76,7 @@ class LoadedEntry:
         self.strays: deque[Stray] = deque()
         self.writes = _can_write(deployed)
         self.uses_state = any(item.module == "edge_state" for item in deployed.info.imports)
+        self.waits = _can_wait(deployed)
         self.is_placed = asks_for_a_place(deployed)
         self.retired = False
         self.seen_runs = self.runs
@@ -107,6 +111,14 @@ def asks_for_a_place(deployed: Deployed) -> bool:
     """Whether its manifest wishes for more than this node: such calls are placed, wherever they arrive."""
     place = deployed.manifest.place
     return bool(place.needs or place.near or place.data_source) or deployed.manifest.slo.class_ != "default"
+
+
+def _can_wait(deployed: Deployed) -> bool:
+    return any(
+        item.module in ("edge_state", "edge_accel")
+        or (item.module == "edge_hose" and item.name not in _HOSE_AT_ONCE)
+        for item in deployed.info.imports
+    )
 
 
 def _can_write(deployed: Deployed) -> bool:
