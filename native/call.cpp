@@ -135,12 +135,43 @@ bool Call::prepare() {
     classify(nullptr, nullptr);
     return false;
   }
+  if (is_ahead_) {
+    wt.wasmtime_context_set_epoch_deadline(context_, kFirstDeadlineTicks); // ticks went by meanwhile
+    return true;
+  }
   source_ = function_->acquire(in_chain(), keeps_output_);
   if (source_ == nullptr) {
     out_.fail(Failure::NoSlot, "every instance slot is in use");
     return false;
   }
   faults_before_ = function_->should_count_faults() ? minor_faults() : -1;
+  return make_instance() && (!spec().has_initialize || initialize());
+}
+
+void Call::prepare_ahead() {
+  if (spec().abi != Abi::Bytes || spec().needs_wasi || spec().has_start || spec().has_initialize) {
+    return; // making it runs code of the guest, which has its time then
+  }
+  had_input_ = true; // as it will have
+  source_ = function_->acquire(true, keeps_output_);
+  if (source_ == nullptr) {
+    return;
+  }
+  bool is_made = false;
+  try {
+    is_made = source_->pool->has_plenty() && make_instance();
+  } catch (const std::bad_alloc &) {
+    is_made = false;
+  }
+  if (!is_made) { // when its turn has come it tries again, and may fail
+    drop_store();
+    out_ = Outcome();
+    stop_ = Stop::None;
+  }
+  is_ahead_ = is_made;
+}
+
+bool Call::make_instance() {
   store_ = wt.wasmtime_store_new(source_->pool->engine, this, nullptr);
   context_ = wt.wasmtime_store_context(store_);
   wt.wasmtime_store_limiter(store_, spec().memory_bytes, kTableElementsMax, 1, kTablesMax, 1);
@@ -159,7 +190,7 @@ bool Call::prepare() {
       return false;
     }
   }
-  return instantiate() && find_exports() && (!spec().has_initialize || initialize());
+  return instantiate() && find_exports();
 }
 
 // WASI reactors (C libraries built with -mexec-model=reactor) want their constructors run before anything else.

@@ -34,6 +34,13 @@
 namespace edgeagent {
 
 class Wasi;
+class Call;
+
+// A caller that waits on its own thread for what a worker runs.
+struct Waiting {
+  std::binary_semaphore done{0};
+  std::shared_ptr<Call> last; // of the chain, which tells how it ended
+};
 
 enum class Phase : std::uint8_t { Alloc, Inline, Worker };
 enum class Stop : std::uint8_t { None, Deadline, Cancelled, Overrun };
@@ -45,6 +52,17 @@ public:
   Call(const Call &) = delete;
   Call &operator=(const Call &) = delete;
   ~Call();
+
+  // What runs after this call on its output, on the same thread and by the same deadline of the caller.
+  void run_next(std::shared_ptr<Call> next) { next_ = std::move(next); }
+  const std::shared_ptr<Call> &next() const { return next_; }
+  // Makes the instance while the call before it has yet to run, where slots are plenty: the hand-over then finds it.
+  void prepare_ahead();
+  // This call, run by now, gives the next one its output and all that the chain's caller waits for. `payload` must stay
+  // until the next one has run. False: this one failed, and the chain ends with it.
+  bool hand_on(const std::shared_ptr<Call> &self, std::shared_ptr<Payload> &payload);
+  // Of the calls of a chain that ran before this one, in their order.
+  std::vector<Outcome> take_earlier() { return std::move(earlier_); }
 
   void use_args(std::vector<std::string> args) {
     args_ = std::move(args);
@@ -118,7 +136,7 @@ public:
 
   std::uint64_t id = 0;
   void *owner = nullptr;              // what keeps the body alive; belongs to the bindings
-  std::binary_semaphore *done = nullptr; // a synchronous caller that waits for a worker
+  Waiting *waiting = nullptr; // a synchronous caller that waits for a worker
 
 private:
   static wasmtime_error_t *on_epoch(wasmtime_context_t *context, void *env, std::uint64_t *delta, std::uint8_t *kind);
@@ -129,6 +147,7 @@ private:
   bool in_chain() const { return spec().uses_hose || keeps_output_ || had_input_; }
   void tell_what_passed();
   bool prepare();
+  bool make_instance();
   bool instantiate();
   bool find_exports();
   bool initialize();
@@ -194,6 +213,9 @@ private:
   bool had_input_ = false; // of another call
   bool keeps_output_ = false;
   bool keeps_store_ = false;
+  bool is_ahead_ = false; // the instance is there already
+  std::shared_ptr<Call> next_;
+  std::vector<Outcome> earlier_;
   std::uint64_t kept_start_ = 0; // of an output that lies in the guest's memory
   std::uint64_t kept_bytes_ = 0;
   HoseRange kept_range_; // of one that lies in a hose

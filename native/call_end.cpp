@@ -11,6 +11,7 @@
 #include <memory>
 #include <new>
 #include <optional>
+#include <utility>
 
 namespace edgeagent {
 
@@ -190,6 +191,29 @@ void Call::finish() {
   if (out_.failure == Failure::None || out_.failure == Failure::Exit) {
     function_->record(body_bytes_, out_.duration_ns, out_.is_inline);
   }
+}
+
+bool Call::hand_on(const std::shared_ptr<Call> &self, std::shared_ptr<Payload> &payload) {
+  const std::shared_ptr<Call> next = std::move(next_);
+  if (out_.failure != Failure::None) {
+    return false; // and what was made ahead goes
+  }
+  payload = take_payload(self);
+  next->id = id;
+  next->owner = std::exchange(owner, nullptr);
+  next->waiting = std::exchange(waiting, nullptr);
+  next->asked_ = asked_;
+  out_.passed_bytes = payload ? payload->size() : out_.output.size();
+  next->had_input_ = payload != nullptr;
+  if (payload) {
+    static_cast<void>(next->use_input(payload, true)); // nobody else has it
+  } else {
+    next->body_ = out_.output.data(); // which moves along without its bytes moving
+    next->body_bytes_ = out_.output.size();
+  }
+  next->earlier_ = std::move(earlier_);
+  next->earlier_.push_back(std::move(out_));
+  return true;
 }
 
 std::shared_ptr<Payload> Call::take_payload(const std::shared_ptr<Call> &self) {

@@ -191,23 +191,67 @@ std::shared_ptr<Call> Engine::make_call(std::shared_ptr<Function> function, cons
   return call;
 }
 
-void Engine::run(const std::shared_ptr<Call> &call) {
-  if (call->spec().stack_bytes <= kCallerStackMax) {
-    if (ready_for_guests()) {
-      call->run();
-    } else {
-      call->out().fail(Failure::NoSlot, "the system has no memory or no mappings left for this thread");
-    }
-    return;
+bool Engine::needs_worker(const Call &call) {
+  const Call *one = &call;
+  while (one != nullptr && one->spec().stack_bytes <= kCallerStackMax) {
+    one = one->next().get();
   }
-  std::binary_semaphore done(0);
-  call->done = &done;
+  return one != nullptr;
+}
+
+std::shared_ptr<Call> Engine::run(const std::shared_ptr<Call> &call) {
+  if (!needs_worker(*call)) {
+    if (ready_for_guests()) {
+      return run_chain(call);
+    }
+    call->out().fail(Failure::NoSlot, "the system has no memory or no mappings left for this thread");
+    return call;
+  }
+  Waiting waiting;
+  call->waiting = &waiting;
   submit(call);
-  done.acquire();
+  waiting.done.acquire();
+  return std::move(waiting.last);
+}
+
+// All calls of a chain on this thread: no other has to wake up between two of them.
+std::shared_ptr<Call> Engine::run_chain(std::shared_ptr<Call> call) {
+  std::shared_ptr<Payload> given; // to the call that runs
+  for (;;) {
+    const std::shared_ptr<Call> next = call->next();
+    if (next) {
+      next->prepare_ahead();
+    }
+    call->run();
+    std::shared_ptr<Payload> payload;
+    const bool goes_on = next && call->hand_on(call, payload);
+    if (goes_on) {
+      replace(call, next);
+    }
+    if (given && given->size() >= kDropHereMax) {
+      discard(std::move(given));
+    }
+    given = std::move(payload);
+    if (!goes_on) {
+      return call;
+    }
+    call = next;
+  }
+}
+
+// The next call of a chain is the one to be cancelled, and to be answered, from now on.
+void Engine::replace(const std::shared_ptr<Call> &call, const std::shared_ptr<Call> &next) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (const auto found = in_flight_.find(call->id); found != in_flight_.end()) {
+    found->second = next;
+  }
+  if (call->cancelled()) {
+    next->cancel();
+  }
 }
 
 bool Engine::start(const std::shared_ptr<Call> &call, bool may_inline) {
-  if (may_inline && !call->has_input() && call->function()->may_run_inline(call->body_bytes()) && ready_for_guests()) {
+  if (may_inline && !call->has_input() && !call->next() && call->function()->may_run_inline(call->body_bytes()) && ready_for_guests()) {
     if (call->run_inline()) {
       counters_.inline_calls.fetch_add(1, std::memory_order_relaxed);
       return true;
@@ -287,7 +331,7 @@ void Engine::worker() {
     }
     counters_.workers_busy.fetch_add(1, std::memory_order_relaxed);
     counters_.worker_calls.fetch_add(1, std::memory_order_relaxed);
-    call->run();
+    call = run_chain(std::move(call));
     counters_.workers_busy.fetch_sub(1, std::memory_order_relaxed);
     complete(std::move(call));
   }
@@ -298,8 +342,9 @@ void Engine::complete(std::shared_ptr<Call> call) {
     const std::lock_guard<std::mutex> lock(mutex_);
     in_flight_.erase(call->id);
   }
-  if (call->done != nullptr) {
-    call->done->release();
+  if (Waiting *waiting = call->waiting; waiting != nullptr) {
+    waiting->last = std::move(call);
+    waiting->done.release();
     return;
   }
   bool was_empty = false;

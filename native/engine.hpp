@@ -47,8 +47,11 @@ public:
   Crossovers &crossovers() { return crossovers_; }
   // Lets go of a payload on a worker: dropping large memory takes milliseconds.
   void discard(std::shared_ptr<Payload> payload);
+  // Letting go of less takes less time than waking a worker for it.
+  static constexpr std::uint64_t kDropHereMax = 1 << 20;
   // Synchronous, on this thread; on a worker when the function's stack is larger than a caller may have.
-  void run(const std::shared_ptr<Call> &call);
+  // Returns the call that ended the chain which begins with this one: itself, where it is none.
+  std::shared_ptr<Call> run(const std::shared_ptr<Call> &call);
   // Event loop's thread. True: finished. False: a worker has it, its id comes back through take_done.
   bool start(const std::shared_ptr<Call> &call, bool may_inline);
   void cancel(std::uint64_t id);
@@ -74,6 +77,9 @@ private:
   // Calls that wait for the node at once; each has a thread to itself meanwhile.
   static constexpr int kWaitingMax = 256;
 
+  std::shared_ptr<Call> run_chain(std::shared_ptr<Call> call);
+  void replace(const std::shared_ptr<Call> &call, const std::shared_ptr<Call> &next);
+  static bool needs_worker(const Call &call);
   void submit(const std::shared_ptr<Call> &call);
   void worker();
   void complete(std::shared_ptr<Call> call);

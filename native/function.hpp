@@ -46,6 +46,8 @@ struct Pool {
     unkeep();
     return false;
   }
+  // For what is not needed yet: at least half of the slots must stay for what is.
+  bool has_plenty() const { return slots == 0 || 2 * live.load(std::memory_order_relaxed) <= slots; }
   bool may_keep() const { return kept.load(std::memory_order_relaxed) < (slots > 0 ? slots / 2 : kKeptOnDemandMax); }
   // Whether the slot with its memory at `base` may have seams between pages of different origin: a bound for mappings.
   bool may_exchange(const std::uint8_t *base);

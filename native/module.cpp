@@ -47,8 +47,6 @@ struct OutputView {
 };
 
 constexpr std::size_t kBytesMax = 64 << 10;
-// Letting go of less takes less time than waking a worker for it.
-constexpr std::uint64_t kDropHereMax = 1 << 20;
 
 py::object &error_factory() {
   static auto *factory = new py::object(py::none()); // leaked: it may outlive the interpreter's teardown order
@@ -140,7 +138,7 @@ public:
     return py::make_tuple(fd, range.offset, range.bytes);
   }
   void close() {
-    if (payload_ && payload_->size() < kDropHereMax) {
+    if (payload_ && payload_->size() < Engine::kDropHereMax) {
       payload_.reset();
     } else if (payload_) {
       engine_->discard(std::move(payload_));
@@ -155,8 +153,8 @@ private:
 
 class PyOutcome {
 public:
-  PyOutcome(Outcome outcome, HoseRange range, py::object payload)
-      : outcome_(std::move(outcome)), payload_(std::move(payload)) {
+  PyOutcome(Outcome outcome, HoseRange range, py::object payload, py::tuple earlier)
+      : outcome_(std::move(outcome)), payload_(std::move(payload)), earlier_(std::move(earlier)) {
     if (range.hose) {
       output_ = view_of(std::move(range));
     } else if (outcome_.output.size() <= kBytesMax) {
@@ -169,6 +167,9 @@ public:
 
   const py::object &output() const { return output_; }
   const py::object &payload() const { return payload_; }
+  // Of a chain's last call: those of the calls before it; they succeeded.
+  const py::tuple &earlier() const { return earlier_; }
+  std::uint64_t passed_bytes() const { return outcome_.passed_bytes; }
   // (tier, bytes copied, bytes mapped, hand-over in ns) of the input
   py::tuple hose() const {
     const HoseReport &report = outcome_.hose;
@@ -211,6 +212,7 @@ private:
   Outcome outcome_;
   py::object output_;
   py::object payload_;
+  py::tuple earlier_;
 };
 
 BodyOwner *owner_of(const Call &call) { return static_cast<BodyOwner *>(call.owner); }
@@ -225,7 +227,13 @@ py::object take_outcome(const std::shared_ptr<Engine> &engine, const std::shared
     }
   }
   HoseRange range = call->take_range();
-  return py::cast(std::make_unique<PyOutcome>(std::move(call->out()), std::move(range), std::move(payload)));
+  std::vector<Outcome> before = call->take_earlier();
+  py::tuple earlier(before.size());
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    earlier[i] = py::cast(std::make_unique<PyOutcome>(std::move(before[i]), HoseRange(), py::none(), py::tuple()));
+  }
+  return py::cast(std::make_unique<PyOutcome>(std::move(call->out()), std::move(range), std::move(payload),
+                                              std::move(earlier)));
 }
 
 class PyFunction {
@@ -233,19 +241,20 @@ public:
   PyFunction(std::shared_ptr<Engine> engine, std::shared_ptr<Function> function)
       : engine_(std::move(engine)), function_(std::move(function)) {}
 
-  py::object call(const py::object &body, const py::object &args, double wall_ms, bool keep, bool move) {
-    const std::shared_ptr<Call> call = make(body, args, wall_ms, keep, move);
+  py::object call(const py::object &body, const py::object &args, double wall_ms, bool keep, bool move,
+                  const std::vector<PyFunction *> &then) {
+    std::shared_ptr<Call> call = make(body, args, wall_ms, keep, move, then);
     {
       const py::gil_scoped_release nogil;
-      engine_->run(call);
+      call = engine_->run(call);
     }
     return take_outcome(engine_, call);
   }
 
   // An outcome, or the id (int) of a call that a worker has.
   py::object start(const py::object &body, const py::object &args, double wall_ms, bool may_inline, bool keep,
-                   bool move) {
-    const std::shared_ptr<Call> call = make(body, args, wall_ms, keep, move);
+                   bool move, const std::vector<PyFunction *> &then) {
+    const std::shared_ptr<Call> call = make(body, args, wall_ms, keep, move, then);
     bool done = false;
     {
       const py::gil_scoped_release nogil;
@@ -255,7 +264,24 @@ public:
   }
 
 private:
-  std::shared_ptr<Call> make(const py::object &body, const py::object &args, double wall_ms, bool keep, bool move) {
+  // The first call of a chain of this function and those in `then`, whose last one keeps its output if that is asked.
+  std::shared_ptr<Call> make(const py::object &body, const py::object &args, double wall_ms, bool keep, bool move,
+                             const std::vector<PyFunction *> &then) {
+    std::shared_ptr<Call> call = make_first(body, args, wall_ms, keep || !then.empty(), move);
+    Call *before = call.get();
+    for (std::size_t i = 0; i < then.size(); ++i) {
+      std::shared_ptr<Call> next =
+          engine_->make_call(then[i]->function_, nullptr, 0, static_cast<std::int64_t>(wall_ms * kNsPerMs));
+      if (keep || i + 1 < then.size()) {
+        next->keep_output();
+      }
+      Call *const made = next.get();
+      before->run_next(std::move(next));
+      before = made;
+    }
+    return call;
+  }
+  std::shared_ptr<Call> make_first(const py::object &body, const py::object &args, double wall_ms, bool keep, bool move) {
     if (engine_->stopped()) {
       throw std::runtime_error("the engine is closed");
     }
@@ -465,14 +491,16 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       .def_property_readonly("inline", &PyOutcome::is_inline)
       .def_property_readonly("ok", &PyOutcome::ok)
       .def_property_readonly("payload", &PyOutcome::payload)
+      .def_property_readonly("earlier", &PyOutcome::earlier)
+      .def_property_readonly("passed_bytes", &PyOutcome::passed_bytes)
       .def_property_readonly("hose", &PyOutcome::hose)
       .def_property_readonly("times_ns", &PyOutcome::times)
       .def_property_readonly("error", &PyOutcome::error);
   py::class_<PyFunction>(m, "Function")
       .def("call", &PyFunction::call, py::arg("body"), py::arg("args") = py::none(), py::arg("wall_ms") = 0.0,
-           py::arg("keep") = false, py::arg("move") = true)
+           py::arg("keep") = false, py::arg("move") = true, py::arg("then") = py::tuple())
       .def("start", &PyFunction::start, py::arg("body"), py::arg("args"), py::arg("wall_ms"), py::arg("may_inline"),
-           py::arg("keep") = false, py::arg("move") = true);
+           py::arg("keep") = false, py::arg("move") = true, py::arg("then") = py::tuple());
   py::class_<PyEngine>(m, "Engine")
       .def(py::init<int>(), py::arg("workers"))
       .def("add_pool", &PyEngine::add_pool, py::arg("engine"), py::arg("slots"), py::arg("is_large"),

@@ -94,6 +94,7 @@ struct Outcome {
   Failure failure = Failure::None;
   bool is_inline = false;
   HoseReport hose;
+  std::uint64_t passed_bytes = 0; // of the output, where a next call of a chain got it
 
   void fail(Failure kind, std::string text) {
     failure = kind;

@@ -1,10 +1,12 @@
 """``same-process-SIZE`` and ``publish-SIZE``: the hand-over alone, in us.
 
-From the producer's return to the consumer's entry, everything between included: bookkeeping, a new instance, the
-guest's allocator, the remaps. It flatters (see the cycle cases): a page that is mapped late is paid for at first touch.
-So the CPU time and the minor faults beside it are those of the whole run, produce and consume included, and
-``cycle_ratio`` is how the same pair compares in the cycle cases of the run. ``http-json`` alone leaves the run around
-the hand-over out of its cost; what is between its moments says hose_http.
+From the producer's return to the consumer's entry, everything between included: bookkeeping, the guest's allocator, the
+remaps. The chain runs as a node runs it: on one thread, and with the consumer's instance made before the producer
+starts, which the cycle cases contain. ``two-copies`` are two calls with a buffer of the host between them. It flatters
+(see the cycle cases): a page that is mapped late is paid for at first touch. So the CPU time and the minor faults
+beside it are those of the whole run, produce and consume included, and ``cycle_ratio`` is how the same pair compares
+in the cycle cases of the run. ``http-json`` alone leaves the run around the hand-over out of its cost; what is between
+its moments says hose_http.
 ``publish``: the output becomes a sealed memfd that an untrusted process may have, from a lent buffer; that is no hose
 yet at 1 MiB, so that a new one and a copy into it are part of that case.
 """
@@ -37,12 +39,8 @@ def _between(first: Outcome, second: Outcome, cost: Cost) -> Sample:
 def _chain(side: Side, count: int, *, lent: bool, plain: bool = False) -> Sample:
     side.settle()
     cost = Cost()
-    first = good((side.plain_produce if plain else side.produce).call(request(count, lent=lent), keep=True))
-    given = first.output if first.payload is None else first.payload
-    second = checked((side.plain_consume if plain else side.consume).call(given), count)
-    if first.payload is not None:
-        first.payload.close()
-    return _between(first, second, cost)
+    outcome = side.chain(count, lent=lent, plain=plain)
+    return _between(outcome.earlier[0], outcome, cost)
 
 
 def _two_copies(side: Side, count: int) -> Sample:

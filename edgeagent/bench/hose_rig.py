@@ -28,8 +28,8 @@ from edgeagent.runtime.engine_config import Settings, compile_config
 from edgeagent.runtime.introspect import module_info
 from edgeagent.runtime.native_engine import NativeEngine
 from edgeagent.runtime.open_engine import open_engine
+from edgeagent.runtime.port import ChainFunction, ChainOutcome, Function, LoadSpec, Outcome, Payload
 from edgeagent.runtime.port import Code as MachineCode
-from edgeagent.runtime.port import Function, LoadSpec, Outcome, Payload
 
 __all__ = [
     "COPY_ONLY",
@@ -96,15 +96,13 @@ class Side:
         self.engine.settle_hoses()
         self.engine.trim_hoses()
 
-    def chain(self, count: int, *, lent: bool, plain: bool = False) -> Outcome:
-        """Produce, hand over, consume every byte."""
+    def chain(self, count: int, *, lent: bool, plain: bool = False) -> ChainOutcome:
+        """Produce, hand over, consume every byte, as one chain: as the node runs it."""
         first = self.plain_produce if plain else self.produce
         second = self.plain_consume if plain else self.consume
-        given = made(first, count, lent=lent)
-        outcome = second.call(given)
-        if not isinstance(given, bytes | memoryview):
-            given.close()
-        return checked(outcome, count)
+        outcome = first.call_chain([second], request(count, lent=lent))
+        checked(outcome, count)
+        return outcome
 
     def through_the_host(self, count: int) -> Outcome:
         """The output is copied into a buffer of the host, and from there into the consumer."""
@@ -121,7 +119,9 @@ class Rig(msgspec.Struct, frozen=True):
     copies: Side
 
 
-def load_guest(engine: Any, wasm: bytes, folder: Path, name: str, *, memory_bytes: int = _GIB) -> Function:
+def load_guest(
+    engine: Any, wasm: bytes, folder: Path, name: str, *, memory_bytes: int = _GIB
+) -> ChainFunction:
     """Compile a guest as the daemon does, and load it with limits that the largest case keeps."""
     module = wasmtime.Module(wasmtime.Engine(compile_config(Settings())), wasm)
     code = bytes(module.serialize())
@@ -132,7 +132,7 @@ def load_guest(engine: Any, wasm: bytes, folder: Path, name: str, *, memory_byte
     )
     machine_code = MachineCode(path=str(path), sha256=hashlib.sha256(code).hexdigest(), size_bytes=len(code))
     limits = Limits(memory_bytes=memory_bytes, output_bytes=_GIB, wall_ms=120_000)
-    loaded: Function = engine.load(machine_code, LoadSpec(name=name, info=info, limits=limits))
+    loaded: ChainFunction = engine.load(machine_code, LoadSpec(name=name, info=info, limits=limits))
     return loaded
 
 

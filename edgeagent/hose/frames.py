@@ -53,6 +53,7 @@ __all__ = [
     "abort",
     "decode",
     "encode",
+    "identity_of",
 ]
 
 MAGIC = b"EHRW"
@@ -337,6 +338,11 @@ def decode(data: bytes | bytearray | memoryview) -> Frame:
     if (wrong := kind.check(frame)) is not None:
         raise FrameRefused(f"{kind.struct.__name__}: {wrong}")
     return frame
+
+
+def identity_of(offer: Offer) -> bytes:
+    """What the heads of a transfer's frames have in common, as they hold it."""
+    return offer.transfer + offer.generation.to_bytes(4, "little")
 
 
 def _text_of(field: bytes) -> str:

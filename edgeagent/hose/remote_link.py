@@ -9,22 +9,36 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import os
 import select
 import socket
 import ssl
 import struct
 import time
 from contextlib import suppress
-from typing import NoReturn
+from enum import IntEnum
+from typing import NamedTuple, NoReturn
 
+from edgeagent import native
 from edgeagent.hose import checksum
 from edgeagent.hose.errors import HoseFault, LinkCut, LinkStalled, PeerUntrusted
-from edgeagent.hose.frames import FRAME_BYTES, NO_ID, Frame, abort, decode, encode
+from edgeagent.hose.frames import FRAME_BYTES, NO_ID, Data, Frame, abort, decode, encode
+from edgeagent.hose.transfer import Run
 
 __all__ = ["SOCKET_BUFFER_BYTES", "Link", "is_loopback", "tune", "worthwhile"]
 
 FAST_ENOUGH = 8e9  # bytes/s of a checksum that no link waits for
 SOCKET_BUFFER_BYTES = 4 << 20  # asked for; the kernel caps it at net.core.[rw]mem_max
+
+
+class Came(IntEnum):
+    """How ``receive_frames`` ended; keep in step with ``Came`` in native/hose/wire.hpp."""
+
+    ALL = 0
+    HEAD = 1
+    DAMAGED = 2
+    END = 3
+    FAILED = 4
 
 
 @functools.cache
@@ -71,6 +85,24 @@ def _sendmsg_all(sock: socket.socket, *parts: bytes | memoryview) -> None:
         if sent < len(part):
             sock.sendall(part[sent:])
         sent = max(sent - len(part), 0)
+
+
+def _fault_of(error: Exception) -> HoseFault:
+    if isinstance(error, BlockingIOError | TimeoutError):
+        return LinkStalled("the connection moves no bytes")
+    return LinkCut(f"the connection failed: {error}")
+
+
+class RunEnd(NamedTuple):
+    """How a run of frames ended: up to ``end`` the bytes are there and right. ``frame`` came where none of
+    the run could; with ``is_damaged`` it is one of it, and its payload is in place and wrong. ``fault`` ends the
+    connection.
+    """
+
+    end: int
+    frame: Frame | None = None
+    is_damaged: bool = False
+    fault: HoseFault | None = None
 
 
 class Link:
@@ -171,6 +203,52 @@ class Link:
         finally:
             tls.settimeout(self._stall_s)
 
+    @property
+    def has_runs(self) -> bool:
+        """Whether ``write_run`` and ``read_run`` can be had: the extension's, for plain sockets."""
+        return self._tls is None and native.core is not None
+
+    def read_run(self, identity: bytes, run: Run, view: memoryview) -> RunEnd:
+        """Plain frames of a transfer, with their payloads to their places in ``view``, all at once."""
+        assert native.core is not None
+        if self._have:
+            return RunEnd(run.next, self.read())
+        came, end, error = native.core.receive_frames(
+            self._sock.fileno(),
+            self._head,
+            view,
+            identity,
+            run.next,
+            run.stop,
+            run.credit,
+            run.payload_bytes_max,
+            self._stall_s,
+        )
+        match Came(came):
+            case Came.FAILED:
+                return RunEnd(end, fault=_fault_of(OSError(error, os.strerror(error))))
+            case Came.END:
+                return RunEnd(end, fault=LinkCut("the other side closed the connection"))
+            case Came.ALL:
+                return RunEnd(end)
+            case how:
+                try:
+                    return RunEnd(end, decode(self._head), is_damaged=how is Came.DAMAGED)
+                except HoseFault as fault:
+                    return RunEnd(end, fault=fault)
+
+    def write_run(self, frame: Data, view: memoryview, end: int, after: Frame | None = None) -> None:
+        """Send the bytes of ``view`` from ``frame.offset`` to ``end`` as frames like ``frame``, each of at most its
+        length and with a CRC-32 of its own, and what comes ``after`` them.
+        """
+        assert native.core is not None
+        last = b"" if after is None else encode(after)
+        error = native.core.send_frames(
+            self._sock.fileno(), encode(frame), view, frame.offset, end, frame.length, last, self._stall_s
+        )
+        if error:
+            self._failed(OSError(error, os.strerror(error)))
+
     def read_payload(self, view: memoryview) -> None:
         """Fill ``view``."""
         self._fill(view)
@@ -232,9 +310,7 @@ class Link:
             self._failed(error)
 
     def _failed(self, error: Exception) -> NoReturn:
-        if isinstance(error, BlockingIOError | TimeoutError):
-            raise LinkStalled("the connection moves no bytes") from None
-        raise LinkCut(f"the connection failed: {error}") from None
+        raise _fault_of(error) from None
 
     def end(self, fault: HoseFault | None = None, transfer: bytes = NO_ID) -> None:
         """Close; with a fault of ours the peer is told first, if that can be done at once."""

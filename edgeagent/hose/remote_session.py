@@ -28,12 +28,14 @@ from edgeagent.hose.frames import (
     ZSTD,
     Abort,
     Data,
+    Frame,
     Greeting,
     Hello,
     Offer,
     Ping,
     Pong,
     Welcome,
+    identity_of,
 )
 from edgeagent.hose.inbox import Entry, Inbox
 from edgeagent.hose.remote_buffers import Allocate, Buffer, Delivery
@@ -159,6 +161,7 @@ class Session:
         self._last: tuple[Entry, int] | None = None
         self._scratch = bytearray()
         self._number = 0  # of offers so far
+        self._has_runs = False
 
     def handshake(self) -> None:
         """Greet, check the ticket, welcome."""
@@ -177,6 +180,7 @@ class Session:
         self._ticket = ticket
         self._check = checksum.check_of(agreed, checksum.key_of(ticket.secret, frame.nonce, nonce))
         self._compress = self._compress and bool(frame.compressions & ZSTD)
+        self._has_runs = self._link.has_runs and agreed is checksum.Checksum.CRC32
         proof = listener_proof(ticket.id, ticket.secret, frame.nonce, nonce)
         self._link.write(
             Welcome(
@@ -277,19 +281,43 @@ class Session:
                             assert isinstance(last, Send)
                             self._link.write(last.frame)
                         return
-            frame = self._link.read()
-            effects = receiver.on_message(frame)
-            if effects and isinstance(effects[0], Take):
-                effects = self._take(receiver, effects[0].frame, view)
+            effects = self._more(receiver, view)
+
+    def _more(self, receiver: Receiver, view: memoryview) -> list[Effect]:
+        run = receiver.run() if self._has_runs else None
+        if run is None:
+            return self._one(receiver, self._link.read(), view)
+        came = self._link.read_run(identity_of(receiver.offer), run, view)
+        effects: list[Effect] = []
+        if came.end > run.next:
+            with self._shared.lock:
+                self._shared.stats.bytes += came.end - run.next
+            effects += receiver.on_run(came.end)
+        if came.fault is not None:
+            raise came.fault  # what came before it stays
+        if came.frame is None:
+            return effects
+        if not came.is_damaged:
+            return effects + self._one(receiver, came.frame, view)
+        receiver.on_message(came.frame)  # its payload is in its place already
+        return effects + self._taken(receiver, length=0)
+
+    def _one(self, receiver: Receiver, frame: Frame, view: memoryview) -> list[Effect]:
+        effects = receiver.on_message(frame)
+        if effects and isinstance(effects[0], Take):
+            return self._take(receiver, effects[0].frame, view)
+        return effects
 
     def _take(self, receiver: Receiver, frame: Data, view: memoryview) -> list[Effect]:
         good = self._payload(frame, view[frame.offset : frame.offset + frame.length])
+        return self._taken(receiver, length=frame.length if good else 0)
+
+    def _taken(self, receiver: Receiver, length: int) -> list[Effect]:
+        """A payload is in place; of a damaged one no byte counts."""
         with self._shared.lock:
-            if good:
-                self._shared.stats.bytes += frame.length
-            else:
-                self._shared.stats.frames_again += 1
-        return receiver.on_payload(good=good)
+            self._shared.stats.bytes += length
+            self._shared.stats.frames_again += not length
+        return receiver.on_payload(good=length > 0)
 
     def _payload(self, frame: Data, place: memoryview) -> bool:
         nonce = checksum.nonce_of(self._number, frame.offset, resent=bool(frame.flags & RESENT))

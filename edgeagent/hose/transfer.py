@@ -46,6 +46,7 @@ __all__ = [
     "Progress",
     "Receiver",
     "Released",
+    "Run",
     "Send",
     "SendData",
     "Sender",
@@ -63,7 +64,9 @@ class Send(msgspec.Struct, frozen=True):
 
 
 class SendData(msgspec.Struct, frozen=True):
-    """Send bytes ``offset`` to ``offset + length`` of the buffer as one DATA frame."""
+    """Send bytes ``offset`` to ``offset + length`` of the buffer as one DATA frame, or as several where they are
+    more than one may hold.
+    """
 
     offset: int
     length: int
@@ -93,6 +96,17 @@ class Released(msgspec.Struct, frozen=True):
 
 
 Effect = Send | SendData | Take | Progress | Complete | Released
+
+
+class Run(msgspec.Struct, frozen=True):
+    """Frames that follow each other from ``next`` may come, none beyond ``credit`` or of more than
+    ``payload_bytes_max``; from ``stop`` on there is something to say.
+    """
+
+    next: int
+    stop: int
+    credit: int
+    payload_bytes_max: int
 
 
 def stripe_of(total: int, stripes: int, stripe: int) -> tuple[int, int]:
@@ -184,8 +198,10 @@ class Sender:
             what = "acknowledgement" if self._state is _State.WHOLE and self._is_answered else "answer"
             raise LinkStalled(f"no {what} in time")
 
-    def pump(self, now_s: float) -> list[Effect]:
-        """The next frame that may be sent now, or nothing."""
+    def pump(self, now_s: float, run_bytes: int = 0) -> list[Effect]:
+        """The next frame that may be sent now, or nothing. ``run_bytes``: so many bytes at once, where they are to be
+        sent for the first time; the shell makes frames of them.
+        """
         if self._state not in {_State.MOVING, _State.WHOLE}:
             return []
         if self._again:
@@ -193,7 +209,8 @@ class Sender:
             return [SendData(hole.offset, hole.length, RESENT)]
         if (done := self.finish(now_s)) is not None:
             return [Send(done)]
-        length = min(self.chunk_bytes, self.offer.end - self._next, self._credit - self._next)
+        most = max(run_bytes, self.chunk_bytes)
+        length = min(most, self.offer.end - self._next, self._credit - self._next)
         if length <= 0:
             return []
         offset, self._next = self._next, self._next + length
@@ -312,6 +329,18 @@ class Receiver:
         self._taken = None
         self._state = _State.APART
 
+    def run(self) -> Run | None:
+        """What may come without a word between, if anything may."""
+        if self._state is not _State.MOVING or self._done or self._taken is not None:
+            return None
+        stop = min(self._credit, self._next + self._window // 4)
+        return Run(self._next, stop, self._credit, self._payload_max) if stop > self._next else None
+
+    def on_run(self, end: int) -> list[Effect]:
+        """Whole frames, as ``run`` allowed them, are in their places and right up to ``end``."""
+        self._next = end
+        return self._progress()
+
     def on_message(self, frame: Frame) -> list[Effect]:
         """What the sender says."""
         if isinstance(frame, Abort):
@@ -353,6 +382,9 @@ class Receiver:
             return self._damaged(frame)
         if frame.flags & RESENT:
             del self._holes[frame.offset]
+        return self._progress()
+
+    def _progress(self) -> list[Effect]:
         effects: list[Effect] = [Progress(self.verified)]
         credit = min(self.offer.end, self.verified + self._window)
         # A quarter at a time: few frames, and the sender never runs dry on a link that the window was made for.

@@ -1,7 +1,8 @@
 """Chains: functions that run one after the other, each on the output of the one before.
 
 On this node the output is not copied out between two of them: it waits where its producer left it and reaches the
-consumer by the best tier (docs/hoses.md). Steps with several functions give each of them the same input and join what
+consumer by the best tier (docs/hoses.md). Plain steps in a row run as one, on one thread of the engine, where it can do
+that and their permits are at hand. Steps with several functions give each of them the same input and join what
 they return. Steps at a peer go there together. Each run takes its permit like any other call, so that chains and calls
 are bounded alike.
 """
@@ -12,7 +13,8 @@ import asyncio
 import time
 from collections.abc import Coroutine, Sequence
 from functools import reduce
-from typing import Any, Protocol
+from itertools import takewhile
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -74,6 +76,26 @@ class _Run(Protocol):
     ) -> Result: ...
 
 
+class Passed(NamedTuple):
+    """One function of several that ran as one: its result, and the bytes that came in and went out."""
+
+    result: Result
+    bytes_in: int
+    bytes_out: int
+
+
+class _RunAsOne(Protocol):
+    async def __call__(
+        self,
+        names: Sequence[str],
+        body: Given,
+        args: Sequence[str] | None,
+        wall_ms: float,
+        keep: bool,
+        move: bool,
+    ) -> Sequence[Passed] | None: ...
+
+
 class _Leases(Protocol):
     def lease(self, count: int) -> Lease: ...
     def payload_of(self, data: bytes | memoryview) -> Payload: ...
@@ -82,31 +104,32 @@ class _Leases(Protocol):
 class Chains:
     """``engine`` and ``remote`` are set by the node; without ``remote`` there are no peers."""
 
-    def __init__(self, run: _Run, meters: Meters) -> None:
+    def __init__(self, run: _Run, meters: Meters, run_as_one: _RunAsOne) -> None:
         self.engine: _Leases | None = None
         self.remote: RemoteCalls | None = None
         self._run = run
+        self._run_as_one = run_as_one
         self._meters = meters
         self._calls: set[asyncio.Task[Result]] = set()  # at peers
         self._is_stopping = False
 
     async def run(self, chain: Chain, given: Given) -> Result:
         """See ``Invoker.invoke_chain``."""
-        legs = legs_of(chain.steps)
+        legs: Sequence[Leg] = legs_of(chain.steps)
         deadline = time.monotonic() + chain.wall_ms / 1000 if chain.wall_ms > 0 else 0.0
         held: Payload | None = None
         ran: list[Ran] = []
         try:
-            for i, leg in enumerate(legs):
+            while legs:
                 job = _Job(
                     chain,
                     given,
                     deadline,
-                    args=chain.args if i == 0 else None,
-                    keep=chain.keep or i + 1 < len(legs),
+                    args=None if ran else chain.args,
+                    keep=chain.keep,
                     move=held is not None,  # what came with the request is the caller's
                 )
-                result = await self._leg(leg, job)
+                result, legs = await self._next(legs, job)
                 chain = _after(chain, result)
                 if held is not None:
                     self._close(held)
@@ -120,6 +143,30 @@ class Chains:
         result.steps = tuple(ran)
         result.session = "" if chain.tag is None else chain.tag.session
         result.duration_us = sum(step.duration_us for step in ran)
+        return result
+
+    async def _next(self, legs: Sequence[Leg], job: _Job) -> tuple[Result, Sequence[Leg]]:
+        """Run the first leg, or with it those that can run as one; what is left of them follows in the tuple."""
+        here = [leg.steps[0][0] for leg in takewhile(_is_plain, legs)]
+        if len(here) > 1:
+            kept = msgspec.structs.replace(job, keep=job.keep or len(here) < len(legs))
+            if (result := await self._as_one(here, kept)) is not None:
+                return result, legs[len(here) :]
+        kept = msgspec.structs.replace(job, keep=job.keep or len(legs) > 1)
+        return await self._leg(legs[0], kept), legs[1:]
+
+    async def _as_one(self, targets: Sequence[Target], job: _Job) -> Result | None:
+        names = [target.function for target in targets]
+        passed = await self._run_as_one(
+            names, job.given, job.args, job.left_ms(targets[0]), job.keep, job.move
+        )
+        if passed is None:
+            return None
+        result = passed[-1].result
+        result.steps = tuple(
+            self._note(name, one.result, one.bytes_in, one.bytes_out)
+            for name, one in zip(names, passed, strict=True)
+        )
         return result
 
     def _close(self, payload: Payload) -> None:
@@ -157,7 +204,8 @@ class Chains:
         except EdgeError as error:
             error.details.setdefault("function", target.function)
             raise
-        result.steps = (self._note(target.function, result, _size(job.given)),)
+        bytes_out = len(result.output) if result.payload is None else result.payload.size
+        result.steps = (self._note(target.function, result, _size(job.given), bytes_out),)
         return result
 
     async def _away(self, peer: str, names: list[str], job: _Job) -> Result:
@@ -224,7 +272,7 @@ class Chains:
         )
         return joined if job.keep else await as_bytes(joined)
 
-    def _note(self, name: str, result: Result, bytes_in: int) -> Ran:
+    def _note(self, name: str, result: Result, bytes_in: int, bytes_out: int) -> Ran:
         tier, copied, mapped, _ = result.hose
         self._meters.handed_over(TIERS[tier], copied, mapped)
         return Ran(
@@ -235,8 +283,13 @@ class Chains:
             copied_bytes=copied,
             mapped_bytes=mapped,
             bytes_in=bytes_in,
-            bytes_out=len(result.output) if result.payload is None else result.payload.size,
+            bytes_out=bytes_out,
         )
+
+
+def _is_plain(leg: Leg) -> bool:
+    """One function, here."""
+    return len(leg.steps) == 1 and len(leg.steps[0]) == 1 and not leg.peer
 
 
 def _after(chain: Chain, result: Result) -> Chain:

@@ -15,12 +15,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import cast
 
 from edgeagent.model.errors import Busy, Cancelled, DeadlineExceeded, EdgeError, Unavailable
 from edgeagent.model.run_tag import RunTag
 from edgeagent.node.background import Background
 from edgeagent.node.call_marks import CallMarks, carry_marks
-from edgeagent.node.chain import Chain, Chains
+from edgeagent.node.chain import Chain, Chains, Passed
 from edgeagent.node.config_schema import Config
 from edgeagent.node.functions import Functions
 from edgeagent.node.guest_log import GuestLog
@@ -47,7 +48,7 @@ class Invoker:
         self.active = 0
         self.draining = False
         self.guest_log = GuestLog(config.log)
-        self.chains = Chains(self._run, meters)
+        self.chains = Chains(self._run, meters, self._run_as_one)
         # The node sets these: calls that may run at other members, functions that those may have, and state.
         self.anywhere: Run = self._run
         self.state: StateSessions | None = None
@@ -257,6 +258,62 @@ class Invoker:
             entry.meter.bytes_out += outcome.payload.size
         return result
 
+    async def _run_as_one(
+        self,
+        names: Sequence[str],
+        body: bytes | memoryview | port.Payload,
+        args: Sequence[str] | None,
+        wall_ms: float,
+        keep: bool,
+        move: bool,
+    ) -> Sequence[Passed] | None:
+        """Functions one after the other on one thread of the engine; None, with nothing run, where that cannot be.
+
+        It cannot for functions that are not loaded, that wait for the node while they run, or that are busy: who
+        holds a permit before its turn must not keep others from it.
+        """
+        entries = [entry for name in names if (entry := self._entries.get(name)) is not None]
+        if len(entries) < len(names) or any(entry.waits for entry in entries):
+            return None
+        first = entries[0].function
+        if not isinstance(first, port.ChainFunction) or not _enter_all(entries):
+            return None
+        then = [entry.function for entry in entries[1:]]
+        begun = time.monotonic()
+        try:
+            started = first.start_chain(then, body, args, wall_ms, keep, move)
+            future = cast("asyncio.Future[port.Outcome]", started)
+            self._running.add(future)
+            try:
+                last = await self._outcome(future)
+            finally:
+                self._running.discard(future)
+        finally:
+            spent_ms = (time.monotonic() - begun) * 1000 / len(entries)
+            for entry in entries:
+                entry.leave(spent_ms)
+        return self._passed(entries, cast(port.ChainOutcome, last), _size(body))
+
+    def _passed(
+        self, entries: Sequence[LoadedEntry], last: port.ChainOutcome, bytes_in: int
+    ) -> Sequence[Passed]:
+        """Raises the error of the one that failed, after those before it were counted."""
+        passed: list[Passed] = []
+        outs = [outcome.passed_bytes for outcome in last.earlier]
+        outs.append(len(last.output) if last.payload is None else last.payload.size)
+        # Fewer than the functions where one of them failed.
+        for entry, outcome, bytes_out in zip(entries, (*last.earlier, last), outs, strict=False):
+            try:
+                result = self._settled(entry, outcome, bytes_in, False)
+            except EdgeError as error:
+                error.details.setdefault("function", entry.name)
+                raise
+            result.hose, result.payload = port.Handover(*outcome.hose), outcome.payload
+            passed.append(Passed(result, bytes_in, bytes_out))
+            entry.meter.bytes_out += bytes_out - len(outcome.output)
+            bytes_in = bytes_out
+        return passed
+
     async def _load(self, name: str, deadline: float) -> LoadedEntry:
         if not deadline:
             return await self._functions.load(name)
@@ -418,6 +475,17 @@ class Invoker:
 
 def _size(body: bytes | memoryview | port.Payload) -> int:
     return len(body) if isinstance(body, bytes | bytearray | memoryview) else body.size
+
+
+def _enter_all(entries: Sequence[LoadedEntry]) -> bool:
+    """A permit of each, where at least half of its permits stay for others; else of none."""
+    for i, entry in enumerate(entries):
+        admission = entry.admission
+        if not (2 * (admission.running + 1) <= admission.limit and admission.enter()):
+            for entered in entries[:i]:
+                entered.leave()
+            return False
+    return True
 
 
 def _adopt(

@@ -15,6 +15,8 @@ __all__ = ["LoadedEntry", "Stray", "Waiter", "asks_for_a_place"]
 
 Waiter = asyncio.Future[None]
 SIZE_CLASSES = 66
+# Of edge_hose, what asks nobody.
+_HOSE_AT_ONCE = ("loan", "publish", "map", "release")
 
 
 class Stray:
@@ -40,7 +42,8 @@ class LoadedEntry:
 
     ``short[len(body).bit_length()]`` tells whether the last run of that size class finished on the
     loop's thread. ``writes`` tells whether the module can write log lines or standard error at all, ``uses_state``
-    whether it imports ``edge_state``, ``uses_accel`` whether ``edge_accel``.
+    whether it imports ``edge_state``, ``uses_accel`` whether ``edge_accel``, ``waits`` whether anything that the node
+    answers while it runs.
     ``retired`` entries serve the calls that they have and take no new ones.
     """
 
@@ -58,6 +61,7 @@ class LoadedEntry:
         "strays",
         "uses_accel",
         "uses_state",
+        "waits",
         "writes",
     )
 
@@ -75,6 +79,7 @@ class LoadedEntry:
         self.writes = _can_write(deployed)
         self.uses_state = any(item.module == "edge_state" for item in deployed.info.imports)
         self.uses_accel = any(item.module == "edge_accel" for item in deployed.info.imports)
+        self.waits = _can_wait(deployed)
         self.is_placed = asks_for_a_place(deployed)
         self.retired = False
         self.seen_runs = self.runs
@@ -109,6 +114,14 @@ def asks_for_a_place(deployed: Deployed) -> bool:
     """Whether its manifest wishes for more than this node: such calls are placed, wherever they arrive."""
     place = deployed.manifest.place
     return bool(place.needs or place.near or place.data_source) or deployed.manifest.slo.class_ != "default"
+
+
+def _can_wait(deployed: Deployed) -> bool:
+    return any(
+        item.module in ("edge_state", "edge_accel", "wasi_ephemeral_nn", "wasi_nn")
+        or (item.module == "edge_hose" and item.name not in _HOSE_AT_ONCE)
+        for item in deployed.info.imports
+    )
 
 
 def _can_write(deployed: Deployed) -> bool:

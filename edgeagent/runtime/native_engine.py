@@ -29,6 +29,7 @@ from edgeagent.runtime.guest_text import clean
 from edgeagent.runtime.port import (
     Ask,
     AskKind,
+    ChainOutcome,
     EngineStats,
     Function,
     HoseStats,
@@ -130,6 +131,30 @@ class _NativeFunction:
         engine._spend_inline(outcome.duration_us)
         return outcome
 
+    def call_chain(
+        self,
+        then: Sequence[Function],
+        body: bytes | memoryview | Payload,
+        args: Sequence[str] | None = None,
+        wall_ms: float = 0,
+        keep: bool = False,
+        move: bool = True,
+    ) -> ChainOutcome:
+        outcome = self._opened().call(body, args, wall_ms, keep, move, _handles(then))
+        return cast(ChainOutcome, outcome)
+
+    def start_chain(
+        self,
+        then: Sequence[Function],
+        body: bytes | memoryview | Payload,
+        args: Sequence[str] | None = None,
+        wall_ms: float = 0,
+        keep: bool = False,
+        move: bool = True,
+    ) -> asyncio.Future[ChainOutcome]:
+        call_id = self._opened().start(body, args, wall_ms, False, keep, move, _handles(then))
+        return cast("asyncio.Future[ChainOutcome]", self._engine._future_of(call_id, None))
+
     def close(self) -> None:
         self._handle = None
 
@@ -137,6 +162,10 @@ class _NativeFunction:
         if self._handle is None:
             raise errors.Unavailable("the function is closed")
         return self._handle
+
+
+def _handles(functions: Sequence[Function]) -> list[Any]:
+    return [function._opened() for function in functions if isinstance(function, _NativeFunction)]
 
 
 class _NativeLease:

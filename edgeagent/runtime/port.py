@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -191,6 +191,20 @@ class Outcome(Protocol):
     def error(self) -> EdgeError | None: ...
 
 
+class PassedOutcome(Outcome, Protocol):
+    """Of a call of a chain whose output, of so many bytes, the next one had."""
+
+    @property
+    def passed_bytes(self) -> int: ...
+
+
+class ChainOutcome(Outcome, Protocol):
+    """Of the call that ended a chain: its last one, or the one that failed. ``earlier``: those before it."""
+
+    @property
+    def earlier(self) -> Sequence[PassedOutcome]: ...
+
+
 class Code(msgspec.Struct, frozen=True, kw_only=True):
     """Checked, immutable machine code: ``path`` names a sealed memfd (or a private file) that is safe to map."""
 
@@ -245,6 +259,40 @@ class Function(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class ChainFunction(Function, Protocol):
+    """A function whose engine runs whole chains on one thread: nobody has to wake up between two calls, and the next
+    one's instance is there when the one before it returns.
+
+    ``then`` are functions of the same engine; each gets the output of the one before. ``wall_ms`` > 0 bounds all of
+    them together, ``args`` are the first one's, and ``keep`` is about the last one's output.
+    """
+
+    def call_chain(
+        self,
+        then: Sequence[Function],
+        body: bytes | memoryview | Payload,
+        args: Sequence[str] | None = None,
+        wall_ms: float = 0,
+        keep: bool = False,
+        move: bool = True,
+    ) -> ChainOutcome:
+        """Run on the calling thread."""
+        ...
+
+    def start_chain(
+        self,
+        then: Sequence[Function],
+        body: bytes | memoryview | Payload,
+        args: Sequence[str] | None = None,
+        wall_ms: float = 0,
+        keep: bool = False,
+        move: bool = True,
+    ) -> asyncio.Future[ChainOutcome]:
+        """Run on a worker; only on the attached loop's thread. Cancelling the future stops the guest that runs."""
+        ...
 
 
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,8 @@
 #include "bindings.hpp"
 
+#include "crc32.hpp"
 #include "remap.hpp"
+#include "wire.hpp"
 
 #include <pybind11/stl.h>
 
@@ -21,7 +23,77 @@ Crossovers crossovers_of(const py::dict &fields) {
   return at;
 }
 
+namespace {
+
+// Bytes of a buffer of Python; the caller keeps it alive.
+struct Bytes {
+  const std::uint8_t *data;
+  std::uint64_t count;
+};
+
+Bytes bytes_of(const py::buffer_info &info) {
+  return {static_cast<const std::uint8_t *>(info.ptr), static_cast<std::uint64_t>(info.size * info.itemsize)};
+}
+
+std::uint8_t *writable(const py::buffer_info &info) {
+  if (info.readonly) {
+    throw py::value_error("the buffer cannot be written");
+  }
+  return static_cast<std::uint8_t *>(info.ptr);
+}
+
+std::int64_t ns_of(double seconds) { return static_cast<std::int64_t>(seconds * 1e9); }
+
+std::uint32_t crc32_of(const py::buffer &data, std::uint32_t crc) {
+  const py::buffer_info info = data.request();
+  const Bytes bytes = bytes_of(info);
+  const py::gil_scoped_release nogil;
+  return crc32(crc, bytes.data, bytes.count);
+}
+
+int send_frames_of(int fd, const py::buffer &head, const py::buffer &data, std::uint64_t offset, std::uint64_t end,
+                   std::uint64_t frame_bytes, const py::buffer &after, double stall_s) {
+  const py::buffer_info head_info = head.request();
+  const py::buffer_info data_info = data.request();
+  const py::buffer_info after_info = after.request();
+  const Bytes all = bytes_of(data_info);
+  const Bytes last = bytes_of(after_info);
+  if (bytes_of(head_info).count != kHeadBytes || end > all.count || frame_bytes == 0 || frame_bytes > UINT32_MAX) {
+    throw py::value_error("a head, or a range, that is none");
+  }
+  const py::gil_scoped_release nogil;
+  return send_frames(fd, bytes_of(head_info).data, all.data, offset, end, frame_bytes, last.data, last.count,
+                     ns_of(stall_s));
+}
+
+py::tuple receive_frames_of(int fd, const py::buffer &head, const py::buffer &data, const py::buffer &identity,
+                            std::uint64_t next, std::uint64_t stop, std::uint64_t credit,
+                            std::uint64_t payload_bytes_max, double stall_s) {
+  const py::buffer_info head_info = head.request();
+  const py::buffer_info data_info = data.request();
+  const py::buffer_info identity_info = identity.request();
+  if (bytes_of(head_info).count != kHeadBytes || bytes_of(identity_info).count != kIdentityBytes ||
+      credit > bytes_of(data_info).count || stop > credit || next > stop) {
+    throw py::value_error("a head, or a range, that is none");
+  }
+  std::uint8_t *const to = writable(data_info);
+  std::uint8_t *const head_to = writable(head_info);
+  const Expected expected{bytes_of(identity_info).data, next, stop, credit, payload_bytes_max, ns_of(stall_s)};
+  Received received;
+  {
+    const py::gil_scoped_release nogil;
+    received = receive_frames(fd, head_to, to, expected);
+  }
+  return py::make_tuple(static_cast<int>(received.came), received.next, received.error);
+}
+
+} // namespace
+
 void bind_hoses(py::module_ &module) {
+  module.def("crc32_is_fast", &crc32_is_fast);
+  module.def("crc32", &crc32_of, py::arg("data"), py::arg("crc") = 0);
+  module.def("send_frames", &send_frames_of);
+  module.def("receive_frames", &receive_frames_of);
   module.def("missing_features", &missing_features);
   module.def("break_for_tests", &break_for_tests);
   module.def(

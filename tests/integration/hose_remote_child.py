@@ -43,6 +43,7 @@ async def _send(port: int, ticket: Ticket, transfer: bytes, total: int, frames: 
         write_data(self, frame, payload, after)
 
     Link.write_data = stop_half_way  # type: ignore[method-assign]
+    Link.has_runs = False  # type: ignore[method-assign,assignment]
 
     async def tickets() -> Ticket:
         return ticket

@@ -116,6 +116,7 @@ def test_a_sender_that_is_killed_half_way_is_resumed() -> None:
 
 
 def test_a_receiver_that_is_killed_is_a_typed_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Link, "has_runs", False)  # frame by frame
     with (
         subprocess.Popen([*CHILD, "listen"], cwd=ROOT, stdout=subprocess.PIPE, text=True) as child,
         Rig() as rig,
@@ -154,6 +155,7 @@ def test_a_cut_is_repaired_by_the_client(monkeypatch: pytest.MonkeyPatch) -> Non
             self.interrupt()
 
     monkeypatch.setattr(Link, "write_data", cut_now_and_then)
+    monkeypatch.setattr(Link, "has_runs", False)  # frame by frame
     with Rig(retries=2) as rig:
         content = _content(16 * MIB)
         report = rig.run(rig.client().send(content, hashed=True))
@@ -192,6 +194,7 @@ def test_a_client_sends_a_damaged_frame_again(monkeypatch: pytest.MonkeyPatch) -
             view[7] ^= 1
 
     monkeypatch.setattr(Link, "read_payload", damaged)
+    monkeypatch.setattr(Link, "has_runs", False)  # frame by frame
     with Rig() as rig:
         report = rig.run(rig.client().send(_content(4 * MIB)))
         assert rig.delivered() == _content(4 * MIB)

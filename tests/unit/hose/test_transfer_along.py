@@ -6,13 +6,27 @@ import pytest
 
 from edgeagent.hose.errors import FrameRefused, LinkStalled
 from edgeagent.hose.frames import RESENT, Accept, Ack, Again, Data, Done, Frame, Offer, Window
-from edgeagent.hose.transfer import Complete, Effect, Receiver, Released, Send, SendData, Sender
+from edgeagent.hose.transfer import (
+    Complete,
+    Effect,
+    Progress,
+    Receiver,
+    Released,
+    Run,
+    Send,
+    SendData,
+    Sender,
+)
 
-ID, TOTAL, CHUNK = b"t" * 16, 1000, 100
+ID, TOTAL, CHUNK, WINDOW = b"t" * 16, 1000, 100, 400
 
 
 def _offer(total: int = TOTAL) -> Offer:
     return Offer(ID, 3, total, 0, total)
+
+
+def _data(offset: int, flags: int = 0) -> Data:
+    return Data(ID, 3, offset, CHUNK, CHUNK, flags, bytes(16))
 
 
 def _pumped(sender: Sender) -> list[Effect]:
@@ -96,3 +110,35 @@ def test_the_end_goes_along_once_and_not_before_what_was_asked_for_again() -> No
     assert sender.pump(0.0) == [SendData(0, CHUNK, RESENT)]
     assert sender.finish(0.0) == Done(ID, 3, TOTAL)
     assert sender.finish(0.0) is None
+
+
+def test_many_bytes_at_once_up_to_the_credit() -> None:
+    sender = Sender(_offer(), chunk_bytes=CHUNK, stall_s=10, ack_s=20)
+    sender.start(0.0)
+    sender.on_message(Accept(ID, 3, 0, WINDOW), 0.0)
+    assert sender.pump(0.0, 250) == [SendData(0, 250)]
+    assert sender.pump(0.0, 250) == [SendData(250, WINDOW - 250)]
+    assert sender.pump(0.0, 250) == []
+    sender.on_message(Again(ID, 3, 100, CHUNK), 0.0)
+    assert sender.pump(0.0, 250) == [SendData(100, CHUNK, RESENT)]  # of what was asked for, no more
+
+
+def test_what_came_at_once_counts_like_one_frame_after_the_other() -> None:
+    receiver = Receiver(_offer(), window_bytes=WINDOW, payload_bytes_max=CHUNK)
+    assert receiver.run() is None
+    receiver.on_offer(receiver.offer)
+    assert receiver.run() == Run(0, 100, WINDOW, CHUNK)
+    assert receiver.on_run(200) == [Progress(200), Send(Window(ID, 3, 600))]
+    assert receiver.run() == Run(200, 300, 600, CHUNK)
+    receiver.on_message(_data(200))
+    assert receiver.run() is None  # its payload comes first
+    receiver.on_payload(good=False)
+    assert receiver.on_run(600) == [Progress(200)]  # a hole stays one
+    assert receiver.verified == 200
+    assert receiver.run() is None  # nor is there credit
+    receiver.on_message(_data(200, flags=RESENT))
+    assert receiver.on_payload(good=True) == [Progress(600), Send(Window(ID, 3, TOTAL))]
+    receiver.on_run(TOTAL)
+    assert receiver.run() is None
+    assert receiver.on_message(Done(ID, 3, TOTAL)) == [Complete()]
+    assert receiver.run() is None
