@@ -246,6 +246,14 @@ async def test_pings_are_answered(broker: Broker, folder: Path) -> None:
     assert await call(broker)
 
 
+@with_broker(ping_every_s=0.02)
+async def test_a_device_that_begins_to_miscount_is_found(broker: Broker, folder: Path) -> None:
+    await ready(broker)
+    (folder / "miscounts").touch()
+    await until(lambda: broker.life.state is State.BROKEN)
+    assert "self-test" in broker.life.why
+
+
 @with_broker(ping_every_s=0.02, ping_timeout_s=0.2)
 async def test_who_answers_no_ping_is_replaced(broker: Broker, folder: Path) -> None:
     await ready(broker)
