@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edgeagent.placement.steps import PlanStep
 
-__all__ = ["Ahead", "bounds_ahead", "bounds_whole"]
+__all__ = ["Ahead", "bounds_ahead", "bounds_own", "bounds_whole"]
 
 Floats = NDArray[np.float64]
 
@@ -78,16 +78,21 @@ def _sent(step: PlanStep, starts: Floats, weight: float, *, back: bool, most: fl
     return np.maximum(_carried(step, starts, 1.0 + weight, back=False, most=hidden) - data, light)
 
 
-def bounds_ahead(steps: Sequence[PlanStep], weight: float) -> Ahead:
-    """From the last step to the first; ``weight`` is w above."""
+def bounds_own(steps: Sequence[PlanStep], weight: float) -> list[Floats]:
+    """What each step costs on each node at least, wherever the others run."""
+    return [_own(step, weight) for step in steps]
+
+
+def bounds_ahead(steps: Sequence[PlanStep], weight: float, most: float = np.inf) -> Ahead:
+    """From the last step to the first; ``weight`` is w above. What is over ``most`` may be infinite."""
     nodes = steps[0].graph.nodes
-    own = [_own(step, weight) for step in steps]
+    own = bounds_own(steps, weight)
     below = [np.zeros(nodes) for _ in steps]
     sent: list[Floats] = [np.zeros(nodes) for _ in steps]
     for index in range(len(steps) - 1, -1, -1):
         step = steps[index]
         if step.after:
-            sent[index] = _sent(step, own[index] + below[index], weight, back=True)
+            sent[index] = _sent(step, own[index] + below[index], weight, back=True, most=most)
             below[step.after[0]] = below[step.after[0]] + sent[index]
     return Ahead(own, below, sent)
 

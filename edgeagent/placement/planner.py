@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeagent.placement.bounds import Ahead, bounds_ahead, bounds_whole
+from edgeagent.placement.bounds import Ahead, bounds_ahead, bounds_own, bounds_whole
 from edgeagent.placement.errors import NoFeasibleNode, PlanRefused
 from edgeagent.placement.search import legs_ms, search, survivors_of
 from edgeagent.placement.steps import Chosen, Plan, PlanStep, check_steps
@@ -32,6 +32,7 @@ from edgeagent.placement.steps import Chosen, Plan, PlanStep, check_steps
 __all__ = ["PlannerSettings", "plan_workflow"]
 
 _SLACK_MS = 1e-9  # sums of the same numbers in another order
+_REACH_MS = 64.0
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -71,14 +72,7 @@ def plan_workflow(
     if jitter_ms is not None:
         fitting = [_jittered(step, noise) for step, noise in zip(fitting, jitter_ms, strict=True)]
     weight = settings.spread_weight
-    ahead = bounds_ahead(fitting, weight)
-    if not all(
-        np.isfinite(ahead.own[index] + ahead.below[index]).any()
-        for index, step in enumerate(fitting)
-        if not step.after
-    ):
-        raise _infeasible(fitting, weight)
-    first = _first_plan(fitting, ahead, free, weight)
+    ahead, first = _looked_ahead(fitting, free, weight)
     rows, cut = _survivors(bounds_whole(fitting, ahead, weight, first[0] + _SLACK_MS), first, settings)
     tables = survivors_of(fitting, rows, ahead.own, weight, free, most=first[0] + _SLACK_MS)
     found = search(fitting, tables, weight, free, settings.branches_max)
@@ -95,6 +89,28 @@ def plan_workflow(
             constraint="capacity or latency",
         )
     return _plan(fitting, nodes, weight, exact=found.exact and not cut, rows=rows)
+
+
+def _looked_ahead(
+    steps: Sequence[PlanStep], free: Floats, weight: float
+) -> tuple[Ahead, tuple[float, list[int] | None]]:
+    """The bounds and the first plan; at first only as far as plans go that wait for ``_REACH_MS`` on their ways.
+
+    Most do, and most of the network lies further away. A plan within the reach makes the bounds as good as those of
+    the whole network: what is left out costs more than it. Raises NoFeasibleNode.
+    """
+    least = math.fsum(float(bound.min()) for bound in bounds_own(steps, weight))
+    for most in (least + _REACH_MS, math.inf):
+        ahead = bounds_ahead(steps, weight, most)
+        if all(
+            np.isfinite(ahead.own[index] + ahead.below[index]).any()
+            for index, step in enumerate(steps)
+            if not step.after
+        ):
+            first = _first_plan(steps, ahead, free, weight, most)
+            if first[0] <= most:
+                return ahead, first
+    raise _infeasible(steps, weight)
 
 
 def _fitting(step: PlanStep, free: Floats) -> PlanStep:
@@ -135,15 +151,18 @@ def _infeasible(steps: Sequence[PlanStep], weight: float) -> NoFeasibleNode:
 
 
 def _first_plan(
-    steps: Sequence[PlanStep], ahead: Ahead, free: Floats, weight: float
+    steps: Sequence[PlanStep], ahead: Ahead, free: Floats, weight: float, most: float
 ) -> tuple[float, list[int] | None]:
-    """(cost, nodes) of the plan that takes the best node by the bounds, step by step; infinity and None: stuck."""
+    """(cost, nodes) of the plan that takes the best node by the bounds, step by step; infinity and None: stuck.
+
+    No leg is longer than ``most``, for no plan that has one costs less.
+    """
     left, total = free.copy(), 0.0
     nodes: list[int] = []
     for index, step in enumerate(steps):
         cost = ahead.own[index]
         if step.after:
-            ways = [_ways(step, nodes[before]) for before in step.after]
+            ways = [_ways(step, nodes[before], most) for before in step.after]
             data = 0.0 if step.data_ms is None else np.where(np.isfinite(step.data_ms), step.data_ms, 0.0)
             cost = cost + np.maximum(np.maximum.reduce(ways) - data, 0.0) + weight * np.sum(ways, axis=0)
         demand = np.array(step.demand, dtype=np.float64)
@@ -160,10 +179,9 @@ def _first_plan(
     return total, nodes
 
 
-def _ways(step: PlanStep, sender: int) -> Floats:
-    """The legs from one node to all."""
-    ways = step.graph.tree(sender).distance.copy()
-    ways[ways > step.latency_ms_max] = np.inf
+def _ways(step: PlanStep, sender: int, most: float) -> Floats:
+    """The legs from one node to all, infinite over the limit, and those over ``most``."""
+    ways = step.graph.tree(sender, bound=min(step.latency_ms_max, most)).distance.copy()
     if step.send_ms is not None:
         ways = ways + step.send_ms[sender]
     if step.receive_ms is not None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from edgeagent.placement import planner
 from edgeagent.placement.errors import NoFeasibleNode, PlanRefused
 from edgeagent.placement.planner import PlannerSettings, plan_workflow
 from edgeagent.placement.steps import PlanStep
@@ -87,10 +88,7 @@ def _best(steps: list[PlanStep], free: Floats, weight: float) -> float:
     return best
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@settings(max_examples=60)
-@given(seed=st.integers(0, 2**32 - 1), weight=st.sampled_from([0.001, 0.1, 1.0]))
-def test_no_plan_is_better(shape: str, seed: int, weight: float) -> None:
+def _check_best(shape: str, seed: int, weight: float) -> None:
     random = np.random.default_rng(seed)
     nodes = int(random.integers(2, 6))
     steps = _steps(random, nodes, SHAPES[shape])
@@ -106,6 +104,22 @@ def test_no_plan_is_better(shape: str, seed: int, weight: float) -> None:
     assert plan.total_ms == pytest.approx(best, abs=1e-6)
     for step, one in zip(steps, plan.chosen, strict=True):
         assert step.allowed[one.node]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@settings(max_examples=60)
+@given(seed=st.integers(0, 2**32 - 1), weight=st.sampled_from([0.001, 0.1, 1.0]))
+def test_no_plan_is_better(shape: str, seed: int, weight: float) -> None:
+    _check_best(shape, seed, weight)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**32 - 1), reach_ms=st.sampled_from([0.0, 3.0, 12.0]))
+def test_plans_that_go_further_than_the_first_look_are_found(shape: str, seed: int, reach_ms: float) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planner, "_REACH_MS", reach_ms)
+        _check_best(shape, seed, 0.1)
 
 
 @settings(max_examples=60)
