@@ -219,8 +219,9 @@ class StateService:
         done = {}
         for key in keys:
             seen, value = found.get(key) or (None, None)
-            if seen is None and silent.get(key):  # that there is none, nobody can say
-                raise self.reader.behind(key, silent[key])
+            unsure = silent.get(key) or (() if seen or wanted.here_only else self.circle.unheard())
+            if seen is None and unsure:  # that there is none, nobody can say
+                raise self.reader.behind(key, unsure)
             done[key] = self._done(key, seen, value, known.get(key, ""), session)
         return done
 

@@ -200,3 +200,23 @@ def test_that_there_is_none_is_not_said_where_who_should_have_it_does_not_answer
             assert (await get(reader, "here/x")).value == b"v"
 
     asyncio.run(body())
+
+
+def test_nor_while_a_member_is_there_that_cannot_be_asked_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_circle, "GATHER_S", 0.1)
+
+    async def body() -> None:
+        async with cluster(tmp_path, "edge", "edge", replicas=0) as of:
+            reader = of.nodes["n1"]
+            assert not (await get(reader, "none/x")).found
+            of.alone("n1")
+            of.unheard = {"n0"}
+            with pytest.raises(Behind) as caught:
+                await get(reader, "none/x")
+            assert caught.value.details["holders"] == ["n0"]
+            monkeypatch.setattr(state_circle, "UNHEARD_S", 0.0)
+            assert not (await get(reader, "none/x")).found, "it has no address"
+
+    asyncio.run(body())
