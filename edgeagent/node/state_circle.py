@@ -1,4 +1,8 @@
-"""Who holds what, as this node knows it: the members around it, the homes of a group, and what it holds itself."""
+"""Who holds what, as this node knows it: the members around it, the homes of a group, and what it holds itself.
+
+A member that gossip says is there, and whose address has not come yet, is *unheard*: nobody is asked instead of it, and
+who depends on it waits a moment.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,7 @@ __all__ = ["GROUND_KINDS", "StateCircle"]
 
 GROUND_KINDS = frozenset({"ground", "cloud", "edge"})
 GATHER_S = 3.0
+UNHEARD_S = 30.0  # then it has no address for HTTP
 _GATHER_LOOK_S = 0.05
 _LOOK_S = 0.25
 _GROUPS_MAX = 4096
@@ -39,6 +44,9 @@ class StateCircle:
         self._looked_s = -1e9
         self._around: dict[str, Neighbour] = {}
         self._gathers_until_s = -1e9
+        self._unheard_s: dict[
+            str, float
+        ] = {}  # members that are there, and whose address is not known, since when
         self._held: OrderedDict[str, None] = OrderedDict()  # groups here, the newest last
 
     # -- a node that has just begun ---------------------------------------------------------------------------
@@ -48,13 +56,19 @@ class StateCircle:
         self._gathers_until_s = self._clock() + GATHER_S
 
     def is_gathering(self) -> bool:
-        """Whether this node has begun a moment ago, and has not heard yet of a member that it is to ask, or how to."""
-        if self._clock() >= self._gathers_until_s:
-            return False
-        around = self.around().values()
-        if not around:
+        """Whether this node has begun a moment ago and knows of nobody, or a member has and it is not known how to ask
+        it.
+        """
+        now_s = self._clock()
+        if not self.around() and now_s < self._gathers_until_s:
             return self._membership.expects_others
-        return any(not one.is_reachable and not one.is_occluded for one in around)
+        return any(now_s - since_s < GATHER_S for since_s in self._unheard_s.values())
+
+    def unheard(self) -> list[str]:
+        """Members that are there, and that cannot be asked yet: for so long nobody knows what they hold."""
+        self.around()
+        now_s = self._clock()
+        return [one for one, since_s in self._unheard_s.items() if now_s - since_s < UNHEARD_S]
 
     async def gathered(self, deadline_s: float) -> None:
         """Until it has, or has waited long enough; ``deadline_s``: of the loop's clock."""
@@ -85,6 +99,10 @@ class StateCircle:
         if now_s - self._looked_s >= self.looks_every_s:
             self._looked_s = now_s
             self._around = {one.id: one for one in self._membership.neighbours()}
+            unheard = [
+                one.id for one in self._around.values() if not one.is_reachable and not one.is_occluded
+            ]
+            self._unheard_s = {one: self._unheard_s.get(one, now_s) for one in unheard}
         return self._around
 
     def reachable(self) -> list[str]:

@@ -81,9 +81,11 @@ class StateReader:
         deadline_s: float,
         is_sought: bool = True,
         first: Sequence[str] = (),
+        silent: dict[str, list[str]] | None = None,
     ) -> dict[str, Newer]:
         """The entries of keys that are newer elsewhere than ``known``; ``is_sought``: also of those who only might have
-        what nobody is known to hold. ``first`` are asked in any case.
+        what nobody is known to hold. ``first`` are asked in any case. ``silent`` is told, by key, of those who should
+        have it and did not answer.
         """
         found = {key: _Found() for key in keys}
         for key in keys:
@@ -93,7 +95,9 @@ class StateReader:
         for key in keys:
             owner = known[key].owner if key in known else ""
             plans[key] = self._circle.ranked(key, [owner, least(key).node, *first])
-        await self._round({key: plan[0] for key, plan in plans.items()}, found, deadline_s)
+        heard = await self._round({key: plan[0] for key, plan in plans.items()}, found, deadline_s)
+        if silent is not None:
+            silent.update({key: [one for one in plan[0] if one not in heard] for key, plan in plans.items()})
         if is_sought:
             missing = {
                 key: plans[key][1]
@@ -133,23 +137,26 @@ class StateReader:
 
     async def _round(
         self, plan: Mapping[str, Sequence[str]], found: Mapping[str, _Found], deadline_s: float
-    ) -> None:
+    ) -> set[str]:
+        """Who has answered."""
         wanted: dict[str, list[str]] = {}
         for key, nodes in plan.items():
             for node in nodes:
                 wanted.setdefault(node, []).append(key)
         if not wanted:
-            return
-        asks = {}
+            return set()
+        asks, heard = {}, set()
         for node, keys in wanted.items():
             entries = [found[key].entry for key in keys]
             asks[node] = Fetch(
                 keys=keys, known=["" if one is None else one.version.text() for one in entries]
             )
         for node, answer in await self._all(list(wanted), asks, Fetch(), deadline_s):
+            heard.add(node)
             for held in answer.held:
                 if held.entry.key in found:
                     found[held.entry.key].take(node, held)
+        return heard
 
     async def _all(
         self, nodes: Sequence[str], asks: Mapping[str, Fetch], ask: Fetch, deadline_s: float

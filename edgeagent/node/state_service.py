@@ -200,11 +200,12 @@ class StateService:
                 if thorough or self._is_doubtful(key, here.get(key), session, is_sure=is_sure)
             ]
         newer: dict[str, Newer] = {}
+        silent: dict[str, list[str]] = {}
         asked = 0
         if doubtful and self.circle.reachable():
             held = {key: here[key][0] for key in doubtful if key in here}
             newer = await self.reader.newest(
-                doubtful, held, session.least, deadline_s=deadline_s, first=unsettled
+                doubtful, held, session.least, deadline_s=deadline_s, first=unsettled, silent=silent
             )
             asked = len(doubtful)
         self.local_reads += len(keys) - asked
@@ -218,6 +219,9 @@ class StateService:
         done = {}
         for key in keys:
             seen, value = found.get(key) or (None, None)
+            unsure = silent.get(key) or (() if seen or wanted.here_only else self.circle.unheard())
+            if seen is None and unsure:  # that there is none, nobody can say
+                raise self.reader.behind(key, unsure)
             done[key] = self._done(key, seen, value, known.get(key, ""), session)
         return done
 

@@ -14,7 +14,7 @@ from edgeagent.node import state_circle, state_service
 from edgeagent.node.key_state import KeyState
 from edgeagent.state.calls import Done, Group, Op
 from edgeagent.state.entry import Durability
-from edgeagent.state.errors import VersionMismatch
+from edgeagent.state.errors import Behind, VersionMismatch
 from tests.unit.node.state_rig import Cluster, Sky, cluster, put
 
 LARGE = bytes(range(256)) * 2000
@@ -179,5 +179,44 @@ def test_what_is_written_after_a_newer_value_was_shown_stands_above_it(
             await put(ahead, other, b"an hour ahead")
             assert (await get(behind, other)).value == b"an hour ahead"
             assert (await put(behind, "mine/x", b"1")).version < f"{real() + 60_000:x}"
+
+    asyncio.run(body())
+
+
+def test_that_there_is_none_is_not_said_where_who_should_have_it_does_not_answer(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with cluster(tmp_path, "edge", "edge", replicas=0) as of:
+            key, reader = key_at(of, "n0"), of.nodes["n1"]
+            await put(of.nodes["n0"], key, b"v")
+
+            def cut(node: str, path: str, reply: bytes) -> bytes:
+                raise PeerFailed("it has another address now", peer=node)
+
+            of.wires["n1"].spoil = cut
+            with pytest.raises(Behind) as caught:
+                await get(reader, key)
+            assert caught.value.details["holders"] == ["n0"]
+            await put(reader, "here/x", b"v")
+            assert (await get(reader, "here/x")).value == b"v"
+
+    asyncio.run(body())
+
+
+def test_nor_while_a_member_is_there_that_cannot_be_asked_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_circle, "GATHER_S", 0.1)
+
+    async def body() -> None:
+        async with cluster(tmp_path, "edge", "edge", replicas=0) as of:
+            reader = of.nodes["n1"]
+            assert not (await get(reader, "none/x")).found
+            of.alone("n1")
+            of.unheard = {"n0"}
+            with pytest.raises(Behind) as caught:
+                await get(reader, "none/x")
+            assert caught.value.details["holders"] == ["n0"]
+            monkeypatch.setattr(state_circle, "UNHEARD_S", 0.0)
+            assert not (await get(reader, "none/x")).found, "it has no address"
 
     asyncio.run(body())
