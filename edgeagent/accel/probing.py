@@ -122,7 +122,8 @@ class Schedule:
         self.proven = False  # whether the GPU brought something to this class once
         self.gap = 1.0
         self.free_from = 0
-        self._late, self._number = _LATE, 0
+        self._late: tuple[int, ...] = _LATE
+        self._number = 0
         self.worth: dict[Backend, list[float]] = {one: [0.0] * len(levels) for one, levels in _SCOUTS.items()}
         self.loss_worth = 0.0
 
