@@ -44,14 +44,14 @@ _EARLY = (
     30  # requests of the function in which scouts may take ``_EARLY_SHARE`` of the time, and looks are cheap
 )
 _EARLY_SHARE = 0.05
-_LATE = 22  # request of a class at which the GPU is looked at once more if it is early, a start being over
+_LATE = (20, 28)  # requests of the function at which the GPU is looked at once more, a start being over
 _PROVEN = 4.0  # so much more of the time is spent on looks at a GPU that brought something before
 _HORIZON = 300.0  # requests that a choice is thought to hold for
 # What a second of a probe must bring in seconds of latency: those of the GPU are scarce.
 _PORTION_MIN = 0.3  # of these that a class is thought to get at least
-_PRICE_EARLY = 1.0
-_PRICE: Mapping[Backend, float] = MappingProxyType({"gpu": 4.0, "cpu": 0.5})
-_PRICE_OF_DEBT = 1.0
+_PRICE_EARLY = 0.3
+_PRICE: Mapping[Backend, float] = MappingProxyType({"gpu": 2.5, "cpu": 0.5})
+_PRICE_OF_DEBT = 0.5
 _PRICE_SERVE = 1.0  # where a probe answers, its price is what it loses
 _WORTH_MAX = 1.6  # what one of the budgets can hold, or owe
 _ASKED_SPACE = 20  # requests between probes of the GPU that are asked for and not paid for
@@ -94,12 +94,13 @@ class Schedule:
         "_debited",
         "_early",
         "_horizon",
+        "_late",
+        "_number",
         "_settings",
         "asked",
         "first_left",
         "free_from",
         "gap",
-        "late_from",
         "loss_worth",
         "proven",
         "requests",
@@ -121,7 +122,8 @@ class Schedule:
         self.proven = False  # whether the GPU brought something to this class once
         self.gap = 1.0
         self.free_from = 0
-        self.late_from: float = _LATE
+        self._late: tuple[int, ...] = _LATE
+        self._number = 0
         self.worth: dict[Backend, list[float]] = {one: [0.0] * len(levels) for one, levels in _SCOUTS.items()}
         self.loss_worth = 0.0
 
@@ -140,6 +142,7 @@ class Schedule:
         """
         self.requests += 1
         self.since += 1
+        self._number = number
         if self._early and number > _EARLY:
             self._early = False
             self.worth["gpu"] = list(_CREDIT)
@@ -195,9 +198,9 @@ class Schedule:
         if self._first(other, known):
             self._debit(other, cost)
             return full
-        if early and self.requests >= self.late_from:
+        if early and self._late and self._number >= self._late[0]:
             # A recorded or real start of the GPU may have been all that the first ones saw.
-            self.late_from = math.inf
+            self._late = self._late[1:]
             return ProbePlan("gpu", mean_ms, scout=False)
         asked = self.asked > 0 and self.requests >= self.free_from
         debt = max(-sum(self.worth[other][: len(_PAY_FULL)]), 0.0)
