@@ -4,6 +4,7 @@
 // GIL, in BodyOwner's destructor or when the outcome is taken.
 #include "accel/bindings.hpp"
 #include "engine.hpp"
+#include "function_spec.hpp"
 #include "gpu/bindings.hpp"
 #include "graph/bindings.hpp"
 #include "hose/bindings.hpp"
@@ -226,15 +227,15 @@ py::object take_outcome(const std::shared_ptr<Engine> &engine, const std::shared
       payload = py::cast(std::make_unique<PyPayload>(engine, std::move(kept)));
     }
   }
-  HoseRange range = call->take_range();
   std::vector<Outcome> before = call->take_earlier();
   py::tuple earlier(before.size());
   for (std::size_t i = 0; i < before.size(); ++i) {
     earlier[i] = py::cast(std::make_unique<PyOutcome>(std::move(before[i]), HoseRange(), py::none(), py::tuple()));
   }
-  return py::cast(std::make_unique<PyOutcome>(std::move(call->out()), std::move(range), std::move(payload),
+  return py::cast(std::make_unique<PyOutcome>(std::move(call->out()), call->take_range(), std::move(payload),
                                               std::move(earlier)));
 }
+std::int64_t ns_of(double ms) { return static_cast<std::int64_t>(ms * static_cast<double>(kNsPerMs)); }
 
 class PyFunction {
 public:
@@ -270,14 +271,12 @@ private:
     std::shared_ptr<Call> call = make_first(body, args, wall_ms, keep || !then.empty(), move);
     Call *before = call.get();
     for (std::size_t i = 0; i < then.size(); ++i) {
-      std::shared_ptr<Call> next =
-          engine_->make_call(then[i]->function_, nullptr, 0, static_cast<std::int64_t>(wall_ms * kNsPerMs));
+      const std::shared_ptr<Call> next = engine_->make_call(then[i]->function_, nullptr, 0, ns_of(wall_ms));
       if (keep || i + 1 < then.size()) {
         next->keep_output();
       }
-      Call *const made = next.get();
-      before->run_next(std::move(next));
-      before = made;
+      before->run_next(next);
+      before = next.get();
     }
     return call;
   }
@@ -285,7 +284,7 @@ private:
     if (engine_->stopped()) {
       throw std::runtime_error("the engine is closed");
     }
-    const auto wall_ns = static_cast<std::int64_t>(wall_ms * static_cast<double>(kNsPerMs));
+    const std::int64_t wall_ns = ns_of(wall_ms);
     std::shared_ptr<Call> call;
     if (py::isinstance<PyPayload>(body)) {
       call = engine_->make_call(function_, nullptr, 0, wall_ns);
@@ -422,30 +421,6 @@ public:
 private:
   std::shared_ptr<Engine> engine_;
 };
-
-FunctionSpec make_spec(const py::dict &d) {
-  FunctionSpec spec;
-  spec.name = d["name"].cast<std::string>();
-  spec.abi = d["abi"].cast<std::string>() == "command" ? Abi::Command : Abi::Bytes;
-  spec.memory_bytes = d["memory_bytes"].cast<std::int64_t>();
-  spec.output_bytes = d["output_bytes"].cast<std::uint64_t>();
-  spec.wall_ns = d["wall_ms"].cast<std::int64_t>() * kNsPerMs;
-  spec.fuel = d["fuel"].cast<std::uint64_t>();
-  spec.stack_bytes = d["stack_bytes"].cast<std::size_t>();
-  spec.args = d["args"].cast<std::vector<std::string>>();
-  spec.env = d["env"].cast<std::vector<std::string>>();
-  spec.scratch_dir = d["scratch_dir"].cast<std::string>();
-  spec.scratch_bytes_max = d["scratch_bytes_max"].cast<std::uint64_t>();
-  spec.may_block = d["may_block"].cast<bool>();
-  spec.has_start = d["has_start"].cast<bool>();
-  spec.needs_wasi = d["needs_wasi"].cast<bool>();
-  spec.has_initialize = d["has_initialize"].cast<bool>();
-  spec.uses_hose = d["uses_hose"].cast<bool>();
-  spec.has_alloc = d["has_alloc"].cast<bool>();
-  spec.has_aligned_alloc = d["has_aligned_alloc"].cast<bool>();
-  spec.data_end = d["data_end"].cast<std::uint64_t>();
-  return spec;
-}
 
 } // namespace
 } // namespace edgeagent

@@ -41,6 +41,7 @@ __all__ = [
     "Operand",
     "check_operands",
     "contiguous",
+    "pack_call",
     "unpack_call",
 ]
 
@@ -128,6 +129,17 @@ def contiguous(offset: int, dtype: Dtype, shape: Sequence[int]) -> Operand:
         strides.append(step)
         step *= size
     return Operand(offset, dtype, tuple(shape), tuple(reversed(strides)))
+
+
+def pack_call(call: Description) -> bytes:
+    """As guests do it: what a broker is told in their place."""
+    text = call.text.encode()
+    head = (VERSION, 0, len(call.inputs), len(call.outputs), len(call.numbers), 0, len(text))
+    pieces = [_CALL.pack(*head)]
+    for one in (*call.inputs, *call.outputs):
+        rest = (0,) * (RANK_MAX - one.rank)
+        pieces.append(_OPERAND.pack(one.offset, one.dtype, one.rank, *one.shape, *rest, *one.strides, *rest))
+    return b"".join([*pieces, *map(_NUMBER.pack, call.numbers), text])
 
 
 def unpack_call(data: bytes | memoryview) -> Description:

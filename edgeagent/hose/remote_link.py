@@ -25,7 +25,7 @@ from edgeagent.hose.errors import HoseFault, LinkCut, LinkStalled, PeerUntrusted
 from edgeagent.hose.frames import FRAME_BYTES, NO_ID, Data, Frame, abort, decode, encode
 from edgeagent.hose.transfer import Run
 
-__all__ = ["SOCKET_BUFFER_BYTES", "Link", "is_loopback", "tune", "worthwhile"]
+__all__ = ["SOCKET_BUFFER_BYTES", "Came", "Link", "RunEnd", "is_loopback", "tune", "worthwhile"]
 
 FAST_ENOUGH = 8e9  # bytes/s of a checksum that no link waits for
 SOCKET_BUFFER_BYTES = 4 << 20  # asked for; the kernel caps it at net.core.[rw]mem_max

@@ -30,7 +30,7 @@ from edgeagent.node.steps import Leg, Step, Target, legs_of
 from edgeagent.runtime.port import Lease, Payload
 from edgeagent.state.session import joined_sessions
 
-__all__ = ["Chain", "Chains", "RemoteCalls", "as_bytes"]
+__all__ = ["Chain", "Chains", "Passed", "RemoteCalls", "as_bytes"]
 
 STOP_RETRY_S = 5.0
 Given = bytes | memoryview | Payload

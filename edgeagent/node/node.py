@@ -44,6 +44,7 @@ from edgeagent.node.mailboxes import Mailboxes
 from edgeagent.node.membership import Membership
 from edgeagent.node.meters import Meters
 from edgeagent.node.nn_guest import NnGuest
+from edgeagent.node.readiness import why_not_ready
 from edgeagent.node.remote_hoses import RemoteHoses
 from edgeagent.node.state_dir import StateDir
 from edgeagent.node.state_fusion import Fusion
@@ -306,22 +307,9 @@ class Node:
 
     def ready(self) -> tuple[bool, list[str]]:
         """Whether the node takes calls, and if not, why."""
-        reasons = []
         if not self._running:
-            reasons.append("not started" if not self.draining else "stopped")
-        elif self.draining:
-            reasons.append("draining")
-        if self._running and self.store.failed is not None:
-            reasons.append(f"the state database is out of order: {self.store.failed}")
-        elif self._running and self.store.read_only:
-            reasons.append("the file system of the state directory is read-only")
-        elif self._running and self.store.full:
-            reasons.append("the disk under the state directory is full: undeploy functions, or free space")
-        if self._running and self.state.store.failed is not None:
-            reasons.append(f"the state of functions is out of order: {self.state.store.failed}")
-        elif self._running and not reasons and (self.state.store.read_only or self.state.store.full):
-            what = "read-only" if self.state.store.read_only else "full"
-            reasons.append(f"the file system of the state of functions is {what}")
+            return False, ["stopped" if self.draining else "not started"]
+        reasons = why_not_ready(self.draining, self.store, self.state.store)
         return not reasons, reasons
 
     async def look_for_room(self) -> None:

@@ -27,6 +27,8 @@ from edgeagent.model.function import Limits, ModuleInfo
 __all__ = [
     "Ask",
     "AskKind",
+    "ChainFunction",
+    "ChainOutcome",
     "Code",
     "Engine",
     "EngineStats",
@@ -36,6 +38,7 @@ __all__ = [
     "Lease",
     "LoadSpec",
     "Outcome",
+    "PassedOutcome",
     "Payload",
     "Window",
 ]

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeagent.accel.descriptors import Description, contiguous, pack_call
+from edgeagent.accel.descriptors import Description, contiguous
 from edgeagent.accel.dtypes import Dtype
 from tests.contract.accel_calls import DATA, accel_guest, program
+from tests.guest_frames import pack_call
 from tests.integration.daemon import Daemon, Reply, cli, patience
 from tests.unit.accel.gpu_double import calls_done, command
 

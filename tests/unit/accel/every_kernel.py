@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgeagent.accel.broker import Broker
-from edgeagent.accel.descriptors import Description, Operand, contiguous, pack_call
+from edgeagent.accel.descriptors import Description, Operand, contiguous
 from edgeagent.accel.dtypes import Dtype
 from edgeagent.accel.execute import CallLimits, Prepared, prepare, run_on_cpu
 from edgeagent.accel.packing import pack_operands, read_outputs, write_inputs
 from edgeagent.accel.registry import shipped
 from edgeagent.accel.tolerances import agree, tolerance
 from edgeagent.accel.views import view, whole
+from tests.guest_frames import pack_call
 
 __all__ = ["CASES", "KernelCase", "assert_agrees", "by_broker"]
 

@@ -15,12 +15,13 @@ import pytest
 
 from edgeagent.accel.broker import Broker, BrokerSettings
 from edgeagent.accel.broker_state import State
-from edgeagent.accel.descriptors import Description, contiguous, pack_call
+from edgeagent.accel.descriptors import Description, contiguous
 from edgeagent.accel.dtypes import Dtype
 from edgeagent.accel.errors import BrokerLost, DeviceFull, GpuBusy, GpuFailed, KernelRaised, LostBeside
 from edgeagent.accel.execute import CallLimits, Prepared, prepare
 from edgeagent.accel.packing import Packing, pack_operands, read_outputs, write_inputs
 from edgeagent.accel.registry import shipped
+from tests.guest_frames import pack_call
 from tests.unit.accel.every_kernel import CASES, assert_agrees, by_broker
 from tests.unit.accel.gpu_double import NAME, VARIABLE, calls_done, command
 

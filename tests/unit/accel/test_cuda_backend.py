@@ -12,7 +12,7 @@ import pytest
 
 from edgeagent.accel import cuda_backend
 from edgeagent.accel.cuda_backend import CudaBackend
-from edgeagent.accel.descriptors import Description, contiguous, pack_call
+from edgeagent.accel.descriptors import Description, contiguous
 from edgeagent.accel.dtypes import Dtype
 from edgeagent.accel.errors import DeviceAbsent, DeviceFull, DeviceGone, DevicePoisoned
 from edgeagent.accel.execute import CallLimits, Prepared, prepare
@@ -26,6 +26,7 @@ from edgeagent.accel.gpu_errors import (
 )
 from edgeagent.accel.registry import shipped
 from edgeagent.accel.self_test import SELF_TEST_BYTES, self_test
+from tests.guest_frames import pack_call
 
 
 class Array(np.ndarray[Any, Any]):

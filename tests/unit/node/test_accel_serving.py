@@ -16,11 +16,11 @@ from edgeagent.accel.broker import Broker
 from edgeagent.accel.broker_state import State
 from edgeagent.accel.broker_wire import Done
 from edgeagent.accel.controller import Route
-from edgeagent.accel.descriptors import Description, contiguous, pack_call
+from edgeagent.accel.descriptors import Description, contiguous
 from edgeagent.accel.dtypes import Dtype
 from edgeagent.accel.errors import BrokerLost, DeviceFull, GpuBusy, KernelRaised, LostBeside
 from edgeagent.accel.execute import CallLimits, prepare, run_on_gpu
-from edgeagent.accel.guest_layout import Backend, Code, unpack_query
+from edgeagent.accel.guest_layout import Backend, Code
 from edgeagent.accel.probing import ProbePlan
 from edgeagent.accel.registry import shipped
 from edgeagent.model.errors import NotFound
@@ -31,6 +31,7 @@ from edgeagent.node.accel_routing import Routing
 from edgeagent.node.call_marks import CallMarks
 from edgeagent.node.meters import Meters
 from edgeagent.runtime.port import Ask, AskKind, Engine
+from tests.guest_frames import pack_call, unpack_query
 from tests.unit.accel.test_broker_parts import Plain
 from tests.unit.node.test_accel_guest import ONE, SQUARE, Desk, Memory
 from tests.unit.node.test_accel_routing import NoChance, deployed
