@@ -4,6 +4,7 @@
 // GIL, in BodyOwner's destructor or when the outcome is taken.
 #include "accel/bindings.hpp"
 #include "engine.hpp"
+#include "gpu/bindings.hpp"
 #include "graph/bindings.hpp"
 #include "hose/bindings.hpp"
 
@@ -429,6 +430,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_graph(m);
   bind_hoses(m);
   bind_accel(m);
+  bind_gpu(m);
   m.def("open_library", [](const std::string &path, const std::string &version) { wt.load(path, version); });
   m.def("set_error_factory", [](py::object factory) { error_factory() = std::move(factory); });
 

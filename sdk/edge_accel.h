@@ -28,7 +28,7 @@ enum edge_accel_error {
   EDGE_ACCEL_MEMORY = -4,      /* no memory for it */
   EDGE_ACCEL_FULL = -5,        /* too many guests wait */
   EDGE_ACCEL_NONE = -10,       /* this node has no such kernel */
-  EDGE_ACCEL_OFF = -12,        /* this node has no kernels */
+  EDGE_ACCEL_OFF = -12,        /* this node has no kernels; or its GPU is not ready, and this function is pinned to it */
   EDGE_ACCEL_TOO_LARGE = -16,  /* more work, or more memory beside the guest's, than the node does for one call */
   EDGE_ACCEL_FAILED = -20,     /* the node could not do it; its log says why */
   EDGE_ACCEL_OVERLAP = -21,    /* an output overlaps another operand, or itself */

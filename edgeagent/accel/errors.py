@@ -3,14 +3,36 @@
 EdgeError
 └── AccelFault 422               base
     ├── SettingsRefused 400      a knob of the controller that cannot be
-    └── TraceRefused 400         recorded latencies that cannot be replayed; names the file and the line
+    ├── TraceRefused 400         recorded latencies that cannot be replayed; names the file and the line
+    └── GpuFailed 503            a call was not answered by a GPU: the CPU must do it
+        ├── GpuBusy              no room in the queue or in the arena; the GPU is not to blame
+        ├── DeviceFull           the GPU has no memory for it
+        ├── KernelRaised         the kernel failed there
+        └── BrokerLost           the broker died, hangs, or makes no sense; so are all calls that it had
+            ├── LostBeside       of a call that did not run yet: another one, or nobody, is to blame
+            ├── DevicePoisoned   raised in the broker: the context answers nothing more
+            ├── DeviceGone       raised in the broker: the device has vanished
+            └── DeviceAbsent     raised in the broker: there is no GPU to be used, now or later
 """
 
 from __future__ import annotations
 
 from edgeagent.model.errors import EdgeError
 
-__all__ = ["AccelFault", "SettingsRefused", "TraceRefused"]
+__all__ = [
+    "AccelFault",
+    "BrokerLost",
+    "DeviceAbsent",
+    "DeviceFull",
+    "DeviceGone",
+    "DevicePoisoned",
+    "GpuBusy",
+    "GpuFailed",
+    "KernelRaised",
+    "LostBeside",
+    "SettingsRefused",
+    "TraceRefused",
+]
 
 
 class AccelFault(EdgeError):
@@ -25,3 +47,39 @@ class SettingsRefused(AccelFault):
 
 class TraceRefused(AccelFault):
     slug, status = "trace-refused", 400
+
+
+class GpuFailed(AccelFault):
+    slug, status = "gpu-call-failed", 503
+
+
+class GpuBusy(GpuFailed):
+    slug = "gpu-call-refused"
+
+
+class DeviceFull(GpuFailed):
+    slug = "gpu-call-memory"
+
+
+class KernelRaised(GpuFailed):
+    slug = "gpu-kernel-raised"
+
+
+class BrokerLost(GpuFailed):
+    slug = "gpu-broker-lost"
+
+
+class LostBeside(BrokerLost):
+    slug = "gpu-broker-lost-beside"
+
+
+class DevicePoisoned(BrokerLost):
+    slug = "gpu-context-poisoned"
+
+
+class DeviceGone(BrokerLost):
+    slug = "gpu-device-gone"
+
+
+class DeviceAbsent(BrokerLost):
+    slug = "gpu-device-absent"

@@ -2,22 +2,23 @@
 
 prepared = prepare(registry, name, description, memory_bytes, limits)    # refuses; says how much work it is
 run_on_cpu(prepared, memory)                                             # on a worker thread
+run_on_gpu(prepared, memory, device)                                     # in a broker: memory is a slot of the arena
 """
 
 from __future__ import annotations
 
 import gc
 import weakref
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from edgeagent.accel.descriptors import check_operands, unpack_call
+from edgeagent.accel.descriptors import Operand, check_operands, unpack_call
 from edgeagent.accel.kernel_errors import KernelFailed, KernelTooLarge
 from edgeagent.accel.kernels.kernel import Call, Kernel, Work, bind
 from edgeagent.accel.registry import Registry
 from edgeagent.accel.views import view, whole
 from edgeagent.model.errors import EdgeError
 
-__all__ = ["CallLimits", "Prepared", "prepare", "run_on_cpu"]
+__all__ = ["CallLimits", "Device", "Prepared", "prepare", "run_on_cpu", "run_on_gpu"]
 
 
 class CallLimits(NamedTuple):
@@ -49,6 +50,24 @@ def prepare(
         if wanted > most:
             raise KernelTooLarge(f"a call of {name} takes about {wanted:g} {what}", hint=f"at most {most:g}")
     return Prepared(kernel, call, work)
+
+
+class Device(Protocol):
+    """What a kernel needs of a device: a namespace with numpy's functions, and arrays there and back."""
+
+    @property
+    def xp(self) -> Any: ...
+    def put(self, array: Any) -> Any:
+        """A copy of a numpy array there."""
+        ...
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
+        """An array there, of whatever."""
+        ...
+
+    def take(self, array: Any, into: Any) -> None:
+        """Into a numpy array of the same shape and type; it is all there when this returns."""
+        ...
 
 
 def run_on_cpu(prepared: Prepared, memory: memoryview) -> None:
@@ -83,3 +102,31 @@ def _attempt(prepared: Prepared, memory: Any) -> EdgeError | None:
     except Exception as error:  # noqa: BLE001 - others' kernels, of whatever quality
         return KernelFailed(f"{kernel.name} failed: {type(error).__name__}: {error}")
     return None
+
+
+def run_on_gpu(prepared: Prepared, memory: memoryview, device: Device) -> None:
+    """By the same array function on the device's arrays; outputs are written to ``memory`` once all are known.
+
+    Raises whatever the kernel and the device raise: it is for the backend to tell what it means.
+    """
+    kernel, call, _ = prepared
+    held = whole(memory)
+    inputs = [_put(device, held, one) for one in call.inputs]
+    outputs = [device.empty(one.shape, one.dtype.array_name) for one in call.outputs]
+    kernel.run(device.xp, inputs, outputs, call)
+    for array, one in zip(outputs, call.outputs, strict=True):
+        device.take(array, view(held, one, writable=True))
+
+
+def _put(device: Device, held: Any, one: Operand) -> Any:
+    """An input there. What its indices see many times goes over once."""
+    xp, item = device.xp, one.dtype.item_bytes
+    low, high = one.range
+    overlaps = high - low < one.bytes and 0 not in one.strides
+    if overlaps and not any(step % item for step in (one.offset - low, high - low, *one.strides)):
+        flat = device.put(held[low:high].view(one.dtype.array_name))
+        first = flat[(one.offset - low) // item :]
+        return xp.lib.stride_tricks.as_strided(first, one.shape, one.strides)
+    once = tuple(slice(None) if stride else slice(0, 1) for stride in one.strides)
+    array = device.put(view(held, one, writable=False)[(*once, ...)])
+    return array if array.shape == one.shape else xp.broadcast_to(array, one.shape)

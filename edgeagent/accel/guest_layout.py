@@ -19,7 +19,7 @@ from edgeagent.accel.kernel_errors import (
     WrongDtype,
     WrongShape,
 )
-from edgeagent.model.errors import Busy, EdgeError
+from edgeagent.model.errors import Busy, EdgeError, Unavailable
 
 __all__ = ["Backend", "Code", "code_of", "pack_query", "unpack_query"]
 
@@ -62,6 +62,7 @@ _CODES: tuple[tuple[type[EdgeError], Code], ...] = (
     (UnknownKernel, Code.NONE),
     (KernelTooLarge, Code.TOO_LARGE),
     (Busy, Code.FULL),
+    (Unavailable, Code.OFF),
 )
 
 

@@ -34,6 +34,7 @@ VERBS = {
     "peers": ("peers", "the other nodes of the mesh: state, place, contact, load"),
     "contacts": ("contacts", "when this node sees which others"),
     "elements": ("elements", "hand the mesh newer orbital elements for its satellites"),
+    "top": ("top", "CPU or GPU: what each function runs on, and why"),
     "place": ("place", "where a function or a workflow would run, and why"),
     "state": ("state", "the state of functions and workflows"),
     "keys": ("keys", "the keys of a cluster and of its nodes"),

@@ -11,7 +11,18 @@ from types import MappingProxyType
 
 import msgspec
 
-__all__ = ["LINKS", "PRICES", "Link", "Price", "link_of", "price_of", "price_usd"]
+__all__ = [
+    "GPU_PRICES",
+    "LINKS",
+    "PRICES",
+    "GpuPrice",
+    "Link",
+    "Price",
+    "gpu_usd_s",
+    "link_of",
+    "price_of",
+    "price_usd",
+]
 
 _GIB = float(2**30)
 
@@ -30,6 +41,14 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     """Dollars for a GiB that is sent over it."""
 
     usd_per_gib: float
+    source: str
+    date: str
+
+
+class GpuPrice(msgspec.Struct, frozen=True, kw_only=True):
+    """Dollars for a second of a whole GPU, beside what its host costs."""
+
+    usd_per_gpu_s: float
     source: str
     date: str
 
@@ -99,6 +118,41 @@ PRICES: Mapping[str, Price] = MappingProxyType(
         ),
     }
 )
+
+GPU_PRICES: Mapping[str, GpuPrice] = MappingProxyType(
+    {
+        "cloud": GpuPrice(
+            usd_per_gpu_s=9.5e-5,
+            source="the cost model of Gaia's published runs (polaris-slo-cloud/gaia)",
+            date=_SEEN,
+        ),
+        "ground": GpuPrice(
+            usd_per_gpu_s=_owned(5_000.0, 1),
+            source="estimate: an own card of 5,000 USD over five years",
+            date=_SEEN,
+        ),
+        "edge": GpuPrice(
+            usd_per_gpu_s=_owned(500.0, 1),
+            source="estimate: the whole of an own device of 500 USD, which is bought for its GPU",
+            date=_SEEN,
+        ),
+        "satellite": GpuPrice(
+            usd_per_gpu_s=_owned(10_000.0 + 6_600.0, 1),
+            source="estimate: the whole of the computer above, which is flown for its GPU",
+            date="2025-04-07",
+        ),
+        "satellite-rented": GpuPrice(
+            usd_per_gpu_s=2.0 / 60.0,
+            source="2 USD per minute of compute in orbit (TakeMe2Space's founder in the New Indian Express)",
+            date="2025-04-07",
+        ),
+    }
+)
+
+
+def gpu_usd_s(kind: str) -> float:
+    """Dollars for a second of the GPU of a kind of node; as "edge" for one that is not known."""
+    return GPU_PRICES.get(kind, GPU_PRICES["edge"]).usd_per_gpu_s
 
 
 def price_of(kind: str) -> Price:

@@ -124,7 +124,7 @@ def result_headers(node: Node, result: Result, wanted: InvokeHeaders) -> dict[st
     headers = {
         "Content-Type": "application/octet-stream",
         "Edgeagent-Node": node.node_id,
-        "Edgeagent-Backend": "cpu",
+        "Edgeagent-Backend": result.backend,
         "Edgeagent-Duration-Us": str(result.duration_us),
         "Edgeagent-Hops": "0",
         "Edgeagent-Hose": "copy",

@@ -34,6 +34,9 @@ class NodeRoutes:
             Route("GET", "/v1/node", self.node, "This node: identity, versions, load, limits"),
             Route("GET", "/v1/peers", self.peers, "The other members: state, place, contact, load"),
             Route("GET", "/v1/contacts", self.contacts, "When this node sees which others; ?peer=ID&hours=3"),
+            Route(
+                "GET", "/v1/accel", self.accel, "CPU or GPU: each function's mode and backend, and the GPUs"
+            ),
             Route("POST", "/v1/elements", self.elements, "An ephemeris that an operator signed for a member"),
             Route("GET", "/livez", self.live, "200 while the process serves"),
             Route(
@@ -69,6 +72,9 @@ class NodeRoutes:
         except ValueError:
             raise BadRequest(f"hours={text!r:.40} is no number", hint="for instance hours=6") from None
         return json_reply(await self._node.membership.contacts(request.query.get("peer", ""), hours))
+
+    async def accel(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
+        return json_reply({**self._node.accel.view(), "node": self._node.node_id, "load": self._node.load()})
 
     async def elements(self, request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
         blob = await read_body(request, _EPHEMERIS_BYTES_MAX, self._node.config.http.body_timeout_ms / 1000)

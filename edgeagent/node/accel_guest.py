@@ -1,4 +1,5 @@
-"""What running guests ask of ``edge_accel``, done by numpy on threads of the node, in the guests' own memory.
+"""What running guests ask of ``edge_accel``, done by numpy on threads of the node, in the guests' own memory; where the
+node has a GPU, by it, as ``accel_serving`` says.
 
 A guest gets 0 or a code, whatever it says and whatever happens here: nothing that it does ends anything but its own
 call.
@@ -9,17 +10,28 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
 from edgeagent.accel.execute import CallLimits, Prepared, prepare, run_on_cpu
 from edgeagent.accel.guest_layout import Backend, Code, code_of, pack_query
 from edgeagent.accel.registry import Registry, load_others, shipped
-from edgeagent.model.errors import Cancelled, EdgeError
+from edgeagent.model.errors import Cancelled, EdgeError, NotFound
+from edgeagent.model.function import Deployed
 from edgeagent.node.meters import Meters
 from edgeagent.runtime.port import Ask, AskKind, Engine, Payload
+
+if TYPE_CHECKING:
+    from edgeagent.accel.arena import Slot
+    from edgeagent.accel.packing import Packing
+    from edgeagent.node.accel_gpus import Gpus
+    from edgeagent.node.accel_routing import FunctionRoutes, Routing
+    from edgeagent.node.accel_serving import CallPlan, Serving
 
 __all__ = ["AccelGuest"]
 
@@ -28,6 +40,11 @@ log = structlog.get_logger("accel")
 # numpy's products use all cores by themselves.
 _THREADS_MAX = 4
 _PREPARED_MAX = 1024
+T = TypeVar("T")
+
+
+def _nothing(name: str) -> Deployed:
+    raise NotFound(f"no function is called {name!r}")
 
 
 class AccelGuest:
@@ -50,6 +67,17 @@ class AccelGuest:
         self._tasks: set[asyncio.Task[None]] = set()
         # Every run of a function begins in the same memory, and so describes its calls by the same bytes.
         self._prepared = lru_cache(_PREPARED_MAX)(self._prepare)
+        self._plans: OrderedDict[tuple[bytes, bytes, int], CallPlan] = OrderedDict()
+        self._serving: Serving | None = None
+        self._deployed: Callable[[str], Deployed] = _nothing
+
+    def use_gpus(self, gpus: Gpus, routing: Routing, deployed: Callable[[str], Deployed]) -> None:
+        """Before the first call. ``deployed`` raises NotFound."""
+        from edgeagent.node.accel_serving import CpuRuns, Serving
+
+        runs = CpuRuns(self._on_cpu, self._in_slot, self._on_thread)
+        self._serving = Serving(gpus, routing, runs, self._meters)
+        self._deployed = deployed
 
     def asked(self, ask: Ask) -> None:
         """A guest waits for ``engine.answer``."""
@@ -66,23 +94,68 @@ class AccelGuest:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._serving is not None:
+            await self._serving.stop()
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
 
     async def _serve(self, ask: Ask) -> None:
         status, answer = int(Code.FAILED), None
-        work = self._query if ask.kind is AskKind.ACCEL_QUERY else self._run
         try:
-            answer = await asyncio.get_running_loop().run_in_executor(self._threads, work, ask)
+            if ask.kind is AskKind.ACCEL_QUERY:
+                answer = await self._in_thread(self._query, ask)
+            elif (routes := self._routes(ask.function)) is None:
+                await self._in_thread(self._run, ask)
+            else:
+                assert self._serving is not None
+                await self._serving.serve(ask, await self._plan(ask), routes)
             status = 0
         except EdgeError as error:
             status = code_of(error)
-            if status == Code.FAILED and not isinstance(error, Cancelled):
+            if status in {Code.FAILED, Code.OFF} and not isinstance(error, Cancelled):
                 log.warning("a kernel failed a function", function=ask.function, why=error.message)
         except Exception:  # a fault of ours must not leave the guest waiting
             log.exception("a kernel failed a function", function=ask.function)
         if ask.kind is AskKind.ACCEL_CALL:
             self._meters.count("accel_calls" if status == 0 else "accel_calls_failed")
         self._engine.answer(ask.call_id, status, answer)
+
+    def _routes(self, function: str) -> FunctionRoutes | None:
+        """None: its calls are the CPU's without a question."""
+        if self._serving is None:
+            return None
+        try:
+            routes = self._serving.routing.of(self._deployed(function))
+        except NotFound:  # undeployed while it runs
+            return None
+        return None if routes.mode == "cpu" else routes
+
+    async def _plan(self, ask: Ask) -> CallPlan:
+        """As it was prepared before, or on a thread: other kernels' packages are imported there."""
+        from edgeagent.node.accel_serving import CallPlan
+
+        assert ask.window is not None
+        key = ask.name, ask.extra, ask.window.size
+        plan = self._plans.get(key)
+        if plan is None:
+            name = ask.name.decode("ascii", "replace")
+            prepared = await self._in_thread(self._prepare, name, ask.extra, ask.window.size)
+            plan = self._plans[key] = CallPlan(name, prepared)
+            if len(self._plans) > _PREPARED_MAX:
+                self._plans.popitem(last=False)
+        self._plans.move_to_end(key)
+        return plan
+
+    def _in_thread(self, work: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+    async def _on_thread(self, work: Callable[[], None]) -> None:
+        await self._in_thread(work)
+
+    async def _on_cpu(self, ask: Ask, prepared: Prepared) -> None:
+        await self._in_thread(self._run_prepared, ask, prepared)
+
+    async def _in_slot(self, kernel: str, packing: Packing, slot: Slot) -> None:
+        await self._in_thread(self._run_in_slot, kernel, packing, slot)
 
     # -- on a kernel's thread ------------------------------------------------------------------------------------------
 
@@ -100,13 +173,22 @@ class AccelGuest:
         return prepare(self._kernels(), name, described, memory_bytes, self._limits)
 
     def _query(self, _ask: Ask) -> Payload:
-        return self._engine.payload_of(pack_query(Backend.CPU, (kernel.name for kernel in self._kernels())))
+        is_ready = self._serving is not None and self._serving.gpus.ready
+        backends = Backend.CPU | Backend.GPU if is_ready else Backend.CPU
+        return self._engine.payload_of(pack_query(backends, (kernel.name for kernel in self._kernels())))
 
     def _run(self, ask: Ask) -> None:
         window = ask.window
         assert window is not None
         name = ask.name.decode("ascii", "replace")
-        prepared = self._prepared(name, ask.extra, window.size)
+        self._run_prepared(ask, self._prepared(name, ask.extra, window.size))
+
+    def _run_in_slot(self, kernel: str, packing: Packing, slot: Slot) -> None:
+        run_on_cpu(self._prepare(kernel, packing.described, len(slot.memory)), slot.memory)
+
+    def _run_prepared(self, ask: Ask, prepared: Prepared) -> None:
+        window = ask.window
+        assert window is not None
         try:
             memory = window.enter()
         except ValueError:

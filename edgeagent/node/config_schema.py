@@ -11,11 +11,13 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
+from edgeagent.node.config_accel import AccelSection
 from edgeagent.node.config_nn import NnSection
 from edgeagent.node.config_section import DAY_MS, GIB, HOUR_MS, KIB, MIB, MINUTE_MS, Section
 from edgeagent.node.config_state import StateSection
 
 __all__ = [
+    "AccelSection",
     "Config",
     "DrainSection",
     "HoseSection",
@@ -454,6 +456,7 @@ class Config(Section, frozen=True):
     placement: PlacementSection = PlacementSection()
     state: StateSection = StateSection()
     nn: NnSection = NnSection()
+    accel: AccelSection = AccelSection()
     limits: LimitsSection = LimitsSection()
     queue: QueueSection = QueueSection()
     journal: JournalSection = JournalSection()

@@ -19,6 +19,7 @@ from functools import partial
 from edgeagent.model.errors import Busy, Cancelled, DeadlineExceeded, EdgeError, Unavailable
 from edgeagent.model.run_tag import RunTag
 from edgeagent.node.background import Background
+from edgeagent.node.call_marks import CallMarks, carry_marks
 from edgeagent.node.chain import Chain, Chains
 from edgeagent.node.config_schema import Config
 from edgeagent.node.functions import Functions
@@ -51,6 +52,9 @@ class Invoker:
         self.anywhere: Run = self._run
         self.state: StateSessions | None = None
         self.known: Callable[[str], Awaitable[None]] = self._known_here
+        self.admit: Callable[[LoadedEntry], None] = lambda _entry: (
+            None
+        )  # raises EdgeError: it cannot run here now
         self.background = Background(journal, self._run_anywhere, config.queue.background_max or 2 * workers)
         self.idempotency = Idempotency(journal, self._run_anywhere, self.background, meters)
         self._config = config
@@ -74,6 +78,8 @@ class Invoker:
         """
         entry = self._entries.get(name)
         if entry is None or self.draining or entry.is_placed or not entry.short[len(body).bit_length()]:
+            return None
+        if entry.uses_accel:  # the reply says by what its kernels were run
             return None
         admission = entry.admission
         if admission.queue or admission.running >= admission.limit or len(entry.strays) >= STRAYS_MAX:
@@ -227,11 +233,14 @@ class Invoker:
             entry = await self._load(name, deadline)
         elif not keep and entry.strays and (future := _adopt(entry, body, args, wall_ms)) is not None:
             return self._settled(entry, await self._outcome(future), bytes_in, cold)
+        if entry.uses_accel:
+            self.admit(entry)
         if not entry.admission.enter():
             await self._wait(entry, deadline, exempt)
         begun = time.monotonic()
+        marks = CallMarks() if entry.uses_accel else None
         try:
-            start = partial(self._start, entry, body, args, deadline, keep, move)
+            start = partial(self._start, entry, body, args, deadline, keep, move, marks)
             if entry.uses_state and self.state is not None:
                 outcome, seen = await with_state(self.state, entry, tag, deadline, start)
             else:
@@ -240,6 +249,8 @@ class Invoker:
             entry.leave((time.monotonic() - begun) * 1000)
         result = self._settled(entry, outcome, bytes_in, cold)
         result.session = seen
+        if marks is not None:
+            result.backend = marks.backend
         result.hose = port.Handover(*outcome.hose)
         if outcome.payload is not None:
             result.payload = outcome.payload
@@ -295,8 +306,14 @@ class Invoker:
         deadline: float,
         keep: bool = False,
         move: bool = True,
+        marks: CallMarks | None = None,
         context: object = None,
     ) -> port.Outcome:
+        if marks is not None:
+            if context is None:
+                context = marks
+            else:
+                carry_marks(context, marks)
         left_ms = 0.0
         if deadline:
             left_ms = (deadline - time.monotonic()) * 1000

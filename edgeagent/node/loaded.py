@@ -40,7 +40,7 @@ class LoadedEntry:
 
     ``short[len(body).bit_length()]`` tells whether the last run of that size class finished on the
     loop's thread. ``writes`` tells whether the module can write log lines or standard error at all, ``uses_state``
-    whether it imports ``edge_state``.
+    whether it imports ``edge_state``, ``uses_accel`` whether ``edge_accel``.
     ``retired`` entries serve the calls that they have and take no new ones.
     """
 
@@ -56,6 +56,7 @@ class LoadedEntry:
         "short",
         "start",
         "strays",
+        "uses_accel",
         "uses_state",
         "writes",
     )
@@ -73,6 +74,7 @@ class LoadedEntry:
         self.strays: deque[Stray] = deque()
         self.writes = _can_write(deployed)
         self.uses_state = any(item.module == "edge_state" for item in deployed.info.imports)
+        self.uses_accel = any(item.module == "edge_accel" for item in deployed.info.imports)
         self.is_placed = asks_for_a_place(deployed)
         self.retired = False
         self.seen_runs = self.runs

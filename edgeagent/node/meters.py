@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-__all__ = ["CONTENT_TYPE", "FunctionMeter", "Gauge", "Histogram", "Meters"]
+__all__ = ["CONTENT_TYPE", "PREFIX", "FunctionMeter", "Gauge", "Histogram", "Meters"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "edgeagent_"
@@ -46,6 +46,18 @@ class Histogram:
     @property
     def count(self) -> int:
         return sum(self.counts)
+
+    def quantile_us(self, share: float) -> float | None:
+        """Which value so large a share of all is at most, between the bounds of its bucket; None: there is none."""
+        wanted, below, total = share * self.count, 0, 0
+        if not self.count:
+            return None
+        for bound_us, count in zip((*self.bounds_us, self.bounds_us[-1]), self.counts, strict=True):
+            total += count
+            if total >= wanted and count:
+                return below + (bound_us - below) * (1.0 - (total - wanted) / count)
+            below = bound_us
+        return float(below)
 
     def exported(self) -> tuple[list[tuple[str, float]], float]:
         """Cumulative buckets by their upper bound in seconds, and the sum in seconds."""

@@ -26,15 +26,14 @@ from edgeagent.hose.settings import Crossovers, HoseSettings, load_crossovers
 from edgeagent.mesh.key_files import load_node
 from edgeagent.model.errors import BadConfig, EdgeError
 from edgeagent.node import machine
+from edgeagent.node.accel import Acceleration
 from edgeagent.node.accel_conditions import AccelConditions
-from edgeagent.node.accel_guest import AccelGuest
 from edgeagent.node.config import Config
 from edgeagent.node.continuum import Continuum
 from edgeagent.node.feeds import Feeds
 from edgeagent.node.function_fetch import FunctionFetch, trusted_keys
 from edgeagent.node.functions import Functions
 from edgeagent.node.gauges import export_gauges
-from edgeagent.node.gpu_health import GpuHealth
 from edgeagent.node.hose_inbox import HoseInbox
 from edgeagent.node.hosts import Hosts, StreamsIn
 from edgeagent.node.invoker import Invoker
@@ -86,7 +85,8 @@ class Node:
     fetch: FunctionFetch
     state: KeyState
     continuum: Continuum
-    conditions: AccelConditions
+    accel: Acceleration
+    gpu_backend = ""  # what brokers drive instead of CUDA: module:attribute
     _scratch: Path
 
     def __init__(self, config: Config) -> None:
@@ -276,6 +276,7 @@ class Node:
         while True:
             self._cpu.look()
             self._look_at_hoses()
+            self.accel.keep_up()
             await self.store.look_for_room()
             await asyncio.to_thread(_made_again, self._scratch)
             try:
@@ -344,16 +345,7 @@ class Node:
             "draining": self.draining,
             "clock": machine.clock_state(),
             "rss_bytes": machine.rss_bytes(),
-            "load": {
-                "cpu": self._cpu.share,
-                "loadavg": machine.load_average(),
-                "memory": machine.memory_bytes(),
-                "active": self.invoker.active,
-                "waiting": self.functions.queue.waiting,
-                "workers_busy": stats.workers_busy,
-                "live_instances": stats.live_instances,
-                "loop_lag_us": self.loop_lag.worst_us,
-            },
+            "load": self.load(),
             "journal": {
                 "records": self.totals.records,
                 "pending": self.invoker.background.waiting + self.invoker.background.running,
@@ -362,6 +354,20 @@ class Node:
             "limits": {
                 name: getattr(self.config.limits, name) for name in self.config.limits.__struct_fields__
             },
+        }
+
+    def load(self) -> dict[str, Any]:
+        """How busy this node is."""
+        stats = self.engine.stats()
+        return {
+            "cpu": self._cpu.share,
+            "loadavg": machine.load_average(),
+            "memory": machine.memory_bytes(),
+            "active": self.invoker.active,
+            "waiting": self.functions.queue.waiting,
+            "workers_busy": stats.workers_busy,
+            "live_instances": stats.live_instances,
+            "loop_lag_us": self.loop_lag.worst_us,
         }
 
     async def _open_streams(self, state: Path) -> None:
@@ -373,12 +379,15 @@ class Node:
             messages_max=self.config.hose.messages_max,
             bytes_max=self.config.hose.message_bytes_max,
         )
-        self.functions.on_undeploy = self.mailboxes.forget
+        self.functions.on_undeploy = self._undeployed
         self._ending.push_async_callback(self.mailboxes.stop)
-        self.mailboxes.accel = kernels = AccelGuest(self.engine, self.meters)
-        self._ending.push_async_callback(kernels.stop)
         self.mailboxes.nn = models = NnGuest(self.engine, self.meters, self.config.nn)
         self._ending.push_async_callback(models.stop)
+        self.accel = Acceleration(
+            self.config.accel, self.engine, self.functions, self.meters, backend=self.gpu_backend
+        )
+        self._ending.push_async_callback(self.accel.stop)
+        self.mailboxes.accel, self.invoker.admit = self.accel.guest, self.accel.admit
         if self.config.mesh.keys:
             await asyncio.to_thread(load_node, Path(self.config.mesh.keys), self.node_id)
         hosts = Hosts(
@@ -395,10 +404,12 @@ class Node:
         )
         self._ending.push_async_callback(self.fetch.close)
         self.membership = Membership(self.config, self.node_id, self.meters)
+        self.accel.is_on(self.membership.kind())
         self._ending.push_async_callback(self.membership.close)
-        self.conditions = AccelConditions(self.membership, GpuHealth())
+        self.conditions = AccelConditions(self.membership)
         self._ending.push_async_callback(self.conditions.close)
         self.conditions.start(self.meters)
+        self.conditions.serve(self.accel)
         self.hose_inbox, self.remote, self.streams_in = hosts.inbox, hosts.remote, hosts.streams_in
         if self.config.mesh.listen and self.config.mesh.emulate:
             self.remote.emulate(self.membership.cross)
@@ -433,6 +444,10 @@ class Node:
         self.invoker.chains.remote = self.remote
         self.invoker.chains.engine = self.engine
         await self._open_feeds(state)
+
+    def _undeployed(self, name: str) -> None:
+        self.mailboxes.forget(name)
+        self.accel.forget(name)
 
     async def _open_feeds(self, state: Path) -> None:
         section = self.config.hose

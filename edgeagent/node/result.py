@@ -36,7 +36,8 @@ class Result(msgspec.Struct, kw_only=True):
     ``duration_us`` covers the run, not the wait; ``cold`` tells that the function had to be loaded first,
     ``inline`` that the event loop's thread ran it, ``replayed`` that an earlier execution with the same
     Idempotency-Key answers. ``payload`` is the output of a run that was asked to keep it, ``hose`` how its input
-    reached it, ``steps`` the functions of a chain. ``session`` is the token of the state that the run has seen.
+    reached it, ``steps`` the functions of a chain. ``session`` is the token of the state that the run has seen,
+    ``backend`` what ran the kernels that it called, of a chain those of the last function.
     """
 
     output: bytes | memoryview
@@ -49,6 +50,7 @@ class Result(msgspec.Struct, kw_only=True):
     hose: Handover = Handover()
     steps: tuple[Step, ...] = ()
     session: str = ""
+    backend: Literal["cpu", "gpu"] = "cpu"
 
 
 class InvocationView(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,6 +24,7 @@ from edgeagent.model.errors import (
     TooLarge,
 )
 from edgeagent.model.run_tag import RunTag
+from edgeagent.node.call_marks import CallMarks
 from edgeagent.node.state_port import StatePort
 from edgeagent.runtime.port import Payload
 from edgeagent.state.calls import Done, Group, GroupDone, Listed, Op
@@ -127,6 +128,8 @@ def durability_of(flags: Flag) -> Durability:
 
 class StepSession:
     """Of one call, which asks one thing at a time. ``token`` is what the call has seen, for whoever comes after it."""
+
+    marks: CallMarks | None = None
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ _MODULE = """(module
   (import "edge_accel" "call" (func $call (param i32 i32 i32 i32) (result i32)))
   (import "edge_accel" "query" (func $query (param i32 i32) (result i32)))
   %s
-  (memory (export "memory") 8)
+  (memory (export "memory") %d)
   (func (export "edge_alloc") (param i32) (result i32) (i32.const 65536))
   (func (export "edge_handle") (param $p i32) (param $len i32) (result i64)
     (i32.store (local.get $p) (if (result i32) (i32.load (local.get $p))
@@ -39,9 +39,9 @@ _EARLY = """(global $early (mut i32) (i32.const 0))
 
 
 @functools.cache
-def accel_guest(*, early: bool = False) -> bytes:
+def accel_guest(*, early: bool = False, pages: int = PAGES) -> bytes:
     """The binary. ``early``: it calls from its start function too, and traps unless it gets -1 there."""
-    return bytes(wasmtime.wat2wasm(_MODULE % (_EARLY if early else "")))
+    return bytes(wasmtime.wat2wasm(_MODULE % (_EARLY if early else "", pages)))
 
 
 def program(function: str, *args: int, data: bytes = b"", show: int = 0) -> bytes:

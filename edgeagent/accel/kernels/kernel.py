@@ -2,8 +2,8 @@
 
 ``plan`` sees types, shapes and parameters only. It refuses what the kernel does not take and says how much work the
 rest is, for the node's bounds and for the choice between CPU and GPU. ``run`` then gets arrays of one namespace ``xp``
-(numpy, or whatever has its functions: CuPy) and writes into the outputs in place; it allocates no more than the
-plan's scratch.
+(numpy, or whatever has its functions: CuPy) and writes every element of the outputs in place; it allocates no more
+than the plan's scratch.
 """
 
 from __future__ import annotations

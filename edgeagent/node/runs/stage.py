@@ -141,7 +141,7 @@ class Stage:
     async def _settle(self, step: StepRecord, landed: Landed) -> None:
         result: Result = landed.result
         saw(self._record, result)
-        step.node, step.backend = landed.node, "cpu"
+        step.node, step.backend = landed.node, result.backend
         step.duration_ms, step.cold = result.duration_us / 1000, result.cold
         step.hose, step.exit_code = tier_of(result), result.exit_code
         output = await self._live.take(result)

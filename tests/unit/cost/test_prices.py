@@ -6,7 +6,7 @@ import datetime
 
 import pytest
 
-from edgeagent.cost.prices import LINKS, PRICES, price_usd
+from edgeagent.cost.prices import GPU_PRICES, LINKS, PRICES, gpu_usd_s, price_usd
 
 
 @pytest.mark.parametrize("kind", sorted(PRICES))
@@ -34,3 +34,12 @@ def test_more_never_costs_less(kind: str) -> None:
     assert price_usd(kind, 10.0, 128.0, 1000.0) >= base
     assert price_usd(kind, 10.0, 64.0, 2000.0) >= base
     assert price_usd(kind, -5.0, -5.0, -5.0) == 0.0
+
+
+def test_every_kind_has_a_priced_gpu_that_costs_more_than_a_core() -> None:
+    assert set(GPU_PRICES) == set(PRICES)
+    for kind, price in GPU_PRICES.items():
+        datetime.date.fromisoformat(price.date)
+        assert price.source
+        assert gpu_usd_s(kind) >= PRICES[kind].usd_per_cpu_s
+    assert gpu_usd_s("toaster") == gpu_usd_s("edge")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from edgeagent.node.loop_lag import LoopLag
@@ -87,3 +88,13 @@ def test_the_lag_of_a_loop_that_is_held_up_is_seen() -> None:
         assert histogram.count == count > 1
 
     asyncio.run(main())
+
+
+def test_a_quantile_lies_in_its_bucket() -> None:
+    histogram = Histogram((10, 100, 1000))
+    assert histogram.quantile_us(0.5) is None
+    for value in (5, 50, 50, 50, 5000):
+        histogram.add(value)
+    assert histogram.quantile_us(0.5) == pytest.approx(10 + 90 * 0.5)
+    assert histogram.quantile_us(0.2) == 10
+    assert histogram.quantile_us(1.0) == 1000

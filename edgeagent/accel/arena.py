@@ -1,0 +1,81 @@
+"""Memory that a node and one broker share: a sealed memfd, mapped by both, and the slots in it.
+
+Pages are the system's until they are touched. A slot keeps the mapping alive, so that whoever still copies when the
+broker has died copies into memory that nobody reads, and harms nobody.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+
+from edgeagent.accel.arena_slots import Slots
+from edgeagent.accel.errors import GpuBusy
+
+__all__ = ["Arena", "Slot"]
+
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+
+class Arena:
+    """Of one broker process; on the event loop's thread, but for the bytes of slots."""
+
+    def __init__(self, total_bytes: int) -> None:
+        """Raises OSError."""
+        self._slots = Slots(total_bytes)
+        self.fd = os.memfd_create("edge-gpu", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(self.fd, self._slots.total_bytes)
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SEALS)
+            self._memory = memoryview(mmap.mmap(self.fd, self._slots.total_bytes))
+        except OSError:
+            os.close(self.fd)
+            raise
+
+    @property
+    def total_bytes(self) -> int:
+        return self._slots.total_bytes
+
+    @property
+    def used_bytes(self) -> int:
+        return self._slots.used_bytes
+
+    def take(self, count: int) -> Slot:
+        """Raises GpuBusy where there is no room now."""
+        start = self._slots.take(count)
+        if start is None:
+            raise GpuBusy(
+                f"the arena has no {count} bytes in a row now", hint="accel.arena_bytes says how large it is"
+            )
+        return Slot(self, start, self._memory[start : start + count])
+
+    def give(self, start: int) -> None:
+        """For slots."""
+        self._slots.give(start)
+
+    def close_fd(self) -> None:
+        """The broker has it by now."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+class Slot:
+    """Some bytes of an arena, for one call; given back once, by whoever is last to need it."""
+
+    __slots__ = ("_arena", "_holders", "memory", "offset")
+
+    def __init__(self, arena: Arena, offset: int, memory: memoryview) -> None:
+        self._arena, self.offset, self.memory = arena, offset, memory
+        self._holders = 1
+
+    def hold(self) -> None:
+        """One more needs it."""
+        self._holders += 1
+
+    def drop(self) -> None:
+        """One less."""
+        self._holders -= 1
+        if not self._holders:
+            self._arena.give(self.offset)

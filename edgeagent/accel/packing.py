@@ -1,0 +1,112 @@
+"""A call's operands on their way to a broker: where each lies in a slot of the arena, and how it gets there. Pure.
+
+Inputs are written once; outputs come back once, when all has gone well, so that a guest's memory is as it was until
+then and the call can be done again elsewhere. What a slot holds beside the inputs is of earlier calls: a kernel that
+leaves an element of its output unwritten shows some of it, on a GPU as here (``kernels.kernel`` forbids it).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from edgeagent.accel.descriptors import Description, Operand, contiguous, pack_call
+from edgeagent.accel.execute import Prepared
+from edgeagent.accel.views import view, whole
+
+__all__ = ["Packing", "pack_operands", "read_outputs", "write_inputs"]
+
+_ALIGN_BYTES = 256  # as device memory is; more than any element needs
+_PLAIN_BYTES_MAX = (
+    64 << 10
+)  # numpy lets other threads run while it copies, which is worth its overhead beyond this
+
+
+class _Part(NamedTuple):
+    """An operand in the guest's memory, and its twin in the slot; ``raw``: its whole range is copied as it is."""
+
+    guest: Operand
+    slot: Operand
+    raw: bool
+
+
+class Packing(NamedTuple):
+    """``slot_bytes`` is what the slot must have; ``described`` is the call with offsets in the slot."""
+
+    inputs: tuple[_Part, ...]
+    outputs: tuple[_Part, ...]
+    slot_bytes: int
+    described: bytes
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether each operand is one piece, there and back."""
+        return all(one.raw for one in (*self.inputs, *self.outputs))
+
+    @property
+    def copied_bytes(self) -> int:
+        """Both ways."""
+        return sum(one.slot.range[1] - one.slot.range[0] for one in (*self.inputs, *self.outputs))
+
+
+def pack_operands(prepared: Prepared) -> Packing:
+    """Where everything goes. Operands that see an element many times are not made larger by it."""
+    call, at = prepared.call, 0
+    inputs, outputs = [], []
+    for one in call.inputs:
+        part, at = _input_at(one, at)
+        inputs.append(part)
+    for one in call.outputs:
+        twin = contiguous(at, one.dtype, one.shape)
+        outputs.append(_Part(one, twin, twin.strides == one.strides))
+        at = _aligned(at + twin.bytes)
+    numbers = tuple(call.values[param.name] for param in prepared.kernel.params)
+    described = Description(
+        tuple(part.slot for part in inputs), tuple(part.slot for part in outputs), numbers, call.text
+    )
+    return Packing(tuple(inputs), tuple(outputs), at, pack_call(described))
+
+
+def _input_at(one: Operand, at: int) -> tuple[_Part, int]:
+    low, high = one.range
+    seen_once = [1 if not stride else size for size, stride in zip(one.shape, one.strides, strict=True)]
+    dense = contiguous(at, one.dtype, seen_once)
+    if high - low <= dense.bytes:
+        return _Part(one, one._replace(offset=at + one.offset - low), True), _aligned(at + high - low)
+    strides = tuple(new if old else 0 for new, old in zip(dense.strides, one.strides, strict=True))
+    return _Part(one, one._replace(offset=at, strides=strides), False), _aligned(at + dense.bytes)
+
+
+def _aligned(at: int) -> int:
+    return -(-at // _ALIGN_BYTES) * _ALIGN_BYTES
+
+
+def write_inputs(packing: Packing, memory: memoryview, slot: memoryview) -> None:
+    """From the guest's memory; nothing of it is held on to."""
+    for part in packing.inputs:
+        _copy(part.guest, memory, part.slot, slot, part.raw)
+
+
+def read_outputs(packing: Packing, slot: memoryview, memory: memoryview) -> None:
+    """Into the guest's memory; nothing of it is held on to."""
+    for part in packing.outputs:
+        _copy(part.slot, slot, part.guest, memory, part.raw)
+
+
+def _copy(source: Operand, of: memoryview, target: Operand, to: memoryview, raw: bool) -> None:
+    (low, high), (start, end) = source.range, target.range
+    if raw and high - low <= _PLAIN_BYTES_MAX:
+        to[start:end] = of[low:high]
+        return
+    held, room = whole(of), whole(to)
+    if raw:
+        room[start:end] = held[low:high]
+        return
+    once = (
+        *(
+            slice(None) if one and other else slice(0, 1)
+            for one, other in zip(source.strides, target.strides, strict=True)
+        ),
+        ...,
+    )
+    given: Any = view(held, source, writable=False)[once]
+    view(room, target, writable=True)[once] = given

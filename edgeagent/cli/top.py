@@ -1,0 +1,77 @@
+"""``edgeagent top``: which functions run on the CPU and which on a GPU, and why; the load of the node and its GPUs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import Any
+
+from edgeagent.cli.client import call, expect
+from edgeagent.cli.main import add_node_argument
+from edgeagent.cli.output import print_json, table
+
+__all__ = ["add_arguments", "run"]
+
+_EVERY_S = 1.0
+_CLEAR = "\x1b[H\x1b[J"
+_ROWS_MAX = 40
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_node_argument(parser)
+    parser.add_argument("--once", action="store_true", help="show it once, instead of every second")
+
+
+def run(args: argparse.Namespace) -> int:
+    view = expect(call(args.node, "GET", "/v1/accel")).json()
+    if args.json:
+        print_json({"ok": True, **view})
+        return 0
+    if args.once or not sys.stdout.isatty():
+        print(shown(view))
+        return 0
+    while True:  # until Ctrl-C
+        print(_CLEAR + shown(view), flush=True)
+        time.sleep(_EVERY_S)
+        view = expect(call(args.node, "GET", "/v1/accel")).json()
+
+
+def shown(view: dict[str, Any]) -> str:
+    """One screen; the functions with the most calls first."""
+    lines = [_load(view), *map(_gpu, view["gpus"])]
+    if not view["gpus"]:
+        lines.append(f"no GPU: {view['why_no_gpu']}")
+    functions = sorted(view["functions"], key=lambda one: (-one["calls"], one["name"]))
+    if not functions:
+        return "\n".join([*lines, "no functions: edgeagent deploy brings some"])
+    head = ("function", "calls", "p50 ms", "mode", "backend", "why")
+    lines += ["", table(head, [_row(one) for one in functions[:_ROWS_MAX]])]
+    if len(functions) > _ROWS_MAX:
+        lines.append(f"and {len(functions) - _ROWS_MAX} more")
+    return "\n".join(lines)
+
+
+def _load(view: dict[str, Any]) -> str:
+    load = view["load"]
+    cpu = "-" if load["cpu"] is None else f"{load['cpu']:.0%}"
+    return f"{view['node'][:12]}: cpu {cpu}, {load['active']} calls, {load['waiting']} wait"
+
+
+def _gpu(one: dict[str, Any]) -> str:
+    words = [f"GPU {one['index']} {one['device']}".rstrip(), one["state"]]
+    if one["why"]:
+        words.append(one["why"])
+    if one["temperature_c"] is not None:
+        words.append(f"{one['temperature_c']:.0f} C")
+    if one["state"] == "ready":
+        words.append(f"{one['load']} calls")
+    if one["falls"]:
+        words.append(f"lost {one['falls']} times")
+    return ", ".join(words)
+
+
+def _row(one: dict[str, Any]) -> tuple[object, ...]:
+    why = f"{one['why']} ({one['changed_at']})" if one["changed_at"] else one["why"]
+    p50 = "-" if one["p50_ms"] is None else f"{one['p50_ms']:.1f}"
+    return one["name"], one["calls"], p50, one["mode"], one["backend"], why

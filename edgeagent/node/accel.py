@@ -1,0 +1,182 @@
+"""GPUs in a node: who asks for kernels, what runs them, and what is shown of it (``/v1/accel``, ``/metrics``).
+
+Where there is no GPU nothing of all this is made: kernels run on the CPU, and the node says so once.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from edgeagent.accel.devices import NO_GPU, count_gpus
+from edgeagent.model.errors import Unavailable
+from edgeagent.model.function import Deployed
+from edgeagent.node.accel_guest import AccelGuest
+from edgeagent.node.config_accel import AccelSection
+from edgeagent.node.functions import Functions
+from edgeagent.node.loaded import LoadedEntry
+from edgeagent.node.meters import Meters
+from edgeagent.runtime.port import Engine
+
+if TYPE_CHECKING:
+    from edgeagent.accel.conditions import Conditions
+    from edgeagent.accel.controller import Change
+    from edgeagent.node.accel_gpus import Gpus
+    from edgeagent.node.accel_routing import FunctionRoutes, Routing
+
+__all__ = ["Acceleration"]
+
+log = structlog.get_logger("accel")
+
+_RETRY_S = 5
+_NEVER = "accel.enabled = never"
+
+
+class Acceleration:
+    """On the event loop's thread. ``backend``: what brokers drive instead of CUDA."""
+
+    def __init__(
+        self,
+        section: AccelSection,
+        engine: Engine,
+        functions: Functions,
+        meters: Meters,
+        *,
+        backend: str = "",
+    ) -> None:
+        self.guest = AccelGuest(engine, meters)
+        self.gpus: Gpus | None = None
+        self.routing: Routing | None = None
+        self._functions, self._meters = functions, meters
+        self._conditions: Callable[[], Conditions] | None = None
+        self._why_none = _NEVER if section.enabled == "never" else NO_GPU
+        count = 0 if section.enabled == "never" else 1 if backend else count_gpus()
+        if count:
+            self._open(section, count, backend)
+        else:
+            log.info("kernels run on the CPU", why=self._why_none)
+
+    def _open(self, section: AccelSection, count: int, backend: str) -> None:
+        from edgeagent.node.accel_gpus import open_gpus
+        from edgeagent.node.accel_meters import AccelMeters
+        from edgeagent.node.accel_routing import Routing
+
+        self.gpus = open_gpus(section, count, backend)
+        self.routing = Routing(random.Random(), changed=self._changed)
+        self.routing.forgotten = self.gpus.forget
+        self.guest.use_gpus(self.gpus, self.routing, self._functions.get)
+        self._meters.registry.register(AccelMeters(self.gpus, self.routing))
+
+    def is_on(self, kind: str) -> None:
+        """What kind of node this is says what its seconds cost."""
+        if self.routing is not None:
+            from edgeagent.cost.prices import gpu_usd_s, price_of
+
+            self.routing.prices = (price_of(kind).usd_per_cpu_s, gpu_usd_s(kind))
+
+    def watch(self, conditions: Callable[[], Conditions]) -> None:
+        """Who knows heat, battery and sun: they may forbid the GPU. Asked for every kernel call."""
+        self._conditions = conditions
+        if self.routing is not None:
+            self.routing.conditions = conditions
+
+    def forget(self, name: str) -> None:
+        """A function is gone."""
+        if self.routing is not None:
+            self.routing.forget(name)
+
+    def admit(self, entry: LoadedEntry) -> None:
+        """Raises Unavailable where a function is pinned to a GPU that is not ready: nobody waits for one."""
+        if self.gpus is None or self.routing is None:
+            if _mode(entry.deployed) == "gpu":
+                raise Unavailable(
+                    f"{entry.name} is pinned to the GPU, and this node uses none: {self._why_none}",
+                    hint="[accel] mode = 'gpu_preferred' in its manifest lets the CPU serve it",
+                )
+            return
+        if self.routing.of(entry.deployed).mode != "gpu":
+            return
+        self.gpus.want()
+        if not self.gpus.ready:
+            raise Unavailable(
+                f"{entry.name} is pinned to the GPU: {self.gpus.why_not}", retry_after_s=_RETRY_S
+            )
+
+    def keep_up(self) -> None:
+        """Now and then: a function that is pinned to the GPU should find it ready, however rarely it is called."""
+        if self.gpus is None or self.routing is None:
+            return
+        for deployed in self._functions.list():
+            calls = any(item.module == "edge_accel" for item in deployed.info.imports)
+            if calls and self.routing.of(deployed).mode == "gpu":
+                self.gpus.want()
+                return
+
+    async def stop(self) -> None:
+        await self.guest.stop()
+
+    def _changed(self, function: str, change: Change) -> None:
+        self._meters.count("accel_switches")
+        log.info(
+            "a function goes to another backend",
+            function=function,
+            backend=change.backend,
+            why=change.reason,
+            gain=round(change.gain, 3),
+            size_class=change.size_class,
+        )
+
+    # -- views ---------------------------------------------------------------------------------------------------------
+
+    def view(self) -> dict[str, Any]:
+        """What ``/v1/accel`` shows; times in milliseconds, temperatures in degrees Celsius, None: not known."""
+        gpu_c = None if self._conditions is None else self._conditions().gpu_c
+        gpus = [] if self.gpus is None else [{**one, "temperature_c": gpu_c} for one in self.gpus.view()]
+        return {
+            "at_ms": int(time.time() * 1000),
+            "gpus": gpus,
+            "why_no_gpu": self._why_none if self.gpus is None else "",
+            "functions": [self._function(one) for one in self._functions.list()],
+        }
+
+    def _function(self, deployed: Deployed) -> dict[str, Any]:
+        meter = self._meters.functions.get(deployed.name)
+        p50_us = meter.durations.quantile_us(0.5) if meter is not None else None
+        shown: dict[str, Any] = {
+            "name": deployed.name,
+            "calls": 0 if meter is None else meter.durations.count + sum(meter.failures.values()),
+            "failed": 0 if meter is None else sum(meter.failures.values()),
+            "p50_ms": None if p50_us is None else p50_us / 1000,
+            "mode": _mode(deployed),
+            "backend": "cpu",
+            "why": self._why_none,
+            "changed_at": "",
+            "kernel_calls": {"cpu": 0, "gpu": 0},
+            "replays": 0,
+            "switches": 0,
+        }
+        if self.routing is None:
+            return shown
+        routes = self.routing.find(deployed.name)
+        return {**shown, **({"why": "no kernel was called"} if routes is None else _routes(routes))}
+
+
+def _routes(one: FunctionRoutes) -> dict[str, Any]:
+    return {
+        "backend": one.last,
+        "why": one.why,
+        "changed_at": one.changed_at,
+        "kernel_calls": dict(one.calls),
+        "replays": one.replays,
+        "switches": one.switches,
+    }
+
+
+def _mode(deployed: Deployed) -> str:
+    from edgeagent.accel.chosen_mode import chosen
+
+    return chosen(deployed.manifest.accel, deployed.info, deployed.sources).mode

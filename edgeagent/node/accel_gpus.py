@@ -1,0 +1,76 @@
+"""The GPUs of a node, each with its broker: started when a function could use one, asked when they are ready."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from edgeagent.accel.broker import Broker, BrokerSettings
+from edgeagent.node.config_accel import AccelSection
+
+__all__ = ["CUDA", "Gpus", "open_gpus"]
+
+CUDA = "edgeagent.accel.cuda_backend:CudaBackend"
+
+
+def open_gpus(section: AccelSection, count: int, backend: str = "") -> Gpus:
+    """Nothing is started yet. ``backend`` is another than CUDA."""
+    settings = BrokerSettings(
+        arena_bytes=section.arena_bytes,
+        queue_max=section.queue_max,
+        deadline_s=section.deadline_ms / 1000,
+        start_timeout_s=section.start_timeout_ms / 1000,
+        idle_s=section.idle_ms / 1000,
+    )
+    return Gpus([Broker(settings, backend or CUDA, index) for index in range(min(count, section.gpus_max))])
+
+
+class Gpus:
+    """On the event loop's thread; one or more."""
+
+    def __init__(self, brokers: Sequence[Broker]) -> None:
+        self.brokers = tuple(brokers)
+
+    @property
+    def ready(self) -> bool:
+        return any(one.ready for one in self.brokers)
+
+    @property
+    def why_not(self) -> str:
+        """Why none is ready."""
+        return "; ".join(f"GPU {one.device} is {one.life.state}: {one.life.why}" for one in self.brokers)
+
+    def want(self) -> None:
+        """Somebody could use one."""
+        for one in self.brokers:
+            one.want()
+
+    def pick(self) -> Broker | None:
+        """The one with the least to do of those that are ready."""
+        return min((one for one in self.brokers if one.ready), key=lambda one: one.load, default=None)
+
+    def forget(self, function: str) -> None:
+        for one in self.brokers:
+            one.forget(function)
+
+    async def close(self) -> None:
+        await asyncio.gather(*(one.close() for one in self.brokers))
+
+    def view(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "index": one.device,
+                "device": one.device_name,
+                "state": str(one.life.state),
+                "why": one.life.why,
+                "pid": one.pid,
+                "load": one.load,
+                "starts": one.life.starts,
+                "falls": one.life.falls,
+                "memory_bytes": one.memory_bytes,
+                "used_bytes": one.used_bytes,
+                "arena_used_bytes": one.arena_used_bytes,
+            }
+            for one in self.brokers
+        ]

@@ -1,0 +1,84 @@
+"""What a node with a GPU counts of it, as Prometheus asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from edgeagent.accel.broker_state import State
+from edgeagent.node.accel_gpus import Gpus
+from edgeagent.node.accel_routing import Routing
+from edgeagent.node.meters import PREFIX
+
+__all__ = ["AccelMeters"]
+
+
+class AccelMeters(Collector):
+    """Of brokers by device, of functions by name."""
+
+    def __init__(self, gpus: Gpus, routing: Routing) -> None:
+        self._gpus, self._routing = gpus, routing
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by the registry."""
+        yield from self._brokers()
+        yield from self._functions()
+
+    def _brokers(self) -> Iterator[Metric]:
+        states = GaugeMetricFamily(
+            PREFIX + "accel_broker_state",
+            "1 for the state that a GPU's broker is in",
+            labels=("device", "state"),
+        )
+        load = GaugeMetricFamily(
+            PREFIX + "accel_broker_calls", "calls that wait for a GPU or run there", labels=("device",)
+        )
+        arena = GaugeMetricFamily(
+            PREFIX + "accel_arena_used_bytes", "operands that lie in the arena", labels=("device",)
+        )
+        starts = CounterMetricFamily(
+            PREFIX + "accel_broker_starts", "times that a GPU's broker was started", labels=("device",)
+        )
+        falls = CounterMetricFamily(
+            PREFIX + "accel_broker_falls",
+            "times that it was lost, each with all its calls",
+            labels=("device",),
+        )
+        for one in self._gpus.brokers:
+            device = (str(one.device),)
+            for state in State:
+                states.add_metric((*device, str(state)), float(one.life.state is state))
+            load.add_metric(device, one.load)
+            arena.add_metric(device, one.arena_used_bytes)
+            starts.add_metric(device, one.life.starts)
+            falls.add_metric(device, one.life.falls)
+        yield from (states, load, arena, starts, falls)
+
+    def _functions(self) -> Iterator[Metric]:
+        modes = GaugeMetricFamily(
+            PREFIX + "accel_mode", "1 for a function's execution mode", labels=("function", "mode")
+        )
+        last = GaugeMetricFamily(
+            PREFIX + "accel_on_gpu", "1 where a function's last kernel was run by a GPU", labels=("function",)
+        )
+        calls = CounterMetricFamily(
+            PREFIX + "accel_backend_calls",
+            "kernel calls by what answered them",
+            labels=("function", "backend"),
+        )
+        replays = CounterMetricFamily(
+            PREFIX + "accel_function_replays",
+            "kernel calls that a GPU did not answer and the CPU did again",
+            labels=("function",),
+        )
+        for one in self._routing.all():
+            name = one.deployed.name
+            modes.add_metric((name, one.mode), 1.0)
+            last.add_metric((name,), float(one.last == "gpu"))
+            for backend, count in one.calls.items():
+                calls.add_metric((name, backend), count)
+            replays.add_metric((name,), one.replays)
+        yield from (modes, last, calls, replays)

@@ -1,0 +1,176 @@
+"""Which backend each kernel call of each function goes to: a controller for each kernel of a function.
+
+A size says something of one kernel only (a product of as many operations as a sum of bytes is another matter), so that
+kernels are told apart, and within each the controller tells size classes apart. What it is fed is what a guest waits:
+from its ask to the outputs in its memory, queues and copies included.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections import OrderedDict
+from collections.abc import Callable
+
+from edgeagent.accel.chosen_mode import chosen
+from edgeagent.accel.conditions import Conditions
+from edgeagent.accel.controller import Change, Controller, Route
+from edgeagent.accel.goal import Goal
+from edgeagent.accel.probing import ProbePlan
+from edgeagent.accel.settings import Backend, Chance, ControllerSettings, Mode
+from edgeagent.model.function import Deployed
+
+__all__ = ["FunctionRoutes", "Prices", "Routing", "goal_of"]
+
+_CONTROLLERS_MAX = 64  # of one function; the kernel that was not called for longest is forgotten
+_FUNCTIONS_MAX = 1024
+
+Prices = tuple[float, float]  # US dollars for a second: of a core, of the GPU
+
+
+def goal_of(deployed: Deployed, prices: Prices) -> Goal:
+    """What the manifest's ``[slo]`` asks for; who names a price gets the cheaper backend within its SLO."""
+    slo, (cpu_usd_s, gpu_usd_s) = deployed.manifest.slo, prices
+    return Goal(
+        slo_ms=slo.latency_ms_p95,
+        cheapest=bool(slo.cost_usd_per_million),
+        cpu_usd_s=cpu_usd_s,
+        gpu_usd_s=gpu_usd_s,
+        usd_max=slo.cost_usd_per_million / 1e6,
+    )
+
+
+class FunctionRoutes:
+    """Of one function as it is deployed; counts its calls by the backend that answered."""
+
+    def __init__(
+        self,
+        deployed: Deployed,
+        settings: ControllerSettings,
+        chance: Chance,
+        prices: Prices,
+        conditions: Callable[[], Conditions],
+        changed: Callable[[Change], None],
+    ) -> None:
+        self.deployed = deployed
+        self.mode: Mode = chosen(deployed.manifest.accel, deployed.info, deployed.sources).mode
+        self.calls = {"cpu": 0, "gpu": 0}
+        self.replays = 0
+        self.switches = 0
+        self.last: Backend = "gpu" if self.mode in {"gpu", "gpu_preferred"} else "cpu"
+        self.why = f"mode {self.mode}"
+        self.changed_at = ""
+        self._goal = goal_of(deployed, prices)
+        self._settings, self._chance, self._told = settings, chance, changed
+        self._controllers: OrderedDict[str, Controller] = OrderedDict()
+        self._conditions = conditions
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether a call of it is a reason to have the GPU ready."""
+        controllers = self._controllers.values()
+        return self.mode != "cpu" and (not controllers or any(one.wants_gpu for one in controllers))
+
+    def route(self, now_s: float, kernel: str, size: float, *, ready: bool) -> Route:
+        """Where the next call goes."""
+        controller = self._controller(kernel)
+        controller.gpu_is(ready=ready)
+        controller.conditions(self._conditions())
+        return controller.route(now_s, size)
+
+    def served(
+        self, now_s: float, kernel: str, size: float, backend: Backend, ms: float, *, failed: bool = False
+    ) -> None:
+        """A call was answered, or has failed there."""
+        if not failed:
+            self.calls[backend] += 1
+            self.last = backend
+        self._note(self._controller(kernel).served(now_s, size, backend, ms, failed=failed))
+
+    def probed(
+        self,
+        now_s: float,
+        kernel: str,
+        size: float,
+        plan: ProbePlan,
+        served_ms: float,
+        ms: float,
+        *,
+        failed: bool = False,
+    ) -> None:
+        """A probe has ended, or was given up."""
+        controller = self._controller(kernel)
+        self._note(controller.probed(now_s, size, plan, served_ms, ms, failed=failed))
+
+    def _controller(self, kernel: str) -> Controller:
+        known = self._controllers.get(kernel)
+        if known is None:
+            known = Controller(self._settings, self._chance, mode=self.mode, goal=self._goal)
+            self._controllers[kernel] = known
+            if len(self._controllers) > _CONTROLLERS_MAX:
+                self._controllers.popitem(last=False)
+        self._controllers.move_to_end(kernel)
+        return known
+
+    def _note(self, change: Change | None) -> None:
+        if change is None:
+            return
+        self.switches += 1
+        gain = f", {change.gain:.0%} less latency" if change.gain > 0.0 else ""
+        self.why = f"to the {change.backend.upper()}: {change.reason}{gain}"
+        self.changed_at = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._told(change)
+
+
+class Routing:
+    """Of all functions that call kernels; on the event loop's thread.
+
+    ``conditions`` gives heat, battery and sun as they are now, and is asked for each call; ``prices`` hold for
+    functions that are seen later.
+    """
+
+    def __init__(
+        self,
+        chance: Chance,
+        *,
+        prices: Prices = (0.0, 0.0),
+        settings: ControllerSettings | None = None,
+        changed: Callable[[str, Change], None] = lambda _name, _change: None,
+    ) -> None:
+        self._chance, self.prices, self._changed = chance, prices, changed
+        self._settings = settings or ControllerSettings()
+        self._functions: OrderedDict[str, FunctionRoutes] = OrderedDict()
+        self.conditions: Callable[[], Conditions] = Conditions
+        self.forgotten: Callable[[str], None] = lambda _name: None
+
+    def of(self, deployed: Deployed) -> FunctionRoutes:
+        """Its routes; what was learned of an earlier deploy of that name is gone with it."""
+        known = self._functions.get(deployed.name)
+        if known is None or known.deployed is not deployed:
+            name = deployed.name
+            known = FunctionRoutes(
+                deployed,
+                self._settings,
+                self._chance,
+                self.prices,
+                self._now,
+                lambda change: self._changed(name, change),
+            )
+            self._functions[name] = known
+            if len(self._functions) > _FUNCTIONS_MAX:
+                self._functions.popitem(last=False)
+        return known
+
+    def _now(self) -> Conditions:
+        return self.conditions()
+
+    def find(self, name: str) -> FunctionRoutes | None:
+        """Of a function that has called kernels."""
+        return self._functions.get(name)
+
+    def forget(self, name: str) -> None:
+        """A function is gone."""
+        if self._functions.pop(name, None) is not None:
+            self.forgotten(name)
+
+    def all(self) -> list[FunctionRoutes]:
+        return list(self._functions.values())

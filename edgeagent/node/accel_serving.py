@@ -1,0 +1,322 @@
+"""One kernel call on a node with a GPU: where it goes, what beside it is tried, and that it is answered once.
+
+1. The route says CPU or GPU. A call for the GPU has its operands copied out of the guest's memory, and its outputs
+   copied back only when all went well: until then the guest's memory is as it was.
+2. Whatever the GPU answers but the outputs, the call is done again by the CPU, within the same ask (a replay). It is a
+   failure of the GPU, unless the queue was full, or the broker was lost with another call.
+3. A probe runs the same call on the other backend, on copies; the guest does not wait for it. Probes of the CPU cannot
+   be stopped once they run, so that they may take ``_CPU_PROBE_SHARE`` of the time of one core.
+4. A function that is pinned to the GPU is refused (OFF, FULL) where the GPU is not ready or full; what was under way
+   when it was lost is replayed all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import cached_property
+from typing import NamedTuple
+
+import structlog
+
+from edgeagent.accel.arena import Slot
+from edgeagent.accel.broker import Broker
+from edgeagent.accel.errors import GpuBusy, GpuFailed, LostBeside
+from edgeagent.accel.execute import Prepared
+from edgeagent.accel.packing import Packing, pack_operands, read_outputs, write_inputs
+from edgeagent.accel.probing import ProbePlan
+from edgeagent.model.errors import Busy, Cancelled, Unavailable
+from edgeagent.node.accel_gpus import Gpus
+from edgeagent.node.accel_routing import FunctionRoutes, Routing
+from edgeagent.node.call_marks import marks_of
+from edgeagent.node.meters import Meters
+from edgeagent.runtime.port import Ask, Window
+
+__all__ = ["CallPlan", "CpuRuns", "Serving"]
+
+log = structlog.get_logger("accel")
+
+_CPU_PROBE_SHARE = 0.05
+_HERE_BYTES_MAX = 32 << 10  # less is copied where the loop runs: a thread would take longer
+
+
+class CallPlan:
+    """A call as it was described: the same for every run of a function that describes it by the same bytes."""
+
+    def __init__(self, kernel: str, prepared: Prepared) -> None:
+        self.kernel, self.prepared = kernel, prepared
+        work = prepared.work
+        self.size = float(max(work.flops, work.read_bytes + work.written_bytes))
+
+    @cached_property
+    def packing(self) -> Packing:
+        """Where its operands lie in a slot."""
+        return pack_operands(self.prepared)
+
+
+class CpuRuns(NamedTuple):
+    """What Serving needs of the threads: a call in a guest's memory, one in a slot, and anything else."""
+
+    guest: Callable[[Ask, Prepared], Awaitable[None]]
+    slot: Callable[[str, Packing, Slot], Awaitable[None]]
+    other: Callable[[Callable[[], None]], Awaitable[None]]
+
+
+class _Call(NamedTuple):
+    ask: Ask
+    plan: CallPlan
+    routes: FunctionRoutes
+
+    @property
+    def kernel(self) -> str:
+        return self.plan.kernel
+
+    @property
+    def size(self) -> float:
+        return self.plan.size
+
+
+class Serving:
+    """On the event loop's thread."""
+
+    def __init__(
+        self,
+        gpus: Gpus,
+        routing: Routing,
+        cpu: CpuRuns,
+        meters: Meters,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.gpus, self.routing = gpus, routing
+        self._cpu, self._meters, self._clock = cpu, meters, clock
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._cpu_probe_from_s = 0.0
+
+    async def serve(self, ask: Ask, plan: CallPlan, routes: FunctionRoutes) -> None:
+        """Raises what the kernel raises on the CPU; of a pinned function Unavailable and Busy."""
+        call = _Call(ask, plan, routes)
+        if routes.wants_gpu:
+            self.gpus.want()
+        route = routes.route(self._clock(), plan.kernel, plan.size, ready=self.gpus.ready)
+        if route.backend == "gpu":
+            if await self._on_gpu(call, route.probe):
+                return
+            await self._on_cpu(call, None)
+        else:
+            await self._on_cpu(call, route.probe)
+
+    async def stop(self) -> None:
+        """Give probes up, and let the GPUs go."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.gpus.close()
+
+    # -- GPU -----------------------------------------------------------------------------------------------------------
+
+    async def _on_gpu(self, call: _Call, probe: ProbePlan | None) -> bool:
+        """Whether it was answered there."""
+        begun_s = self._clock()
+        broker, packing = self.gpus.pick(), call.plan.packing
+        if broker is None:
+            if call.routes.mode == "gpu":
+                raise Unavailable(f"{call.ask.function} is pinned to the GPU: {self.gpus.why_not}")
+            return False
+        try:
+            slot = broker.reserve(packing.slot_bytes)
+        except GpuBusy as error:
+            return self._too_busy(call, error)
+        try:
+            await self._copy(write_inputs, packing, call, slot)
+            await broker.run(call.ask.function, call.kernel, packing.described, slot)
+            await self._copy(_back, packing, call, slot)
+            self._answered(call, begun_s)
+            self._probe_cpu(call, probe, packing, slot, self._ms_since(begun_s))
+        except GpuBusy as error:
+            return self._too_busy(call, error)
+        except GpuFailed as error:
+            self._failed(call, error)
+            return False
+        finally:
+            slot.drop()
+        return True
+
+    def _answered(self, call: _Call, begun_s: float) -> None:
+        call.routes.served(self._clock(), call.kernel, call.size, "gpu", self._ms_since(begun_s))
+        self._meters.count("accel_gpu_calls")
+        if (marks := marks_of(call.ask.context)) is not None:
+            marks.backend = "gpu"
+
+    def _too_busy(self, call: _Call, error: GpuBusy) -> bool:
+        self._meters.count("accel_gpu_busy")
+        if call.routes.mode == "gpu":
+            raise Busy(f"{call.ask.function} is pinned to the GPU: {error.message}")
+        return False
+
+    def _failed(self, call: _Call, error: GpuFailed) -> None:
+        if not isinstance(error, LostBeside):
+            call.routes.served(self._clock(), call.kernel, call.size, "gpu", 0.0, failed=True)
+        call.routes.replays += 1
+        self._meters.count("accel_replays")
+        log.warning(
+            "a kernel is done again by the CPU",
+            function=call.ask.function,
+            kernel=call.kernel,
+            why=error.message,
+        )
+
+    async def _copy(
+        self,
+        how: Callable[[Packing, memoryview, memoryview], None],
+        packing: Packing,
+        call: _Call,
+        slot: Slot,
+    ) -> None:
+        window = call.ask.window
+        assert window is not None
+        if packing.copied_bytes <= _HERE_BYTES_MAX and packing.is_raw:
+            _inside(window, how, packing, slot)
+        else:
+            await self._cpu.other(lambda: _inside(window, how, packing, slot))
+
+    # -- CPU -----------------------------------------------------------------------------------------------------------
+
+    async def _on_cpu(self, call: _Call, probe: ProbePlan | None) -> None:
+        shadow = None if probe is None else await self._shadow(call, probe)
+        begun_s = self._clock()
+        try:
+            await self._cpu.guest(call.ask, call.plan.prepared)
+        except Cancelled:
+            if shadow is not None:
+                shadow.cancel()
+            raise
+        except BaseException:
+            if shadow is not None:
+                shadow.cancel()
+            call.routes.served(self._clock(), call.kernel, call.size, "cpu", 0.0, failed=True)
+            raise
+        ms = self._ms_since(begun_s)
+        call.routes.served(self._clock(), call.kernel, call.size, "cpu", ms)
+        self._meters.count("accel_cpu_calls")
+        if shadow is not None:
+            shadow.set_result(ms)
+
+    async def _shadow(self, call: _Call, probe: ProbePlan) -> asyncio.Future[float] | None:
+        """Begin the same call on the GPU; it must be told what the CPU took. The inputs are copied first: a kernel
+        may work in place.
+        """
+        broker, packing = self.gpus.pick(), call.plan.packing
+        if broker is None:
+            return None
+        try:
+            slot = broker.reserve(packing.slot_bytes)
+        except GpuBusy:
+            return None
+        begun_s = self._clock()
+        try:
+            await self._copy(write_inputs, packing, call, slot)
+        except BaseException:
+            slot.drop()
+            raise
+        served: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._spawn(self._probe_gpu(call, probe, packing, (broker, slot), begun_s, served))
+        return served
+
+    async def _probe_gpu(
+        self,
+        call: _Call,
+        probe: ProbePlan,
+        packing: Packing,
+        at: tuple[Broker, Slot],
+        begun_s: float,
+        served: asyncio.Future[float],
+    ) -> None:
+        broker, slot = at
+        run = asyncio.ensure_future(
+            self._timed(broker.run(call.ask.function, call.kernel, packing.described, slot), begun_s)
+        )
+        try:
+            served_ms = await served
+            limit_ms = probe.limit_ms(served_ms)
+            left_s = limit_ms / 1000 - (self._clock() - begun_s)
+            done, _ = await asyncio.wait({run}, timeout=max(0.0, left_s))
+            if not done:
+                self._tell_probe(call, probe, served_ms, limit_ms)
+                return
+            self._tell_probe(call, probe, served_ms, min(run.result(), limit_ms))
+        except (GpuBusy, LostBeside):
+            pass  # no news of what the GPU does with it
+        except GpuFailed as error:
+            log.info("a probe of the GPU failed", function=call.ask.function, why=error.message)
+            self._tell_probe(call, probe, served_ms, 0.0, failed=True)
+        finally:
+            run.cancel()
+            await asyncio.gather(run, return_exceptions=True)
+            slot.drop()
+
+    async def _timed(self, run: Awaitable[object], begun_s: float) -> float:
+        await run
+        return self._ms_since(begun_s)
+
+    # -- probes of the CPU ---------------------------------------------------------------------------------------------
+
+    def _probe_cpu(
+        self, call: _Call, probe: ProbePlan | None, packing: Packing, slot: Slot, served_ms: float
+    ) -> None:
+        """In the slot: its inputs are intact, and its outputs have been read."""
+        if probe is None or self._clock() < self._cpu_probe_from_s:
+            return
+        self._cpu_probe_from_s = float("inf")
+        slot.hold()
+        self._spawn(self._run_cpu_probe(call, probe, packing, slot, served_ms))
+
+    async def _run_cpu_probe(
+        self, call: _Call, probe: ProbePlan, packing: Packing, slot: Slot, served_ms: float
+    ) -> None:
+        begun_s = self._clock()
+        failed = False
+        try:
+            await self._cpu.slot(call.kernel, packing, slot)
+        except Exception as error:  # noqa: BLE001 - of others' kernels
+            failed = True
+            log.info("a probe of the CPU failed", function=call.ask.function, why=str(error))
+        finally:
+            slot.drop()
+            took_s = self._clock() - begun_s
+            self._cpu_probe_from_s = self._clock() + took_s * (1.0 / _CPU_PROBE_SHARE - 1.0)
+        ms = min(took_s * 1000, probe.limit_ms(served_ms))
+        self._tell_probe(call, probe, served_ms, ms, failed=failed)
+
+    def _tell_probe(
+        self, call: _Call, probe: ProbePlan, served_ms: float, ms: float, *, failed: bool = False
+    ) -> None:
+        self._meters.count("accel_probes")
+        call.routes.probed(self._clock(), call.kernel, call.size, probe, served_ms, ms, failed=failed)
+
+    def _ms_since(self, begun_s: float) -> float:
+        return (self._clock() - begun_s) * 1000
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _back(packing: Packing, memory: memoryview, slot: memoryview) -> None:
+    read_outputs(packing, slot, memory)
+
+
+def _inside(
+    window: Window, how: Callable[[Packing, memoryview, memoryview], None], packing: Packing, slot: Slot
+) -> None:
+    """Raises Cancelled where the call that asked is over."""
+    try:
+        memory = window.enter()
+    except ValueError:
+        raise Cancelled("the call that asked is over") from None
+    try:
+        how(packing, memory, slot.memory)
+    finally:
+        memory.release()
+        window.leave()

@@ -1,0 +1,205 @@
+"""The CUDA backend on doubles of CuPy and of the native context: what errors mean, and what is kept."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeagent.accel import cuda_backend
+from edgeagent.accel.cuda_backend import CudaBackend
+from edgeagent.accel.descriptors import Description, contiguous, pack_call
+from edgeagent.accel.dtypes import Dtype
+from edgeagent.accel.errors import DeviceAbsent, DeviceFull, DeviceGone, DevicePoisoned
+from edgeagent.accel.execute import CallLimits, Prepared, prepare
+from edgeagent.accel.gpu_errors import (
+    GpuAbsent,
+    GpuFault,
+    GpuOutOfMemory,
+    GpuPoisoned,
+    GpuQuota,
+    GpuUnsupported,
+)
+from edgeagent.accel.registry import shipped
+from edgeagent.accel.self_test import SELF_TEST_BYTES, self_test
+
+
+class Array(np.ndarray[Any, Any]):
+    """numpy's, with CuPy's way out."""
+
+    def get(self, out: Any = None) -> Any:
+        if out is None:
+            return np.array(self)
+        out[...] = self
+        return out
+
+
+class Cupy:
+    """numpy's functions, in arrays that can be had back."""
+
+    __name__ = "cupy"
+
+    def __init__(self) -> None:
+        self.plans = 16
+        cache = SimpleNamespace(set_size=self._set_size)
+        self.fft = SimpleNamespace(config=SimpleNamespace(get_plan_cache=lambda: cache))
+
+    def _set_size(self, size: int) -> None:
+        self.plans = size
+
+    def asarray(self, array: Any, dtype: Any = None) -> Any:
+        return np.array(array, dtype=dtype).view(Array)
+
+    def ascontiguousarray(self, array: Any) -> Any:
+        return np.ascontiguousarray(array).view(Array)
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
+        return np.empty(shape, dtype).view(Array)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+
+class Tenant:
+    def __init__(self, name: str) -> None:
+        self.name, self.trims, self.closed = name, 0, False
+
+    def trim(self) -> None:
+        self.trims += 1
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Context:
+    def __init__(self, device: int) -> None:
+        self.facts = SimpleNamespace(name=f"double {device}", total_bytes=1 << 30)
+        self.tenants: list[Tenant] = []
+        self.refusal: GpuFault | None = None
+
+    def register(self, arena: memoryview) -> object:
+        if self.refusal is not None:
+            raise self.refusal
+        return arena
+
+    def tenant(self, name: str, *, quota_bytes: int, keep_bytes: int) -> Tenant:
+        assert 0 < keep_bytes <= quota_bytes < 1 << 30
+        self.tenants.append(Tenant(name))
+        return self.tenants[-1]
+
+    def stats(self) -> Any:
+        return SimpleNamespace(used_bytes=77)
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
+    """What the next uses of a tenant raise."""
+    coming: list[Exception] = []
+
+    @contextlib.contextmanager
+    def using(context: Context, tenant: Tenant, cupy: Cupy) -> Iterator[Cupy]:
+        if coming:
+            raise coming.pop(0)
+        yield cupy
+
+    monkeypatch.setattr(cuda_backend, "load_cupy", Cupy)
+    monkeypatch.setattr(cuda_backend, "GpuContext", Context)
+    monkeypatch.setattr(cuda_backend, "using_tenant", using)
+    return coming
+
+
+def started() -> tuple[CudaBackend, Context]:
+    backend = CudaBackend(3)
+    described = backend.start(memoryview(bytearray(8)))
+    assert described == ("double 3", 1 << 30)
+    context: Any = backend._context
+    assert backend._cupy.plans == 0
+    return backend, context
+
+
+def twice() -> tuple[Prepared, memoryview]:
+    """Rows of an image, doubled into a column layout."""
+    image = contiguous(0, Dtype.F32, (2, 3))
+    out = contiguous(32, Dtype.F32, (2, 3))._replace(strides=(4, 8))
+    slot = memoryview(bytearray(np.arange(6, dtype="float32").tobytes().ljust(64, b"\0")))
+    described = pack_call(Description((image,), (out,), (), "2 * a"))
+    return prepare(shipped(), "elementwise", described, 64, CallLimits()), slot
+
+
+def test_kernels_run_and_the_self_test_passes(faults: list[Exception]) -> None:
+    backend, context = started()
+    self_test(backend, shipped(), memoryview(bytearray(SELF_TEST_BYTES)))
+    prepared, slot = twice()
+    backend.run("f", prepared, slot)
+    assert np.frombuffer(slot[32:56], "float32").tolist() == [0, 6, 2, 8, 4, 10]
+    backend.run("f", prepared, slot)
+    assert [one.name for one in context.tenants] == ["-", "f"]
+    assert backend.used_bytes() == 77
+    backend.forget("f")
+    backend.forget("g")
+    assert context.tenants[1].closed
+    backend.close()
+
+
+def test_short_memory_is_freed_and_asked_for_once_more(faults: list[Exception]) -> None:
+    backend, context = started()
+    prepared, slot = twice()
+    faults[:] = [GpuOutOfMemory("full")]
+    backend.run("f", prepared, slot)
+    assert context.tenants[0].trims == 1
+    faults[:] = [GpuOutOfMemory("full"), GpuQuota("over")]
+    with pytest.raises(DeviceFull, match="over"):
+        backend.run("f", prepared, slot)
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind"),
+    [
+        (GpuPoisoned("illegal address"), DevicePoisoned),
+        (GpuAbsent("lost"), DeviceGone),
+        (RuntimeError("a kernel's"), RuntimeError),
+    ],
+)
+def test_errors_are_told_apart(faults: list[Exception], raised: Exception, kind: type[Exception]) -> None:
+    backend, _ = started()
+    faults[:] = [raised]
+    prepared, slot = twice()
+    with pytest.raises(kind):
+        backend.run("f", prepared, slot)
+
+
+@pytest.mark.parametrize("refusal", [GpuUnsupported("no"), GpuQuota("no"), GpuOutOfMemory("no")])
+def test_an_arena_that_cannot_be_pinned_is_used_all_the_same(
+    faults: list[Exception], monkeypatch: pytest.MonkeyPatch, refusal: GpuFault
+) -> None:
+    def refusing(device: int) -> Context:
+        context = Context(device)
+        context.refusal = refusal
+        return context
+
+    monkeypatch.setattr(cuda_backend, "GpuContext", refusing)
+    backend, _ = started()
+    backend.run("f", *twice())
+
+
+def test_no_library_is_an_absent_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> Any:
+        raise GpuAbsent("CuPy cannot be imported", hint="pip install")
+
+    monkeypatch.setattr(cuda_backend, "load_cupy", missing)
+    backend = CudaBackend(0)
+    with pytest.raises(DeviceAbsent, match="CuPy"):
+        backend.start(memoryview(bytearray(8)))
+    assert backend.used_bytes() == 0
+
+
+def test_the_function_that_was_not_used_for_longest_gives_way(faults: list[Exception]) -> None:
+    backend, context = started()
+    prepared, slot = twice()
+    for number in range(66):
+        backend.run(f"f{number}", prepared, slot)
+    assert [one.name for one in context.tenants if one.closed] == ["f0", "f1"]

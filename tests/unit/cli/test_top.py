@@ -1,0 +1,101 @@
+"""What ``edgeagent top`` makes of ``/v1/accel``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgeagent.cli import top
+from edgeagent.cli.client import Reply
+from edgeagent.cli.main import main
+
+FUNCTION = {
+    "name": "detect",
+    "calls": 12,
+    "p50_ms": 3.25,
+    "mode": "cpu_preferred",
+    "backend": "gpu",
+    "why": "to the GPU: faster",
+    "changed_at": "2026-11-29T12:00:00Z",
+}
+GPU = {
+    "index": 0,
+    "device": "H200",
+    "state": "ready",
+    "why": "",
+    "load": 2,
+    "falls": 1,
+    "temperature_c": 61.4,
+}
+VIEW: dict[str, Any] = {
+    "node": "0123456789abcdef",
+    "load": {"cpu": 0.5, "active": 3, "waiting": 1},
+    "gpus": [GPU],
+    "why_no_gpu": "",
+    "functions": [FUNCTION],
+}
+
+
+def test_a_screen() -> None:
+    idle = {
+        **FUNCTION,
+        "name": "idle",
+        "calls": 0,
+        "p50_ms": None,
+        "changed_at": "",
+        "why": "no kernel was called",
+    }
+    lines = top.shown({**VIEW, "functions": [idle, FUNCTION]}).splitlines()
+    assert lines[0] == "0123456789ab: cpu 50%, 3 calls, 1 wait"
+    assert lines[1] == "GPU 0 H200, ready, 61 C, 2 calls, lost 1 times"
+    assert lines[3].split() == ["function", "calls", "p50", "ms", "mode", "backend", "why"]
+    assert lines[4].split(maxsplit=5) == [
+        "detect",
+        "12",
+        "3.2",
+        "cpu_preferred",
+        "gpu",
+        "to the GPU: faster (2026-11-29T12:00:00Z)",
+    ]
+    assert lines[5].split()[:3] == ["idle", "0", "-"]
+
+
+def test_nothing_to_show() -> None:
+    view = {**VIEW, "gpus": [], "why_no_gpu": "none here", "functions": []}
+    view["load"] = {"cpu": None, "active": 0, "waiting": 0}
+    assert top.shown(view).splitlines() == [
+        "0123456789ab: cpu -, 0 calls, 0 wait",
+        "no GPU: none here",
+        "no functions: edgeagent deploy brings some",
+    ]
+
+
+def test_a_gpu_that_is_not_ready_says_why() -> None:
+    gpu = {**GPU, "device": "", "state": "broken", "why": "it died", "falls": 0, "temperature_c": None}
+    assert "GPU 0, broken, it died\n" in top.shown({**VIEW, "gpus": [gpu]})
+
+
+def test_many_functions_are_cut() -> None:
+    many = [{**FUNCTION, "name": f"f{number}"} for number in range(50)]
+    assert top.shown({**VIEW, "functions": many}).endswith("\nand 10 more")
+
+
+def test_on_a_terminal_it_goes_on_until_it_is_interrupted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import msgspec
+
+    naps = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(top, "call", lambda *_: Reply(200, {}, msgspec.json.encode(VIEW)))
+    monkeypatch.setattr("time.sleep", nap)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(["top"]) == 130
+    assert naps == [1.0] * 3
+    assert capsys.readouterr().out.count("\x1b[H\x1b[J0123456789ab") == 3

@@ -1,0 +1,136 @@
+"""GPUs in a node: made where there is one, kept for those that are pinned, shown."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+from structlog.testing import capture_logs
+
+from edgeagent.accel.conditions import Conditions
+from edgeagent.accel.devices import NO_GPU
+from edgeagent.model.errors import Unavailable
+from edgeagent.model.function import Deployed, Import
+from edgeagent.node.accel import Acceleration
+from edgeagent.node.config_accel import AccelSection
+from edgeagent.node.functions import Functions
+from edgeagent.node.loaded import LoadedEntry
+from edgeagent.node.meters import Meters
+from edgeagent.runtime.port import Engine
+from tests.unit.node.test_accel_guest import Desk
+from tests.unit.node.test_accel_routing import deployed
+
+
+def calling(mode: str, name: str) -> Deployed:
+    one = deployed(mode, name)
+    info = msgspec.structs.replace(one.info, imports=(Import("edge_accel", "call"),))
+    return msgspec.structs.replace(one, info=info)
+
+
+class Node:
+    def __init__(self, *functions: Deployed, enabled: Any = "auto", backend: str = "no:where") -> None:
+        self.meters = Meters()
+        held = SimpleNamespace(
+            list=lambda: list(functions), get=lambda name: next(one for one in functions if one.name == name)
+        )
+        self.accel = Acceleration(
+            AccelSection(enabled=enabled),
+            cast("Engine", Desk()),
+            cast("Functions", held),
+            self.meters,
+            backend=backend,
+        )
+
+
+def on_loop(test: Callable[[], Any]) -> Callable[[], None]:
+    def run() -> None:
+        asyncio.run(test())
+
+    run.__name__ = test.__name__
+    return run
+
+
+def entry(one: Deployed) -> LoadedEntry:
+    return cast("LoadedEntry", SimpleNamespace(name=one.name, deployed=one))
+
+
+@pytest.mark.parametrize(("enabled", "why"), [("never", "accel.enabled = never"), ("auto", NO_GPU)])
+def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch, enabled: str, why: str) -> None:
+    monkeypatch.setattr("edgeagent.node.accel.count_gpus", lambda: 0)
+    with capture_logs() as logs:
+        node = Node(calling("gpu", "pinned"), deployed("gpu_preferred", "free"), enabled=enabled, backend="")
+    assert [one["why"] for one in logs] == [why]
+    accel = node.accel
+    accel.keep_up()
+    accel.forget("free")
+    accel.is_on("edge")
+    accel.watch(lambda: Conditions(gpu_c=40.0))
+    view = accel.view()
+    assert (view["gpus"], view["why_no_gpu"]) == ([], why)
+    assert [(one["mode"], one["backend"], one["why"]) for one in view["functions"]] == [
+        ("gpu", "cpu", why),
+        ("gpu_preferred", "cpu", why),
+    ]
+    with pytest.raises(Unavailable, match="this node uses none"):
+        accel.admit(entry(calling("gpu", "pinned")))
+    accel.admit(entry(deployed("gpu_preferred", "free")))
+    assert b"broker" not in node.meters.render()
+
+
+@on_loop
+async def test_a_pinned_function_has_its_gpu_started_and_others_wait_to_be_called() -> None:
+    node = Node(calling("gpu_preferred", "free"), deployed("gpu", "without kernels"))
+    node.accel.keep_up()
+    assert node.accel.view()["gpus"][0]["state"] == "off"
+    await node.accel.stop()
+
+    node = Node(pinned := calling("gpu", "pinned"))
+    node.accel.keep_up()
+    state = node.accel.view()["gpus"][0]["state"]
+    try:
+        with pytest.raises(Unavailable, match="GPU 0 is starting") as caught:
+            node.accel.admit(entry(pinned))
+        node.accel.admit(entry(calling("gpu_preferred", "free")))
+    finally:
+        await node.accel.stop()
+    assert state == "starting"
+    assert caught.value.retry_after_s == 5
+    assert node.accel.view()["gpus"][0]["state"] == "stopped"
+
+
+@on_loop
+async def test_what_is_shown_and_counted() -> None:
+    one = calling("cpu_preferred", "detect")
+    node = Node(one, calling("cpu_preferred", "idle"))
+    accel, meter = node.accel, node.meters.function("detect")
+    accel.is_on("cloud")
+    assert accel.routing is not None
+    assert accel.routing.prices[1] > accel.routing.prices[0] > 0.0
+    accel.watch(lambda: Conditions(gpu_c=51.0))
+    routes = accel.routing.of(one)
+    ms = {"cpu": 100.0, "gpu": 10.0}
+    meter.succeeded(1000, 1, 1)
+    meter.failed("guest-trap")
+    for _ in range(40):
+        route = routes.route(0.0, "matmul", 1e9, ready=True)
+        routes.served(0.0, "matmul", 1e9, route.backend, ms[route.backend])
+        if (probe := route.probe) is not None:
+            routes.probed(0.0, "matmul", 1e9, probe, ms[route.backend], ms[probe.backend])
+    view = accel.view()
+    assert view["gpus"][0]["temperature_c"] == 51.0
+    shown, idle = view["functions"]
+    assert (shown["calls"], shown["failed"], shown["mode"]) == (2, 1, "cpu_preferred")
+    assert 0.5 <= shown["p50_ms"] <= 1.0
+    assert (shown["backend"], shown["switches"]) == ("gpu", 1)
+    assert (idle["why"], idle["p50_ms"], idle["calls"]) == ("no kernel was called", None, 0)
+    assert node.meters.counters["accel_switches"] == 1
+    text = node.meters.render().decode()
+    assert 'edgeagent_accel_on_gpu{function="detect"} 1.0' in text
+    assert 'edgeagent_accel_broker_state{device="0",state="off"} 1.0' in text
+    accel.forget("detect")
+    assert "edgeagent_accel_on_gpu{" not in node.meters.render().decode()
+    await accel.stop()
