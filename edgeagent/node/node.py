@@ -390,13 +390,7 @@ class Node:
         self.mailboxes.accel, self.invoker.admit = self.accel.guest, self.accel.admit
         if self.config.mesh.keys:
             await asyncio.to_thread(load_node, Path(self.config.mesh.keys), self.node_id)
-        hosts = Hosts(
-            self.config,
-            self.engine,
-            self.mailboxes,
-            self.meters,
-            self.node_id,
-        )
+        hosts = Hosts(self.config, self.engine, self.mailboxes, self.meters, self.node_id)
         self._ending.push_async_callback(hosts.close)
         await hosts.start()
         self.fetch = FunctionFetch(
