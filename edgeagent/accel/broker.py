@@ -58,6 +58,7 @@ class BrokerSettings(NamedTuple):
     idle_s: float = 600.0
     ping_every_s: float = 5.0
     ping_timeout_s: float = 5.0
+    cache_dir: str = ""
 
 
 class _Call:
@@ -242,7 +243,7 @@ class Broker:
             return
         self._arm(self.life.next_s())
         try:
-            await link.start(self._backend, self.device)
+            await link.start(self._backend, self.device, self._settings.cache_dir)
         except BrokerLost as error:
             if self._link is link:
                 self._fall(error.message)

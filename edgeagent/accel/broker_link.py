@@ -37,8 +37,8 @@ class Link:
         self._process: asyncio.subprocess.Process | None = None
         self._is_over = False
 
-    async def start(self, backend: str, device: int) -> None:
-        """Raises BrokerLost."""
+    async def start(self, backend: str, device: int, cache_dir: str = "") -> None:
+        """Raises BrokerLost. ``cache_dir`` is for the code that the driver and CuPy compile."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket = ours
         ours.setblocking(False)
@@ -59,7 +59,7 @@ class Link:
                 stderr=asyncio.subprocess.DEVNULL,
                 start_new_session=True,
                 pass_fds=(theirs.fileno(), self.arena.fd),
-                env=_environment(),
+                env=_environment(cache_dir),
             )
         except OSError as error:
             raise BrokerLost(f"a broker could not be started: {error.strerror}") from None
@@ -127,8 +127,11 @@ class Link:
         return True
 
 
-def _environment() -> dict[str, str]:
+def _environment(cache_dir: str) -> dict[str, str]:
     """Ours, with the place that this package was imported from first on the path; kernels are loaded when they run."""
+    caches = (
+        {"CUPY_CACHE_DIR": f"{cache_dir}/cupy", "CUDA_CACHE_PATH": f"{cache_dir}/cuda"} if cache_dir else {}
+    )
     places = [str(Path(edgeagent.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     paths = os.pathsep.join(place for place in places if place)
-    return {"CUDA_MODULE_LOADING": "LAZY", **os.environ, "PYTHONPATH": paths}
+    return {"CUDA_MODULE_LOADING": "LAZY", **caches, **os.environ, "PYTHONPATH": paths}

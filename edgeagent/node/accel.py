@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from edgeagent.accel.broker_state import State
 from edgeagent.accel.devices import NO_GPU, count_gpus
 from edgeagent.model.errors import Unavailable
 from edgeagent.model.function import Deployed
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from edgeagent.accel.controller import Change
     from edgeagent.node.accel_gpus import Gpus
     from edgeagent.node.accel_routing import FunctionRoutes, Routing
+    from edgeagent.node.node import Node
 
-__all__ = ["Acceleration"]
+__all__ = ["Acceleration", "acceleration_of"]
 
 log = structlog.get_logger("accel")
 
@@ -37,7 +39,7 @@ _NEVER = "accel.enabled = never"
 
 
 class Acceleration:
-    """On the event loop's thread. ``backend``: what brokers drive instead of CUDA."""
+    """On the event loop's thread. ``cache_dir`` is for compiled code; ``backend``: what brokers drive, if not CUDA."""
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class Acceleration:
         functions: Functions,
         meters: Meters,
         *,
+        cache_dir: str = "",
         backend: str = "",
     ) -> None:
         self.guest = AccelGuest(engine, meters)
@@ -56,16 +59,16 @@ class Acceleration:
         self._why_none = _NEVER if section.enabled == "never" else NO_GPU
         count = 0 if section.enabled == "never" else 1 if backend else count_gpus()
         if count:
-            self._open(section, count, backend)
+            self._open(section, count, cache_dir, backend)
         else:
             log.info("kernels run on the CPU", why=self._why_none)
 
-    def _open(self, section: AccelSection, count: int, backend: str) -> None:
+    def _open(self, section: AccelSection, count: int, cache_dir: str, backend: str) -> None:
         from edgeagent.node.accel_gpus import open_gpus
         from edgeagent.node.accel_meters import AccelMeters
         from edgeagent.node.accel_routing import Routing
 
-        self.gpus = open_gpus(section, count, backend)
+        self.gpus = open_gpus(section, count, cache_dir, backend)
         self.routing = Routing(random.Random(), changed=self._changed)
         self.routing.forgotten = self.gpus.forget
         self.guest.use_gpus(self.gpus, self.routing, self._functions.get)
@@ -136,8 +139,10 @@ class Acceleration:
         """What ``/v1/accel`` shows; times in milliseconds, temperatures in degrees Celsius, None: not known."""
         gpu_c = None if self._conditions is None else self._conditions().gpu_c
         gpus = [] if self.gpus is None else [{**one, "temperature_c": gpu_c} for one in self.gpus.view()]
+        state, why = (State.ABSENT, self._why_none) if self.gpus is None else self.gpus.best
         return {
             "at_ms": int(time.time() * 1000),
+            "gpu": {"state": str(state), "why": why},
             "gpus": gpus,
             "why_no_gpu": self._why_none if self.gpus is None else "",
             "functions": [self._function(one) for one in self._functions.list()],
@@ -163,6 +168,20 @@ class Acceleration:
             return shown
         routes = self.routing.find(deployed.name)
         return {**shown, **({"why": "no kernel was called"} if routes is None else _routes(routes))}
+
+
+def acceleration_of(node: Node, cache_dir: str) -> Acceleration:
+    """A node's, in its places; ``node.gpu_backend`` is what its brokers drive instead of CUDA."""
+    made = Acceleration(
+        node.config.accel,
+        node.engine,
+        node.functions,
+        node.meters,
+        cache_dir=cache_dir,
+        backend=node.gpu_backend,
+    )
+    node.mailboxes.accel, node.invoker.admit = made.guest, made.admit
+    return made
 
 
 def _routes(one: FunctionRoutes) -> dict[str, Any]:

@@ -7,21 +7,27 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgeagent.accel.broker import Broker, BrokerSettings
+from edgeagent.accel.broker_state import State
 from edgeagent.node.config_accel import AccelSection
 
 __all__ = ["CUDA", "Gpus", "open_gpus"]
 
 CUDA = "edgeagent.accel.cuda_backend:CudaBackend"
 
+_USABLE = frozenset({State.READY, State.STARTING})
+_LOAD_MUCH = 4
+_NEAREST = (State.READY, State.STARTING, State.OFF, State.BROKEN, State.ABSENT, State.STOPPED)
 
-def open_gpus(section: AccelSection, count: int, backend: str = "") -> Gpus:
-    """Nothing is started yet. ``backend`` is another than CUDA."""
+
+def open_gpus(section: AccelSection, count: int, cache_dir: str, backend: str = "") -> Gpus:
+    """Nothing is started yet. ``cache_dir`` is for compiled code, ``backend`` is another than CUDA."""
     settings = BrokerSettings(
         arena_bytes=section.arena_bytes,
         queue_max=section.queue_max,
         deadline_s=section.deadline_ms / 1000,
         start_timeout_s=section.start_timeout_ms / 1000,
         idle_s=section.idle_ms / 1000,
+        cache_dir=cache_dir,
     )
     return Gpus([Broker(settings, backend or CUDA, index) for index in range(min(count, section.gpus_max))])
 
@@ -42,13 +48,21 @@ class Gpus:
         return "; ".join(f"GPU {one.device} is {one.life.state}: {one.life.why}" for one in self.brokers)
 
     def want(self) -> None:
-        """Somebody could use one."""
+        """Somebody could use one. The next is started where those before it are lost, or have much to do."""
         for one in self.brokers:
             one.want()
+            if one.life.state in _USABLE and one.load < _LOAD_MUCH:
+                return
 
     def pick(self) -> Broker | None:
         """The one with the least to do of those that are ready."""
         return min((one for one in self.brokers if one.ready), key=lambda one: one.load, default=None)
+
+    @property
+    def best(self) -> tuple[State, str]:
+        """The state of the one that is nearest to being of use, and why it is in it."""
+        one = min(self.brokers, key=lambda one: _NEAREST.index(one.life.state))
+        return one.life.state, one.life.why
 
     def forget(self, function: str) -> None:
         for one in self.brokers:

@@ -158,6 +158,7 @@ class Routing:
             self._functions[name] = known
             if len(self._functions) > _FUNCTIONS_MAX:
                 self._functions.popitem(last=False)
+        self._functions.move_to_end(deployed.name)
         return known
 
     def _now(self) -> Conditions:

@@ -26,7 +26,7 @@ from edgeagent.hose.settings import Crossovers, HoseSettings, load_crossovers
 from edgeagent.mesh.key_files import load_node
 from edgeagent.model.errors import BadConfig, EdgeError
 from edgeagent.node import machine
-from edgeagent.node.accel import Acceleration
+from edgeagent.node.accel import Acceleration, acceleration_of
 from edgeagent.node.accel_conditions import AccelConditions
 from edgeagent.node.config import Config
 from edgeagent.node.continuum import Continuum
@@ -383,11 +383,8 @@ class Node:
         self._ending.push_async_callback(self.mailboxes.stop)
         self.mailboxes.nn = models = NnGuest(self.engine, self.meters, self.config.nn)
         self._ending.push_async_callback(models.stop)
-        self.accel = Acceleration(
-            self.config.accel, self.engine, self.functions, self.meters, backend=self.gpu_backend
-        )
+        self.accel = acceleration_of(self, str(self._scratch.parent / "gpu"))
         self._ending.push_async_callback(self.accel.stop)
-        self.mailboxes.accel, self.invoker.admit = self.accel.guest, self.accel.admit
         if self.config.mesh.keys:
             await asyncio.to_thread(load_node, Path(self.config.mesh.keys), self.node_id)
         hosts = Hosts(self.config, self.engine, self.mailboxes, self.meters, self.node_id)

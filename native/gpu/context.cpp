@@ -20,6 +20,9 @@ Fault poisoned_fault(int code) {
 
 Child::Gate::Gate(Child &child, std::nothrow_t) noexcept : lock_(child.gate_), is_open_(child.joined_) {}
 
+Child::Gate::Gate(Child &child, std::try_to_lock_t) noexcept
+    : lock_(child.gate_, std::try_to_lock), is_open_(lock_.owns_lock() && child.joined_) {}
+
 Child::Gate::Gate(Child &child) : Gate(child, std::nothrow) {
   if (!is_open_) {
     throw Fault(FaultKind::Closed, 0, "", "it is closed");

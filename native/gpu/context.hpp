@@ -49,6 +49,8 @@ public:
   public:
     explicit Gate(Child &child);
     Gate(Child &child, std::nothrow_t) noexcept;
+    // Whoever passes a gate already asks for another's so, and does without: no order of gates, no deadlock.
+    Gate(Child &child, std::try_to_lock_t) noexcept;
     bool is_open() const { return is_open_; }
 
   private:

@@ -1,5 +1,8 @@
 #include "registration.hpp"
 
+#include <functional>
+#include <optional>
+
 #include <unistd.h>
 
 namespace edgeagent::gpu {
@@ -81,8 +84,13 @@ bool Event::wait(Seconds patience) {
 
 double Event::ms_until(Event &later) {
   require_same(later);
-  const Entry entry(*this);
-  const Gate gate(later); // shared: the two may be one
+  const Context::Use use(context());
+  const bool is_first = std::less<>()(this, &later); // one order of gates, whoever asks whom
+  const Gate gate(is_first ? *this : later);
+  std::optional<Gate> other;
+  if (this != &later) {
+    other.emplace(is_first ? later : *this);
+  }
   if (!has_timing_ || !later.has_timing_) {
     throw Fault(FaultKind::Misuse, 0, "", "an event without timing measures nothing");
   }

@@ -158,7 +158,7 @@ void Tenant::trim_now() {
 }
 
 bool Tenant::trim_if_idle() {
-  const Gate gate(*this, std::nothrow);
+  const Gate gate(*this, std::try_to_lock);
   if (!gate.is_open() || !context().is_ready(context().api().stream_query(stream_), "cuStreamQuery")) {
     return false;
   }
@@ -167,7 +167,7 @@ bool Tenant::trim_if_idle() {
 }
 
 bool Tenant::evict_if_idle() {
-  const Gate gate(*this, std::nothrow);
+  const Gate gate(*this, std::try_to_lock);
   return gate.is_open() && evict_now();
 }
 

@@ -17,7 +17,7 @@ EXPORT CUresult cuMemAlloc_v2(CUdeviceptr *out, size_t bytes) {
 EXPORT CUresult cuMemFree_v2(CUdeviceptr at) {
   chunk *it;
   WORKING(cuMemFree_v2)
-  it = chunk_at(at, 0, 0);
+  it = chunk_at(at, 1, 0);
   NEED(it != NULL && it->at == at && it->pool == NULL, INVALID)
   device_used -= (long long)it->bytes;
   remove_chunk(it);
@@ -90,7 +90,7 @@ EXPORT CUresult cuMemFreeAsync(CUdeviceptr at, void *stream) {
   chunk *it;
   WORKING(cuMemFreeAsync)
   NEED(known(stream, MAGIC_STREAM), BAD_HANDLE)
-  it = chunk_at(at, 0, 0);
+  it = chunk_at(at, 1, 0);
   NEED(it != NULL && it->at == at && !it->freed, INVALID)
   it->freed = 1;
   enqueue(stream, 1, it, NULL, 0);
@@ -123,7 +123,7 @@ EXPORT CUresult cuMemHostAlloc(void **out, size_t bytes, unsigned flags) {
 EXPORT CUresult cuMemFreeHost(void *at) {
   chunk *it;
   WORKING(cuMemFreeHost)
-  it = chunk_at((uint64_t)(uintptr_t)at, 0, 1);
+  it = chunk_at((uint64_t)(uintptr_t)at, 1, 1);
   NEED(it != NULL && it->at == (uint64_t)(uintptr_t)at, INVALID)
   remove_chunk(it);
   return leave(OK);
@@ -145,7 +145,7 @@ EXPORT CUresult cuMemHostRegister_v2(void *at, size_t bytes, unsigned flags) {
 EXPORT CUresult cuMemHostUnregister(void *at) {
   chunk *it;
   WORKING(cuMemHostUnregister)
-  it = chunk_at((uint64_t)(uintptr_t)at, 0, 2);
+  it = chunk_at((uint64_t)(uintptr_t)at, 1, 2);
   NEED(it != NULL && it->at == (uint64_t)(uintptr_t)at, NOT_REGISTERED)
   remove_chunk(it);
   return leave(OK);

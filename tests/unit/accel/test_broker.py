@@ -21,6 +21,7 @@ from edgeagent.accel.errors import BrokerLost, DeviceFull, GpuBusy, GpuFailed, K
 from edgeagent.accel.execute import CallLimits, Prepared, prepare
 from edgeagent.accel.packing import Packing, pack_operands, read_outputs, write_inputs
 from edgeagent.accel.registry import shipped
+from tests.unit.accel.every_kernel import CASES, assert_agrees, by_broker
 from tests.unit.accel.gpu_double import NAME, VARIABLE, calls_done, command
 
 SIZE = 6
@@ -114,6 +115,13 @@ async def test_calls_come_back_and_many_at_once(broker: Broker, folder: Path) ->
     await until((folder / "forgotten").exists)
     assert broker.life.starts == 1
     assert broker.life.falls == 0
+
+
+@with_broker()
+async def test_every_kernel_agrees_with_the_cpu(broker: Broker, folder: Path) -> None:
+    await ready(broker)
+    for case in CASES:
+        assert_agrees(case, await by_broker(broker, case))
 
 
 @with_broker()
@@ -236,6 +244,14 @@ async def test_pings_are_answered(broker: Broker, folder: Path) -> None:
     await ready(broker)
     await until(lambda: broker.used_bytes == 4096)
     assert await call(broker)
+
+
+@with_broker(ping_every_s=0.02)
+async def test_a_device_that_begins_to_miscount_is_found(broker: Broker, folder: Path) -> None:
+    await ready(broker)
+    (folder / "miscounts").touch()
+    await until(lambda: broker.life.state is State.BROKEN)
+    assert "self-test" in broker.life.why
 
 
 @with_broker(ping_every_s=0.02, ping_timeout_s=0.2)

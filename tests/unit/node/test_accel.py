@@ -71,6 +71,7 @@ def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch, enabled: str, why: str) 
     accel.watch(lambda: Conditions(gpu_c=40.0))
     view = accel.view()
     assert (view["gpus"], view["why_no_gpu"]) == ([], why)
+    assert view["gpu"] == {"state": "absent", "why": why}
     assert [(one["mode"], one["backend"], one["why"]) for one in view["functions"]] == [
         ("gpu", "cpu", why),
         ("gpu_preferred", "cpu", why),
@@ -122,6 +123,7 @@ async def test_what_is_shown_and_counted() -> None:
             routes.probed(0.0, "matmul", 1e9, probe, ms[route.backend], ms[probe.backend])
     view = accel.view()
     assert view["gpus"][0]["temperature_c"] == 51.0
+    assert view["gpu"] == {"state": "off", "why": "not asked for yet"}
     shown, idle = view["functions"]
     assert (shown["calls"], shown["failed"], shown["mode"]) == (2, 1, "cpu_preferred")
     assert 0.5 <= shown["p50_ms"] <= 1.0

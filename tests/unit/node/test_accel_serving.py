@@ -39,16 +39,17 @@ IN_PLACE = pack_call(Description((ONE,), (ONE,), (), "a * a"))
 
 
 class Life:
-    state, why = State.READY, "as told"
+    def __init__(self) -> None:
+        self.state, self.why = State.READY, "as told"
 
 
 class Played:
     """A broker whose answers the test says; without any it does the work."""
 
-    device = load = 0
-    life = Life()
+    device = 0
 
     def __init__(self) -> None:
+        self.life, self.load = Life(), 0
         self.arena = Arena(1 << 16)
         self.ready = True
         self.wanted = 0
@@ -403,6 +404,23 @@ async def test_the_window_closes_while_the_gpu_works(monkeypatch: pytest.MonkeyP
     assert await asking == Code.FAILED
     assert rig.output()[4:] == [4, 5, 6, 7]
     await rig.guest.stop()
+
+
+def test_the_next_gpu_is_started_where_the_first_ones_are_lost_or_have_much_to_do() -> None:
+    played = [Played() for _ in range(4)]
+    gpus = Gpus([cast("Broker", one) for one in played])
+    gpus.want()
+    assert [one.wanted for one in played] == [1, 0, 0, 0]
+    played[0].life.state, played[1].load = State.BROKEN, 4
+    played[2].life.state = State.STARTING
+    gpus.want()
+    assert [one.wanted for one in played] == [2, 1, 1, 0]
+    assert gpus.best == (State.READY, "as told")
+    played[0].ready = False
+    played[2].ready = False
+    assert gpus.pick() is cast("Broker", played[3])
+    played[3].load = 5
+    assert gpus.pick() is cast("Broker", played[1])
 
 
 @on_loop
