@@ -7,6 +7,7 @@ sensors) is renewed beside it every ``_EVERY_S``.
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -16,6 +17,9 @@ from edgeagent.node.gpu_health import GpuHealth
 from edgeagent.node.heat_meter import HeatMeter
 from edgeagent.node.membership import Membership
 from edgeagent.node.meters import Meters
+
+if TYPE_CHECKING:
+    from edgeagent.node.accel import Acceleration
 
 __all__ = ["AccelConditions"]
 
@@ -30,11 +34,14 @@ class AccelConditions:
     without a mesh, which has no other meter of them.
     """
 
-    def __init__(self, membership: Membership, gpu: GpuHealth, sensors: HeatMeter | None = None) -> None:
+    def __init__(
+        self, membership: Membership, gpu: GpuHealth | None = None, sensors: HeatMeter | None = None
+    ) -> None:
         self._membership = membership
-        self.gpu = gpu
+        self.gpu = gpu or GpuHealth()
         self._sensors = sensors or HeatMeter()
         self._eclipse_in_s: float | None = None
+        self._accel: Acceleration | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self, meters: Meters) -> None:
@@ -44,6 +51,14 @@ class AccelConditions:
             meters.registry.register(self.gpu)
             self.gpu.start()
             self._task = asyncio.ensure_future(self._keep_renewing())
+
+    def serve(self, accel: Acceleration) -> None:
+        """It asks what ``now`` says; what its brokers say of their GPUs is heard."""
+        self._accel = accel
+        accel.watch(self.now)
+        if accel.gpus is not None:
+            brokers = accel.gpus.brokers
+            self.gpu.queue = lambda: sum(one.load for one in brokers)
 
     async def close(self) -> None:
         """Idempotent."""
@@ -66,10 +81,15 @@ class AccelConditions:
         )
 
     async def renew(self) -> None:
-        """The eclipse ahead, in seconds of this node's clock; sensors where there is no mesh to have read them."""
+        """The eclipse ahead, in seconds of this node's clock; sensors where there is no mesh to have read them; whose
+        broker is ready, and whose fell.
+        """
         self._eclipse_in_s = await self._eclipse()
         if self._membership.heat_and_battery() == (None, None):
             await asyncio.to_thread(self._sensors.look)
+        if self._accel is not None and self._accel.gpus is not None:
+            for one in self._accel.gpus.brokers:
+                self.gpu.broker(one.device, ready=one.ready, falls=one.life.falls)
 
     async def _eclipse(self) -> float | None:
         membership = self._membership

@@ -68,6 +68,7 @@ class GpuHealth(Collector):
         self._clock = clock
         self._judges: dict[int, HealthJudge] = {}
         self._names: dict[int, str] = {}
+        self._falls: dict[int, int] = {}
         self._task: asyncio.Task[None] | None = None
         self.look = Look()
         self.queue: Callable[[], int] | None = None  # calls that wait for the GPU, once somebody queues them
@@ -133,6 +134,14 @@ class GpuHealth(Collector):
         judge.vouched = well
         if not well:
             judge.strike(self._clock(), "it computed a wrong answer, or none")
+
+    def broker(self, index: int, *, ready: bool, falls: int) -> None:
+        """What the broker of a GPU says of it: that its self-test passed, and how often it fell so far."""
+        if falls > self._falls.get(index, 0):
+            self._falls[index] = falls
+            self.strike(index, "its broker fell")
+        if ready:
+            self.vouch(index, well=True)
 
     def strike(self, index: int, why: str) -> None:
         """The GPU was at fault."""

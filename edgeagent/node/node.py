@@ -34,7 +34,6 @@ from edgeagent.node.feeds import Feeds
 from edgeagent.node.function_fetch import FunctionFetch, trusted_keys
 from edgeagent.node.functions import Functions
 from edgeagent.node.gauges import export_gauges
-from edgeagent.node.gpu_health import GpuHealth
 from edgeagent.node.hose_inbox import HoseInbox
 from edgeagent.node.hosts import Hosts, StreamsIn
 from edgeagent.node.invoker import Invoker
@@ -89,7 +88,6 @@ class Node:
     continuum: Continuum
     accel: Acceleration
     gpu_backend = ""  # what brokers drive instead of CUDA: module:attribute
-    conditions: AccelConditions
     _scratch: Path
 
     def __init__(self, config: Config) -> None:
@@ -381,19 +379,13 @@ class Node:
         )
         self.functions.on_undeploy = self._undeployed
         self._ending.push_async_callback(self.mailboxes.stop)
-        self.accel = acceleration_of(self, str(self._scratch.parent / "gpu"))
-        self._ending.push_async_callback(self.accel.stop)
         self.mailboxes.nn = models = NnGuest(self.engine, self.meters, self.config.nn)
         self._ending.push_async_callback(models.stop)
+        self.accel = acceleration_of(self, str(self._scratch.parent / "gpu"))
+        self._ending.push_async_callback(self.accel.stop)
         if self.config.mesh.keys:
             await asyncio.to_thread(load_node, Path(self.config.mesh.keys), self.node_id)
-        hosts = Hosts(
-            self.config,
-            self.engine,
-            self.mailboxes,
-            self.meters,
-            self.node_id,
-        )
+        hosts = Hosts(self.config, self.engine, self.mailboxes, self.meters, self.node_id)
         self._ending.push_async_callback(hosts.close)
         await hosts.start()
         self.fetch = FunctionFetch(
@@ -403,10 +395,10 @@ class Node:
         self.membership = Membership(self.config, self.node_id, self.meters)
         self.accel.is_on(self.membership.kind())
         self._ending.push_async_callback(self.membership.close)
-        self.conditions = AccelConditions(self.membership, GpuHealth())
+        self.conditions = AccelConditions(self.membership)
         self._ending.push_async_callback(self.conditions.close)
         self.conditions.start(self.meters)
-        self.accel.watch(self.conditions.now)
+        self.conditions.serve(self.accel)
         self.hose_inbox, self.remote, self.streams_in = hosts.inbox, hosts.remote, hosts.streams_in
         if self.config.mesh.listen and self.config.mesh.emulate:
             self.remote.emulate(self.membership.cross)

@@ -114,3 +114,24 @@ def test_a_fault_of_ours_keeps_what_was_known(monkeypatch: pytest.MonkeyPatch) -
         assert one.now().gpu_c == 20.0
 
     asyncio.run(run())
+
+
+def test_brokers_vouch_for_their_gpus_and_their_falls_are_strikes() -> None:
+    brokers = [SimpleNamespace(device=0, ready=True, load=2, life=SimpleNamespace(falls=0))]
+    asked: list[object] = []
+    accel = SimpleNamespace(gpus=SimpleNamespace(brokers=brokers), watch=asked.append)
+    gpu = GpuHealth(probe=_Idle(), root=Path("/nonexistent"))
+    one = AccelConditions(cast("Membership", _Node(heat=20.0)), gpu)
+    one.serve(cast("Any", accel))
+    assert asked == [one.now]
+    asyncio.run(one.renew())
+    assert gpu.queue is not None
+    assert gpu.queue() == 2
+    assert gpu.state_of(0) is GpuState.PROBING  # until the next look
+    for falls in (1, 2, 2, 3):
+        brokers[0].life.falls = falls
+        asyncio.run(one.renew())
+    assert gpu.state_of(0) is GpuState.QUARANTINED
+    one.serve(cast("Any", SimpleNamespace(gpus=None, watch=asked.append)))  # a node without GPUs
+    asyncio.run(one.renew())
+    assert len(asked) == 2
