@@ -8,9 +8,14 @@ __all__ = ["why_not_ready"]
 
 
 class _Database(Protocol):
-    failed: Exception | None
-    read_only: bool
-    full: bool
+    @property
+    def failed(self) -> Exception | None: ...
+
+    @property
+    def read_only(self) -> bool: ...
+
+    @property
+    def full(self) -> bool: ...
 
 
 def why_not_ready(draining: bool, node: _Database, state: _Database) -> list[str]:
