@@ -3,6 +3,7 @@
 // GIL: released while a guest runs, also inline. A call's body is kept alive by a Py_buffer that is released under the
 // GIL, in BodyOwner's destructor or when the outcome is taken.
 #include "accel/bindings.hpp"
+#include "body_owner.hpp"
 #include "engine.hpp"
 #include "function_spec.hpp"
 #include "gpu/bindings.hpp"
@@ -22,25 +23,6 @@ namespace py = pybind11;
 
 namespace edgeagent {
 namespace {
-
-// Holds the caller's buffer for as long as the guest may read it.
-class BodyOwner {
-public:
-  explicit BodyOwner(PyObject *object) {
-    if (PyObject_GetBuffer(object, &view_, PyBUF_SIMPLE) != 0) {
-      throw py::error_already_set();
-    }
-  }
-  BodyOwner(const BodyOwner &) = delete;
-  BodyOwner &operator=(const BodyOwner &) = delete;
-  ~BodyOwner() { PyBuffer_Release(&view_); } // every path that destroys one holds the GIL
-
-  const std::uint8_t *data() const { return static_cast<const std::uint8_t *>(view_.buf); }
-  std::size_t size() const { return static_cast<std::size_t>(view_.len); }
-
-private:
-  Py_buffer view_{};
-};
 
 // Output bytes that Python reads in place.
 struct OutputView {

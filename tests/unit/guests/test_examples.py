@@ -95,7 +95,9 @@ def test_a_bytes_function_imports_what_it_needs_only(name: str) -> None:
     module = wasmtime.Module.from_file(wasmtime.Engine(), str(EXAMPLES / name))
     state = {"cas", "get", "group", "put", "version"} if name.startswith("state") else set()
     accel = {"call"} if name.startswith("accel") else set()
-    hose = {"accept", "close", "recv", "recv_info", "release", "send"} if "streams" in name else {"loan"}
+    hose = (
+        {"accept", "close", "open", "recv", "recv_info", "release", "send"} if "streams" in name else {"loan"}
+    )
     assert {(each.module, each.name) for each in module.imports} <= {
         ("edge_log", "log"),
         *(("edge_hose", each) for each in hose),
