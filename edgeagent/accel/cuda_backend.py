@@ -30,6 +30,7 @@ __all__ = ["CudaBackend"]
 _TENANTS_MAX = 64
 # Of the device's memory, for one function; the rest of it keeps others from failing beside a greedy one.
 _QUOTA_SHARE = 0.75
+_RING_BYTES = 64 << 20  # of pinned memory beside the arena
 _KEEP_BYTES = 256 << 20  # what an idle function's pool keeps
 
 
@@ -68,7 +69,7 @@ class CudaBackend:
             self._cupy = load_cupy()
             # A cached plan keeps memory of the function that made it, and is used for others.
             self._cupy.fft.config.get_plan_cache().set_size(0)
-            context = self._context = GpuContext(self._device)
+            context = self._context = GpuContext(self._device, pinned_bytes_max=arena.nbytes + _RING_BYTES)
         except GpuAbsent as error:
             raise DeviceAbsent(error.message, hint=error.hint) from None
         try:

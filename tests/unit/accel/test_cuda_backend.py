@@ -77,12 +77,14 @@ class Tenant:
 
 
 class Context:
-    def __init__(self, device: int) -> None:
+    def __init__(self, device: int, *, pinned_bytes_max: int) -> None:
+        self.pinned_bytes_max = pinned_bytes_max
         self.facts = SimpleNamespace(name=f"double {device}", total_bytes=1 << 30)
         self.tenants: list[Tenant] = []
         self.refusal: GpuFault | None = None
 
     def register(self, arena: memoryview) -> object:
+        assert arena.nbytes < self.pinned_bytes_max
         if self.refusal is not None:
             raise self.refusal
         return arena
@@ -177,8 +179,8 @@ def test_errors_are_told_apart(faults: list[Exception], raised: Exception, kind:
 def test_an_arena_that_cannot_be_pinned_is_used_all_the_same(
     faults: list[Exception], monkeypatch: pytest.MonkeyPatch, refusal: GpuFault
 ) -> None:
-    def refusing(device: int) -> Context:
-        context = Context(device)
+    def refusing(device: int, *, pinned_bytes_max: int) -> Context:
+        context = Context(device, pinned_bytes_max=pinned_bytes_max)
         context.refusal = refusal
         return context
 
