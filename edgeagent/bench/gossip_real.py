@@ -1,8 +1,8 @@
 """Groups of real processes on loopback, ours and the PyPI library kinship: one is killed, another joins.
 
-``kinship`` (https://pypi.org/project/kinship) is SWIM with Lifeguard in Rust. Both run with their preset for a local
-network and without encryption, each member in a Python process of its own (``gossip_agent``). Both groups live from the
-first round to the last, so that a hundred processes look at their members less often: looking is not what is measured.
+``kinship`` is SWIM with Lifeguard in Rust. Both run with their preset for a local network and without encryption, each
+member in a Python process of its own (``gossip_agent``). Both groups live from the first round to the last, so that a
+hundred processes look at their members less often: looking is not what is measured.
 """
 
 from __future__ import annotations
