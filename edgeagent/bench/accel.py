@@ -9,11 +9,12 @@ __all__ = ["cases"]
 
 def cases() -> list[Case]:
     """The identifier against labelled code, the controller over synthetic traces, then whole calls of real guests."""
-    from edgeagent.bench import accel_auto, accel_emi, accel_promotion, accel_replay
+    from edgeagent.bench import accel_auto, accel_broker, accel_emi, accel_promotion, accel_replay
 
     return [
         *accel_emi.cases(),
         *accel_replay.replay_cases(),
         *accel_promotion.promotion_cases(),
         *accel_auto.auto_cases(),
+        *accel_broker.broker_cases(),
     ]
