@@ -89,6 +89,7 @@ class Acceleration:
 
     def forget(self, name: str) -> None:
         """A function is gone."""
+        self.guest.on_cpu.pop(name, None)
         if self.routing is not None:
             self.routing.forget(name)
 
@@ -160,7 +161,7 @@ class Acceleration:
             "backend": "cpu",
             "why": self._why_none,
             "changed_at": "",
-            "kernel_calls": {"cpu": 0, "gpu": 0},
+            "kernel_calls": {"cpu": self.guest.on_cpu[deployed.name], "gpu": 0},
             "replays": 0,
             "switches": 0,
         }

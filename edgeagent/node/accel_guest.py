@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -59,6 +59,7 @@ class AccelGuest:
     ) -> None:
         self._engine = engine
         self._meters = meters
+        self.on_cpu: Counter[str] = Counter()  # kernel calls that were done without a question, by function
         self._limits = limits or CallLimits()
         self._given = registry
         self._is_stopped = False
@@ -105,6 +106,7 @@ class AccelGuest:
                 answer = await self._in_thread(self._query, ask)
             elif (routes := self._routes(ask.function)) is None:
                 await self._in_thread(self._run, ask)
+                self.on_cpu[ask.function] += 1
             else:
                 assert self._serving is not None
                 await self._serving.serve(ask, await self._plan(ask), routes)

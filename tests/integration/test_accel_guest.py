@@ -58,6 +58,8 @@ def test_water_is_found(tmp_path: Path, engine: str) -> None:
         # the first two touch by a corner
         assert {bytes(result.output) for result in results} == {b"1100 pixels of water in 2 pieces\n"}
         assert node.meters.counters["accel_calls"] == 32
+        (shown,) = node.accel.view()["functions"]
+        assert shown["kernel_calls"] == {"cpu": 32, "gpu": 0}
         with pytest.raises(GuestTrap):
             await node.invoker.invoke("water", body[:-1])
 
