@@ -42,6 +42,7 @@ def _together(made: Continuum) -> None:
             raise AssertionError(peers)
 
 
+@pytest.mark.serial  # its deadline is short
 def test_clocks_that_are_off_shorten_and_lengthen_no_run(odd: Continuum) -> None:
     run_id = odd.start("sleeper", sleep_input(500), **{"Edgeagent-Deadline-Ms": "4000"})
     view = odd.ended(run_id)
