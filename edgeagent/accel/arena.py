@@ -11,7 +11,7 @@ import mmap
 import os
 
 from edgeagent.accel.arena_slots import Slots
-from edgeagent.accel.errors import GpuBusy
+from edgeagent.accel.errors import GpuFull
 
 __all__ = ["Arena", "Slot"]
 
@@ -42,10 +42,10 @@ class Arena:
         return self._slots.used_bytes
 
     def take(self, count: int) -> Slot:
-        """Raises GpuBusy where there is no room now."""
+        """Raises GpuFull where there is no room now."""
         start = self._slots.take(count)
         if start is None:
-            raise GpuBusy(
+            raise GpuFull(
                 f"the arena has no {count} bytes in a row now", hint="accel.arena_bytes says how large it is"
             )
         return Slot(self, start, self._memory[start : start + count])

@@ -37,7 +37,7 @@ from edgeagent.accel.broker_wire import (
     Unfit,
     Work,
 )
-from edgeagent.accel.errors import BrokerLost, DeviceFull, GpuBusy, GpuFailed, KernelRaised, LostBeside
+from edgeagent.accel.errors import BrokerLost, DeviceFull, GpuFailed, GpuFull, KernelRaised, LostBeside
 from edgeagent.accel.fair_queue import FairQueue
 from edgeagent.accel.settings import Chance
 
@@ -124,9 +124,9 @@ class Broker:
             self._spawn(self._start())
 
     def reserve(self, count: int) -> Slot:
-        """A slot for a call's operands. Raises GpuBusy."""
+        """A slot for a call's operands. Raises GpuFull."""
         if self._link is None or not self.ready:
-            raise GpuBusy("the GPU is not ready")
+            raise GpuFull("the GPU is not ready")
         return self._link.arena.take(count)
 
     async def run(self, function: str, kernel: str, described: bytes, slot: Slot) -> Done:
@@ -135,12 +135,12 @@ class Broker:
         Whoever is cancelled drops its own hold of the slot, no more: the broker may still write there.
         """
         if self._link is None or not self.ready:
-            raise GpuBusy("the GPU is not ready")
+            raise GpuFull("the GPU is not ready")
         self._number += 1
         work = Work(self._number, function, kernel, described, slot.offset, len(slot.memory))
         call = _Call(work, slot, asyncio.get_running_loop().create_future())
         if not self._waiting.push(function, call):
-            raise GpuBusy("the queue of the GPU is full", hint="accel.queue_max says how long it may be")
+            raise GpuFull("the queue of the GPU is full", hint="accel.queue_max says how long it may be")
         slot.hold()
         self._pump()
         try:

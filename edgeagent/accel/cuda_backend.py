@@ -12,7 +12,7 @@ from collections import OrderedDict
 from typing import Any
 
 from edgeagent.accel.backend import Described
-from edgeagent.accel.cupy_glue import fault_from_cupy, load_cupy, using_tenant
+from edgeagent.accel.cupy_glue import CupyDevice, fault_from_cupy, load_cupy, using_tenant
 from edgeagent.accel.errors import DeviceAbsent, DeviceFull, DeviceGone, DevicePoisoned
 from edgeagent.accel.execute import Prepared, run_on_gpu
 from edgeagent.accel.gpu_context import GpuContext, Tenant
@@ -32,25 +32,6 @@ _TENANTS_MAX = 64
 _QUOTA_SHARE = 0.75
 _RING_BYTES = 64 << 20  # of pinned memory beside the arena
 _KEEP_BYTES = 256 << 20  # what an idle function's pool keeps
-
-
-class _Arrays:
-    """CuPy on one tenant's stream, as ``execute.Device``."""
-
-    def __init__(self, cupy: Any) -> None:
-        self.xp = cupy
-
-    def put(self, array: Any) -> Any:
-        return self.xp.asarray(array)
-
-    def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
-        return self.xp.empty(shape, dtype)
-
-    def take(self, array: Any, into: Any) -> None:
-        if into.flags.c_contiguous:
-            self.xp.ascontiguousarray(array).get(out=into)  # waits for the stream
-        else:
-            into[...] = array.get()
 
 
 class CudaBackend:
@@ -104,7 +85,7 @@ class CudaBackend:
         assert self._context is not None
         try:
             with using_tenant(self._context, self._tenant(function), self._cupy) as cupy:
-                run_on_gpu(prepared, slot, _Arrays(cupy))
+                run_on_gpu(prepared, slot, CupyDevice(cupy))
         except Exception as error:  # noqa: BLE001 - of CuPy, of the driver, of others' kernels
             return _told(error).with_traceback(None)
         return None

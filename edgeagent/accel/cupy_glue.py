@@ -19,7 +19,7 @@ from edgeagent.accel.gpu_context import GpuContext, Tenant
 from edgeagent.accel.gpu_driver import classify
 from edgeagent.accel.gpu_errors import GpuAbsent, GpuFault, GpuMisuse, GpuOutOfMemory, fault_class
 
-__all__ = ["allocator_of", "array_over", "fault_from_cupy", "load_cupy", "using_tenant"]
+__all__ = ["CupyDevice", "allocator_of", "array_over", "fault_from_cupy", "load_cupy", "using_tenant"]
 
 _INSUFFICIENT_DRIVER = 35
 _streams: weakref.WeakKeyDictionary[Tenant, tuple[Any, Any]] = weakref.WeakKeyDictionary()
@@ -121,3 +121,22 @@ def fault_from_cupy(error: BaseException) -> GpuFault | None:
     elif status < 100 and not name.startswith("CUDA_"):
         made = GpuMisuse
     return made(str(error), code=status, function="cupy")
+
+
+class CupyDevice:
+    """CuPy on whatever stream is current, as ``execute.Device``."""
+
+    def __init__(self, cupy: Any) -> None:
+        self.xp = cupy
+
+    def put(self, array: Any) -> Any:
+        return self.xp.asarray(array)
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
+        return self.xp.empty(shape, dtype)
+
+    def take(self, array: Any, into: Any) -> None:
+        if into.flags.c_contiguous:
+            self.xp.ascontiguousarray(array).get(out=into)  # waits for the stream
+        else:
+            into[...] = array.get()

@@ -5,7 +5,7 @@ EdgeError
     ├── SettingsRefused 400      a knob of the controller that cannot be
     ├── TraceRefused 400         recorded latencies that cannot be replayed; names the file and the line
     └── GpuFailed 503            a call was not answered by a GPU: the CPU must do it
-        ├── GpuBusy              no room in the queue or in the arena; the GPU is not to blame
+        ├── GpuFull              no room in the queue or in the arena; the GPU is not to blame
         ├── DeviceFull           the GPU has no memory for it
         ├── KernelRaised         the kernel failed there
         └── BrokerLost           the broker died, hangs, or makes no sense; so are all calls that it had
@@ -26,8 +26,8 @@ __all__ = [
     "DeviceFull",
     "DeviceGone",
     "DevicePoisoned",
-    "GpuBusy",
     "GpuFailed",
+    "GpuFull",
     "KernelRaised",
     "LostBeside",
     "SettingsRefused",
@@ -53,7 +53,7 @@ class GpuFailed(AccelFault):
     slug, status = "gpu-call-failed", 503
 
 
-class GpuBusy(GpuFailed):
+class GpuFull(GpuFailed):
     slug = "gpu-call-refused"
 
 

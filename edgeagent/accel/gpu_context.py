@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -75,11 +76,11 @@ class ContextStats:
     children: int  # tenants, rings, registrations, events
 
 
-class _Closing:
+class _Closing(ABC):
     """``with``: closed at the end."""
 
-    def close(self) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def close(self) -> Any: ...
 
     def __enter__(self) -> Self:
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from abc import ABC, abstractmethod
 
 from edgeagent.accel.python_devices import GPU_DEVICE, Asked, asked_by_function, asked_by_method
 from edgeagent.accel.python_expressions import Expressions
@@ -38,16 +39,16 @@ _NUMBERS = words("int8 int16 int32 int64 float16 float32 float64")
 _SWITCHES = words("no_grad inference_mode set_num_threads seed manual_seed PRNGKey key")
 
 
-class Calls(Expressions):
+class Calls(Expressions, ABC):
     """Following a function is the subclass's."""
 
+    @abstractmethod
     def call_function(
         self, function: Function, args: list[Value], keywords: dict[str, Value], owner: Value = None
-    ) -> Value:
-        raise NotImplementedError
+    ) -> Value: ...
 
-    def run_text(self, text: str, node: ast.AST) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def run_text(self, text: str, node: ast.AST) -> None: ...
 
     def _call(self, node: ast.Call) -> Value:
         target = self.value(node.func)

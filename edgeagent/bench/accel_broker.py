@@ -97,31 +97,15 @@ async def _made(backend: str) -> Broker:
     return Broker(BrokerSettings(), backend)
 
 
-class _CupyDevice:
-    """CuPy on its own stream, as ``execute.Device``."""
-
-    def __init__(self, cupy: Any) -> None:
-        self.xp = cupy
-
-    def put(self, array: Any) -> Any:
-        return self.xp.asarray(array)
-
-    def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
-        return self.xp.empty(shape, dtype)
-
-    def take(self, array: Any, into: Any) -> None:
-        into[...] = array.get()
-
-
 @contextmanager
 def _open(_bench: Bench) -> Iterator[dict[str, Sampler]]:
     if not count_gpus():
         raise CaseSkipped(f"no GPU: {NO_GPU}")
-    from edgeagent.accel.cupy_glue import load_cupy
+    from edgeagent.accel.cupy_glue import CupyDevice, load_cupy
     from edgeagent.accel.gpu_errors import GpuAbsent
 
     try:
-        device = _CupyDevice(load_cupy())
+        device = CupyDevice(load_cupy())
     except GpuAbsent as error:
         raise CaseSkipped(f"no GPU: {error.message}") from None
     with overhead_samplers(CUDA, lambda prepared, memory: run_on_gpu(prepared, memory, device)) as samplers:

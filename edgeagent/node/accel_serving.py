@@ -22,7 +22,7 @@ import structlog
 
 from edgeagent.accel.arena import Slot
 from edgeagent.accel.broker import Broker
-from edgeagent.accel.errors import GpuBusy, GpuFailed, LostBeside
+from edgeagent.accel.errors import GpuFailed, GpuFull, LostBeside
 from edgeagent.accel.execute import Prepared
 from edgeagent.accel.packing import Packing, pack_operands, read_outputs, write_inputs
 from edgeagent.accel.probing import ProbePlan
@@ -125,7 +125,7 @@ class Serving:
             return False
         try:
             slot = broker.reserve(packing.slot_bytes)
-        except GpuBusy as error:
+        except GpuFull as error:
             return self._too_busy(call, error)
         try:
             await self._copy(write_inputs, packing, call, slot)
@@ -133,7 +133,7 @@ class Serving:
             await self._copy(_back, packing, call, slot)
             self._answered(call, begun_s)
             self._probe_cpu(call, probe, packing, slot, self._ms_since(begun_s))
-        except GpuBusy as error:
+        except GpuFull as error:
             return self._too_busy(call, error)
         except GpuFailed as error:
             self._failed(call, error)
@@ -148,7 +148,7 @@ class Serving:
         if (marks := marks_of(call.ask.context)) is not None:
             marks.backend = "gpu"
 
-    def _too_busy(self, call: _Call, error: GpuBusy) -> bool:
+    def _too_busy(self, call: _Call, error: GpuFull) -> bool:
         self._meters.count("accel_gpu_busy")
         if call.routes.mode == "gpu":
             raise Busy(f"{call.ask.function} is pinned to the GPU: {error.message}")
@@ -211,7 +211,7 @@ class Serving:
             return None
         try:
             slot = broker.reserve(packing.slot_bytes)
-        except GpuBusy:
+        except GpuFull:
             return None
         begun_s = self._clock()
         try:
@@ -245,7 +245,7 @@ class Serving:
                 self._tell_probe(call, probe, served_ms, limit_ms)
                 return
             self._tell_probe(call, probe, served_ms, min(run.result(), limit_ms))
-        except (GpuBusy, LostBeside):
+        except (GpuFull, LostBeside):
             pass  # no news of what the GPU does with it
         except GpuFailed as error:
             log.info("a probe of the GPU failed", function=call.ask.function, why=error.message)

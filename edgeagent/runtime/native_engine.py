@@ -165,7 +165,7 @@ class _NativeFunction:
 
 
 def _handles(functions: Sequence[Function]) -> list[Any]:
-    return [function._opened() for function in functions if isinstance(function, _NativeFunction)]
+    return [cast(_NativeFunction, function)._opened() for function in functions]
 
 
 class _NativeLease:

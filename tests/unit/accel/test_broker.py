@@ -17,7 +17,7 @@ from edgeagent.accel.broker import Broker, BrokerSettings
 from edgeagent.accel.broker_state import State
 from edgeagent.accel.descriptors import Description, contiguous
 from edgeagent.accel.dtypes import Dtype
-from edgeagent.accel.errors import BrokerLost, DeviceFull, GpuBusy, GpuFailed, KernelRaised, LostBeside
+from edgeagent.accel.errors import BrokerLost, DeviceFull, GpuFailed, GpuFull, KernelRaised, LostBeside
 from edgeagent.accel.execute import CallLimits, Prepared, prepare
 from edgeagent.accel.packing import Packing, pack_operands, read_outputs, write_inputs
 from edgeagent.accel.registry import shipped
@@ -105,7 +105,7 @@ def with_broker(**settings: Any) -> Callable[[Scenario], Callable[[Path, pytest.
 @with_broker()
 async def test_calls_come_back_and_many_at_once(broker: Broker, folder: Path) -> None:
     assert broker.life.state is State.OFF
-    with pytest.raises(GpuBusy):
+    with pytest.raises(GpuFull):
         broker.reserve(1)
     await ready(broker)
     assert broker.device_name == "numpy 0"
@@ -134,10 +134,10 @@ async def test_what_kills_the_broker_fails_all_calls_once_and_it_comes_back(
         command(folder, "calls", word)
         outcomes = await asyncio.gather(*(call(broker) for _ in range(5)), return_exceptions=True)
         # It may have died before the last ones were sent: nobody waits for it then.
-        assert all(isinstance(one, BrokerLost | GpuBusy) for one in outcomes)
+        assert all(isinstance(one, BrokerLost | GpuFull) for one in outcomes)
         assert isinstance(outcomes[0], BrokerLost)
         assert not isinstance(outcomes[0], LostBeside)
-        assert all(isinstance(one, LostBeside | GpuBusy) for one in outcomes[1:])  # they did not kill it
+        assert all(isinstance(one, LostBeside | GpuFull) for one in outcomes[1:])  # they did not kill it
         assert broker.life.falls == falls + 1
         assert broker.life.state is State.BROKEN
         broker.life.try_at_s = 0.0  # the back-off is another test's
@@ -191,7 +191,7 @@ async def test_a_full_queue_refuses_and_one_who_leaves_makes_room(broker: Broker
     await asyncio.sleep(0)
     waits = asyncio.create_task(call(broker))
     await asyncio.sleep(0)
-    with pytest.raises(GpuBusy, match="queue"):
+    with pytest.raises(GpuFull, match="queue"):
         await call(broker)
     waits.cancel()
     under_way[1].cancel()  # that one is under way: the broker does it, nobody reads it
@@ -206,7 +206,7 @@ async def test_a_full_queue_refuses_and_one_who_leaves_makes_room(broker: Broker
 async def test_an_arena_without_room_refuses(broker: Broker, folder: Path) -> None:
     await ready(broker)
     slot = broker.reserve(5000)
-    with pytest.raises(GpuBusy, match="arena"):
+    with pytest.raises(GpuFull, match="arena"):
         broker.reserve(1)
     slot.drop()
     assert await call(broker)

@@ -18,7 +18,7 @@ from edgeagent.accel.broker_wire import Done
 from edgeagent.accel.controller import Route
 from edgeagent.accel.descriptors import Description, contiguous
 from edgeagent.accel.dtypes import Dtype
-from edgeagent.accel.errors import BrokerLost, DeviceFull, GpuBusy, KernelRaised, LostBeside
+from edgeagent.accel.errors import BrokerLost, DeviceFull, GpuFull, KernelRaised, LostBeside
 from edgeagent.accel.execute import CallLimits, prepare, run_on_gpu
 from edgeagent.accel.guest_layout import Backend, Code
 from edgeagent.accel.probing import ProbePlan
@@ -65,7 +65,7 @@ class Played:
 
     def reserve(self, count: int) -> Slot:
         if not self.ready:
-            raise GpuBusy("not ready")
+            raise GpuFull("not ready")
         return self.arena.take(count)
 
     async def run(self, function: str, kernel: str, described: bytes, slot: Slot) -> Done:
@@ -236,7 +236,7 @@ async def test_who_was_lost_with_another_call_blames_nobody(monkeypatch: pytest.
 async def test_a_full_queue_is_no_fault_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig()
     rig.route(monkeypatch, "gpu")
-    rig.broker.coming = [GpuBusy("queue")]
+    rig.broker.coming = [GpuFull("queue")]
     assert await rig.ask() == 0
     slot = rig.broker.arena.take(1 << 16)  # no room for operands
     assert await rig.ask() == 0
@@ -259,7 +259,7 @@ async def test_a_pinned_function_is_refused_where_the_gpu_is_not_there(
         assert await rig.ask() == Code.OFF
     assert "GPU 0 is ready: as told" in logs[0]["why"]
     rig.broker.ready = True
-    rig.broker.coming = [GpuBusy("queue")]
+    rig.broker.coming = [GpuFull("queue")]
     assert await rig.ask() == Code.FULL
     rig.broker.coming = [BrokerLost("died")]
     assert await rig.ask() == 0
@@ -316,7 +316,7 @@ async def test_a_probe_that_fails_is_a_failure_and_a_busy_one_is_none(
     rig = Rig("cpu_preferred")
     told = rig.seen(monkeypatch)
     rig.route(monkeypatch, "cpu", ProbePlan("gpu", 60_000.0, scout=False))
-    rig.broker.coming = [GpuBusy("queue"), BrokerLost("died")]
+    rig.broker.coming = [GpuFull("queue"), BrokerLost("died")]
     assert [await rig.ask(), await rig.ask()] == [0, 0]
     await rig.settled()
     assert told == [("gpu", 0.0, True)]
