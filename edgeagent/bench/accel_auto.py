@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeagent.bench.daemon import daemon
+from edgeagent.bench.daemon import daemon, deploy
 from edgeagent.bench.harness import Bench, Case, Rounds, Sample, Sampler
 from edgeagent.bench.processes import ServerFailed
 
@@ -62,26 +62,18 @@ class _Node:
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
 
-    def ask(
-        self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
-    ) -> tuple[bytes, dict[str, str]]:
-        """Raises ServerFailed for all but success."""
-        self._connection.request(method, path, body, headers or {})
+    def ask(self, method: str, path: str, body: bytes = b"") -> tuple[bytes, dict[str, str]]:
+        """Raises ServerFailed for all but 200."""
+        self._connection.request(method, path, body)
         reply = self._connection.getresponse()
         data = reply.read()
-        if reply.status not in (200, 201):
+        if reply.status != 200:
             raise ServerFailed(f"{method} {path}: status {reply.status}: {data[:300]!r}")
         return data, {name.lower(): value for name, value in reply.getheaders()}
 
     def deploy(self, name: str, guest: str, mode: str) -> None:
         manifest = f'[function]\nname = "{name}"\n[limits]\nwall_ms = 60000\n[accel]\nmode = "{mode}"\n'
-        parts = (("wasm", (_WASM / f"{guest}.wasm").read_bytes()), ("manifest", manifest.encode()))
-        body = b"".join(
-            f'--part\r\nContent-Disposition: form-data; name="{part}"\r\n\r\n'.encode() + data + b"\r\n"
-            for part, data in parts
-        )
-        kind = {"Content-Type": "multipart/form-data; boundary=part"}
-        self.ask("PUT", f"/v1/functions/{name}", body + b"--part--\r\n", kind)
+        deploy(self._connection.port, name, (_WASM / f"{guest}.wasm").read_bytes(), manifest)
 
     def no_gpu(self, name: str, body: bytes) -> str:
         """Why ``name``, which is pinned to the GPU, is not served; empty once it is. A start is waited for."""

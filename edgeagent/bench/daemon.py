@@ -40,11 +40,19 @@ def daemon(
         yield process
 
 
-def deploy(port: int, name: str, wasm: bytes) -> None:
-    """PUT a function; raises ServerFailed unless the daemon takes it."""
+def deploy(port: int, name: str, wasm: bytes, manifest: str = "") -> None:
+    """PUT a function, with a manifest (TOML) where one is given; raises ServerFailed unless the daemon takes it."""
+    body, kind = wasm, "application/wasm"
+    if manifest:
+        parts = {b"wasm": wasm, b"manifest": manifest.encode()}
+        pieces = [
+            b'--part\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % part
+            for part in parts.items()
+        ]
+        body, kind = b"".join([*pieces, b"--part--\r\n"]), "multipart/form-data; boundary=part"
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
-        connection.request("PUT", f"/v1/functions/{name}", wasm, {"Content-Type": "application/wasm"})
+        connection.request("PUT", f"/v1/functions/{name}", body, {"Content-Type": kind})
         reply = connection.getresponse()
         answer = reply.read()
     finally:

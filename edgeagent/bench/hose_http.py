@@ -22,7 +22,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgeagent.bench.daemon import daemon_command, daemon_env
+from edgeagent.bench.daemon import daemon_command, daemon_env, deploy
 from edgeagent.bench.harness import Bench, Sample, Sampler
 from edgeagent.bench.hose_cases import TOO_LONG, is_thorough
 from edgeagent.bench.hose_cost import Cost
@@ -76,8 +76,8 @@ class HttpHop:
                 closing(mmap.mmap(file.fileno(), STAMPS.size, access=mmap.ACCESS_READ))
             )
         self._link = stack.enter_context(closing(http.client.HTTPConnection("127.0.0.1", port, timeout=300)))
-        self._deploy("raw", consumer())
-        self._deploy("json", json_guest("consume"))
+        deploy(port, "raw", consumer(), _MANIFEST.format("raw"))
+        deploy(port, "json", json_guest("consume"), _MANIFEST.format("json"))
         self._side = side
         self._produce, self._encode = (
             load_guest(side.engine, json_guest(name), folder, f"json-{name}", memory_bytes=_SENDER_BYTES)
@@ -125,16 +125,6 @@ class HttpHop:
     def _times_there_ns(self) -> tuple[int, int]:
         entered_ns, returned_ns = STAMPS.unpack(self._stamps[:])
         return entered_ns, returned_ns
-
-    def _deploy(self, name: str, wasm: bytes) -> None:
-        parts = {"wasm": wasm, "manifest": _MANIFEST.format(name).encode()}
-        body = b"".join(
-            b'--part\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (part.encode(), data)
-            for part, data in parts.items()
-        )
-        self._ask(
-            "PUT", f"/v1/functions/{name}", body + b"--part--\r\n", "multipart/form-data; boundary=part"
-        )
 
     def _post(self, path: str, body: bytes | memoryview) -> bytes:
         return self._ask("POST", path, body, "application/octet-stream")

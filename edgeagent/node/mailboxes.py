@@ -201,13 +201,15 @@ class Mailboxes:
 
     def asked(self, ask: Ask) -> None:
         """A guest waits for ``engine.answer``."""
-        if ask.kind is AskKind.NN_CALL and self.nn is not None:
-            self.nn.asked(ask)
+        if ask.kind.is_state:
+            self._pass(ask, self.state)
             return
-        if ask.kind.is_state or ask.kind.is_accel or ask.kind is AskKind.NN_CALL:
-            self._pass(ask, self.state if ask.kind.is_state else self.accel if ask.kind.is_accel else None)
+        if ask.kind.is_accel:
+            self._pass(ask, self.accel)
             return
         match ask.kind:
+            case AskKind.NN_CALL:
+                self._pass(ask, self.nn)
             case AskKind.NEXT:
                 self._next(ask)
             case AskKind.ACCEPT:
@@ -226,7 +228,7 @@ class Mailboxes:
         for target in self._away.pop(call_id, ()):
             self._spawn(self._close_away(call_id, target))
 
-    def _pass(self, ask: Ask, to: StateAsks | AccelAsks | None) -> None:
+    def _pass(self, ask: Ask, to: StateAsks | AccelAsks | NnAsks | None) -> None:
         if to is not None:
             to.asked(ask)
             return
