@@ -7,6 +7,7 @@ are still in the cache, and the loop's latency does not depend on the size of wh
 
 from __future__ import annotations
 
+import errno
 import functools
 import ipaddress
 import os
@@ -22,12 +23,13 @@ from typing import NamedTuple, NoReturn
 from edgeagent import native
 from edgeagent.hose import checksum
 from edgeagent.hose.errors import HoseFault, LinkCut, LinkStalled, PeerUntrusted
-from edgeagent.hose.frames import FRAME_BYTES, NO_ID, Data, Frame, abort, decode, encode
+from edgeagent.hose.frames import FRAME_BYTES, NO_ID, Frame, abort, decode, encode
 from edgeagent.hose.transfer import Run
 
-__all__ = ["SOCKET_BUFFER_BYTES", "Came", "Link", "RunEnd", "is_loopback", "tune", "worthwhile"]
+__all__ = ["SOCKET_BUFFER_BYTES", "Came", "Link", "Outgoing", "RunEnd", "is_loopback", "tune", "worthwhile"]
 
 FAST_ENOUGH = 8e9  # bytes/s of a checksum that no link waits for
+_NOT_NOW = (errno.EAGAIN, errno.EWOULDBLOCK)
 SOCKET_BUFFER_BYTES = 4 << 20  # asked for; the kernel caps it at net.core.[rw]mem_max
 
 
@@ -53,7 +55,8 @@ def worthwhile() -> checksum.Checksum:
             best = min(best, time.perf_counter() - start_s)
         rates[kind] = len(sample) / best
     crc32, gmac = rates[checksum.Checksum.CRC32], rates[checksum.Checksum.GMAC]
-    if crc32 > gmac:
+    # Frames go and come many at a time with a CRC-32 alone: that is worth more than what a busy machine measures.
+    if checksum.crc32_is_native() or crc32 > gmac:
         return checksum.ALL | checksum.Checksum.CRC32_FIRST if gmac > FAST_ENOUGH else checksum.Checksum.CRC32
     return checksum.ALL
 
@@ -91,6 +94,21 @@ def _fault_of(error: Exception) -> HoseFault:
     if isinstance(error, BlockingIOError | TimeoutError):
         return LinkStalled("the connection moves no bytes")
     return LinkCut(f"the connection failed: {error}")
+
+
+class Outgoing(NamedTuple):
+    """Bytes ``offset`` to ``end`` of ``view``, to be sent as frames of at most ``frame_bytes`` with a CRC-32 each, with
+    heads ``before`` and ``after`` them. ``skip`` bytes of what comes next are out already.
+    """
+
+    identity: bytes
+    view: memoryview
+    offset: int
+    end: int
+    frame_bytes: int
+    before: bytes = b""
+    after: bytes = b""
+    skip: int = 0
 
 
 class RunEnd(NamedTuple):
@@ -165,10 +183,23 @@ class Link:
 
     def read(self, within_s: float | None = None) -> Frame:
         """The next frame, waiting for it ``within_s`` (the stall bound by default)."""
+        if within_s is not None and not self._have and self.has_runs:
+            return self._read_within(within_s)
         self._wait_readable(self._stall_s if within_s is None else within_s)
         self._fill(self._head_view[self._have :])
         self._have = 0
         return decode(self._head)
+
+    def _read_within(self, within_s: float) -> Frame:
+        assert native.core is not None
+        came, error = native.core.receive_head(self._sock.fileno(), self._head, within_s, self._stall_s)
+        match Came(came):
+            case Came.HEAD:
+                return decode(self._head)
+            case Came.END:
+                raise LinkCut("the other side closed the connection")
+            case _:
+                self._failed(OSError(error, os.strerror(error)))
 
     def poll(self) -> Frame | None:
         """The next frame if it is there already."""
@@ -208,10 +239,17 @@ class Link:
         """Whether ``write_run`` and ``read_run`` can be had: the extension's, for plain sockets."""
         return self._tls is None and native.core is not None
 
-    def read_run(self, identity: bytes, run: Run, view: memoryview) -> RunEnd:
-        """Plain frames of a transfer, with their payloads to their places in ``view``, all at once."""
+    def read_run(self, identity: bytes, run: Run, view: memoryview, answer: Frame | None = None) -> RunEnd:
+        """Plain frames of a transfer, with their payloads to their places in ``view``, all at once.
+
+        ``answer`` is sent first. Where the peer has not waited for it, it goes out with what is sent next, or in a
+        moment.
+        """
         assert native.core is not None
+        first = b"" if answer is None else encode(answer)
         if self._have:
+            if answer is not None:
+                self.write(answer)
             return RunEnd(run.next, self.read())
         came, end, error = native.core.receive_frames(
             self._sock.fileno(),
@@ -223,6 +261,8 @@ class Link:
             run.credit,
             run.payload_bytes_max,
             self._stall_s,
+            run.is_last,
+            first,
         )
         match Came(came):
             case Came.FAILED:
@@ -237,17 +277,47 @@ class Link:
                 except HoseFault as fault:
                     return RunEnd(end, fault=fault)
 
-    def write_run(self, frame: Data, view: memoryview, end: int, after: Frame | None = None) -> None:
-        """Send the bytes of ``view`` from ``frame.offset`` to ``end`` as frames like ``frame``, each of at most its
-        length and with a CRC-32 of its own, and what comes ``after`` them.
-        """
+    def write_run(self, run: Outgoing) -> None:
+        """Send it, waiting for the peer."""
+        self._send_run(run, may_wait=True)
+
+    def begin_run(self, run: Outgoing) -> Outgoing | None:
+        """Send what the kernel takes at once, and return what is left. Never waits, and may be called on the loop."""
+        return self._send_run(run, may_wait=False)
+
+    def _send_run(self, run: Outgoing, *, may_wait: bool) -> Outgoing | None:
         assert native.core is not None
-        last = b"" if after is None else encode(after)
-        error = native.core.send_frames(
-            self._sock.fileno(), encode(frame), view, frame.offset, end, frame.length, last, self._stall_s
+        error, offset, skip = native.core.send_frames(
+            self._sock.fileno(), *run, may_wait=may_wait, stall_s=self._stall_s
         )
-        if error:
+        if not error:
+            return None
+        if may_wait or error not in _NOT_NOW:
             self._failed(OSError(error, os.strerror(error)))
+        return run._replace(offset=offset, skip=skip, before=run.before if offset == run.offset else b"")
+
+    def took(self, answer: bytes) -> bool:
+        """Whether ``answer`` is what came next, all of it; only then is it taken."""
+        if self._have:
+            return False
+        try:
+            if self._sock.recv(len(answer), socket.MSG_PEEK | socket.MSG_DONTWAIT) != answer:
+                return False
+            self._sock.recv(len(answer), socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._failed(error)
+        return True
+
+    def fileno(self) -> int:
+        """For a loop that waits for the peer; afterwards ``block``."""
+        return self._sock.fileno()
+
+    def block(self) -> None:
+        """Calls wait again: some loops make a descriptor that they watch one that does not."""
+        if self._tls is None:
+            os.set_blocking(self._sock.fileno(), True)
 
     def read_payload(self, view: memoryview) -> None:
         """Fill ``view``."""

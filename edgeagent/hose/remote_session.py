@@ -27,6 +27,7 @@ from edgeagent.hose.frames import (
     RESENT,
     ZSTD,
     Abort,
+    Accept,
     Data,
     Frame,
     Greeting,
@@ -269,10 +270,15 @@ class Session:
             self._shared.close([entry])
 
     def _drive(self, entry: Entry, incoming: _Incoming, receiver: Receiver, view: memoryview) -> None:
-        effects = receiver.on_offer(entry.receivers[receiver.offer.stripe].offer)
+        effects = receiver.on_offer(receiver.offer)
+        # Who may have sent all of it along does not wait for the answer: it need not be a packet of its own.
+        may_be_along = receiver.offer.length <= self._settings.payload_bytes
         while True:
+            answer: Frame | None = None
             for effect in effects:
                 match effect:
+                    case Send(Accept() as frame) if may_be_along and self._has_runs:
+                        answer = frame
                     case Send(frame):
                         self._link.write(frame)
                     case Complete():
@@ -281,13 +287,15 @@ class Session:
                             assert isinstance(last, Send)
                             self._link.write(last.frame)
                         return
-            effects = self._more(receiver, view)
+            effects = self._more(receiver, view, answer)
 
-    def _more(self, receiver: Receiver, view: memoryview) -> list[Effect]:
+    def _more(self, receiver: Receiver, view: memoryview, answer: Frame | None) -> list[Effect]:
         run = receiver.run() if self._has_runs else None
         if run is None:
+            if answer is not None:
+                self._link.write(answer)
             return self._one(receiver, self._link.read(), view)
-        came = self._link.read_run(identity_of(receiver.offer), run, view)
+        came = self._link.read_run(identity_of(receiver.offer), run, view, answer)
         effects: list[Effect] = []
         if came.end > run.next:
             with self._shared.lock:

@@ -28,12 +28,12 @@ from edgeagent.hose.errors import (
     fault_of,
 )
 from edgeagent.hose.frames import (
-    CHECK_BYTES,
     NONCE_BYTES,
     RESENT,
     ZSTD,
     Abort,
     Accept,
+    Ack,
     Data,
     Done,
     Frame,
@@ -44,8 +44,10 @@ from edgeagent.hose.frames import (
     Pong,
     Welcome,
     Window,
+    encode,
+    identity_of,
 )
-from edgeagent.hose.remote_link import Link, is_loopback, worthwhile
+from edgeagent.hose.remote_link import Link, Outgoing, is_loopback, worthwhile
 from edgeagent.hose.remote_settings import RemoteSettings, check_plain
 from edgeagent.hose.tickets import Ticket, client_proof, listener_proof, proofs_equal
 from edgeagent.hose.transfer import Effect, Released, Send, SendData, Sender
@@ -58,6 +60,10 @@ T = TypeVar("T")
 FRAMES_UNHEARD_MAX = 4
 # Of a frame in a run: it stays in the second-level cache from its check to its end on the wire.
 RUN_FRAME_BYTES = 512 << 10
+# Whole transfers of at most so many bytes are sent by the event loop: 0.2 ms, less than it takes to wake a thread and be
+# woken by it. Of larger ones the loop sends what keeps the peer busy until the thread is there.
+ALONG_BYTES_MAX = 1 << 20
+AHEAD_BYTES = 256 << 10
 
 
 class Cancelled(Exception):
@@ -72,6 +78,11 @@ class Job:
         self.view = view
         self.is_new = is_new  # nobody has offered it before
         self.cancelled = threading.Event()
+        self.sender: Sender | None = None  # once it was begun
+        self.left: Outgoing | None = None  # of what the loop could not send at once
+        self.fault: HoseFault | None = None  # by which what was begun on the loop has ended
+        self.is_released = False  # by the peer, to the loop
+        self.expected = b""  # what the peer answers if all goes well
         self.sent_bytes = 0
         self.stored_bytes = 0
         self.connections = 0
@@ -79,7 +90,9 @@ class Job:
 
 
 class Stream:
-    """One connection and what was agreed on it. All methods on the stream's thread, except ``interrupt``."""
+    """One connection and what was agreed on it. All methods on the stream's thread, except ``interrupt``; and except
+    ``begin``, ``go_on`` and ``close``, which never wait, and which the loop calls before the thread gets the job.
+    """
 
     def __init__(
         self,
@@ -107,19 +120,83 @@ class Stream:
         self._ahead: ChecksAhead | None = None
         self._run_bytes = 0  # that are sent at once, where the extension checks and sends them
 
-    def send(self, job: Job) -> None:
-        """Send one stripe, over as many connections as it takes. Raises the HoseFault that ended it."""
+    def begin(self, job: Job) -> bool:
+        """Offer, with what may go along, if there is a connection that this can be done on at once. True where all of
+        it is on its way, and ``go_on`` is to be called when there is an answer; else the job is one for ``send``.
+        """
+        link = self._link
+        if link is None or not self._run_bytes or not job.is_new or job.offer.total > self._bytes_max:
+            return False
+        sender, now_s = self._sender(job), time.monotonic()
+        sender.limit_chunk(self._payload_max)
+        job.sender = sender
+        self._number += 1
+        sender.start(now_s)
+        ahead = ALONG_BYTES_MAX if job.offer.length <= ALONG_BYTES_MAX else AHEAD_BYTES
+        data = sender.pump(now_s, ahead) if job.offer.length else []
+        done = sender.finish(now_s)
+        first = encode(job.offer)
+        try:
+            run = self._run_of(job, job.offer.base, sender.sent, done, first)
+            job.left = link.begin_run(run)
+        except HoseFault as fault:
+            job.fault = fault
+            return False
+        assert len(data) <= 1
+        if done is None or job.left is not None:
+            return False
+        # While the peer is at work: what it will say is known, and comparing takes less than reading.
+        offer = job.offer
+        job.expected = encode(Accept(offer.transfer, offer.generation, offer.base, offer.end)) + encode(
+            Ack(offer.transfer, offer.generation)
+        )
+        return True
+
+    def go_on(self, job: Job) -> bool:
+        """Something came. True where the loop need not wait any longer: the job is released, or it is one for ``send``.
+        Raises a HoseFault, for ``send`` to repair.
+        """
+        link, sender = self._link, job.sender
+        assert link is not None
+        assert sender is not None
+        if job.expected and link.took(job.expected):
+            job.is_released = True
+            return True
+        job.expected = b""  # its parts come by themselves, or something else does
+        while (answer := link.poll()) is not None:
+            job.is_released = bool(sender.on_message(answer, time.monotonic()))
+            if job.is_released or sender.owes:
+                return True
+        return False
+
+    @property
+    def link(self) -> Link:
+        """The connection that a job was begun on."""
+        assert self._link is not None
+        return self._link
+
+    def _sender(self, job: Job) -> Sender:
         settings = self._settings
-        sender = Sender(
+        return Sender(
             job.offer,
             chunk_bytes=settings.payload_bytes,
             stall_s=settings.stall_s,
             ack_s=settings.ack_s,
             eager=job.is_new,
         )
+
+    def send(self, job: Job) -> None:
+        """Send one stripe, or go on with what was begun, over as many connections as it takes. Raises the HoseFault
+        that ended it.
+        """
+        settings = self._settings
+        sender = job.sender = job.sender or self._sender(job)
         idle_tries, best = 0, job.offer.base
         while True:
             try:
+                if job.fault is not None:
+                    fault, job.fault = job.fault, None
+                    raise fault
                 link = self._link or self._connect(job)
                 self._drive(link, sender, job)
                 return
@@ -209,8 +286,9 @@ class Stream:
     def _drive(self, link: Link, sender: Sender, job: Job) -> None:
         if job.offer.total > self._bytes_max:
             raise TransferTooLarge(f"{job.offer.total} bytes, and the ticket is for {self._bytes_max}")
-        sender.limit_chunk(self._payload_max)
-        self._number += 1
+        if sender.is_apart:
+            sender.limit_chunk(self._payload_max)
+            self._number += 1
         try:
             self._exchange(link, sender, job)
         finally:
@@ -219,7 +297,12 @@ class Stream:
                 self._ahead = None
 
     def _exchange(self, link: Link, sender: Sender, job: Job) -> None:
-        effects: list[Effect] = sender.start(time.monotonic())
+        effects: list[Effect] = []
+        if sender.is_apart:
+            effects = sender.start(time.monotonic())
+        elif job.left is not None:
+            left, job.left = job.left, None
+            link.write_run(left)
         meter, unheard = _Meter(self._gate), 0
         while True:
             for effect in effects:
@@ -273,11 +356,14 @@ class Stream:
         self._send_stored(link, order, job, memoryview(packed), None, done)
 
     def _send_run(self, link: Link, order: SendData, job: Job, done: Done | None) -> None:
-        length, offer = min(RUN_FRAME_BYTES, order.length, self._payload_max), job.offer
-        job.sent_bytes += order.length
-        job.stored_bytes += order.length
-        like = Data(offer.transfer, offer.generation, order.offset, length, length, 0, bytes(CHECK_BYTES))
-        link.write_run(like, job.view, order.offset + order.length, done)
+        link.write_run(self._run_of(job, order.offset, order.offset + order.length, done))
+
+    def _run_of(self, job: Job, offset: int, end: int, done: Done | None, before: bytes = b"") -> Outgoing:
+        job.sent_bytes += end - offset
+        job.stored_bytes += end - offset
+        frame_bytes = min(RUN_FRAME_BYTES, self._payload_max)
+        after = b"" if done is None else encode(done)
+        return Outgoing(identity_of(job.offer), job.view, offset, end, frame_bytes, before, after)
 
     def _packed(self, raw: memoryview) -> bytes | None:
         if not self._gate.wanted():

@@ -15,10 +15,32 @@ constexpr std::size_t kHeadBytes = 128;
 constexpr std::size_t kIdentityAt = 8;
 constexpr std::size_t kIdentityBytes = 20;
 
-// Sends [offset, end) of `data` as frames of `frame_bytes`, and `after` with the last of them. `head`: any DATA head of
-// the transfer. 0 or an errno; ETIMEDOUT where a frame took longer than `stall_ns`.
-int send_frames(int fd, const std::uint8_t *head, const std::uint8_t *data, std::uint64_t offset, std::uint64_t end,
-                std::uint64_t frame_bytes, const std::uint8_t *after, std::size_t after_bytes, std::int64_t stall_ns);
+// What is to be sent: bytes [offset, end) of `data` as frames of `identity` of at most `frame_bytes`, with `before` ahead
+// of the first and `after` behind the last. The first `skip` bytes of all that are out already.
+struct Outgoing {
+  const std::uint8_t *identity = nullptr; // kIdentityBytes
+  const std::uint8_t *data = nullptr;
+  std::uint64_t offset = 0;
+  std::uint64_t end = 0;
+  std::uint64_t frame_bytes = 0;
+  const std::uint8_t *before = nullptr;
+  std::size_t before_bytes = 0;
+  const std::uint8_t *after = nullptr;
+  std::size_t after_bytes = 0;
+  std::uint64_t skip = 0;
+  bool may_wait = true;
+  std::int64_t stall_ns = 0;
+};
+
+// How far it came. With an error, `offset` and `skip` are where to go on, and nothing is `before` it where `offset` has
+// grown.
+struct Sent {
+  int error = 0; // an errno; ETIMEDOUT where a frame took longer than `stall_ns`
+  std::uint64_t offset = 0;
+  std::uint64_t skip = 0;
+};
+
+Sent send_frames(int fd, const Outgoing &outgoing);
 
 enum class Came : std::uint8_t {
   All,     // up to `stop` or beyond
@@ -42,9 +64,16 @@ struct Expected {
   std::uint64_t credit = 0;
   std::uint64_t payload_bytes_max = 0;
   std::int64_t stall_ns = 0;
+  bool wants_head = false; // the head behind `stop` as well, whatever it is
+  // Sent first. Where the peer has sent data already it may wait for what is sent next: then it is no packet of its own.
+  const std::uint8_t *answer = nullptr;
+  std::size_t answer_bytes = 0;
 };
 
 // Receives into `data`, which has at least `credit` bytes; `head` gets the last head.
 Received receive_frames(int fd, std::uint8_t *head, std::uint8_t *data, const Expected &expected);
+
+// The next head, whatever it is, which begins to come within `within_ns`: Came::Head, End or Failed.
+Received receive_head(int fd, std::uint8_t *head, std::int64_t within_ns, std::int64_t stall_ns);
 
 } // namespace edgeagent
