@@ -209,7 +209,7 @@ Frame = (
 
 
 class _Type(NamedTuple):
-    """Everything that does not depend on the frame is worked out once: heads are most of what a small transfer costs."""
+    """What does not depend on the frame is worked out once: heads are most of what a small transfer costs."""
 
     number: int
     struct: type[Any]

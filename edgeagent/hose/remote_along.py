@@ -1,7 +1,7 @@
 """Waiting on the event loop for the answer to a small transfer that went out whole.
 
-To wake a thread and to be woken by it takes longer than to send a megabyte; so what is small is sent by the loop itself,
-as far as the kernel takes it at once, and whatever is out of the ordinary is left to the thread.
+To wake a thread and to be woken by it takes longer than to send a megabyte; so what is small is sent by the loop
+itself, as far as the kernel takes it at once, and whatever is out of the ordinary is left to the thread.
 """
 
 from __future__ import annotations

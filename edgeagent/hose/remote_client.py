@@ -103,13 +103,12 @@ class RemoteClient:
     ) -> SendReport:
         async with self._lock:
             self._loop = asyncio.get_running_loop()
-            digest = await self._on_threads([(_sha256, view)]) if hashed else [NO_DIGEST]
-            stripes = len(self._streams) if len(view) >= self._settings.stripe_bytes_min else 1
+            digest = (await self._on_threads([(_sha256, view)]))[0] if hashed else NO_DIGEST
+            total = len(view)
+            stripes = len(self._streams) if total >= self._settings.stripe_bytes_min else 1
             jobs = [
                 Job(
-                    Offer(
-                        id_, generation, len(view), *stripe_of(len(view), stripes, k), k, stripes, digest[0]
-                    ),
+                    Offer(id_, generation, total, *stripe_of(total, stripes, k), k, stripes, digest),
                     view,
                     is_new=is_new,
                 )
@@ -119,14 +118,11 @@ class RemoteClient:
                 await self._run(jobs)
         if on_released is not None:
             on_released(id_)
-        return SendReport(
-            id_,
-            len(view),
-            sum(job.sent_bytes for job in jobs),
-            sum(job.stored_bytes for job in jobs),
-            sum(job.connections for job in jobs),
-            sum(job.resumes for job in jobs),
+        first = jobs[0]
+        report = SendReport(
+            id_, total, first.sent_bytes, first.stored_bytes, first.connections, first.resumes
         )
+        return report if len(jobs) == 1 else _sum_of(report, jobs[1:])
 
     async def _is_done_along(self, jobs: list[Job]) -> bool:
         """Whether the loop could do it: a small transfer, over a connection that is there, without a fault."""
@@ -136,6 +132,8 @@ class RemoteClient:
         return jobs[0].is_released
 
     async def _run(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            job.for_threads()
         pairs = zip(self._streams, jobs, strict=False)
         await self._on_threads([(stream.send, job) for stream, job in pairs], jobs)
 
@@ -175,6 +173,17 @@ class RemoteClient:
                 await asyncio.to_thread(stream.close)
             self._pool.shutdown(wait=False)
             self._helpers.shutdown(wait=False)
+
+
+def _sum_of(report: SendReport, jobs: Sequence[Job]) -> SendReport:
+    return SendReport(
+        report.transfer,
+        report.length,
+        report.sent_bytes + sum(job.sent_bytes for job in jobs),
+        report.stored_bytes + sum(job.stored_bytes for job in jobs),
+        report.connections + sum(job.connections for job in jobs),
+        report.resumes + sum(job.resumes for job in jobs),
+    )
 
 
 def _sha256(view: memoryview) -> bytes:

@@ -198,8 +198,7 @@ class Link:
                 return decode(self._head)
             case Came.END:
                 raise LinkCut("the other side closed the connection")
-            case _:
-                self._failed(OSError(error, os.strerror(error)))
+        raise _fault_of(OSError(error, os.strerror(error)))
 
     def poll(self) -> Frame | None:
         """The next frame if it is there already."""
@@ -239,14 +238,17 @@ class Link:
         """Whether ``write_run`` and ``read_run`` can be had: the extension's, for plain sockets."""
         return self._tls is None and native.core is not None
 
-    def read_run(self, identity: bytes, run: Run, view: memoryview, answer: Frame | None = None) -> RunEnd:
-        """Plain frames of a transfer, with their payloads to their places in ``view``, all at once.
+    def read_run(
+        self, identity: bytes, run: Run, view: memoryview, last: Frame, answer: Frame | None = None
+    ) -> RunEnd:
+        """Plain frames of a transfer, with their payloads to their places in ``view``, all at once; behind the last of
+        them ``last`` is to come, and is waited for.
 
         ``answer`` is sent first. Where the peer has not waited for it, it goes out with what is sent next, or in a
         moment.
         """
         assert native.core is not None
-        first = b"" if answer is None else encode(answer)
+        first, end_head = b"" if answer is None else encode(answer), encode(last)
         if self._have:
             if answer is not None:
                 self.write(answer)
@@ -271,6 +273,8 @@ class Link:
                 return RunEnd(end, fault=LinkCut("the other side closed the connection"))
             case Came.ALL:
                 return RunEnd(end)
+            case Came.HEAD if self._head == end_head:
+                return RunEnd(end, last)
             case how:
                 try:
                     return RunEnd(end, decode(self._head), is_damaged=how is Came.DAMAGED)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -29,6 +27,7 @@ from edgeagent.hose.frames import (
     Abort,
     Accept,
     Data,
+    Done,
     Frame,
     Greeting,
     Hello,
@@ -38,113 +37,17 @@ from edgeagent.hose.frames import (
     Welcome,
     identity_of,
 )
-from edgeagent.hose.inbox import Entry, Inbox
-from edgeagent.hose.remote_buffers import Allocate, Buffer, Delivery
+from edgeagent.hose.inbox import Entry
+from edgeagent.hose.remote_buffers import Delivery
+from edgeagent.hose.remote_incoming import Incoming, Shared
 from edgeagent.hose.remote_link import Link, worthwhile
-from edgeagent.hose.remote_settings import ListenerStats, RemoteSettings
-from edgeagent.hose.tickets import Ticket, TicketBook, listener_proof
+from edgeagent.hose.tickets import Ticket, listener_proof
 from edgeagent.hose.transfer import Complete, Effect, Receiver, Send, Take
 from edgeagent.model.errors import EdgeError
 
-__all__ = ["Session", "Shared"]
+__all__ = ["Session"]
 
 log = structlog.get_logger("hose")
-
-
-class _Incoming:
-    """What an inbox entry stands for: the buffer, and the outcome that the stripes' threads wait for."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.buffer: Buffer | None = None
-        self.over = threading.Event()
-        self.fault: HoseFault | None = None
-        self.delivering = False
-        self.links: dict[int, Link] = {}  # by stripe: who carries it
-        self.let_go = threading.Condition()  # a link has let go of its stripe
-        self.arrived: set[int] = set()  # stripes whose threads no longer touch the memory
-
-    def memory(self, allocate: Allocate, total: int) -> memoryview:
-        """The destination, allocated by the first stripe that comes. Raises NoRoom."""
-        with self.lock:
-            try:
-                if self.buffer is None:
-                    self.buffer = allocate(total)
-                view = self.buffer.view[:total]
-                if len(view) != total or view.readonly:
-                    raise BufferError("the buffer is too short or cannot be written")
-            except (MemoryError, OSError, BufferError, ValueError) as error:
-                log.warning("hose buffer refused", bytes=total, error=str(error) or type(error).__name__)
-                raise NoRoom(f"no memory for {total} bytes", retry_after_s=1.0) from None
-        return view
-
-    def free(self, stripe: int) -> None:
-        """The connection that carried the stripe has let go of it."""
-        with self.let_go:
-            self.links.pop(stripe, None)
-            self.let_go.notify_all()
-
-    def close(self) -> None:
-        with self.lock:
-            buffer, self.buffer = self.buffer, None
-        if buffer is not None:
-            buffer.close()
-
-
-class Shared:
-    """What all connections of a listener use; ``lock`` guards book, inbox and stats, and is never held for long."""
-
-    def __init__(
-        self,
-        settings: RemoteSettings,
-        stats: ListenerStats,
-        book: TicketBook,
-        inbox: Inbox,
-        allocate: Allocate,
-        clock: Callable[[], float],
-        random_bytes: Callable[[int], bytes],
-        deliver: Callable[[Delivery, float], None],
-    ) -> None:
-        self.settings = settings
-        self.stats = stats
-        self.book = book
-        self.inbox = inbox
-        self.allocate = allocate
-        self.clock = clock
-        self.random_bytes = random_bytes
-        self.deliver = deliver
-        self.lock = threading.Lock()
-        self.stopped = False
-
-    def expire(self) -> None:
-        """Give up what nobody came back for."""
-        with self.lock:
-            self.book.expire(self.clock())
-            gone = self.inbox.expire(self.clock())
-            self.stats.expired += sum(not entry.delivered for entry in gone)
-        self.close(gone)
-
-    def close(self, entries: list[Entry]) -> None:
-        """Close the buffers of entries that the inbox has forgotten."""
-        for entry in entries:
-            if entry.attachment is not None:
-                entry.attachment.close()
-
-    def stop(self) -> None:
-        """Wake the threads that wait for an application."""
-        with self.lock:
-            self.stopped = True
-            for entry in self.inbox.remembered():
-                if entry.attachment is not None:
-                    entry.attachment.over.set()
-
-    def close_all(self) -> None:
-        """The end: no thread is left."""
-        with self.lock:
-            entries = self.inbox.remembered()
-            for entry in entries:
-                self.inbox.forget(entry)
-        self.close(entries)
 
 
 class Session:
@@ -214,20 +117,17 @@ class Session:
     def _receive(self, offer: Offer) -> None:
         assert self._ticket is not None
         self._number += 1
-        shared, scope = self._shared, self._ticket.scope
-        self._take_over(scope.peer, offer)
+        shared, peer = self._shared, self._ticket.scope.peer
         with shared.lock:
-            if self._last is not None and self._last[0].offer.transfer != offer.transfer:
-                shared.inbox.confirm(*self._last)
-                self._last = None
-            entry, receiver, given_up = shared.inbox.open(
-                scope.peer, offer, scope.transfer_bytes_max, shared.clock()
-            )
-            if entry.attachment is None:
-                entry.attachment = _Incoming()
-            shared.stats.resumes += receiver.verified > offer.base
-            incoming: _Incoming = entry.attachment
-            incoming.links[offer.stripe] = self._link
+            carrying = shared.inbox.carrying(peer, offer)
+            opened = self._open(peer, offer) if carrying is None else None
+        if carrying is not None:
+            self._take_over(carrying, offer.stripe)
+            with shared.lock:
+                opened = self._open(peer, offer)
+        assert opened is not None
+        entry, receiver, given_up = opened
+        incoming: Incoming = entry.attachment
         shared.close(given_up)
         try:
             empty = entry.delivered
@@ -241,19 +141,28 @@ class Session:
         incoming.free(offer.stripe)
         self._last = (entry, offer.stripe)
 
-    def _take_over(self, peer: str, offer: Offer) -> None:
+    def _open(self, peer: str, offer: Offer) -> tuple[Entry, Receiver, list[Entry]]:
+        """With the lock held."""
+        assert self._ticket is not None
+        shared = self._shared
+        if self._last is not None and self._last[0].offer.transfer != offer.transfer:
+            shared.inbox.confirm(*self._last)
+            self._last = None
+        bytes_max = self._ticket.scope.transfer_bytes_max
+        entry, receiver, given_up = shared.inbox.open(peer, offer, bytes_max, shared.clock())
+        if entry.attachment is None:
+            entry.attachment = Incoming()
+        shared.stats.resumes += receiver.verified > offer.base
+        entry.attachment.links[offer.stripe] = self._link
+        return entry, receiver, given_up
+
+    def _take_over(self, carrying: Entry, stripe: int) -> None:
         """End the connection that still carries what is offered here: its sender has come back, so it is dead."""
-        with self._shared.lock:
-            entry = self._shared.inbox.carrying(peer, offer)
-            incoming: _Incoming | None = entry.attachment if entry is not None else None
-            link = incoming.links.get(offer.stripe) if incoming is not None else None
-        if incoming is None or link is None:
-            return
-        link.interrupt()
-        with incoming.let_go:
-            incoming.let_go.wait_for(
-                lambda: incoming.links.get(offer.stripe) is not link, self._settings.handshake_s
-            )
+        incoming: Incoming | None = carrying.attachment
+        link = incoming.links.get(stripe) if incoming is not None else None
+        if incoming is not None and link is not None:
+            link.interrupt()
+            incoming.wait_free(stripe, link, self._settings.handshake_s)
 
     def _end(self, entry: Entry, stripe: int, fault: BaseException) -> None:
         """The stripe's connection ends by a fault: keep what is verified, or give the transfer up."""
@@ -269,7 +178,7 @@ class Session:
         if give_up:
             self._shared.close([entry])
 
-    def _drive(self, entry: Entry, incoming: _Incoming, receiver: Receiver, view: memoryview) -> None:
+    def _drive(self, entry: Entry, incoming: Incoming, receiver: Receiver, view: memoryview) -> None:
         effects = receiver.on_offer(receiver.offer)
         # Who may have sent all of it along does not wait for the answer: it need not be a packet of its own.
         may_be_along = receiver.offer.length <= self._settings.payload_bytes
@@ -295,7 +204,9 @@ class Session:
             if answer is not None:
                 self._link.write(answer)
             return self._one(receiver, self._link.read(), view)
-        came = self._link.read_run(identity_of(receiver.offer), run, view, answer)
+        offer = receiver.offer
+        last = Done(offer.transfer, offer.generation, offer.end)
+        came = self._link.read_run(identity_of(offer), run, view, last, answer)
         effects: list[Effect] = []
         if came.end > run.next:
             with self._shared.lock:
@@ -343,7 +254,7 @@ class Session:
         place[:] = unpack(stored, frame.length)
         return True
 
-    def _finish(self, entry: Entry, incoming: _Incoming, stripe: int, view: memoryview) -> None:
+    def _finish(self, entry: Entry, incoming: Incoming, stripe: int, view: memoryview) -> None:
         """The stripe is whole: the last one to come here delivers, the others wait for that."""
         view.release()  # before the buffer is published: whoever publishes is the only one left
         with self._shared.lock:
@@ -355,13 +266,13 @@ class Session:
         if mine:
             self._deliver(entry, incoming)
             return
-        incoming.over.wait(self._settings.ack_s)
+        incoming.wait_over(self._settings.ack_s)
         if incoming.fault is not None:
             raise TransferRefused(incoming.fault.message)
         if not entry.delivered:
             raise LinkStalled("the other stripes did not come")
 
-    def _deliver(self, entry: Entry, incoming: _Incoming) -> None:
+    def _deliver(self, entry: Entry, incoming: Incoming) -> None:
         offer = entry.offer
         try:
             payload = self._published(offer, incoming)
@@ -374,11 +285,11 @@ class Session:
                 self._shared.inbox.deliver(entry)
                 self._shared.stats.transfers += 1
         finally:
-            incoming.over.set()
+            incoming.end()
         incoming.close()
 
-    def _published(self, offer: Offer, incoming: _Incoming) -> Any:
-        with incoming.lock:
+    def _published(self, offer: Offer, incoming: Incoming) -> Any:
+        with incoming.changed:
             buffer = incoming.buffer
             assert buffer is not None
             if offer.sha256 != NO_DIGEST:

@@ -60,14 +60,17 @@ T = TypeVar("T")
 FRAMES_UNHEARD_MAX = 4
 # Of a frame in a run: it stays in the second-level cache from its check to its end on the wire.
 RUN_FRAME_BYTES = 512 << 10
-# Whole transfers of at most so many bytes are sent by the event loop: 0.2 ms, less than it takes to wake a thread and be
-# woken by it. Of larger ones the loop sends what keeps the peer busy until the thread is there.
+# Whole transfers of at most so many bytes are sent by the event loop: 0.2 ms, less than it takes to wake a thread and
+# be woken by it. Of larger ones the loop sends what keeps the peer busy until the thread is there.
 ALONG_BYTES_MAX = 1 << 20
 AHEAD_BYTES = 256 << 10
 
 
 class Cancelled(Exception):
     """The transfer is no longer wanted."""
+
+
+_NEVER = threading.Event()
 
 
 class Job:
@@ -77,7 +80,7 @@ class Job:
         self.offer = offer
         self.view = view
         self.is_new = is_new  # nobody has offered it before
-        self.cancelled = threading.Event()
+        self.cancelled = _NEVER
         self.sender: Sender | None = None  # once it was begun
         self.left: Outgoing | None = None  # of what the loop could not send at once
         self.fault: HoseFault | None = None  # by which what was begun on the loop has ended
@@ -87,6 +90,10 @@ class Job:
         self.stored_bytes = 0
         self.connections = 0
         self.resumes = 0
+
+    def for_threads(self) -> None:
+        """Before a thread gets it: from here it can be cancelled."""
+        self.cancelled = threading.Event()
 
 
 class Stream:
@@ -127,22 +134,17 @@ class Stream:
         link = self._link
         if link is None or not self._run_bytes or not job.is_new or job.offer.total > self._bytes_max:
             return False
-        sender, now_s = self._sender(job), time.monotonic()
+        sender = job.sender = self._sender(job)
         sender.limit_chunk(self._payload_max)
-        job.sender = sender
         self._number += 1
-        sender.start(now_s)
         ahead = ALONG_BYTES_MAX if job.offer.length <= ALONG_BYTES_MAX else AHEAD_BYTES
-        data = sender.pump(now_s, ahead) if job.offer.length else []
-        done = sender.finish(now_s)
-        first = encode(job.offer)
+        done = sender.start_along(time.monotonic(), ahead)
+        run = self._run_of(job, job.offer.base, sender.sent, done, encode(job.offer))
         try:
-            run = self._run_of(job, job.offer.base, sender.sent, done, first)
             job.left = link.begin_run(run)
         except HoseFault as fault:
             job.fault = fault
             return False
-        assert len(data) <= 1
         if done is None or job.left is not None:
             return False
         # While the peer is at work: what it will say is known, and comparing takes less than reading.
@@ -297,12 +299,7 @@ class Stream:
                 self._ahead = None
 
     def _exchange(self, link: Link, sender: Sender, job: Job) -> None:
-        effects: list[Effect] = []
-        if sender.is_apart:
-            effects = sender.start(time.monotonic())
-        elif job.left is not None:
-            left, job.left = job.left, None
-            link.write_run(left)
+        effects = self._begun(link, sender, job)
         meter, unheard = _Meter(self._gate), 0
         while True:
             for effect in effects:
@@ -328,6 +325,14 @@ class Stream:
             effects += sender.on_message(answer, time.monotonic())
             if isinstance(answer, Accept):
                 self._ahead = self._checks_ahead(sender, job)
+
+    def _begun(self, link: Link, sender: Sender, job: Job) -> list[Effect]:
+        if sender.is_apart:
+            return sender.start(time.monotonic())
+        left, job.left = job.left, None
+        if left is not None:
+            link.write_run(left)
+        return []
 
     def _checks_ahead(self, sender: Sender, job: Job) -> ChecksAhead | None:
         if (

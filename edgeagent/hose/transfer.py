@@ -201,6 +201,16 @@ class Sender:
         self.deadline_s = now_s + self._stall_s
         return [Send(self.offer)]
 
+    def start_along(self, now_s: float, run_bytes: int) -> Done | None:
+        """``start`` of what is new, and ``pump`` of at most ``run_bytes``: the bytes up to ``sent`` go along with the
+        offer, and so does the end if it is returned.
+        """
+        if not self._eager:
+            raise RuntimeError("the answer to an offer that may be known is waited for")
+        self.start(now_s)
+        self._next = min(self._credit, self._next + run_bytes)
+        return self.finish(now_s)
+
     def on_cut(self) -> None:
         """The connection is gone; ``start`` may follow on another."""
         if self._state is not _State.ENDED:
