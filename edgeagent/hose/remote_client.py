@@ -126,10 +126,12 @@ class RemoteClient:
 
     async def _is_done_along(self, jobs: list[Job]) -> bool:
         """Whether the loop could do it: a small transfer, over a connection that is there, without a fault."""
-        if len(jobs) > 1 or self._closed or not self._streams[0].begin(jobs[0]):
+        stream, job = self._streams[0], jobs[0]
+        if len(jobs) > 1 or self._closed or not stream.begin(job):
             return False
-        await answered(self._streams[0], jobs[0])
-        return jobs[0].is_released
+        if not job.is_released:
+            await answered(stream, job)
+        return job.is_released
 
     async def _run(self, jobs: list[Job]) -> None:
         for job in jobs:

@@ -26,7 +26,18 @@ from edgeagent.hose.errors import HoseFault, LinkCut, LinkStalled, PeerUntrusted
 from edgeagent.hose.frames import FRAME_BYTES, NO_ID, Frame, abort, decode, encode
 from edgeagent.hose.transfer import Run
 
-__all__ = ["SOCKET_BUFFER_BYTES", "Came", "Link", "Outgoing", "RunEnd", "is_loopback", "tune", "worthwhile"]
+__all__ = [
+    "SOCKET_BUFFER_BYTES",
+    "Along",
+    "Came",
+    "Exchanged",
+    "Link",
+    "Outgoing",
+    "RunEnd",
+    "is_loopback",
+    "tune",
+    "worthwhile",
+]
 
 FAST_ENOUGH = 8e9  # bytes/s of a checksum that no link waits for
 _NOT_NOW = (errno.EAGAIN, errno.EWOULDBLOCK)
@@ -109,6 +120,30 @@ class Outgoing(NamedTuple):
     before: bytes = b""
     after: bytes = b""
     skip: int = 0
+
+
+class Along(NamedTuple):
+    """What nobody has offered before, of one stripe: its first ``ahead`` bytes go along with the offer, and the end where
+    that is all. ``answer_s`` is how long its answers are waited for then, and nothing else is.
+    """
+
+    identity: bytes
+    sha256: bytes
+    view: memoryview
+    ahead: int
+    frame_bytes: int
+    answer_s: float
+
+
+class Exchanged(NamedTuple):
+    """With ``is_cut_short`` the kernel did not take it all: go on at ``offset``, of whose frame, and of what goes before
+    it, ``skip`` bytes are out. ``answers`` came and were taken: ACCEPT, of nothing so far and all to come, and ACK.
+    """
+
+    is_cut_short: bool
+    offset: int
+    skip: int
+    answers: int
 
 
 class RunEnd(NamedTuple):
@@ -283,36 +318,18 @@ class Link:
 
     def write_run(self, run: Outgoing) -> None:
         """Send it, waiting for the peer."""
-        self._send_run(run, may_wait=True)
-
-    def begin_run(self, run: Outgoing) -> Outgoing | None:
-        """Send what the kernel takes at once, and return what is left. Never waits, and may be called on the loop."""
-        return self._send_run(run, may_wait=False)
-
-    def _send_run(self, run: Outgoing, *, may_wait: bool) -> Outgoing | None:
         assert native.core is not None
-        error, offset, skip = native.core.send_frames(
-            self._sock.fileno(), *run, may_wait=may_wait, stall_s=self._stall_s
-        )
-        if not error:
-            return None
-        if may_wait or error not in _NOT_NOW:
+        error, _, _ = native.core.send_frames(self._sock.fileno(), *run, may_wait=True, stall_s=self._stall_s)
+        if error:
             self._failed(OSError(error, os.strerror(error)))
-        return run._replace(offset=offset, skip=skip, before=run.before if offset == run.offset else b"")
 
-    def took(self, answer: bytes) -> bool:
-        """Whether ``answer`` is what came next, all of it; only then is it taken."""
-        if self._have:
-            return False
-        try:
-            if self._sock.recv(len(answer), socket.MSG_PEEK | socket.MSG_DONTWAIT) != answer:
-                return False
-            self._sock.recv(len(answer), socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            self._failed(error)
-        return True
+    def exchange(self, wanted: Along) -> Exchanged:
+        """Offer what is new, with the bytes that go along, and take the answers if they come soon enough."""
+        assert native.core is not None
+        error, offset, skip, answers = native.core.exchange(self._sock.fileno(), *wanted)
+        if error and error not in _NOT_NOW:
+            self._failed(OSError(error, os.strerror(error)))
+        return Exchanged(bool(error), offset, skip, answers)
 
     def fileno(self) -> int:
         """For a loop that waits for the peer; afterwards ``block``."""

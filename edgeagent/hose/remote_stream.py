@@ -33,7 +33,6 @@ from edgeagent.hose.frames import (
     ZSTD,
     Abort,
     Accept,
-    Ack,
     Data,
     Done,
     Frame,
@@ -47,7 +46,7 @@ from edgeagent.hose.frames import (
     encode,
     identity_of,
 )
-from edgeagent.hose.remote_link import Link, Outgoing, is_loopback, worthwhile
+from edgeagent.hose.remote_link import Along, Exchanged, Link, Outgoing, is_loopback, worthwhile
 from edgeagent.hose.remote_settings import RemoteSettings, check_plain
 from edgeagent.hose.tickets import Ticket, client_proof, listener_proof, proofs_equal
 from edgeagent.hose.transfer import Effect, Released, Send, SendData, Sender
@@ -64,6 +63,11 @@ RUN_FRAME_BYTES = 512 << 10
 # be woken by it. Of larger ones the loop sends what keeps the peer busy until the thread is there.
 ALONG_BYTES_MAX = 1 << 20
 AHEAD_BYTES = 256 << 10
+# A plain connection does not leave the machine, so who answers needs its processor more than the loop does: it is waited
+# for as long as it takes to take a megabyte. Where it takes longer, such as through a tunnel, it is not, for a while.
+ANSWER_S = 0.0005
+ANSWERS = 2  # ACCEPT and ACK
+UNANSWERED_TRANSFERS = 32
 
 
 class Cancelled(Exception):
@@ -85,7 +89,6 @@ class Job:
         self.left: Outgoing | None = None  # of what the loop could not send at once
         self.fault: HoseFault | None = None  # by which what was begun on the loop has ended
         self.is_released = False  # by the peer, to the loop
-        self.expected = b""  # what the peer answers if all goes well
         self.sent_bytes = 0
         self.stored_bytes = 0
         self.connections = 0
@@ -119,7 +122,9 @@ class Stream:
         self._tls = tls
         self._hostname = server_hostname
         self._link: Link | None = None
-        self._payload_max = settings.payload_bytes
+        self._payload_max = self._chunk_bytes = settings.payload_bytes
+        self._frame_bytes = RUN_FRAME_BYTES
+        self._unanswered = 0  # transfers for which the loop does not wait
         self._bytes_max = 0
         self._check = checksum.check_of(checksum.Checksum.CRC32, b"")
         self._gate = CompressionGate(allowed=False)
@@ -129,30 +134,40 @@ class Stream:
 
     def begin(self, job: Job) -> bool:
         """Offer, with what may go along, if there is a connection that this can be done on at once. True where all of
-        it is on its way, and ``go_on`` is to be called when there is an answer; else the job is one for ``send``.
+        it is on its way, and what comes is for ``go_on`` unless it is released already; else the job is one for ``send``.
         """
-        link = self._link
-        if link is None or not self._run_bytes or not job.is_new or job.offer.total > self._bytes_max:
+        link, total = self._link, job.offer.total
+        if link is None or not self._run_bytes or not job.is_new or total > self._bytes_max:
             return False
+        self._number += 1
+        ahead = min(total if total <= ALONG_BYTES_MAX else AHEAD_BYTES, self._chunk_bytes)
+        answer_s = 0.0 if self._unanswered else ANSWER_S
+        wanted = Along(identity_of(job.offer), job.offer.sha256, job.view, ahead, self._frame_bytes, answer_s)
+        job.sent_bytes = job.stored_bytes = ahead
+        try:
+            exchanged = link.exchange(wanted)
+        except HoseFault as fault:
+            job.sender, job.fault = self._sender(job), fault
+            return False
+        if exchanged.answers == ANSWERS:
+            job.is_released = True
+            return True
+        self._unanswered = self._unanswered - 1 if self._unanswered else UNANSWERED_TRANSFERS
+        return self._catch_up(job, ahead, exchanged)
+
+    def _catch_up(self, job: Job, ahead: int, exchanged: Exchanged) -> bool:
+        """What was done without a Sender, for it to go on from there. True where all of it is on its way."""
+        now_s, offer = time.monotonic(), job.offer
         sender = job.sender = self._sender(job)
         sender.limit_chunk(self._payload_max)
-        self._number += 1
-        ahead = ALONG_BYTES_MAX if job.offer.length <= ALONG_BYTES_MAX else AHEAD_BYTES
-        done = sender.start_along(time.monotonic(), ahead)
-        run = self._run_of(job, job.offer.base, sender.sent, done, encode(job.offer))
-        try:
-            job.left = link.begin_run(run)
-        except HoseFault as fault:
-            job.fault = fault
+        done = sender.start_along(now_s, ahead)
+        if exchanged.answers:
+            sender.on_message(Accept(offer.transfer, offer.generation, 0, offer.end), now_s)
+        if exchanged.is_cut_short:
+            before = b"" if exchanged.offset else encode(offer)
+            job.left = self._run_of(job, exchanged.offset, ahead, done, before, exchanged.skip)
             return False
-        if done is None or job.left is not None:
-            return False
-        # While the peer is at work: what it will say is known, and comparing takes less than reading.
-        offer = job.offer
-        job.expected = encode(Accept(offer.transfer, offer.generation, offer.base, offer.end)) + encode(
-            Ack(offer.transfer, offer.generation)
-        )
-        return True
+        return done is not None
 
     def go_on(self, job: Job) -> bool:
         """Something came. True where the loop need not wait any longer: the job is released, or it is one for ``send``.
@@ -161,10 +176,6 @@ class Stream:
         link, sender = self._link, job.sender
         assert link is not None
         assert sender is not None
-        if job.expected and link.took(job.expected):
-            job.is_released = True
-            return True
-        job.expected = b""  # its parts come by themselves, or something else does
         while (answer := link.poll()) is not None:
             job.is_released = bool(sender.on_message(answer, time.monotonic()))
             if job.is_released or sender.owes:
@@ -277,6 +288,8 @@ class Stream:
             welcome.checksum, checksum.key_of(ticket.secret, nonce, greeting.nonce)
         )
         self._payload_max = welcome.payload_bytes_max
+        self._chunk_bytes = min(self._settings.payload_bytes, self._payload_max)
+        self._frame_bytes = min(RUN_FRAME_BYTES, self._payload_max)
         self._bytes_max = welcome.transfer_bytes_max
         self._gate = CompressionGate(
             allowed=wanted and bool(welcome.compressions & ZSTD),
@@ -361,14 +374,15 @@ class Stream:
         self._send_stored(link, order, job, memoryview(packed), None, done)
 
     def _send_run(self, link: Link, order: SendData, job: Job, done: Done | None) -> None:
+        job.sent_bytes += order.length
+        job.stored_bytes += order.length
         link.write_run(self._run_of(job, order.offset, order.offset + order.length, done))
 
-    def _run_of(self, job: Job, offset: int, end: int, done: Done | None, before: bytes = b"") -> Outgoing:
-        job.sent_bytes += end - offset
-        job.stored_bytes += end - offset
-        frame_bytes = min(RUN_FRAME_BYTES, self._payload_max)
+    def _run_of(
+        self, job: Job, offset: int, end: int, done: Done | None, before: bytes = b"", skip: int = 0
+    ) -> Outgoing:
         after = b"" if done is None else encode(done)
-        return Outgoing(identity_of(job.offer), job.view, offset, end, frame_bytes, before, after)
+        return Outgoing(identity_of(job.offer), job.view, offset, end, self._frame_bytes, before, after, skip)
 
     def _packed(self, raw: memoryview) -> bytes | None:
         if not self._gate.wanted():

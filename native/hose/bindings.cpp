@@ -85,6 +85,31 @@ py::tuple send_frames_of(int fd, const py::buffer &identity, const py::buffer &d
   return py::make_tuple(sent.error, sent.offset, sent.skip);
 }
 
+py::tuple exchange_of(int fd, const py::bytes &identity, const py::bytes &sha256, const py::buffer &data,
+                      std::uint64_t ahead, std::uint64_t frame_bytes, double answer_s) {
+  const std::string_view who = identity;
+  const std::string_view whole = sha256;
+  const py::buffer_info data_info = data.request();
+  const Bytes all = bytes_of(data_info);
+  if (who.size() != kIdentityBytes || whole.size() != kSha256Bytes || ahead > all.count || frame_bytes == 0 ||
+      frame_bytes > UINT32_MAX) {
+    throw py::value_error("an identity, or a range, that is none");
+  }
+  const Exchange wanted{reinterpret_cast<const std::uint8_t *>(who.data()),
+                        reinterpret_cast<const std::uint8_t *>(whole.data()),
+                        all.data,
+                        all.count,
+                        ahead,
+                        frame_bytes,
+                        ns_of(answer_s)};
+  Exchanged exchanged;
+  {
+    const py::gil_scoped_release nogil;
+    exchanged = exchange(fd, wanted);
+  }
+  return py::make_tuple(exchanged.sent.error, exchanged.sent.offset, exchanged.sent.skip, exchanged.answers);
+}
+
 py::tuple receive_frames_of(int fd, const py::buffer &head, const py::buffer &data, const py::buffer &identity,
                             std::uint64_t next, std::uint64_t stop, std::uint64_t credit,
                             std::uint64_t payload_bytes_max, double stall_s, bool wants_head, const py::bytes &answer) {
@@ -140,6 +165,7 @@ void bind_hoses(py::module_ &module) {
   module.def("receive_frames", &receive_frames_of, py::arg("fd"), py::arg("head"), py::arg("data"),
              py::arg("identity"), py::arg("next"), py::arg("stop"), py::arg("credit"), py::arg("payload_bytes_max"),
              py::arg("stall_s"), py::arg("wants_head") = false, py::arg("answer") = py::bytes());
+  module.def("exchange", &exchange_of);
   module.def("receive_head", &receive_head_of);
   module.def("missing_features", &missing_features);
   module.def("break_for_tests", &break_for_tests);

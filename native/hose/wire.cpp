@@ -13,6 +13,8 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <ctime>
+#include <initializer_list>
 
 namespace edgeagent {
 
@@ -26,6 +28,12 @@ constexpr std::size_t kFlagsAt = 44;
 constexpr std::size_t kCheckAt = 46;
 constexpr std::size_t kUnusedAt = 50; // the check is 16 bytes, of which a CRC-32 needs 4
 constexpr std::size_t kCrcAt = 124;
+// Of other types: all have the identity first.
+enum Type : std::uint8_t { kOffer = 4, kAccept = 5, kDone = 9, kAck = 10 };
+constexpr std::size_t kTypeAt = 5;
+constexpr std::size_t kNumbersAt = 28; // total, base, length; resume, credit; end
+constexpr std::size_t kStripesAt = 54;
+constexpr std::size_t kSha256At = 56;
 constexpr std::uint8_t kStart[8] = {'E', 'H', 'R', 'W', 1, 6, 0, 0};
 // What is received at once, and checked while it is in the second-level cache.
 constexpr std::size_t kPieceBytes = 256 << 10;
@@ -159,7 +167,77 @@ Received receive_payload(int fd, const std::uint8_t *head, std::uint8_t *data, s
   return received;
 }
 
+using Head = std::array<std::uint8_t, kHeadBytes>;
+
+Head head_of(Type type, const std::uint8_t *identity, std::initializer_list<std::uint64_t> numbers) {
+  Head head{};
+  std::memcpy(head.data(), kStart, sizeof(kStart));
+  head[kTypeAt] = type;
+  std::memcpy(head.data() + kIdentityAt, identity, kIdentityBytes);
+  std::size_t at = kNumbersAt;
+  for (const std::uint64_t number : numbers) {
+    put(head.data(), at, number);
+    at += sizeof(number);
+  }
+  return head;
+}
+
+void sign(Head &head) { put(head.data(), kCrcAt, crc32(0, head.data(), kCrcAt)); }
+
+// How many of the two came, each as it is expected; what is not is left where it is.
+int take_answers(int fd, const std::array<Head, 2> &expected, std::int64_t deadline) {
+  for (int taken = 0;;) {
+    const std::int64_t left = std::max<std::int64_t>(deadline - now_ns(), 0);
+    const timespec within{left / 1'000'000'000, left % 1'000'000'000};
+    pollfd wanted{fd, POLLIN, 0};
+    if (::ppoll(&wanted, 1, &within, nullptr) <= 0) {
+      return taken;
+    }
+    std::array<Head, 2> came{};
+    const std::size_t most = kHeadBytes * (2 - static_cast<std::size_t>(taken));
+    const ssize_t got = ::recv(fd, came.data(), most, MSG_PEEK | MSG_DONTWAIT);
+    const int heads = got > 0 ? static_cast<int>(static_cast<std::size_t>(got) / kHeadBytes) : 0;
+    if (heads == 0 || !std::equal(came.begin(), came.begin() + heads, expected.begin() + taken)) {
+      return taken;
+    }
+    ::recv(fd, came.data(), kHeadBytes * static_cast<std::size_t>(heads), MSG_DONTWAIT);
+    taken += heads;
+    if (taken == 2) {
+      return taken;
+    }
+  }
+}
+
 } // namespace
+
+Exchanged exchange(int fd, const Exchange &wanted) {
+  Head offer = head_of(kOffer, wanted.identity, {wanted.total, 0, wanted.total});
+  put(offer.data(), kStripesAt, std::uint16_t{1});
+  std::memcpy(offer.data() + kSha256At, wanted.sha256, kSha256Bytes);
+  sign(offer);
+  Head done = head_of(kDone, wanted.identity, {wanted.total});
+  sign(done);
+  const bool is_whole = wanted.ahead == wanted.total;
+  Outgoing outgoing;
+  outgoing.identity = wanted.identity;
+  outgoing.data = wanted.data;
+  outgoing.end = wanted.ahead;
+  outgoing.frame_bytes = wanted.frame_bytes;
+  outgoing.before = offer.data();
+  outgoing.before_bytes = offer.size();
+  outgoing.after = done.data();
+  outgoing.after_bytes = is_whole ? done.size() : 0;
+  outgoing.may_wait = false;
+  Exchanged exchanged{send_frames(fd, outgoing), 0};
+  if (exchanged.sent.error == 0 && is_whole && wanted.answer_ns > 0) {
+    const std::int64_t deadline = now_ns() + wanted.answer_ns;
+    std::array<Head, 2> answers = {head_of(kAccept, wanted.identity, {0, wanted.total}),
+                                   head_of(kAck, wanted.identity, {})};
+    std::for_each(answers.begin(), answers.end(), sign);
+    exchanged.answers = take_answers(fd, answers, deadline);
+  }
+  return exchanged;
+}
 
 Sent send_frames(int fd, const Outgoing &outgoing) {
   std::uint8_t mine[kHeadBytes] = {};

@@ -14,6 +14,7 @@ constexpr std::size_t kHeadBytes = 128;
 // Transfer and generation, as a head holds them.
 constexpr std::size_t kIdentityAt = 8;
 constexpr std::size_t kIdentityBytes = 20;
+constexpr std::size_t kSha256Bytes = 32;
 
 // What is to be sent: bytes [offset, end) of `data` as frames of `identity` of at most `frame_bytes`, with `before` ahead
 // of the first and `after` behind the last. The first `skip` bytes of all that are out already.
@@ -41,6 +42,26 @@ struct Sent {
 };
 
 Sent send_frames(int fd, const Outgoing &outgoing);
+
+// A whole transfer of one stripe that nobody has offered before: the offer, and bytes [0, ahead) of `data` along with it;
+// all of it, with the end behind it, where that is `total`. Then its answers are waited for.
+struct Exchange {
+  const std::uint8_t *identity = nullptr; // kIdentityBytes
+  const std::uint8_t *sha256 = nullptr;   // 32 bytes
+  const std::uint8_t *data = nullptr;
+  std::uint64_t total = 0;
+  std::uint64_t ahead = 0;
+  std::uint64_t frame_bytes = 0;
+  std::int64_t answer_ns = 0;
+};
+
+struct Exchanged {
+  Sent sent;
+  int answers = 0; // of ACCEPT and ACK, as they are if all goes well, that came and were taken
+};
+
+// Waits for nothing but the answers, and for these no longer than `answer_ns`.
+Exchanged exchange(int fd, const Exchange &wanted);
 
 enum class Came : std::uint8_t {
   All,     // up to `stop` or beyond
