@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
@@ -14,7 +15,7 @@ from edgeagent.hose.remote_link import Link
 from edgeagent.hose.remote_settings import ListenerStats, RemoteSettings
 from edgeagent.hose.tickets import TicketBook
 
-__all__ = ["Incoming", "Shared"]
+__all__ = ["Incoming", "Room", "Shared"]
 
 log = structlog.get_logger("hose")
 
@@ -48,6 +49,15 @@ class Incoming:
                 raise NoRoom(f"no memory for {total} bytes", retry_after_s=1.0) from None
         return view
 
+    def adopt(self, buffer: Buffer) -> bool:
+        """The destination, which was there before the transfer was; False, and it is closed, if there is one."""
+        with self.changed:
+            if self.buffer is None:
+                self.buffer = buffer
+                return True
+        buffer.close()
+        return False
+
     def free(self, stripe: int) -> None:
         """The connection that carried the stripe has let go of it."""
         with self.changed:
@@ -73,6 +83,43 @@ class Incoming:
     def close(self) -> None:
         with self.changed:
             buffer, self.buffer = self.buffer, None
+        if buffer is not None:
+            buffer.close()
+
+
+class Room:
+    """A buffer that is there before the transfer that needs it, of the size that the last one had: so its bytes are
+    received while it is looked up what they are.
+    """
+
+    def __init__(self, allocate: Allocate) -> None:
+        self._allocate = allocate
+        self._buffer: Buffer | None = None
+        self.view: memoryview | None = None
+
+    def prepare(self, count: int) -> None:
+        """Where there is no memory there is no room, and what comes has to wait for some."""
+        self.close()
+        with suppress(MemoryError, OSError):
+            self._buffer = self._allocate(count)
+            self.view = self._buffer.view[:count]
+
+    def take(self) -> Buffer:
+        """It is the caller's from now on; what comes next finds no room."""
+        buffer, self._buffer = self._buffer, None
+        assert buffer is not None
+        self._release()
+        return buffer
+
+    def _release(self) -> None:
+        view, self.view = self.view, None
+        if view is not None:
+            view.release()
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._release()
+        buffer, self._buffer = self._buffer, None
         if buffer is not None:
             buffer.close()
 

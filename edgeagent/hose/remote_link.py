@@ -52,6 +52,8 @@ class Came(IntEnum):
     DAMAGED = 2
     END = 3
     FAILED = 4
+    WHOLE = 5
+    PAUSED = 6
 
 
 @functools.cache
@@ -149,13 +151,14 @@ class Exchanged(NamedTuple):
 class RunEnd(NamedTuple):
     """How a run of frames ended: up to ``end`` the bytes are there and right. ``frame`` came where none of
     the run could; with ``is_damaged`` it is one of it, and its payload is in place and wrong. ``fault`` ends the
-    connection.
+    connection. ``is_whole`` is a transfer that is there with its end.
     """
 
     end: int
     frame: Frame | None = None
     is_damaged: bool = False
     fault: HoseFault | None = None
+    is_whole: bool = False
 
 
 class Link:
@@ -172,6 +175,7 @@ class Link:
         self._closed = False
         self._head = bytearray(FRAME_BYTES)
         self._head_view = memoryview(self._head)
+        self._offer = bytearray(FRAME_BYTES)
         self._have = 0  # bytes of the next head that are there
         self._stall_s = stall_s
         self._set_timeout(stall_s)
@@ -228,11 +232,16 @@ class Link:
     def _read_within(self, within_s: float) -> Frame:
         assert native.core is not None
         came, error = native.core.receive_head(self._sock.fileno(), self._head, within_s, self._stall_s)
-        match Came(came):
+        return self._head_of(Came(came), error)
+
+    def _head_of(self, came: Came, error: int) -> Frame:
+        match came:
             case Came.HEAD:
                 return decode(self._head)
             case Came.END:
                 raise LinkCut("the other side closed the connection")
+            case Came.PAUSED:
+                raise LinkStalled("nothing came in time")
         raise _fault_of(OSError(error, os.strerror(error)))
 
     def poll(self) -> Frame | None:
@@ -301,20 +310,48 @@ class Link:
             run.is_last,
             first,
         )
-        match Came(came):
+        if came == Came.HEAD and self._head == end_head:
+            return RunEnd(end, last)
+        return self._run_end(Came(came), end, error)
+
+    def _run_end(self, came: Came, end: int, error: int) -> RunEnd:
+        match came:
             case Came.FAILED:
                 return RunEnd(end, fault=_fault_of(OSError(error, os.strerror(error))))
             case Came.END:
                 return RunEnd(end, fault=LinkCut("the other side closed the connection"))
-            case Came.ALL:
+            case Came.ALL | Came.PAUSED:
                 return RunEnd(end)
-            case Came.HEAD if self._head == end_head:
-                return RunEnd(end, last)
+            case Came.WHOLE:
+                return RunEnd(end, is_whole=True)
             case how:
                 try:
                     return RunEnd(end, decode(self._head), is_damaged=how is Came.DAMAGED)
                 except HoseFault as fault:
                     return RunEnd(end, fault=fault)
+
+    def read_along(
+        self, view: memoryview, payload_bytes_max: int, within_s: float
+    ) -> tuple[Frame, RunEnd | None] | None:
+        """``read``, or None where nothing comes in time. Of an offer that has the right room in ``view``, and data
+        along with it, these too, to ``view``, and how that ended.
+        """
+        assert native.core is not None
+        came, end, error, is_offer = native.core.receive_along(
+            self._sock.fileno(), self._offer, self._head, view, payload_bytes_max, within_s, self._stall_s
+        )
+        if is_offer:
+            return decode(self._offer), self._run_end(Came(came), end, error)
+        if came == Came.PAUSED:
+            return None
+        return self._head_of(Came(came), error), None
+
+    def write_more(self, frame: Frame) -> None:
+        """Send it with what is sent next, or in a moment where nothing is."""
+        try:
+            self._sock.send(encode(frame), socket.MSG_MORE)
+        except OSError as error:
+            self._failed(error)
 
     def write_run(self, run: Outgoing) -> None:
         """Send it, waiting for the peer."""

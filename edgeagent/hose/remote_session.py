@@ -39,8 +39,8 @@ from edgeagent.hose.frames import (
 )
 from edgeagent.hose.inbox import Entry
 from edgeagent.hose.remote_buffers import Delivery
-from edgeagent.hose.remote_incoming import Incoming, Shared
-from edgeagent.hose.remote_link import Link, worthwhile
+from edgeagent.hose.remote_incoming import Incoming, Room, Shared
+from edgeagent.hose.remote_link import Link, RunEnd, worthwhile
 from edgeagent.hose.tickets import Ticket, listener_proof
 from edgeagent.hose.transfer import Complete, Effect, Receiver, Send, Take
 from edgeagent.model.errors import EdgeError
@@ -48,6 +48,10 @@ from edgeagent.model.errors import EdgeError
 __all__ = ["Session"]
 
 log = structlog.get_logger("hose")
+
+# Room for the next small transfer is kept ready for as long as it may follow at once.
+ROOM_BYTES_MAX = 1 << 20
+ROOM_S = 1.0
 
 
 class Session:
@@ -66,6 +70,7 @@ class Session:
         self._scratch = bytearray()
         self._number = 0  # of offers so far
         self._has_runs = False
+        self._room = Room(shared.allocate)
 
     def handshake(self) -> None:
         """Greet, check the ticket, welcome."""
@@ -98,23 +103,42 @@ class Session:
 
     def run(self) -> None:
         """Serve until the connection ends."""
-        while not self._shared.stopped:
-            self._link.set_stall(self._settings.stall_s)
-            try:
-                frame = self._link.read(self._settings.idle_s)
-            except (LinkCut, LinkStalled):
-                return  # between transfers that is no fault
-            match frame:
-                case Offer():
-                    self._receive(frame)
-                case Ping(token):
-                    self._link.write(Pong(token))
-                case Abort():
-                    return
-                case _:
-                    raise FrameRefused(f"{type(frame).__name__} is out of turn")
+        try:
+            while not self._shared.stopped and self._serve():
+                pass
+        finally:
+            self._room.close()
 
-    def _receive(self, offer: Offer) -> None:
+    def _serve(self) -> bool:
+        """Whatever comes next; False at the end."""
+        self._link.set_stall(self._settings.stall_s)
+        try:
+            frame, came = self._next()
+        except (LinkCut, LinkStalled):
+            return False  # between transfers that is no fault
+        match frame:
+            case Offer():
+                self._receive(frame, came)
+            case Ping(token):
+                self._link.write(Pong(token))
+            case Abort():
+                return False
+            case _:
+                raise FrameRefused(f"{type(frame).__name__} is out of turn")
+        return True
+
+    def _next(self) -> tuple[Frame, RunEnd | None]:
+        """What comes next, and what came along with it to the room."""
+        wait_s = self._settings.idle_s
+        if self._room.view is not None:
+            along = self._link.read_along(self._room.view, self._settings.payload_bytes, min(ROOM_S, wait_s))
+            if along is not None:
+                return along
+            self._room.close()
+            wait_s = max(wait_s - ROOM_S, 0.0)
+        return self._link.read(wait_s), None
+
+    def _receive(self, offer: Offer, came: RunEnd | None) -> None:
         assert self._ticket is not None
         self._number += 1
         shared, peer = self._shared, self._ticket.scope.peer
@@ -130,9 +154,14 @@ class Session:
         incoming: Incoming = entry.attachment
         shared.close(given_up)
         try:
-            empty = entry.delivered
-            with memoryview(b"") if empty else incoming.memory(shared.allocate, offer.total) as view:
-                self._drive(entry, incoming, receiver, view)
+            if came is not None and (entry.delivered or not incoming.adopt(self._room.take())):
+                raise FrameRefused("data came along with an offer that was made before")
+            if came is not None and came.is_whole:
+                self._take_whole(entry, incoming, receiver)
+            else:
+                empty = entry.delivered
+                with memoryview(b"") if empty else incoming.memory(shared.allocate, offer.total) as view:
+                    self._drive(entry, incoming, receiver, view, came)
         except BaseException as fault:
             self._end(entry, offer.stripe, fault)
             raise
@@ -140,6 +169,8 @@ class Session:
             shared.inbox.suspend(entry, offer.stripe, shared.clock())
         incoming.free(offer.stripe)
         self._last = (entry, offer.stripe)
+        if self._has_runs and 0 < offer.total <= ROOM_BYTES_MAX:
+            self._room.prepare(offer.total)
 
     def _open(self, peer: str, offer: Offer) -> tuple[Entry, Receiver, list[Entry]]:
         """With the lock held."""
@@ -178,25 +209,44 @@ class Session:
         if give_up:
             self._shared.close([entry])
 
-    def _drive(self, entry: Entry, incoming: Incoming, receiver: Receiver, view: memoryview) -> None:
+    def _take_whole(self, entry: Entry, incoming: Incoming, receiver: Receiver) -> None:
+        """All that there is to do for a transfer that came whole with its offer."""
+        self._link.write_more(receiver.on_whole())
+        with self._shared.lock:
+            self._shared.stats.bytes += entry.offer.total
+        self._deliver(entry, incoming)
+        self._acknowledge(receiver)
+
+    def _acknowledge(self, receiver: Receiver) -> None:
+        for last in receiver.on_accepted():
+            assert isinstance(last, Send)
+            self._link.write(last.frame)
+
+    def _drive(
+        self, entry: Entry, incoming: Incoming, receiver: Receiver, view: memoryview, came: RunEnd | None
+    ) -> None:
         effects = receiver.on_offer(receiver.offer)
         # Who may have sent all of it along does not wait for the answer: it need not be a packet of its own.
-        may_be_along = receiver.offer.length <= self._settings.payload_bytes
+        may_be_along = (
+            self._has_runs and came is None and receiver.offer.length <= self._settings.payload_bytes
+        )
         while True:
             answer: Frame | None = None
             for effect in effects:
                 match effect:
-                    case Send(Accept() as frame) if may_be_along and self._has_runs:
+                    case Send(Accept() as frame) if may_be_along:
                         answer = frame
                     case Send(frame):
                         self._link.write(frame)
                     case Complete():
                         self._finish(entry, incoming, receiver.offer.stripe, view)
-                        for last in receiver.on_accepted():
-                            assert isinstance(last, Send)
-                            self._link.write(last.frame)
+                        self._acknowledge(receiver)
                         return
-            effects = self._more(receiver, view, answer)
+            if came is not None:
+                effects = self._run_came(receiver, receiver.offer.base, came, view)
+                came = None
+            else:
+                effects = self._more(receiver, view, answer)
 
     def _more(self, receiver: Receiver, view: memoryview, answer: Frame | None) -> list[Effect]:
         run = receiver.run() if self._has_runs else None
@@ -207,10 +257,13 @@ class Session:
         offer = receiver.offer
         last = Done(offer.transfer, offer.generation, offer.end)
         came = self._link.read_run(identity_of(offer), run, view, last, answer)
+        return self._run_came(receiver, run.next, came, view)
+
+    def _run_came(self, receiver: Receiver, begin: int, came: RunEnd, view: memoryview) -> list[Effect]:
         effects: list[Effect] = []
-        if came.end > run.next:
+        if came.end > begin:
             with self._shared.lock:
-                self._shared.stats.bytes += came.end - run.next
+                self._shared.stats.bytes += came.end - begin
             effects += receiver.on_run(came.end)
         if came.fault is not None:
             raise came.fault  # what came before it stays

@@ -154,6 +154,25 @@ py::tuple receive_head_of(int fd, const py::buffer &head, double within_s, doubl
   return py::make_tuple(static_cast<int>(received.came), received.error);
 }
 
+py::tuple receive_along_of(int fd, const py::buffer &offer, const py::buffer &head, const py::buffer &data,
+                           std::uint64_t payload_bytes_max, double within_s, double stall_s) {
+  const py::buffer_info offer_info = offer.request();
+  const py::buffer_info head_info = head.request();
+  const py::buffer_info data_info = data.request();
+  if (bytes_of(offer_info).count != kHeadBytes || bytes_of(head_info).count != kHeadBytes) {
+    throw py::value_error("a head that is none");
+  }
+  const Room room{writable(offer_info), writable(head_info),      writable(data_info), bytes_of(data_info).count,
+                  payload_bytes_max,    ns_of(within_s), ns_of(stall_s)};
+  Along along;
+  {
+    const py::gil_scoped_release nogil;
+    along = receive_along(fd, room);
+  }
+  return py::make_tuple(static_cast<int>(along.received.came), along.received.next, along.received.error,
+                        along.is_offer);
+}
+
 } // namespace
 
 void bind_hoses(py::module_ &module) {
@@ -166,6 +185,7 @@ void bind_hoses(py::module_ &module) {
              py::arg("identity"), py::arg("next"), py::arg("stop"), py::arg("credit"), py::arg("payload_bytes_max"),
              py::arg("stall_s"), py::arg("wants_head") = false, py::arg("answer") = py::bytes());
   module.def("exchange", &exchange_of);
+  module.def("receive_along", &receive_along_of);
   module.def("receive_head", &receive_head_of);
   module.def("missing_features", &missing_features);
   module.def("break_for_tests", &break_for_tests);

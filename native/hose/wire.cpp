@@ -167,6 +167,20 @@ Received receive_payload(int fd, const std::uint8_t *head, std::uint8_t *data, s
   return received;
 }
 
+// The next head and, where it is the one of a frame that is expected at `next`, its payload.
+Received receive_frame(int fd, std::uint8_t *head, std::uint8_t *data, const Expected &expected, std::uint64_t next) {
+  Received received = receive_all(fd, head, kHeadBytes, now_ns() + expected.stall_ns);
+  received.next = next;
+  if (received.came != Came::All) {
+    return received;
+  }
+  if (next >= expected.stop || !is_expected(head, expected, next)) {
+    received.came = Came::Head;
+    return received;
+  }
+  return receive_payload(fd, head, data, next, expected.stall_ns);
+}
+
 using Head = std::array<std::uint8_t, kHeadBytes>;
 
 Head head_of(Type type, const std::uint8_t *identity, std::initializer_list<std::uint64_t> numbers) {
@@ -206,6 +220,19 @@ int take_answers(int fd, const std::array<Head, 2> &expected, std::int64_t deadl
       return taken;
     }
   }
+}
+
+// Whether it offers a whole that is worth so many bytes of room. All else of an offer is the Receiver's to check.
+bool fits(const std::uint8_t *head, std::uint64_t room) {
+  const auto total = get<std::uint64_t>(head, kNumbersAt);
+  if (total == 0 || total > room || total <= room / 2) {
+    return false;
+  }
+  // Encoded again it is the same: so no other field has anything in it, a hash or a stripe.
+  Head plain = head_of(kOffer, head + kIdentityAt, {total, 0, total});
+  put(plain.data(), kStripesAt, std::uint16_t{1});
+  sign(plain);
+  return std::memcmp(plain.data(), head, kHeadBytes) == 0;
 }
 
 } // namespace
@@ -283,16 +310,7 @@ Received receive_frames(int fd, std::uint8_t *head, std::uint8_t *data, const Ex
       flush(fd);
       is_kept_back = false;
     }
-    Received received = receive_all(fd, head, kHeadBytes, now_ns() + expected.stall_ns);
-    received.next = next;
-    if (received.came != Came::All) {
-      return received;
-    }
-    if (next >= expected.stop || !is_expected(head, expected, next)) {
-      received.came = Came::Head;
-      return received;
-    }
-    received = receive_payload(fd, head, data, next, expected.stall_ns);
+    const Received received = receive_frame(fd, head, data, expected, next);
     if (received.came != Came::All) {
       return received;
     }
@@ -306,14 +324,42 @@ Received receive_frames(int fd, std::uint8_t *head, std::uint8_t *data, const Ex
 Received receive_head(int fd, std::uint8_t *head, std::int64_t within_ns, std::int64_t stall_ns) {
   // Rounded up: a wait that ends too early would look like a stall.
   const std::int64_t within_ms = std::min<std::int64_t>((within_ns + 999'999) / 1'000'000, INT32_MAX);
+  Received received;
   if (!is_readable(fd, static_cast<int>(std::max<std::int64_t>(within_ms, 0)))) {
-    return failed(EAGAIN, 0);
+    received.came = Came::Paused;
+    return received;
   }
-  Received received = receive_all(fd, head, kHeadBytes, now_ns() + stall_ns);
+  received = receive_all(fd, head, kHeadBytes, now_ns() + stall_ns);
   if (received.came == Came::All) {
     received.came = Came::Head;
   }
   return received;
+}
+
+Along receive_along(int fd, const Room &room) {
+  Along along{receive_head(fd, room.head, room.within_ns, room.stall_ns), false};
+  Received &received = along.received;
+  if (received.came != Came::Head || !fits(room.head, room.room) || !is_readable(fd, 0)) {
+    return along;
+  }
+  along.is_offer = true;
+  std::memcpy(room.offer, room.head, kHeadBytes);
+  const auto total = get<std::uint64_t>(room.offer, kNumbersAt);
+  const std::uint8_t *const identity = room.offer + kIdentityAt;
+  const Expected expected{identity, 0, total, total, room.payload_bytes_max, room.stall_ns, true, nullptr, 0};
+  Head done = head_of(kDone, identity, {total});
+  sign(done);
+  for (received = {}; received.came == Came::All;) {
+    if (!is_readable(fd, kPatienceMs)) {
+      received.came = Came::Paused;
+      return along;
+    }
+    received = receive_frame(fd, room.head, room.data, expected, received.next);
+  }
+  if (received.came == Came::Head && received.next == total && std::memcmp(room.head, done.data(), kHeadBytes) == 0) {
+    received.came = Came::Whole;
+  }
+  return along;
 }
 
 } // namespace edgeagent

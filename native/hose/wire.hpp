@@ -69,6 +69,8 @@ enum class Came : std::uint8_t {
   Damaged, // a head, and its payload is in place, but is not what was sent
   End,     // the peer has closed the connection
   Failed,  // `error` says how
+  Whole,   // a transfer that was offered, with its end
+  Paused,  // nothing comes for now: the peer may wait for an answer
 };
 
 struct Received {
@@ -94,7 +96,27 @@ struct Expected {
 // Receives into `data`, which has at least `credit` bytes; `head` gets the last head.
 Received receive_frames(int fd, std::uint8_t *head, std::uint8_t *data, const Expected &expected);
 
-// The next head, whatever it is, which begins to come within `within_ns`: Came::Head, End or Failed.
+// The next head, whatever it is: Came::Head, End, Failed, or Paused where it does not begin to come within `within_ns`.
 Received receive_head(int fd, std::uint8_t *head, std::int64_t within_ns, std::int64_t stall_ns);
+
+// Where the next head is the offer of a whole transfer, without a hash, of more than half of `room` bytes and at most
+// all, and data come along with it: these, to `data`, and the offer to `offer`, with `is_offer` set. Else like
+// receive_head.
+struct Along {
+  Received received;
+  bool is_offer = false;
+};
+
+struct Room {
+  std::uint8_t *offer = nullptr; // kHeadBytes
+  std::uint8_t *head = nullptr;  // kHeadBytes: the last that came
+  std::uint8_t *data = nullptr;
+  std::uint64_t room = 0;
+  std::uint64_t payload_bytes_max = 0;
+  std::int64_t within_ns = 0;
+  std::int64_t stall_ns = 0;
+};
+
+Along receive_along(int fd, const Room &room);
 
 } // namespace edgeagent
