@@ -53,7 +53,9 @@ __all__ = [
     "abort",
     "decode",
     "encode",
+    "identity",
     "identity_of",
+    "offer_of",
 ]
 
 MAGIC = b"EHRW"
@@ -362,9 +364,19 @@ def decode(data: bytes | bytearray | memoryview) -> Frame:
     return frame
 
 
-def identity_of(offer: Offer) -> bytes:
+def offer_of(head: bytearray) -> Offer:
+    """What ``decode`` makes of it, of the head of an offer that somebody has looked through already."""
+    return Offer(*_BY_STRUCT[Offer].layout.unpack_from(head, _HEAD.size))
+
+
+def identity(transfer: bytes, generation: int) -> bytes:
     """What the heads of a transfer's frames have in common, as they hold it."""
-    return offer.transfer + offer.generation.to_bytes(4, "little")
+    return transfer + generation.to_bytes(4, "little")
+
+
+def identity_of(offer: Offer) -> bytes:
+    """That of the transfer that is offered."""
+    return identity(offer.transfer, offer.generation)
 
 
 def _text_of(field: bytes) -> str:

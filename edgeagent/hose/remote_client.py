@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from edgeagent.hose.errors import LinkCut
-from edgeagent.hose.frames import ID_BYTES, NO_DIGEST, STRIPES_MAX, Offer
+from edgeagent.hose.frames import ID_BYTES, NO_DIGEST, STRIPES_MAX, Offer, identity
 from edgeagent.hose.remote_along import answered
+from edgeagent.hose.remote_link import Exchanged
 from edgeagent.hose.remote_settings import RemoteSettings, SendReport
-from edgeagent.hose.remote_stream import Job, Stream
+from edgeagent.hose.remote_stream import ANSWERS, Job, Stream
 from edgeagent.hose.tickets import Ticket
 from edgeagent.hose.transfer import stripe_of
 
@@ -90,48 +91,62 @@ class RemoteClient:
         with memoryview(data).cast("B") as view:
             is_new = is_new or transfer is None
             id_ = transfer or self._random(ID_BYTES)
-            return await self._send(view, id_, is_new, generation, hashed, on_released)
-
-    async def _send(
-        self,
-        view: memoryview,
-        id_: bytes,
-        is_new: bool,
-        generation: int,
-        hashed: bool,
-        on_released: Callable[[bytes], None] | None,
-    ) -> SendReport:
-        async with self._lock:
-            self._loop = asyncio.get_running_loop()
-            digest = (await self._on_threads([(_sha256, view)]))[0] if hashed else NO_DIGEST
-            total = len(view)
-            stripes = len(self._streams) if total >= self._settings.stripe_bytes_min else 1
-            jobs = [
-                Job(
-                    Offer(id_, generation, total, *stripe_of(total, stripes, k), k, stripes, digest),
-                    view,
-                    is_new=is_new,
-                )
-                for k in range(stripes)
-            ]
-            if not await self._is_done_along(jobs):
-                await self._run(jobs)
+            async with self._lock:
+                self._loop = asyncio.get_running_loop()
+                begun = self._begun(id_, generation, view) if is_new and not hashed else None
+                if begun is not None and begun.answers == ANSWERS:
+                    length = len(view)
+                    report = SendReport(id_, length, length, length, 0)
+                else:
+                    digest = (await self._on_threads([(_sha256, view)]))[0] if hashed else NO_DIGEST
+                    offer = Offer(id_, generation, len(view), 0, len(view), sha256=digest)
+                    report = await self._send(offer, view, begun, is_new=is_new)
         if on_released is not None:
             on_released(id_)
-        first = jobs[0]
-        report = SendReport(
-            id_, total, first.sent_bytes, first.stored_bytes, first.connections, first.resumes
-        )
-        return report if len(jobs) == 1 else _sum_of(report, jobs[1:])
+        return report
 
-    async def _is_done_along(self, jobs: list[Job]) -> bool:
-        """Whether the loop could do it: a small transfer, over a connection that is there, without a fault."""
-        stream, job = self._streams[0], jobs[0]
-        if len(jobs) > 1 or self._closed or not stream.begin(job):
-            return False
-        if not job.is_released:
-            await answered(stream, job)
-        return job.is_released
+    def _begun(self, id_: bytes, generation: int, view: memoryview) -> Exchanged | None:
+        """What the loop could do of it at once, over a connection that is there."""
+        if self._closed or self._stripes(len(view)) > 1:
+            return None
+        return self._streams[0].exchange(identity(id_, generation), view)
+
+    def _stripes(self, total: int) -> int:
+        return len(self._streams) if total >= self._settings.stripe_bytes_min else 1
+
+    async def _send(
+        self, whole: Offer, view: memoryview, begun: Exchanged | None, *, is_new: bool
+    ) -> SendReport:
+        stripes = self._stripes(whole.total)
+        jobs = [
+            Job(
+                Offer(
+                    whole.transfer,
+                    whole.generation,
+                    whole.total,
+                    *stripe_of(whole.total, stripes, k),
+                    k,
+                    stripes,
+                    whole.sha256,
+                ),
+                view,
+                is_new=is_new,
+            )
+            for k in range(stripes)
+        ]
+        first = jobs[0]
+        if begun is not None and self._streams[0].go_on_from(begun, first):
+            await answered(self._streams[0], first)
+        if not first.is_released:
+            await self._run(jobs)
+        return SendReport(
+            whole.transfer,
+            whole.total,
+            sum(job.sent_bytes for job in jobs),
+            sum(job.stored_bytes for job in jobs),
+            sum(job.connections for job in jobs),
+            sum(job.resumes for job in jobs),
+        )
 
     async def _run(self, jobs: list[Job]) -> None:
         for job in jobs:
@@ -175,17 +190,6 @@ class RemoteClient:
                 await asyncio.to_thread(stream.close)
             self._pool.shutdown(wait=False)
             self._helpers.shutdown(wait=False)
-
-
-def _sum_of(report: SendReport, jobs: Sequence[Job]) -> SendReport:
-    return SendReport(
-        report.transfer,
-        report.length,
-        report.sent_bytes + sum(job.sent_bytes for job in jobs),
-        report.stored_bytes + sum(job.stored_bytes for job in jobs),
-        report.connections + sum(job.connections for job in jobs),
-        report.resumes + sum(job.resumes for job in jobs),
-    )
 
 
 def _sha256(view: memoryview) -> bytes:

@@ -23,7 +23,7 @@ from typing import NamedTuple, NoReturn
 from edgeagent import native
 from edgeagent.hose import checksum
 from edgeagent.hose.errors import HoseFault, LinkCut, LinkStalled, PeerUntrusted
-from edgeagent.hose.frames import FRAME_BYTES, NO_ID, Frame, abort, decode, encode
+from edgeagent.hose.frames import FRAME_BYTES, NO_DIGEST, NO_ID, Frame, abort, decode, encode, offer_of
 from edgeagent.hose.transfer import Run
 
 __all__ = [
@@ -124,28 +124,20 @@ class Outgoing(NamedTuple):
     skip: int = 0
 
 
-class Along(NamedTuple):
-    """What nobody has offered before, of one stripe: its first ``ahead`` bytes go along with the offer, and the end where
-    that is all. ``answer_s`` is how long its answers are waited for then, and nothing else is.
-    """
-
-    identity: bytes
-    sha256: bytes
-    view: memoryview
-    ahead: int
-    frame_bytes: int
-    answer_s: float
-
-
 class Exchanged(NamedTuple):
-    """With ``is_cut_short`` the kernel did not take it all: go on at ``offset``, of whose frame, and of what goes before
+    """How far a transfer came that nobody has offered before: its first ``ahead`` bytes were to go along with the offer.
+
+    With ``is_cut_short`` the kernel did not take them all: go on at ``offset``, of whose frame, and of what goes before
     it, ``skip`` bytes are out. ``answers`` came and were taken: ACCEPT, of nothing so far and all to come, and ACK.
+    ``fault`` has ended the connection.
     """
 
-    is_cut_short: bool
-    offset: int
-    skip: int
-    answers: int
+    ahead: int
+    is_cut_short: bool = False
+    offset: int = 0
+    skip: int = 0
+    answers: int = 0
+    fault: HoseFault | None = None
 
 
 class RunEnd(NamedTuple):
@@ -159,6 +151,9 @@ class RunEnd(NamedTuple):
     is_damaged: bool = False
     fault: HoseFault | None = None
     is_whole: bool = False
+
+
+_IS_WHOLE = RunEnd(0, is_whole=True)
 
 
 class Link:
@@ -175,7 +170,11 @@ class Link:
         self._closed = False
         self._head = bytearray(FRAME_BYTES)
         self._head_view = memoryview(self._head)
+        # Of what came whole with its offer.
         self._offer = bytearray(FRAME_BYTES)
+        self._answers = bytearray(2 * FRAME_BYTES)
+        self._accept = memoryview(self._answers)[:FRAME_BYTES]
+        self._ack = memoryview(self._answers)[FRAME_BYTES:]
         self._have = 0  # bytes of the next head that are there
         self._stall_s = stall_s
         self._set_timeout(stall_s)
@@ -322,8 +321,6 @@ class Link:
                 return RunEnd(end, fault=LinkCut("the other side closed the connection"))
             case Came.ALL | Came.PAUSED:
                 return RunEnd(end)
-            case Came.WHOLE:
-                return RunEnd(end, is_whole=True)
             case how:
                 try:
                     return RunEnd(end, decode(self._head), is_damaged=how is Came.DAMAGED)
@@ -338,18 +335,34 @@ class Link:
         """
         assert native.core is not None
         came, end, error, is_offer = native.core.receive_along(
-            self._sock.fileno(), self._offer, self._head, view, payload_bytes_max, within_s, self._stall_s
+            self._sock.fileno(),
+            self._offer,
+            self._head,
+            self._answers,
+            view,
+            payload_bytes_max,
+            within_s,
+            self._stall_s,
         )
+        if came == Came.WHOLE:
+            return offer_of(self._offer), _IS_WHOLE
         if is_offer:
-            return decode(self._offer), self._run_end(Came(came), end, error)
+            return offer_of(self._offer), self._run_end(Came(came), end, error)
         if came == Came.PAUSED:
             return None
         return self._head_of(Came(came), error), None
 
-    def write_more(self, frame: Frame) -> None:
-        """Send it with what is sent next, or in a moment where nothing is."""
+    def accept_whole(self) -> None:
+        """Answer the offer of what came whole, with what is sent next, or in a moment where nothing is."""
         try:
-            self._sock.send(encode(frame), socket.MSG_MORE)
+            self._sock.send(self._accept, socket.MSG_MORE)
+        except OSError as error:
+            self._failed(error)
+
+    def acknowledge_whole(self) -> None:
+        """And then the transfer."""
+        try:
+            self._sock.sendall(self._ack)
         except OSError as error:
             self._failed(error)
 
@@ -360,13 +373,21 @@ class Link:
         if error:
             self._failed(OSError(error, os.strerror(error)))
 
-    def exchange(self, wanted: Along) -> Exchanged:
-        """Offer what is new, with the bytes that go along, and take the answers if they come soon enough."""
+    def exchange(
+        self, identity: bytes, view: memoryview, ahead: int, frame_bytes: int, answer_s: float
+    ) -> Exchanged:
+        """Offer ``view``, which nobody has before, with its first ``ahead`` bytes, and the end where that is all; then
+        take the answers, which are waited for that long. Nothing else is waited for.
+        """
         assert native.core is not None
-        error, offset, skip, answers = native.core.exchange(self._sock.fileno(), *wanted)
-        if error and error not in _NOT_NOW:
-            self._failed(OSError(error, os.strerror(error)))
-        return Exchanged(bool(error), offset, skip, answers)
+        error, offset, skip, answers = native.core.exchange(
+            self._sock.fileno(), identity, NO_DIGEST, view, ahead, frame_bytes, answer_s
+        )
+        if not error:
+            return Exchanged(ahead, answers=answers)
+        if error in _NOT_NOW:
+            return Exchanged(ahead, True, offset, skip)
+        return Exchanged(ahead, fault=_fault_of(OSError(error, os.strerror(error))))
 
     def fileno(self) -> int:
         """For a loop that waits for the peer; afterwards ``block``."""

@@ -38,7 +38,7 @@ from edgeagent.hose.frames import (
     identity_of,
 )
 from edgeagent.hose.inbox import Entry
-from edgeagent.hose.remote_buffers import Delivery
+from edgeagent.hose.remote_buffers import Buffer, Delivery
 from edgeagent.hose.remote_incoming import Incoming, Room, Shared
 from edgeagent.hose.remote_link import Link, RunEnd, worthwhile
 from edgeagent.hose.tickets import Ticket, listener_proof
@@ -117,6 +117,8 @@ class Session:
         except (LinkCut, LinkStalled):
             return False  # between transfers that is no fault
         match frame:
+            case Offer() if came is not None and came.is_whole:
+                self._receive_whole(frame)
             case Offer():
                 self._receive(frame, came)
             case Ping(token):
@@ -138,6 +140,38 @@ class Session:
             wait_s = max(wait_s - ROOM_S, 0.0)
         return self._link.read(wait_s), None
 
+    def _receive_whole(self, offer: Offer) -> None:
+        """All of it is in the room. As little as can be is done before the ACK, for that is what the sender waits for."""
+        assert self._ticket is not None
+        shared, scope = self._shared, self._ticket.scope
+        with shared.lock:
+            self._confirm(offer)
+            entry = shared.inbox.take(scope.peer, offer, scope.transfer_bytes_max, shared.clock())
+        if entry is None:
+            last = Done(offer.transfer, offer.generation, offer.end)
+            self._receive(offer, RunEnd(offer.end, last))
+            return
+        self._number += 1
+        buffer = self._room.take()
+        try:
+            self._link.accept_whole()
+            payload = _published(offer, buffer)
+            self._hand_over(Delivery(scope.peer, offer.transfer, offer.generation, offer.total, payload))
+            with shared.lock:
+                shared.inbox.deliver(entry)
+                shared.stats.bytes += offer.total
+                shared.stats.transfers += 1
+            self._link.acknowledge_whole()
+        finally:
+            with shared.lock:
+                if entry.delivered:
+                    shared.inbox.settle(entry, shared.clock())
+                else:
+                    shared.inbox.forget(entry)
+            buffer.close()
+        self._last = (entry, offer.stripe)
+        self._room.prepare(offer.total)
+
     def _receive(self, offer: Offer, came: RunEnd | None) -> None:
         assert self._ticket is not None
         self._number += 1
@@ -156,12 +190,9 @@ class Session:
         try:
             if came is not None and (entry.delivered or not incoming.adopt(self._room.take())):
                 raise FrameRefused("data came along with an offer that was made before")
-            if came is not None and came.is_whole:
-                self._take_whole(entry, incoming, receiver)
-            else:
-                empty = entry.delivered
-                with memoryview(b"") if empty else incoming.memory(shared.allocate, offer.total) as view:
-                    self._drive(entry, incoming, receiver, view, came)
+            empty = entry.delivered
+            with memoryview(b"") if empty else incoming.memory(shared.allocate, offer.total) as view:
+                self._drive(entry, incoming, receiver, view, came)
         except BaseException as fault:
             self._end(entry, offer.stripe, fault)
             raise
@@ -176,9 +207,7 @@ class Session:
         """With the lock held."""
         assert self._ticket is not None
         shared = self._shared
-        if self._last is not None and self._last[0].offer.transfer != offer.transfer:
-            shared.inbox.confirm(*self._last)
-            self._last = None
+        self._confirm(offer)
         bytes_max = self._ticket.scope.transfer_bytes_max
         entry, receiver, given_up = shared.inbox.open(peer, offer, bytes_max, shared.clock())
         if entry.attachment is None:
@@ -186,6 +215,12 @@ class Session:
         shared.stats.resumes += receiver.verified > offer.base
         entry.attachment.links[offer.stripe] = self._link
         return entry, receiver, given_up
+
+    def _confirm(self, offer: Offer) -> None:
+        """Who offers something else knows that the last was delivered. With the lock held."""
+        if self._last is not None and self._last[0].offer.transfer != offer.transfer:
+            self._shared.inbox.confirm(*self._last)
+            self._last = None
 
     def _take_over(self, carrying: Entry, stripe: int) -> None:
         """End the connection that still carries what is offered here: its sender has come back, so it is dead."""
@@ -208,14 +243,6 @@ class Session:
         entry.attachment.free(stripe)
         if give_up:
             self._shared.close([entry])
-
-    def _take_whole(self, entry: Entry, incoming: Incoming, receiver: Receiver) -> None:
-        """All that there is to do for a transfer that came whole with its offer."""
-        self._link.write_more(receiver.on_whole())
-        with self._shared.lock:
-            self._shared.stats.bytes += entry.offer.total
-        self._deliver(entry, incoming)
-        self._acknowledge(receiver)
 
     def _acknowledge(self, receiver: Receiver) -> None:
         for last in receiver.on_accepted():
@@ -328,7 +355,9 @@ class Session:
     def _deliver(self, entry: Entry, incoming: Incoming) -> None:
         offer = entry.offer
         try:
-            payload = self._published(offer, incoming)
+            with incoming.changed:
+                assert incoming.buffer is not None
+                payload = _published(offer, incoming.buffer)
             self._hand_over(Delivery(entry.peer, offer.transfer, offer.generation, offer.total, payload))
         except HoseFault as fault:
             incoming.fault = fault
@@ -340,21 +369,6 @@ class Session:
         finally:
             incoming.end()
         incoming.close()
-
-    def _published(self, offer: Offer, incoming: Incoming) -> Any:
-        with incoming.changed:
-            buffer = incoming.buffer
-            assert buffer is not None
-            if offer.sha256 != NO_DIGEST:
-                with buffer.view[: offer.total] as view:
-                    digest = hashlib.sha256(view).digest()
-                if digest != offer.sha256:
-                    raise ChecksumFailed("the whole is not what was offered")
-            try:
-                return buffer.publish(offer.total)
-            except Exception:
-                log.exception("hose buffer cannot be published", bytes=offer.total)
-                raise TransferRefused("the node cannot publish what it received") from None
 
     def _hand_over(self, delivery: Delivery) -> None:
         try:
@@ -368,3 +382,16 @@ class Session:
         except Exception:
             log.exception("hose delivery failed", peer=delivery.peer, bytes=delivery.length)
             raise TransferRefused("the application failed") from None
+
+
+def _published(offer: Offer, buffer: Buffer) -> Any:
+    if offer.sha256 != NO_DIGEST:
+        with buffer.view[: offer.total] as view:
+            digest = hashlib.sha256(view).digest()
+        if digest != offer.sha256:
+            raise ChecksumFailed("the whole is not what was offered")
+    try:
+        return buffer.publish(offer.total)
+    except Exception:
+        log.exception("hose buffer cannot be published", bytes=offer.total)
+        raise TransferRefused("the node cannot publish what it received") from None

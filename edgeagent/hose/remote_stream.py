@@ -46,12 +46,12 @@ from edgeagent.hose.frames import (
     encode,
     identity_of,
 )
-from edgeagent.hose.remote_link import Along, Exchanged, Link, Outgoing, is_loopback, worthwhile
+from edgeagent.hose.remote_link import Exchanged, Link, Outgoing, is_loopback, worthwhile
 from edgeagent.hose.remote_settings import RemoteSettings, check_plain
 from edgeagent.hose.tickets import Ticket, client_proof, listener_proof, proofs_equal
 from edgeagent.hose.transfer import Effect, Released, Send, SendData, Sender
 
-__all__ = ["Job", "Stream"]
+__all__ = ["ANSWERS", "Job", "Stream"]
 
 T = TypeVar("T")
 
@@ -63,8 +63,9 @@ RUN_FRAME_BYTES = 512 << 10
 # be woken by it. Of larger ones the loop sends what keeps the peer busy until the thread is there.
 ALONG_BYTES_MAX = 1 << 20
 AHEAD_BYTES = 256 << 10
-# A plain connection does not leave the machine, so who answers needs its processor more than the loop does: it is waited
-# for as long as it takes to take a megabyte. Where it takes longer, such as through a tunnel, it is not, for a while.
+# A plain connection does not leave the machine, so who answers needs its processor more than the loop does: it is
+# waited for as long as it takes to take a megabyte. Where that is not enough, such as through a tunnel, it is not
+# waited for at all, for a while.
 ANSWER_S = 0.0005
 ANSWERS = 2  # ACCEPT and ACK
 UNANSWERED_TRANSFERS = 32
@@ -101,7 +102,7 @@ class Job:
 
 class Stream:
     """One connection and what was agreed on it. All methods on the stream's thread, except ``interrupt``; and except
-    ``begin``, ``go_on`` and ``close``, which never wait, and which the loop calls before the thread gets the job.
+    ``exchange``, ``go_on_from``, ``go_on`` and ``close``, which never wait, and which the loop calls before the thread gets the job.
     """
 
     def __init__(
@@ -132,32 +133,30 @@ class Stream:
         self._ahead: ChecksAhead | None = None
         self._run_bytes = 0  # that are sent at once, where the extension checks and sends them
 
-    def begin(self, job: Job) -> bool:
-        """Offer, with what may go along, if there is a connection that this can be done on at once. True where all of
-        it is on its way, and what comes is for ``go_on`` unless it is released already; else the job is one for ``send``.
+    def exchange(self, identity: bytes, view: memoryview) -> Exchanged | None:
+        """Offer what is new, with what may go along, if there is a connection that this can be done on at once. Unless
+        all its answers came, ``go_on_from`` follows.
         """
-        link, total = self._link, job.offer.total
-        if link is None or not self._run_bytes or not job.is_new or total > self._bytes_max:
-            return False
+        link, total = self._link, len(view)
+        if link is None or not self._run_bytes or total > self._bytes_max:
+            return None
         self._number += 1
         ahead = min(total if total <= ALONG_BYTES_MAX else AHEAD_BYTES, self._chunk_bytes)
         answer_s = 0.0 if self._unanswered else ANSWER_S
-        wanted = Along(identity_of(job.offer), job.offer.sha256, job.view, ahead, self._frame_bytes, answer_s)
-        job.sent_bytes = job.stored_bytes = ahead
-        try:
-            exchanged = link.exchange(wanted)
-        except HoseFault as fault:
-            job.sender, job.fault = self._sender(job), fault
-            return False
-        if exchanged.answers == ANSWERS:
-            job.is_released = True
-            return True
-        self._unanswered = self._unanswered - 1 if self._unanswered else UNANSWERED_TRANSFERS
-        return self._catch_up(job, ahead, exchanged)
+        exchanged = link.exchange(identity, view, ahead, self._frame_bytes, answer_s)
+        if self._unanswered:
+            self._unanswered -= 1
+        elif ahead == total and exchanged.answers < ANSWERS:
+            self._unanswered = UNANSWERED_TRANSFERS
+        return exchanged
 
-    def _catch_up(self, job: Job, ahead: int, exchanged: Exchanged) -> bool:
-        """What was done without a Sender, for it to go on from there. True where all of it is on its way."""
-        now_s, offer = time.monotonic(), job.offer
+    def go_on_from(self, exchanged: Exchanged, job: Job) -> bool:
+        """Make of it what its Sender would have done. True where all of it is on its way, and what comes is for
+        ``go_on``; else it is a job for ``send``.
+        """
+        now_s, offer, ahead = time.monotonic(), job.offer, exchanged.ahead
+        job.fault = exchanged.fault
+        job.sent_bytes = job.stored_bytes = ahead
         sender = job.sender = self._sender(job)
         sender.limit_chunk(self._payload_max)
         done = sender.start_along(now_s, ahead)
@@ -166,8 +165,7 @@ class Stream:
         if exchanged.is_cut_short:
             before = b"" if exchanged.offset else encode(offer)
             job.left = self._run_of(job, exchanged.offset, ahead, done, before, exchanged.skip)
-            return False
-        return done is not None
+        return done is not None and not exchanged.is_cut_short and exchanged.fault is None
 
     def go_on(self, job: Job) -> bool:
         """Something came. True where the loop need not wait any longer: the job is released, or it is one for ``send``.
@@ -207,9 +205,9 @@ class Stream:
         idle_tries, best = 0, job.offer.base
         while True:
             try:
-                if job.fault is not None:
-                    fault, job.fault = job.fault, None
-                    raise fault
+                if (found := job.fault) is not None:
+                    job.fault = None
+                    raise found
                 link = self._link or self._connect(job)
                 self._drive(link, sender, job)
                 return

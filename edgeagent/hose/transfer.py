@@ -347,14 +347,10 @@ class Receiver:
         self._credit = min(offer.end, self.verified + self._window)
         return [Send(Accept(offer.transfer, offer.generation, self.verified, self._credit))]
 
-    def on_whole(self) -> Accept:
-        """It was offered for the first time, and is there and right, with its end: the answer."""
-        offer = self.offer
-        if self._state is not _State.APART or self._done or self._next != offer.base:
-            raise FrameRefused("data came along with an offer that was made before")
+    def on_whole(self) -> None:
+        """It was offered for the first time, and came whole."""
         self._state, self._done = _State.WHOLE, True
-        self._next = self._credit = offer.end
-        return Accept(offer.transfer, offer.generation, offer.base, offer.end)
+        self._next = self._credit = self.offer.end
 
     def on_cut(self) -> None:
         """The connection is gone. What came after a hole is given up."""

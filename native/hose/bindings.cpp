@@ -154,16 +154,19 @@ py::tuple receive_head_of(int fd, const py::buffer &head, double within_s, doubl
   return py::make_tuple(static_cast<int>(received.came), received.error);
 }
 
-py::tuple receive_along_of(int fd, const py::buffer &offer, const py::buffer &head, const py::buffer &data,
-                           std::uint64_t payload_bytes_max, double within_s, double stall_s) {
+py::tuple receive_along_of(int fd, const py::buffer &offer, const py::buffer &head, const py::buffer &answers,
+                           const py::buffer &data, std::uint64_t payload_bytes_max, double within_s, double stall_s) {
   const py::buffer_info offer_info = offer.request();
   const py::buffer_info head_info = head.request();
   const py::buffer_info data_info = data.request();
-  if (bytes_of(offer_info).count != kHeadBytes || bytes_of(head_info).count != kHeadBytes) {
+  const py::buffer_info answers_info = answers.request();
+  if (bytes_of(offer_info).count != kHeadBytes || bytes_of(head_info).count != kHeadBytes ||
+      bytes_of(answers_info).count != 2 * kHeadBytes) {
     throw py::value_error("a head that is none");
   }
-  const Room room{writable(offer_info), writable(head_info),      writable(data_info), bytes_of(data_info).count,
-                  payload_bytes_max,    ns_of(within_s), ns_of(stall_s)};
+  const Room room{writable(offer_info), writable(head_info),        writable(answers_info),
+                  writable(data_info),  bytes_of(data_info).count, payload_bytes_max,
+                  ns_of(within_s),      ns_of(stall_s)};
   Along along;
   {
     const py::gil_scoped_release nogil;

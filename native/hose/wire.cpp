@@ -21,6 +21,7 @@ namespace edgeagent {
 namespace {
 
 // Where the fields of a DATA head are; little-endian, as every machine that this runs on.
+constexpr std::size_t kGenerationAt = 24;
 constexpr std::size_t kOffsetAt = 28;
 constexpr std::size_t kLengthAt = 36;
 constexpr std::size_t kStoredAt = 40;
@@ -225,7 +226,9 @@ int take_answers(int fd, const std::array<Head, 2> &expected, std::int64_t deadl
 // Whether it offers a whole that is worth so many bytes of room. All else of an offer is the Receiver's to check.
 bool fits(const std::uint8_t *head, std::uint64_t room) {
   const auto total = get<std::uint64_t>(head, kNumbersAt);
-  if (total == 0 || total > room || total <= room / 2) {
+  const auto is_zero = [](std::uint8_t byte) { return byte == 0; };
+  if (total == 0 || total > room || total <= room / 2 ||
+      std::all_of(head + kIdentityAt, head + kGenerationAt, is_zero)) {
     return false;
   }
   // Encoded again it is the same: so no other field has anything in it, a hash or a stripe.
@@ -358,6 +361,12 @@ Along receive_along(int fd, const Room &room) {
   }
   if (received.came == Came::Head && received.next == total && std::memcmp(room.head, done.data(), kHeadBytes) == 0) {
     received.came = Came::Whole;
+    Head accept = head_of(kAccept, identity, {0, total});
+    Head ack = head_of(kAck, identity, {});
+    sign(accept);
+    sign(ack);
+    std::copy(accept.begin(), accept.end(), room.answers);
+    std::copy(ack.begin(), ack.end(), room.answers + kHeadBytes);
   }
   return along;
 }

@@ -110,6 +110,7 @@ struct Along {
 struct Room {
   std::uint8_t *offer = nullptr; // kHeadBytes
   std::uint8_t *head = nullptr;  // kHeadBytes: the last that came
+  std::uint8_t *answers = nullptr; // twice kHeadBytes: for ACCEPT and ACK of what came whole
   std::uint8_t *data = nullptr;
   std::uint64_t room = 0;
   std::uint64_t payload_bytes_max = 0;
