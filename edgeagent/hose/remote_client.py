@@ -134,11 +134,15 @@ class RemoteClient:
             )
             for k in range(stripes)
         ]
-        first = jobs[0]
-        if begun is not None and self._streams[0].go_on_from(begun, first):
-            await answered(self._streams[0], first)
-        if not first.is_released:
-            await self._run(jobs)
+        stream, first = self._streams[0], jobs[0]
+        first.may_return = stripes == 1
+        is_sent = begun is not None and stream.go_on_from(begun, first)
+        while not first.is_released:
+            if is_sent:
+                await answered(stream, first)
+            else:
+                await self._run(jobs)
+            is_sent = not is_sent
         return SendReport(
             whole.transfer,
             whole.total,

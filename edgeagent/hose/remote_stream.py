@@ -62,7 +62,7 @@ RUN_FRAME_BYTES = 512 << 10
 # Whole transfers of at most so many bytes are sent by the event loop: 0.2 ms, less than it takes to wake a thread and
 # be woken by it. Of larger ones the loop sends what keeps the peer busy until the thread is there.
 ALONG_BYTES_MAX = 1 << 20
-AHEAD_BYTES = 256 << 10
+AHEAD_BYTES = 512 << 10
 # A plain connection does not leave the machine, so who answers needs its processor more than the loop does: it is
 # waited for as long as it takes to take a megabyte. Where that is not enough, such as through a tunnel, it is not
 # waited for at all, for a while.
@@ -89,7 +89,11 @@ class Job:
         self.sender: Sender | None = None  # once it was begun
         self.left: Outgoing | None = None  # of what the loop could not send at once
         self.fault: HoseFault | None = None  # by which what was begun on the loop has ended
-        self.is_released = False  # by the peer, to the loop
+        self.idle_tries, self.best = 0, offer.base  # connections in a row that brought no progress beyond this
+        self.is_released = False
+        self.may_return = (
+            False  # to the loop, once all of it is sent: it waits for the answer while we are not waited for
+        )
         self.sent_bytes = 0
         self.stored_bytes = 0
         self.connections = 0
@@ -197,12 +201,12 @@ class Stream:
         )
 
     def send(self, job: Job) -> None:
-        """Send one stripe, or go on with what was begun, over as many connections as it takes. Raises the HoseFault
+        """Send one stripe, or go on with what was begun, over as many connections as it takes, until it is released; or
+        until all of it is on its way, where the job may return, and what comes is for ``go_on``. Raises the HoseFault
         that ended it.
         """
         settings = self._settings
         sender = job.sender = job.sender or self._sender(job)
-        idle_tries, best = 0, job.offer.base
         while True:
             try:
                 if (found := job.fault) is not None:
@@ -214,14 +218,14 @@ class Stream:
             except HoseFault as fault:
                 self._drop(fault, job.offer.transfer)
                 sender.on_cut()
-                if sender.resumed > best:
-                    idle_tries, best = 0, sender.resumed
-                idle_tries += 1
+                if sender.resumed > job.best:
+                    job.idle_tries, job.best = 0, sender.resumed
+                job.idle_tries += 1
                 # A receiver that has not noticed yet that we were cut takes us for a double.
                 again = fault.resumable or isinstance(fault, DuplicateTransfer)
-                if not again or idle_tries > settings.retries:
+                if not again or job.idle_tries > settings.retries:
                     raise
-                if job.cancelled.wait(settings.retry_wait_s * 2 ** (idle_tries - 1)):
+                if job.cancelled.wait(settings.retry_wait_s * 2 ** (job.idle_tries - 1)):
                     raise
                 job.resumes += job.sent_bytes > 0
             except BaseException:
@@ -320,7 +324,10 @@ class Stream:
                     case SendData():
                         self._send_data(link, effect, job, sender.finish(time.monotonic()))
                     case Released():
+                        job.is_released = True
                         return
+            if job.may_return and self._run_bytes and sender.is_sent:
+                return
             if job.cancelled.is_set():
                 raise Cancelled
             effects = sender.pump(time.monotonic(), self._run_bytes)

@@ -177,6 +177,11 @@ class Sender:
         return self._state is _State.APART
 
     @property
+    def is_sent(self) -> bool:
+        """True from the end on, until something is asked for again."""
+        return self._state is _State.WHOLE and not self._again
+
+    @property
     def owes(self) -> bool:
         """True while something was asked for again."""
         return bool(self._again)
