@@ -28,7 +28,6 @@ from edgeagent.hose.transfer import Run
 
 __all__ = [
     "SOCKET_BUFFER_BYTES",
-    "Along",
     "Came",
     "Exchanged",
     "Link",
@@ -125,7 +124,7 @@ class Outgoing(NamedTuple):
 
 
 class Exchanged(NamedTuple):
-    """How far a transfer came that nobody has offered before: its first ``ahead`` bytes were to go along with the offer.
+    """How far a transfer came that is new: its first ``ahead`` bytes were to go along with the offer.
 
     With ``is_cut_short`` the kernel did not take them all: go on at ``offset``, of whose frame, and of what goes before
     it, ``skip`` bytes are out. ``answers`` came and were taken: ACCEPT, of nothing so far and all to come, and ACK.

@@ -141,7 +141,7 @@ class Session:
         return self._link.read(wait_s), None
 
     def _receive_whole(self, offer: Offer) -> None:
-        """All of it is in the room. As little as can be is done before the ACK, for that is what the sender waits for."""
+        """All of it is in the room. As little as can be is done before the ACK, for which the sender waits."""
         assert self._ticket is not None
         shared, scope = self._shared, self._ticket.scope
         with shared.lock:

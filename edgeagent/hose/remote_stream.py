@@ -106,7 +106,8 @@ class Job:
 
 class Stream:
     """One connection and what was agreed on it. All methods on the stream's thread, except ``interrupt``; and except
-    ``exchange``, ``go_on_from``, ``go_on`` and ``close``, which never wait, and which the loop calls before the thread gets the job.
+    ``exchange``, ``go_on_from``, ``go_on`` and ``close``, which the loop calls while the thread has no job, and which
+    wait for no more than ``ANSWER_S``.
     """
 
     def __init__(

@@ -84,7 +84,7 @@ int send_all(int fd, Parts &parts, int flags, std::int64_t stall_ns, std::uint64
     const auto done = static_cast<std::uint64_t>(std::max<ssize_t>(count, 0));
     sent += done;
     at = forward(parts, at, done);
-    if (at < parts.size() && now_ns() > deadline) {
+    if (at < parts.size() && (flags & MSG_DONTWAIT) == 0 && now_ns() > deadline) {
       return ETIMEDOUT;
     }
   }
