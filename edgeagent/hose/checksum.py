@@ -22,7 +22,18 @@ from edgeagent import native
 from edgeagent.hose.errors import FrameRefused
 from edgeagent.hose.frames import CHECK_BYTES
 
-__all__ = ["ALL", "Buffer", "Check", "Checksum", "check_of", "choose", "crc_function", "key_of", "nonce_of"]
+__all__ = [
+    "ALL",
+    "Buffer",
+    "Check",
+    "Checksum",
+    "check_of",
+    "choose",
+    "crc32_is_native",
+    "crc_function",
+    "key_of",
+    "nonce_of",
+]
 
 Buffer = bytes | bytearray | memoryview
 Check = Callable[[Buffer, bytes], bytes]  # (payload, its nonce)
@@ -42,8 +53,13 @@ class Checksum(IntFlag):
 ALL = Checksum.CRC32 | Checksum.GMAC
 
 
+def crc32_is_native() -> bool:
+    """Whether the extension computes a CRC-32 at the speed of the cache."""
+    return native.core is not None and bool(native.core.crc32_is_fast())
+
+
 def _fastest_crc32() -> Callable[[Buffer], int]:
-    if native.core is not None and native.core.crc32_is_fast():
+    if native.core is not None and crc32_is_native():
         return native.core.crc32  # type: ignore[no-any-return]
     for package, module in (("isal", "isal.isal_zlib"), ("zlib_ng", "zlib_ng.zlib_ng")):
         try:

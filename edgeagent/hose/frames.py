@@ -53,7 +53,9 @@ __all__ = [
     "abort",
     "decode",
     "encode",
+    "identity",
     "identity_of",
+    "offer_of",
 ]
 
 MAGIC = b"EHRW"
@@ -77,8 +79,8 @@ RESENT = 2  # the answer to AGAIN
 _DATA_FLAGS = ZSTD | RESENT
 
 _HEAD = struct.Struct("<4sBBH")
-_BODY_BYTES = FRAME_BYTES - _HEAD.size - 4
-_CRC = struct.Struct("<I")
+_CRC_AT = FRAME_BYTES - 4
+_ZEROS = bytes(FRAME_BYTES)
 
 
 class Greeting(msgspec.Struct, frozen=True):
@@ -209,10 +211,39 @@ Frame = (
 
 
 class _Type(NamedTuple):
+    """What does not depend on the frame is worked out once: heads are most of what a small transfer costs."""
+
     number: int
     struct: type[Any]
-    layout: struct.Struct
+    layout: struct.Struct  # of the fields
     check: Callable[[Any], str | None]
+    whole: struct.Struct  # of the head but for its crc
+    start: tuple[bytes, int, int, int]
+    widths: tuple[tuple[int, str, int], ...]  # of fields of bytes: index, name, bytes
+
+
+def _type(number: int, kind: type[Any], fields: str, check: Callable[[Any], str | None]) -> _Type:
+    layout = struct.Struct(f"<{fields}")
+    names = kind.__struct_fields__
+    return _Type(
+        number,
+        kind,
+        layout,
+        check,
+        struct.Struct(f"{_HEAD.format}{fields}{_CRC_AT - _HEAD.size - layout.size}x"),
+        (MAGIC, VERSION, number, 0),
+        tuple((index, name, _WIDTHS[name]) for index, name in enumerate(names) if name in _WIDTHS),
+    )
+
+
+_WIDTHS = {
+    "transfer": ID_BYTES,
+    "ticket": ID_BYTES,
+    "nonce": NONCE_BYTES,
+    "proof": PROOF_BYTES,
+    "sha256": DIGEST_BYTES,
+    "check": CHECK_BYTES,
+}
 
 
 def _fine(_: Any) -> str | None:
@@ -262,30 +293,22 @@ def _check_again(frame: Again) -> str | None:
 
 
 _TYPES = (
-    _Type(1, Greeting, struct.Struct("<16sH"), _fine),
-    _Type(2, Hello, struct.Struct("<16s16s32sHH"), _check_hello),
-    _Type(3, Welcome, struct.Struct("<32sHHIQ"), _check_welcome),
-    _Type(4, Offer, struct.Struct("<16sIQQQHH32s"), _check_offer),
-    _Type(5, Accept, struct.Struct("<16sIQQ"), _check_accept),
-    _Type(6, Data, struct.Struct("<16sIQIIH16s"), _check_data),
-    _Type(7, Window, struct.Struct("<16sIQ"), _fine),
-    _Type(8, Again, struct.Struct("<16sIQI"), _check_again),
-    _Type(9, Done, struct.Struct("<16sIQ"), _fine),
-    _Type(10, Ack, struct.Struct("<16sI"), _fine),
-    _Type(11, Abort, struct.Struct(f"<16sH{TEXT_BYTES}s"), _fine),
-    _Type(12, Ping, struct.Struct("<Q"), _fine),
-    _Type(13, Pong, struct.Struct("<Q"), _fine),
+    _type(1, Greeting, "16sH", _fine),
+    _type(2, Hello, "16s16s32sHH", _check_hello),
+    _type(3, Welcome, "32sHHIQ", _check_welcome),
+    _type(4, Offer, "16sIQQQHH32s", _check_offer),
+    _type(5, Accept, "16sIQQ", _check_accept),
+    _type(6, Data, "16sIQIIH16s", _check_data),
+    _type(7, Window, "16sIQ", _fine),
+    _type(8, Again, "16sIQI", _check_again),
+    _type(9, Done, "16sIQ", _fine),
+    _type(10, Ack, "16sI", _fine),
+    _type(11, Abort, f"16sH{TEXT_BYTES}s", _fine),
+    _type(12, Ping, "Q", _fine),
+    _type(13, Pong, "Q", _fine),
 )
 _BY_NUMBER = {kind.number: kind for kind in _TYPES}
 _BY_STRUCT = {kind.struct: kind for kind in _TYPES}
-_WIDTHS = {
-    "transfer": ID_BYTES,
-    "ticket": ID_BYTES,
-    "nonce": NONCE_BYTES,
-    "proof": PROOF_BYTES,
-    "sha256": DIGEST_BYTES,
-    "check": CHECK_BYTES,
-}
 
 
 def encode(frame: Frame) -> bytes:
@@ -293,24 +316,24 @@ def encode(frame: Frame) -> bytes:
     kind = _BY_STRUCT[type(frame)]
     if (wrong := kind.check(frame)) is not None:
         raise ValueError(f"{type(frame).__name__}: {wrong}")
-    values = [_packable(name, getattr(frame, name)) for name in kind.struct.__struct_fields__]
+    values = msgspec.structs.astuple(frame)
+    for index, name, width in kind.widths:
+        if len(values[index]) != width:
+            raise ValueError(f"{name} has {width} bytes, not {len(values[index])}")
+    if kind.struct is Abort:
+        values = (*values[:-1], _field_of(values[-1]))
     try:
-        body = kind.layout.pack(*values)
+        head = kind.whole.pack(*kind.start, *values)
     except struct.error as error:
         raise ValueError(f"a value of {type(frame).__name__} does not fit: {error}") from None
-    head = _HEAD.pack(MAGIC, VERSION, kind.number, 0) + body.ljust(_BODY_BYTES, b"\0")
-    return head + _CRC.pack(zlib.crc32(head))
+    return head + zlib.crc32(head).to_bytes(4, "little")
 
 
-def _packable(name: str, value: Any) -> Any:
-    if name == "text":
-        raw = value.encode()
-        if len(raw) > TEXT_BYTES or b"\0" in raw:
-            raise ValueError(f"a text has at most {TEXT_BYTES} bytes and no zero byte")
-        return raw
-    if name in _WIDTHS and len(value) != _WIDTHS[name]:
-        raise ValueError(f"{name} has {_WIDTHS[name]} bytes, not {len(value)}")
-    return value
+def _field_of(text: str) -> bytes:
+    raw = text.encode()
+    if len(raw) > TEXT_BYTES or b"\0" in raw:
+        raise ValueError(f"a text has at most {TEXT_BYTES} bytes and no zero byte")
+    return raw
 
 
 def decode(data: bytes | bytearray | memoryview) -> Frame:
@@ -324,25 +347,36 @@ def decode(data: bytes | bytearray | memoryview) -> Frame:
     if version != VERSION:
         # Before the checksum: a later version may well have another one.
         raise VersionRefused(f"version {version} is not spoken here, only {VERSION}")
-    if zlib.crc32(raw[:-4]) != _CRC.unpack_from(raw, FRAME_BYTES - 4)[0]:
+    if zlib.crc32(raw[:_CRC_AT]).to_bytes(4, "little") != raw[_CRC_AT:]:
         raise FrameRefused("a frame's head came damaged")
     kind = _BY_NUMBER.get(number)
     if kind is None:
         raise FrameRefused(f"there is no frame of type {number}")
-    if zero or any(raw[_HEAD.size + kind.layout.size : -4]):
+    used = _HEAD.size + kind.layout.size
+    if zero or raw[used:_CRC_AT] != _ZEROS[used:_CRC_AT]:
         raise FrameRefused("a field that the frame does not use is not zero")
-    values = list(kind.layout.unpack_from(raw, _HEAD.size))
+    values = kind.layout.unpack_from(raw, _HEAD.size)
     if kind.struct is Abort:
-        values[-1] = _text_of(values[-1])
+        values = (*values[:-1], _text_of(values[-1]))
     frame: Frame = kind.struct(*values)
     if (wrong := kind.check(frame)) is not None:
         raise FrameRefused(f"{kind.struct.__name__}: {wrong}")
     return frame
 
 
-def identity_of(offer: Offer) -> bytes:
+def offer_of(head: bytearray) -> Offer:
+    """What ``decode`` makes of it, of the head of an offer that somebody has looked through already."""
+    return Offer(*_BY_STRUCT[Offer].layout.unpack_from(head, _HEAD.size))
+
+
+def identity(transfer: bytes, generation: int) -> bytes:
     """What the heads of a transfer's frames have in common, as they hold it."""
-    return offer.transfer + offer.generation.to_bytes(4, "little")
+    return transfer + generation.to_bytes(4, "little")
+
+
+def identity_of(offer: Offer) -> bytes:
+    """That of the transfer that is offered."""
+    return identity(offer.transfer, offer.generation)
 
 
 def _text_of(field: bytes) -> str:

@@ -98,6 +98,27 @@ class Inbox:
         known.expires_s = now_s + self._keep_s
         return known, receiver, given_up
 
+    def take(self, peer: str, offer: Offer, bytes_max: int, now_s: float) -> Entry | None:
+        """``open`` for what is here already, all of it, under an id that is not known; None for one that is. ``settle``
+        or ``forget`` follow.
+        """
+        if (peer, offer.transfer) in self._entries:
+            return None
+        if offer.total > bytes_max:
+            raise TransferTooLarge(f"{offer.total} bytes, and the ticket is for {bytes_max}")
+        entry = self._new(peer, offer)
+        entry.active.add(offer.stripe)
+        entry.expires_s = now_s + self._keep_s
+        return entry
+
+    def settle(self, entry: Entry, now_s: float) -> None:
+        """What was taken is delivered, and its connection has let go of it."""
+        offer = entry.offer
+        receiver = Receiver(offer, window_bytes=self._window, payload_bytes_max=self._payload_max)
+        receiver.on_whole()
+        entry.receivers[offer.stripe] = receiver
+        self.suspend(entry, offer.stripe, now_s)
+
     def _supersedes(self, known: Entry, offer: Offer) -> bool:
         was = known.offer
         if offer.generation < was.generation:

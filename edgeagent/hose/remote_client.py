@@ -9,17 +9,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from edgeagent.hose.errors import (
-    LinkCut,
-)
-from edgeagent.hose.frames import (
-    ID_BYTES,
-    NO_DIGEST,
-    STRIPES_MAX,
-    Offer,
-)
+from edgeagent.hose.errors import LinkCut
+from edgeagent.hose.frames import ID_BYTES, NO_DIGEST, STRIPES_MAX, Offer, identity
+from edgeagent.hose.remote_along import answered
+from edgeagent.hose.remote_link import Exchanged
 from edgeagent.hose.remote_settings import RemoteSettings, SendReport
-from edgeagent.hose.remote_stream import Job, Stream
+from edgeagent.hose.remote_stream import ANSWERS, Job, Stream
 from edgeagent.hose.tickets import Ticket
 from edgeagent.hose.transfer import stripe_of
 
@@ -96,37 +91,61 @@ class RemoteClient:
         with memoryview(data).cast("B") as view:
             is_new = is_new or transfer is None
             id_ = transfer or self._random(ID_BYTES)
-            return await self._send(view, id_, is_new, generation, hashed, on_released)
-
-    async def _send(
-        self,
-        view: memoryview,
-        id_: bytes,
-        is_new: bool,
-        generation: int,
-        hashed: bool,
-        on_released: Callable[[bytes], None] | None,
-    ) -> SendReport:
-        async with self._lock:
-            self._loop = asyncio.get_running_loop()
-            digest = await self._on_threads([(_sha256, view)]) if hashed else [NO_DIGEST]
-            stripes = len(self._streams) if len(view) >= self._settings.stripe_bytes_min else 1
-            jobs = [
-                Job(
-                    Offer(
-                        id_, generation, len(view), *stripe_of(len(view), stripes, k), k, stripes, digest[0]
-                    ),
-                    view,
-                    is_new=is_new,
-                )
-                for k in range(stripes)
-            ]
-            await self._run(jobs)
+            async with self._lock:
+                self._loop = asyncio.get_running_loop()
+                begun = self._begun(id_, generation, view) if is_new and not hashed else None
+                if begun is not None and begun.answers == ANSWERS:
+                    length = len(view)
+                    report = SendReport(id_, length, length, length, 0)
+                else:
+                    digest = (await self._on_threads([(_sha256, view)]))[0] if hashed else NO_DIGEST
+                    offer = Offer(id_, generation, len(view), 0, len(view), sha256=digest)
+                    report = await self._send(offer, view, begun, is_new=is_new)
         if on_released is not None:
             on_released(id_)
+        return report
+
+    def _begun(self, id_: bytes, generation: int, view: memoryview) -> Exchanged | None:
+        """What the loop could do of it at once, over a connection that is there."""
+        if self._closed or self._stripes(len(view)) > 1:
+            return None
+        return self._streams[0].exchange(identity(id_, generation), view)
+
+    def _stripes(self, total: int) -> int:
+        return len(self._streams) if total >= self._settings.stripe_bytes_min else 1
+
+    async def _send(
+        self, whole: Offer, view: memoryview, begun: Exchanged | None, *, is_new: bool
+    ) -> SendReport:
+        stripes = self._stripes(whole.total)
+        jobs = [
+            Job(
+                Offer(
+                    whole.transfer,
+                    whole.generation,
+                    whole.total,
+                    *stripe_of(whole.total, stripes, k),
+                    k,
+                    stripes,
+                    whole.sha256,
+                ),
+                view,
+                is_new=is_new,
+            )
+            for k in range(stripes)
+        ]
+        stream, first = self._streams[0], jobs[0]
+        first.may_return = stripes == 1
+        is_sent = begun is not None and stream.go_on_from(begun, first)
+        while not first.is_released:
+            if is_sent:
+                await answered(stream, first)
+            else:
+                await self._run(jobs)
+            is_sent = not is_sent
         return SendReport(
-            id_,
-            len(view),
+            whole.transfer,
+            whole.total,
             sum(job.sent_bytes for job in jobs),
             sum(job.stored_bytes for job in jobs),
             sum(job.connections for job in jobs),
@@ -134,6 +153,8 @@ class RemoteClient:
         )
 
     async def _run(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            job.for_threads()
         pairs = zip(self._streams, jobs, strict=False)
         await self._on_threads([(stream.send, job) for stream, job in pairs], jobs)
 

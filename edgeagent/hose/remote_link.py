@@ -7,6 +7,7 @@ are still in the cache, and the loop's latency does not depend on the size of wh
 
 from __future__ import annotations
 
+import errno
 import functools
 import ipaddress
 import os
@@ -22,12 +23,23 @@ from typing import NamedTuple, NoReturn
 from edgeagent import native
 from edgeagent.hose import checksum
 from edgeagent.hose.errors import HoseFault, LinkCut, LinkStalled, PeerUntrusted
-from edgeagent.hose.frames import FRAME_BYTES, NO_ID, Data, Frame, abort, decode, encode
+from edgeagent.hose.frames import FRAME_BYTES, NO_DIGEST, NO_ID, Frame, abort, decode, encode, offer_of
 from edgeagent.hose.transfer import Run
 
-__all__ = ["SOCKET_BUFFER_BYTES", "Came", "Link", "RunEnd", "is_loopback", "tune", "worthwhile"]
+__all__ = [
+    "SOCKET_BUFFER_BYTES",
+    "Came",
+    "Exchanged",
+    "Link",
+    "Outgoing",
+    "RunEnd",
+    "is_loopback",
+    "tune",
+    "worthwhile",
+]
 
 FAST_ENOUGH = 8e9  # bytes/s of a checksum that no link waits for
+_NOT_NOW = (errno.EAGAIN, errno.EWOULDBLOCK)
 SOCKET_BUFFER_BYTES = 4 << 20  # asked for; the kernel caps it at net.core.[rw]mem_max
 
 
@@ -39,6 +51,8 @@ class Came(IntEnum):
     DAMAGED = 2
     END = 3
     FAILED = 4
+    WHOLE = 5
+    PAUSED = 6
 
 
 @functools.cache
@@ -53,7 +67,8 @@ def worthwhile() -> checksum.Checksum:
             best = min(best, time.perf_counter() - start_s)
         rates[kind] = len(sample) / best
     crc32, gmac = rates[checksum.Checksum.CRC32], rates[checksum.Checksum.GMAC]
-    if crc32 > gmac:
+    # Frames go and come many at a time with a CRC-32 alone: that is worth more than what a busy machine measures.
+    if checksum.crc32_is_native() or crc32 > gmac:
         return checksum.ALL | checksum.Checksum.CRC32_FIRST if gmac > FAST_ENOUGH else checksum.Checksum.CRC32
     return checksum.ALL
 
@@ -93,16 +108,51 @@ def _fault_of(error: Exception) -> HoseFault:
     return LinkCut(f"the connection failed: {error}")
 
 
+class Outgoing(NamedTuple):
+    """Bytes ``offset`` to ``end`` of ``view``, to be sent as frames of at most ``frame_bytes`` with a CRC-32 each, with
+    heads ``before`` and ``after`` them. ``skip`` bytes of what comes next are out already.
+    """
+
+    identity: bytes
+    view: memoryview
+    offset: int
+    end: int
+    frame_bytes: int
+    before: bytes = b""
+    after: bytes = b""
+    skip: int = 0
+
+
+class Exchanged(NamedTuple):
+    """How far a transfer came that is new: its first ``ahead`` bytes were to go along with the offer.
+
+    With ``is_cut_short`` the kernel did not take them all: go on at ``offset``, of whose frame, and of what goes before
+    it, ``skip`` bytes are out. ``answers`` came and were taken: ACCEPT, of nothing so far and all to come, and ACK.
+    ``fault`` has ended the connection.
+    """
+
+    ahead: int
+    is_cut_short: bool = False
+    offset: int = 0
+    skip: int = 0
+    answers: int = 0
+    fault: HoseFault | None = None
+
+
 class RunEnd(NamedTuple):
     """How a run of frames ended: up to ``end`` the bytes are there and right. ``frame`` came where none of
     the run could; with ``is_damaged`` it is one of it, and its payload is in place and wrong. ``fault`` ends the
-    connection.
+    connection. ``is_whole`` is a transfer that is there with its end.
     """
 
     end: int
     frame: Frame | None = None
     is_damaged: bool = False
     fault: HoseFault | None = None
+    is_whole: bool = False
+
+
+_IS_WHOLE = RunEnd(0, is_whole=True)
 
 
 class Link:
@@ -119,6 +169,11 @@ class Link:
         self._closed = False
         self._head = bytearray(FRAME_BYTES)
         self._head_view = memoryview(self._head)
+        # Of what came whole with its offer.
+        self._offer = bytearray(FRAME_BYTES)
+        self._answers = bytearray(2 * FRAME_BYTES)
+        self._accept = memoryview(self._answers)[:FRAME_BYTES]
+        self._ack = memoryview(self._answers)[FRAME_BYTES:]
         self._have = 0  # bytes of the next head that are there
         self._stall_s = stall_s
         self._set_timeout(stall_s)
@@ -165,10 +220,27 @@ class Link:
 
     def read(self, within_s: float | None = None) -> Frame:
         """The next frame, waiting for it ``within_s`` (the stall bound by default)."""
+        if within_s is not None and not self._have and self.has_runs:
+            return self._read_within(within_s)
         self._wait_readable(self._stall_s if within_s is None else within_s)
         self._fill(self._head_view[self._have :])
         self._have = 0
         return decode(self._head)
+
+    def _read_within(self, within_s: float) -> Frame:
+        assert native.core is not None
+        came, error = native.core.receive_head(self._sock.fileno(), self._head, within_s, self._stall_s)
+        return self._head_of(Came(came), error)
+
+    def _head_of(self, came: Came, error: int) -> Frame:
+        match came:
+            case Came.HEAD:
+                return decode(self._head)
+            case Came.END:
+                raise LinkCut("the other side closed the connection")
+            case Came.PAUSED:
+                raise LinkStalled("nothing came in time")
+        raise _fault_of(OSError(error, os.strerror(error)))
 
     def poll(self) -> Frame | None:
         """The next frame if it is there already."""
@@ -208,10 +280,20 @@ class Link:
         """Whether ``write_run`` and ``read_run`` can be had: the extension's, for plain sockets."""
         return self._tls is None and native.core is not None
 
-    def read_run(self, identity: bytes, run: Run, view: memoryview) -> RunEnd:
-        """Plain frames of a transfer, with their payloads to their places in ``view``, all at once."""
+    def read_run(
+        self, identity: bytes, run: Run, view: memoryview, last: Frame, answer: Frame | None = None
+    ) -> RunEnd:
+        """Plain frames of a transfer, with their payloads to their places in ``view``, all at once; behind the last of
+        them ``last`` is to come, and is waited for.
+
+        ``answer`` is sent first. Where the peer has not waited for it, it goes out with what is sent next, or in a
+        moment.
+        """
         assert native.core is not None
+        first, end_head = b"" if answer is None else encode(answer), encode(last)
         if self._have:
+            if answer is not None:
+                self.write(answer)
             return RunEnd(run.next, self.read())
         came, end, error = native.core.receive_frames(
             self._sock.fileno(),
@@ -223,13 +305,20 @@ class Link:
             run.credit,
             run.payload_bytes_max,
             self._stall_s,
+            run.is_last,
+            first,
         )
-        match Came(came):
+        if came == Came.HEAD and self._head == end_head:
+            return RunEnd(end, last)
+        return self._run_end(Came(came), end, error)
+
+    def _run_end(self, came: Came, end: int, error: int) -> RunEnd:
+        match came:
             case Came.FAILED:
                 return RunEnd(end, fault=_fault_of(OSError(error, os.strerror(error))))
             case Came.END:
                 return RunEnd(end, fault=LinkCut("the other side closed the connection"))
-            case Came.ALL:
+            case Came.ALL | Came.PAUSED:
                 return RunEnd(end)
             case how:
                 try:
@@ -237,17 +326,76 @@ class Link:
                 except HoseFault as fault:
                     return RunEnd(end, fault=fault)
 
-    def write_run(self, frame: Data, view: memoryview, end: int, after: Frame | None = None) -> None:
-        """Send the bytes of ``view`` from ``frame.offset`` to ``end`` as frames like ``frame``, each of at most its
-        length and with a CRC-32 of its own, and what comes ``after`` them.
+    def read_along(
+        self, view: memoryview, payload_bytes_max: int, within_s: float
+    ) -> tuple[Frame, RunEnd | None] | None:
+        """``read``, or None where nothing comes in time. Of an offer that has the right room in ``view``, and data
+        along with it, these too, to ``view``, and how that ended.
         """
         assert native.core is not None
-        last = b"" if after is None else encode(after)
-        error = native.core.send_frames(
-            self._sock.fileno(), encode(frame), view, frame.offset, end, frame.length, last, self._stall_s
+        came, end, error, is_offer = native.core.receive_along(
+            self._sock.fileno(),
+            self._offer,
+            self._head,
+            self._answers,
+            view,
+            payload_bytes_max,
+            within_s,
+            self._stall_s,
         )
+        if came == Came.WHOLE:
+            return offer_of(self._offer), _IS_WHOLE
+        if is_offer:
+            return offer_of(self._offer), self._run_end(Came(came), end, error)
+        if came == Came.PAUSED:
+            return None
+        return self._head_of(Came(came), error), None
+
+    def accept_whole(self) -> None:
+        """Answer the offer of what came whole, with what is sent next, or in a moment where nothing is."""
+        try:
+            self._sock.send(self._accept, socket.MSG_MORE)
+        except OSError as error:
+            self._failed(error)
+
+    def acknowledge_whole(self) -> None:
+        """And then the transfer."""
+        try:
+            self._sock.sendall(self._ack)
+        except OSError as error:
+            self._failed(error)
+
+    def write_run(self, run: Outgoing) -> None:
+        """Send it, waiting for the peer."""
+        assert native.core is not None
+        error, _, _ = native.core.send_frames(self._sock.fileno(), *run, may_wait=True, stall_s=self._stall_s)
         if error:
             self._failed(OSError(error, os.strerror(error)))
+
+    def exchange(
+        self, identity: bytes, view: memoryview, ahead: int, frame_bytes: int, answer_s: float
+    ) -> Exchanged:
+        """Offer ``view``, which nobody has before, with its first ``ahead`` bytes, and the end where that is all; then
+        take the answers, which are waited for that long. Nothing else is waited for.
+        """
+        assert native.core is not None
+        error, offset, skip, answers = native.core.exchange(
+            self._sock.fileno(), identity, NO_DIGEST, view, ahead, frame_bytes, answer_s
+        )
+        if not error:
+            return Exchanged(ahead, answers=answers)
+        if error in _NOT_NOW:
+            return Exchanged(ahead, True, offset, skip)
+        return Exchanged(ahead, fault=_fault_of(OSError(error, os.strerror(error))))
+
+    def fileno(self) -> int:
+        """For a loop that waits for the peer; afterwards ``block``."""
+        return self._sock.fileno()
+
+    def block(self) -> None:
+        """Calls wait again: some loops make a descriptor that they watch one that does not."""
+        if self._tls is None:
+            os.set_blocking(self._sock.fileno(), True)
 
     def read_payload(self, view: memoryview) -> None:
         """Fill ``view``."""

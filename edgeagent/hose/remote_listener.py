@@ -7,7 +7,6 @@ that have not shown a ticket apart from those that have.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import socket
 import ssl
 import threading
@@ -20,8 +19,9 @@ import structlog
 from edgeagent.hose.errors import FrameRefused, HoseFault, TicketRefused
 from edgeagent.hose.inbox import Inbox
 from edgeagent.hose.remote_buffers import Allocate, Delivery
+from edgeagent.hose.remote_incoming import Shared
 from edgeagent.hose.remote_link import Link, is_loopback, tune
-from edgeagent.hose.remote_session import Session, Shared
+from edgeagent.hose.remote_session import Session
 from edgeagent.hose.remote_settings import ListenerStats, RemoteSettings, check_plain
 from edgeagent.hose.tickets import Scope, Ticket, TicketBook
 
@@ -215,13 +215,12 @@ class RemoteListener:
     def _deliver(self, delivery: Delivery, within_s: float) -> None:
         """On a connection's thread: have the application take a transfer. Raises what it raises, or TimeoutError."""
         assert self._loop is not None
-        if not inspect.iscoroutinefunction(self._app_deliver):
-            self._app_deliver(delivery)
+        taken = self._app_deliver(delivery)
+        if taken is None:
             return
-        on_loop = self._app_deliver
 
         async def take() -> None:
-            await on_loop(delivery)
+            await taken
 
         future = asyncio.run_coroutine_threadsafe(take(), self._loop)
         try:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -27,7 +25,9 @@ from edgeagent.hose.frames import (
     RESENT,
     ZSTD,
     Abort,
+    Accept,
     Data,
+    Done,
     Frame,
     Greeting,
     Hello,
@@ -37,113 +37,21 @@ from edgeagent.hose.frames import (
     Welcome,
     identity_of,
 )
-from edgeagent.hose.inbox import Entry, Inbox
-from edgeagent.hose.remote_buffers import Allocate, Buffer, Delivery
-from edgeagent.hose.remote_link import Link, worthwhile
-from edgeagent.hose.remote_settings import ListenerStats, RemoteSettings
-from edgeagent.hose.tickets import Ticket, TicketBook, listener_proof
+from edgeagent.hose.inbox import Entry
+from edgeagent.hose.remote_buffers import Buffer, Delivery
+from edgeagent.hose.remote_incoming import Incoming, Room, Shared
+from edgeagent.hose.remote_link import Link, RunEnd, worthwhile
+from edgeagent.hose.tickets import Ticket, listener_proof
 from edgeagent.hose.transfer import Complete, Effect, Receiver, Send, Take
 from edgeagent.model.errors import EdgeError
 
-__all__ = ["Session", "Shared"]
+__all__ = ["Session"]
 
 log = structlog.get_logger("hose")
 
-
-class _Incoming:
-    """What an inbox entry stands for: the buffer, and the outcome that the stripes' threads wait for."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.buffer: Buffer | None = None
-        self.over = threading.Event()
-        self.fault: HoseFault | None = None
-        self.delivering = False
-        self.links: dict[int, Link] = {}  # by stripe: who carries it
-        self.let_go = threading.Condition()  # a link has let go of its stripe
-        self.arrived: set[int] = set()  # stripes whose threads no longer touch the memory
-
-    def memory(self, allocate: Allocate, total: int) -> memoryview:
-        """The destination, allocated by the first stripe that comes. Raises NoRoom."""
-        with self.lock:
-            try:
-                if self.buffer is None:
-                    self.buffer = allocate(total)
-                view = self.buffer.view[:total]
-                if len(view) != total or view.readonly:
-                    raise BufferError("the buffer is too short or cannot be written")
-            except (MemoryError, OSError, BufferError, ValueError) as error:
-                log.warning("hose buffer refused", bytes=total, error=str(error) or type(error).__name__)
-                raise NoRoom(f"no memory for {total} bytes", retry_after_s=1.0) from None
-        return view
-
-    def free(self, stripe: int) -> None:
-        """The connection that carried the stripe has let go of it."""
-        with self.let_go:
-            self.links.pop(stripe, None)
-            self.let_go.notify_all()
-
-    def close(self) -> None:
-        with self.lock:
-            buffer, self.buffer = self.buffer, None
-        if buffer is not None:
-            buffer.close()
-
-
-class Shared:
-    """What all connections of a listener use; ``lock`` guards book, inbox and stats, and is never held for long."""
-
-    def __init__(
-        self,
-        settings: RemoteSettings,
-        stats: ListenerStats,
-        book: TicketBook,
-        inbox: Inbox,
-        allocate: Allocate,
-        clock: Callable[[], float],
-        random_bytes: Callable[[int], bytes],
-        deliver: Callable[[Delivery, float], None],
-    ) -> None:
-        self.settings = settings
-        self.stats = stats
-        self.book = book
-        self.inbox = inbox
-        self.allocate = allocate
-        self.clock = clock
-        self.random_bytes = random_bytes
-        self.deliver = deliver
-        self.lock = threading.Lock()
-        self.stopped = False
-
-    def expire(self) -> None:
-        """Give up what nobody came back for."""
-        with self.lock:
-            self.book.expire(self.clock())
-            gone = self.inbox.expire(self.clock())
-            self.stats.expired += sum(not entry.delivered for entry in gone)
-        self.close(gone)
-
-    def close(self, entries: list[Entry]) -> None:
-        """Close the buffers of entries that the inbox has forgotten."""
-        for entry in entries:
-            if entry.attachment is not None:
-                entry.attachment.close()
-
-    def stop(self) -> None:
-        """Wake the threads that wait for an application."""
-        with self.lock:
-            self.stopped = True
-            for entry in self.inbox.remembered():
-                if entry.attachment is not None:
-                    entry.attachment.over.set()
-
-    def close_all(self) -> None:
-        """The end: no thread is left."""
-        with self.lock:
-            entries = self.inbox.remembered()
-            for entry in entries:
-                self.inbox.forget(entry)
-        self.close(entries)
+# Room for the next small transfer is kept ready for as long as it may follow at once.
+ROOM_BYTES_MAX = 1 << 20
+ROOM_S = 1.0
 
 
 class Session:
@@ -162,6 +70,7 @@ class Session:
         self._scratch = bytearray()
         self._number = 0  # of offers so far
         self._has_runs = False
+        self._room = Room(shared.allocate)
 
     def handshake(self) -> None:
         """Greet, check the ticket, welcome."""
@@ -194,44 +103,96 @@ class Session:
 
     def run(self) -> None:
         """Serve until the connection ends."""
-        while not self._shared.stopped:
-            self._link.set_stall(self._settings.stall_s)
-            try:
-                frame = self._link.read(self._settings.idle_s)
-            except (LinkCut, LinkStalled):
-                return  # between transfers that is no fault
-            match frame:
-                case Offer():
-                    self._receive(frame)
-                case Ping(token):
-                    self._link.write(Pong(token))
-                case Abort():
-                    return
-                case _:
-                    raise FrameRefused(f"{type(frame).__name__} is out of turn")
+        try:
+            while not self._shared.stopped and self._serve():
+                pass
+        finally:
+            self._room.close()
 
-    def _receive(self, offer: Offer) -> None:
+    def _serve(self) -> bool:
+        """Whatever comes next; False at the end."""
+        self._link.set_stall(self._settings.stall_s)
+        try:
+            frame, came = self._next()
+        except (LinkCut, LinkStalled):
+            return False  # between transfers that is no fault
+        match frame:
+            case Offer() if came is not None and came.is_whole:
+                self._receive_whole(frame)
+            case Offer():
+                self._receive(frame, came)
+            case Ping(token):
+                self._link.write(Pong(token))
+            case Abort():
+                return False
+            case _:
+                raise FrameRefused(f"{type(frame).__name__} is out of turn")
+        return True
+
+    def _next(self) -> tuple[Frame, RunEnd | None]:
+        """What comes next, and what came along with it to the room."""
+        wait_s = self._settings.idle_s
+        if self._room.view is not None:
+            along = self._link.read_along(self._room.view, self._settings.payload_bytes, min(ROOM_S, wait_s))
+            if along is not None:
+                return along
+            self._room.close()
+            wait_s = max(wait_s - ROOM_S, 0.0)
+        return self._link.read(wait_s), None
+
+    def _receive_whole(self, offer: Offer) -> None:
+        """All of it is in the room. As little as can be is done before the ACK, for which the sender waits."""
+        assert self._ticket is not None
+        shared, scope = self._shared, self._ticket.scope
+        with shared.lock:
+            self._confirm(offer)
+            entry = shared.inbox.take(scope.peer, offer, scope.transfer_bytes_max, shared.clock())
+        if entry is None:
+            last = Done(offer.transfer, offer.generation, offer.end)
+            self._receive(offer, RunEnd(offer.end, last))
+            return
+        self._number += 1
+        buffer = self._room.take()
+        try:
+            self._link.accept_whole()
+            payload = _published(offer, buffer)
+            self._hand_over(Delivery(scope.peer, offer.transfer, offer.generation, offer.total, payload))
+            with shared.lock:
+                shared.inbox.deliver(entry)
+                shared.stats.bytes += offer.total
+                shared.stats.transfers += 1
+            self._link.acknowledge_whole()
+        finally:
+            with shared.lock:
+                if entry.delivered:
+                    shared.inbox.settle(entry, shared.clock())
+                else:
+                    shared.inbox.forget(entry)
+            buffer.close()
+        self._last = (entry, offer.stripe)
+        self._room.prepare(offer.total)
+
+    def _receive(self, offer: Offer, came: RunEnd | None) -> None:
         assert self._ticket is not None
         self._number += 1
-        shared, scope = self._shared, self._ticket.scope
-        self._take_over(scope.peer, offer)
+        shared, peer = self._shared, self._ticket.scope.peer
         with shared.lock:
-            if self._last is not None and self._last[0].offer.transfer != offer.transfer:
-                shared.inbox.confirm(*self._last)
-                self._last = None
-            entry, receiver, given_up = shared.inbox.open(
-                scope.peer, offer, scope.transfer_bytes_max, shared.clock()
-            )
-            if entry.attachment is None:
-                entry.attachment = _Incoming()
-            shared.stats.resumes += receiver.verified > offer.base
-            incoming: _Incoming = entry.attachment
-            incoming.links[offer.stripe] = self._link
+            carrying = shared.inbox.carrying(peer, offer)
+            opened = self._open(peer, offer) if carrying is None else None
+        if carrying is not None:
+            self._take_over(carrying, offer.stripe)
+            with shared.lock:
+                opened = self._open(peer, offer)
+        assert opened is not None
+        entry, receiver, given_up = opened
+        incoming: Incoming = entry.attachment
         shared.close(given_up)
         try:
+            if came is not None and (entry.delivered or not incoming.adopt(self._room.take())):
+                raise FrameRefused("data came along with an offer that was made before")
             empty = entry.delivered
             with memoryview(b"") if empty else incoming.memory(shared.allocate, offer.total) as view:
-                self._drive(entry, incoming, receiver, view)
+                self._drive(entry, incoming, receiver, view, came)
         except BaseException as fault:
             self._end(entry, offer.stripe, fault)
             raise
@@ -239,20 +200,35 @@ class Session:
             shared.inbox.suspend(entry, offer.stripe, shared.clock())
         incoming.free(offer.stripe)
         self._last = (entry, offer.stripe)
+        if self._has_runs and 0 < offer.total <= ROOM_BYTES_MAX:
+            self._room.prepare(offer.total)
 
-    def _take_over(self, peer: str, offer: Offer) -> None:
+    def _open(self, peer: str, offer: Offer) -> tuple[Entry, Receiver, list[Entry]]:
+        """With the lock held."""
+        assert self._ticket is not None
+        shared = self._shared
+        self._confirm(offer)
+        bytes_max = self._ticket.scope.transfer_bytes_max
+        entry, receiver, given_up = shared.inbox.open(peer, offer, bytes_max, shared.clock())
+        if entry.attachment is None:
+            entry.attachment = Incoming()
+        shared.stats.resumes += receiver.verified > offer.base
+        entry.attachment.links[offer.stripe] = self._link
+        return entry, receiver, given_up
+
+    def _confirm(self, offer: Offer) -> None:
+        """Who offers something else knows that the last was delivered. With the lock held."""
+        if self._last is not None and self._last[0].offer.transfer != offer.transfer:
+            self._shared.inbox.confirm(*self._last)
+            self._last = None
+
+    def _take_over(self, carrying: Entry, stripe: int) -> None:
         """End the connection that still carries what is offered here: its sender has come back, so it is dead."""
-        with self._shared.lock:
-            entry = self._shared.inbox.carrying(peer, offer)
-            incoming: _Incoming | None = entry.attachment if entry is not None else None
-            link = incoming.links.get(offer.stripe) if incoming is not None else None
-        if incoming is None or link is None:
-            return
-        link.interrupt()
-        with incoming.let_go:
-            incoming.let_go.wait_for(
-                lambda: incoming.links.get(offer.stripe) is not link, self._settings.handshake_s
-            )
+        incoming: Incoming | None = carrying.attachment
+        link = incoming.links.get(stripe) if incoming is not None else None
+        if incoming is not None and link is not None:
+            link.interrupt()
+            incoming.wait_free(stripe, link, self._settings.handshake_s)
 
     def _end(self, entry: Entry, stripe: int, fault: BaseException) -> None:
         """The stripe's connection ends by a fault: keep what is verified, or give the transfer up."""
@@ -268,30 +244,53 @@ class Session:
         if give_up:
             self._shared.close([entry])
 
-    def _drive(self, entry: Entry, incoming: _Incoming, receiver: Receiver, view: memoryview) -> None:
-        effects = receiver.on_offer(entry.receivers[receiver.offer.stripe].offer)
+    def _acknowledge(self, receiver: Receiver) -> None:
+        for last in receiver.on_accepted():
+            assert isinstance(last, Send)
+            self._link.write(last.frame)
+
+    def _drive(
+        self, entry: Entry, incoming: Incoming, receiver: Receiver, view: memoryview, came: RunEnd | None
+    ) -> None:
+        effects = receiver.on_offer(receiver.offer)
+        # Who may have sent all of it along does not wait for the answer: it need not be a packet of its own.
+        may_be_along = (
+            self._has_runs and came is None and receiver.offer.length <= self._settings.payload_bytes
+        )
         while True:
+            answer: Frame | None = None
             for effect in effects:
                 match effect:
+                    case Send(Accept() as frame) if may_be_along:
+                        answer = frame
                     case Send(frame):
                         self._link.write(frame)
                     case Complete():
                         self._finish(entry, incoming, receiver.offer.stripe, view)
-                        for last in receiver.on_accepted():
-                            assert isinstance(last, Send)
-                            self._link.write(last.frame)
+                        self._acknowledge(receiver)
                         return
-            effects = self._more(receiver, view)
+            if came is not None:
+                effects = self._run_came(receiver, receiver.offer.base, came, view)
+                came = None
+            else:
+                effects = self._more(receiver, view, answer)
 
-    def _more(self, receiver: Receiver, view: memoryview) -> list[Effect]:
+    def _more(self, receiver: Receiver, view: memoryview, answer: Frame | None) -> list[Effect]:
         run = receiver.run() if self._has_runs else None
         if run is None:
+            if answer is not None:
+                self._link.write(answer)
             return self._one(receiver, self._link.read(), view)
-        came = self._link.read_run(identity_of(receiver.offer), run, view)
+        offer = receiver.offer
+        last = Done(offer.transfer, offer.generation, offer.end)
+        came = self._link.read_run(identity_of(offer), run, view, last, answer)
+        return self._run_came(receiver, run.next, came, view)
+
+    def _run_came(self, receiver: Receiver, begin: int, came: RunEnd, view: memoryview) -> list[Effect]:
         effects: list[Effect] = []
-        if came.end > run.next:
+        if came.end > begin:
             with self._shared.lock:
-                self._shared.stats.bytes += came.end - run.next
+                self._shared.stats.bytes += came.end - begin
             effects += receiver.on_run(came.end)
         if came.fault is not None:
             raise came.fault  # what came before it stays
@@ -335,7 +334,7 @@ class Session:
         place[:] = unpack(stored, frame.length)
         return True
 
-    def _finish(self, entry: Entry, incoming: _Incoming, stripe: int, view: memoryview) -> None:
+    def _finish(self, entry: Entry, incoming: Incoming, stripe: int, view: memoryview) -> None:
         """The stripe is whole: the last one to come here delivers, the others wait for that."""
         view.release()  # before the buffer is published: whoever publishes is the only one left
         with self._shared.lock:
@@ -347,16 +346,18 @@ class Session:
         if mine:
             self._deliver(entry, incoming)
             return
-        incoming.over.wait(self._settings.ack_s)
+        incoming.wait_over(self._settings.ack_s)
         if incoming.fault is not None:
             raise TransferRefused(incoming.fault.message)
         if not entry.delivered:
             raise LinkStalled("the other stripes did not come")
 
-    def _deliver(self, entry: Entry, incoming: _Incoming) -> None:
+    def _deliver(self, entry: Entry, incoming: Incoming) -> None:
         offer = entry.offer
         try:
-            payload = self._published(offer, incoming)
+            with incoming.changed:
+                assert incoming.buffer is not None
+                payload = _published(offer, incoming.buffer)
             self._hand_over(Delivery(entry.peer, offer.transfer, offer.generation, offer.total, payload))
         except HoseFault as fault:
             incoming.fault = fault
@@ -366,23 +367,8 @@ class Session:
                 self._shared.inbox.deliver(entry)
                 self._shared.stats.transfers += 1
         finally:
-            incoming.over.set()
+            incoming.end()
         incoming.close()
-
-    def _published(self, offer: Offer, incoming: _Incoming) -> Any:
-        with incoming.lock:
-            buffer = incoming.buffer
-            assert buffer is not None
-            if offer.sha256 != NO_DIGEST:
-                with buffer.view[: offer.total] as view:
-                    digest = hashlib.sha256(view).digest()
-                if digest != offer.sha256:
-                    raise ChecksumFailed("the whole is not what was offered")
-            try:
-                return buffer.publish(offer.total)
-            except Exception:
-                log.exception("hose buffer cannot be published", bytes=offer.total)
-                raise TransferRefused("the node cannot publish what it received") from None
 
     def _hand_over(self, delivery: Delivery) -> None:
         try:
@@ -396,3 +382,16 @@ class Session:
         except Exception:
             log.exception("hose delivery failed", peer=delivery.peer, bytes=delivery.length)
             raise TransferRefused("the application failed") from None
+
+
+def _published(offer: Offer, buffer: Buffer) -> Any:
+    if offer.sha256 != NO_DIGEST:
+        with buffer.view[: offer.total] as view:
+            digest = hashlib.sha256(view).digest()
+        if digest != offer.sha256:
+            raise ChecksumFailed("the whole is not what was offered")
+    try:
+        return buffer.publish(offer.total)
+    except Exception:
+        log.exception("hose buffer cannot be published", bytes=offer.total)
+        raise TransferRefused("the node cannot publish what it received") from None

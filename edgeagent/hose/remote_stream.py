@@ -28,7 +28,6 @@ from edgeagent.hose.errors import (
     fault_of,
 )
 from edgeagent.hose.frames import (
-    CHECK_BYTES,
     NONCE_BYTES,
     RESENT,
     ZSTD,
@@ -44,13 +43,15 @@ from edgeagent.hose.frames import (
     Pong,
     Welcome,
     Window,
+    encode,
+    identity_of,
 )
-from edgeagent.hose.remote_link import Link, is_loopback, worthwhile
+from edgeagent.hose.remote_link import Exchanged, Link, Outgoing, is_loopback, worthwhile
 from edgeagent.hose.remote_settings import RemoteSettings, check_plain
 from edgeagent.hose.tickets import Ticket, client_proof, listener_proof, proofs_equal
 from edgeagent.hose.transfer import Effect, Released, Send, SendData, Sender
 
-__all__ = ["Job", "Stream"]
+__all__ = ["ANSWERS", "Job", "Stream"]
 
 T = TypeVar("T")
 
@@ -58,10 +59,23 @@ T = TypeVar("T")
 FRAMES_UNHEARD_MAX = 4
 # Of a frame in a run: it stays in the second-level cache from its check to its end on the wire.
 RUN_FRAME_BYTES = 512 << 10
+# Whole transfers of at most so many bytes are sent by the event loop: 0.2 ms, less than it takes to wake a thread and
+# be woken by it. Of larger ones the loop sends what keeps the peer busy until the thread is there.
+ALONG_BYTES_MAX = 1 << 20
+AHEAD_BYTES = 512 << 10
+# A plain connection does not leave the machine, so who answers needs its processor more than the loop does: it is
+# waited for as long as it takes to take a megabyte. Where that is not enough, such as through a tunnel, it is not
+# waited for at all, for a while.
+ANSWER_S = 0.0005
+ANSWERS = 2  # ACCEPT and ACK
+UNANSWERED_TRANSFERS = 32
 
 
 class Cancelled(Exception):
     """The transfer is no longer wanted."""
+
+
+_NEVER = threading.Event()
 
 
 class Job:
@@ -71,15 +85,30 @@ class Job:
         self.offer = offer
         self.view = view
         self.is_new = is_new  # nobody has offered it before
-        self.cancelled = threading.Event()
+        self.cancelled = _NEVER
+        self.sender: Sender | None = None  # once it was begun
+        self.left: Outgoing | None = None  # of what the loop could not send at once
+        self.fault: HoseFault | None = None  # by which what was begun on the loop has ended
+        self.idle_tries, self.best = 0, offer.base  # connections in a row that brought no progress beyond this
+        self.is_released = False
+        self.may_return = (
+            False  # to the loop, once all of it is sent: it waits for the answer while we are not waited for
+        )
         self.sent_bytes = 0
         self.stored_bytes = 0
         self.connections = 0
         self.resumes = 0
 
+    def for_threads(self) -> None:
+        """Before a thread gets it: from here it can be cancelled."""
+        self.cancelled = threading.Event()
+
 
 class Stream:
-    """One connection and what was agreed on it. All methods on the stream's thread, except ``interrupt``."""
+    """One connection and what was agreed on it. All methods on the stream's thread, except ``interrupt``; and except
+    ``exchange``, ``go_on_from``, ``go_on`` and ``close``, which the loop calls while the thread has no job, and which
+    wait for no more than ``ANSWER_S``.
+    """
 
     def __init__(
         self,
@@ -99,7 +128,9 @@ class Stream:
         self._tls = tls
         self._hostname = server_hostname
         self._link: Link | None = None
-        self._payload_max = settings.payload_bytes
+        self._payload_max = self._chunk_bytes = settings.payload_bytes
+        self._frame_bytes = RUN_FRAME_BYTES
+        self._unanswered = 0  # transfers for which the loop does not wait
         self._bytes_max = 0
         self._check = checksum.check_of(checksum.Checksum.CRC32, b"")
         self._gate = CompressionGate(allowed=False)
@@ -107,33 +138,95 @@ class Stream:
         self._ahead: ChecksAhead | None = None
         self._run_bytes = 0  # that are sent at once, where the extension checks and sends them
 
-    def send(self, job: Job) -> None:
-        """Send one stripe, over as many connections as it takes. Raises the HoseFault that ended it."""
+    def exchange(self, identity: bytes, view: memoryview) -> Exchanged | None:
+        """Offer what is new, with what may go along, if there is a connection that this can be done on at once. Unless
+        all its answers came, ``go_on_from`` follows.
+        """
+        link, total = self._link, len(view)
+        if link is None or not self._run_bytes or total > self._bytes_max:
+            return None
+        self._number += 1
+        ahead = min(total if total <= ALONG_BYTES_MAX else AHEAD_BYTES, self._chunk_bytes)
+        answer_s = 0.0 if self._unanswered else ANSWER_S
+        exchanged = link.exchange(identity, view, ahead, self._frame_bytes, answer_s)
+        if self._unanswered:
+            self._unanswered -= 1
+        elif ahead == total and exchanged.answers < ANSWERS:
+            self._unanswered = UNANSWERED_TRANSFERS
+        return exchanged
+
+    def go_on_from(self, exchanged: Exchanged, job: Job) -> bool:
+        """Make of it what its Sender would have done. True where all of it is on its way, and what comes is for
+        ``go_on``; else it is a job for ``send``.
+        """
+        now_s, offer, ahead = time.monotonic(), job.offer, exchanged.ahead
+        job.fault = exchanged.fault
+        job.sent_bytes = job.stored_bytes = ahead
+        sender = job.sender = self._sender(job)
+        sender.limit_chunk(self._payload_max)
+        done = sender.start_along(now_s, ahead)
+        if exchanged.answers:
+            sender.on_message(Accept(offer.transfer, offer.generation, 0, offer.end), now_s)
+        if exchanged.is_cut_short:
+            before = b"" if exchanged.offset else encode(offer)
+            job.left = self._run_of(job, exchanged.offset, ahead, done, before, exchanged.skip)
+        return done is not None and not exchanged.is_cut_short and exchanged.fault is None
+
+    def go_on(self, job: Job) -> bool:
+        """Something came. True where the loop need not wait any longer: the job is released, or it is one for ``send``.
+        Raises a HoseFault, for ``send`` to repair.
+        """
+        link, sender = self._link, job.sender
+        assert link is not None
+        assert sender is not None
+        while (answer := link.poll()) is not None:
+            job.is_released = bool(sender.on_message(answer, time.monotonic()))
+            if job.is_released or sender.owes:
+                return True
+        return False
+
+    @property
+    def link(self) -> Link:
+        """The connection that a job was begun on."""
+        assert self._link is not None
+        return self._link
+
+    def _sender(self, job: Job) -> Sender:
         settings = self._settings
-        sender = Sender(
+        return Sender(
             job.offer,
             chunk_bytes=settings.payload_bytes,
             stall_s=settings.stall_s,
             ack_s=settings.ack_s,
             eager=job.is_new,
         )
-        idle_tries, best = 0, job.offer.base
+
+    def send(self, job: Job) -> None:
+        """Send one stripe, or go on with what was begun, over as many connections as it takes, until it is released; or
+        until all of it is on its way, where the job may return, and what comes is for ``go_on``. Raises the HoseFault
+        that ended it.
+        """
+        settings = self._settings
+        sender = job.sender = job.sender or self._sender(job)
         while True:
             try:
+                if (found := job.fault) is not None:
+                    job.fault = None
+                    raise found
                 link = self._link or self._connect(job)
                 self._drive(link, sender, job)
                 return
             except HoseFault as fault:
                 self._drop(fault, job.offer.transfer)
                 sender.on_cut()
-                if sender.resumed > best:
-                    idle_tries, best = 0, sender.resumed
-                idle_tries += 1
+                if sender.resumed > job.best:
+                    job.idle_tries, job.best = 0, sender.resumed
+                job.idle_tries += 1
                 # A receiver that has not noticed yet that we were cut takes us for a double.
                 again = fault.resumable or isinstance(fault, DuplicateTransfer)
-                if not again or idle_tries > settings.retries:
+                if not again or job.idle_tries > settings.retries:
                     raise
-                if job.cancelled.wait(settings.retry_wait_s * 2 ** (idle_tries - 1)):
+                if job.cancelled.wait(settings.retry_wait_s * 2 ** (job.idle_tries - 1)):
                     raise
                 job.resumes += job.sent_bytes > 0
             except BaseException:
@@ -198,6 +291,8 @@ class Stream:
             welcome.checksum, checksum.key_of(ticket.secret, nonce, greeting.nonce)
         )
         self._payload_max = welcome.payload_bytes_max
+        self._chunk_bytes = min(self._settings.payload_bytes, self._payload_max)
+        self._frame_bytes = min(RUN_FRAME_BYTES, self._payload_max)
         self._bytes_max = welcome.transfer_bytes_max
         self._gate = CompressionGate(
             allowed=wanted and bool(welcome.compressions & ZSTD),
@@ -209,8 +304,9 @@ class Stream:
     def _drive(self, link: Link, sender: Sender, job: Job) -> None:
         if job.offer.total > self._bytes_max:
             raise TransferTooLarge(f"{job.offer.total} bytes, and the ticket is for {self._bytes_max}")
-        sender.limit_chunk(self._payload_max)
-        self._number += 1
+        if sender.is_apart:
+            sender.limit_chunk(self._payload_max)
+            self._number += 1
         try:
             self._exchange(link, sender, job)
         finally:
@@ -219,7 +315,7 @@ class Stream:
                 self._ahead = None
 
     def _exchange(self, link: Link, sender: Sender, job: Job) -> None:
-        effects: list[Effect] = sender.start(time.monotonic())
+        effects = self._begun(link, sender, job)
         meter, unheard = _Meter(self._gate), 0
         while True:
             for effect in effects:
@@ -229,7 +325,10 @@ class Stream:
                     case SendData():
                         self._send_data(link, effect, job, sender.finish(time.monotonic()))
                     case Released():
+                        job.is_released = True
                         return
+            if job.may_return and self._run_bytes and sender.is_sent:
+                return
             if job.cancelled.is_set():
                 raise Cancelled
             effects = sender.pump(time.monotonic(), self._run_bytes)
@@ -245,6 +344,14 @@ class Stream:
             effects += sender.on_message(answer, time.monotonic())
             if isinstance(answer, Accept):
                 self._ahead = self._checks_ahead(sender, job)
+
+    def _begun(self, link: Link, sender: Sender, job: Job) -> list[Effect]:
+        if sender.is_apart:
+            return sender.start(time.monotonic())
+        left, job.left = job.left, None
+        if left is not None:
+            link.write_run(left)
+        return []
 
     def _checks_ahead(self, sender: Sender, job: Job) -> ChecksAhead | None:
         if (
@@ -273,11 +380,15 @@ class Stream:
         self._send_stored(link, order, job, memoryview(packed), None, done)
 
     def _send_run(self, link: Link, order: SendData, job: Job, done: Done | None) -> None:
-        length, offer = min(RUN_FRAME_BYTES, order.length, self._payload_max), job.offer
         job.sent_bytes += order.length
         job.stored_bytes += order.length
-        like = Data(offer.transfer, offer.generation, order.offset, length, length, 0, bytes(CHECK_BYTES))
-        link.write_run(like, job.view, order.offset + order.length, done)
+        link.write_run(self._run_of(job, order.offset, order.offset + order.length, done))
+
+    def _run_of(
+        self, job: Job, offset: int, end: int, done: Done | None, before: bytes = b"", skip: int = 0
+    ) -> Outgoing:
+        after = b"" if done is None else encode(done)
+        return Outgoing(identity_of(job.offer), job.view, offset, end, self._frame_bytes, before, after, skip)
 
     def _packed(self, raw: memoryview) -> bytes | None:
         if not self._gate.wanted():

@@ -100,13 +100,14 @@ Effect = Send | SendData | Take | Progress | Complete | Released
 
 class Run(msgspec.Struct, frozen=True):
     """Frames that follow each other from ``next`` may come, none beyond ``credit`` or of more than
-    ``payload_bytes_max``; from ``stop`` on there is something to say.
+    ``payload_bytes_max``; from ``stop`` on there is something to say, or where it ``is_last`` the end follows.
     """
 
     next: int
     stop: int
     credit: int
     payload_bytes_max: int
+    is_last: bool = False
 
 
 def stripe_of(total: int, stripes: int, stripe: int) -> tuple[int, int]:
@@ -121,6 +122,10 @@ class _State(Enum):
     MOVING = auto()
     WHOLE = auto()  # Sender: DONE is sent; Receiver: all is verified
     ENDED = auto()  # released; acknowledged
+
+
+_SENDING = (_State.MOVING, _State.WHOLE)
+_OPEN = (_State.OFFERED, *_SENDING)
 
 
 def _check_identity(offer: Offer, frame: Accept | Data | Window | Again | Done | Ack) -> None:
@@ -167,6 +172,21 @@ class Sender:
         return self._next
 
     @property
+    def is_apart(self) -> bool:
+        """True where ``start`` is to be called."""
+        return self._state is _State.APART
+
+    @property
+    def is_sent(self) -> bool:
+        """True from the end on, until something is asked for again."""
+        return self._state is _State.WHOLE and not self._again
+
+    @property
+    def owes(self) -> bool:
+        """True while something was asked for again."""
+        return bool(self._again)
+
+    @property
     def released(self) -> bool:
         """True once the peer has acknowledged."""
         return self._state is _State.ENDED
@@ -186,6 +206,16 @@ class Sender:
         self.deadline_s = now_s + self._stall_s
         return [Send(self.offer)]
 
+    def start_along(self, now_s: float, run_bytes: int) -> Done | None:
+        """``start`` of what is new, and ``pump`` of at most ``run_bytes``: the bytes up to ``sent`` go along with the
+        offer, and so does the end if it is returned.
+        """
+        if not self._eager:
+            raise RuntimeError("the answer to an offer that may be known is waited for")
+        self.start(now_s)
+        self._next = min(self._credit, self._next + run_bytes)
+        return self.finish(now_s)
+
     def on_cut(self) -> None:
         """The connection is gone; ``start`` may follow on another."""
         if self._state is not _State.ENDED:
@@ -199,17 +229,17 @@ class Sender:
             raise LinkStalled(f"no {what} in time")
 
     def pump(self, now_s: float, run_bytes: int = 0) -> list[Effect]:
-        """The next frame that may be sent now, or nothing. ``run_bytes``: so many bytes at once, where they are to be
-        sent for the first time; the shell makes frames of them.
+        """The next frame that may be sent now, or nothing. ``run_bytes``: so many bytes at most instead, where they are
+        to be sent for the first time; the shell makes frames of them.
         """
-        if self._state not in {_State.MOVING, _State.WHOLE}:
+        if self._state is not _State.MOVING and self._state is not _State.WHOLE:
             return []
         if self._again:
             hole = self._again.pop(0)
             return [SendData(hole.offset, hole.length, RESENT)]
         if (done := self.finish(now_s)) is not None:
             return [Send(done)]
-        most = max(run_bytes, self.chunk_bytes)
+        most = run_bytes or self.chunk_bytes
         length = min(most, self.offer.end - self._next, self._credit - self._next)
         if length <= 0:
             return []
@@ -240,11 +270,11 @@ class Sender:
         if self._state is not _State.WHOLE:
             self.deadline_s = now_s + self._stall_s
         match frame:
-            case Accept() if self._state in {_State.OFFERED, _State.MOVING, _State.WHOLE}:
+            case Accept() if self._state in _OPEN:
                 return self._on_accept(frame, now_s)
-            case Window() if self._state in {_State.MOVING, _State.WHOLE}:
+            case Window() if self._state in _SENDING:
                 return self._on_window(frame)
-            case Again() if self._state in {_State.MOVING, _State.WHOLE}:
+            case Again() if self._state in _SENDING:
                 return self._on_again(frame)
             case Ack() if self._state is _State.WHOLE and not self._again:
                 self._state, self.deadline_s = _State.ENDED, None
@@ -322,6 +352,11 @@ class Receiver:
         self._credit = min(offer.end, self.verified + self._window)
         return [Send(Accept(offer.transfer, offer.generation, self.verified, self._credit))]
 
+    def on_whole(self) -> None:
+        """It was offered for the first time, and came whole."""
+        self._state, self._done = _State.WHOLE, True
+        self._next = self._credit = self.offer.end
+
     def on_cut(self) -> None:
         """The connection is gone. What came after a hole is given up."""
         self._next = self.verified
@@ -334,7 +369,9 @@ class Receiver:
         if self._state is not _State.MOVING or self._done or self._taken is not None:
             return None
         stop = min(self._credit, self._next + self._window // 4)
-        return Run(self._next, stop, self._credit, self._payload_max) if stop > self._next else None
+        if stop <= self._next:
+            return None
+        return Run(self._next, stop, self._credit, self._payload_max, stop == self.offer.end)
 
     def on_run(self, end: int) -> list[Effect]:
         """Whole frames, as ``run`` allowed them, are in their places and right up to ``end``."""

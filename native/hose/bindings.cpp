@@ -51,34 +51,87 @@ std::uint32_t crc32_of(const py::buffer &data, std::uint32_t crc) {
   return crc32(crc, bytes.data, bytes.count);
 }
 
-int send_frames_of(int fd, const py::buffer &head, const py::buffer &data, std::uint64_t offset, std::uint64_t end,
-                   std::uint64_t frame_bytes, const py::buffer &after, double stall_s) {
-  const py::buffer_info head_info = head.request();
+bool is_identity(const Bytes &bytes) { return bytes.count == kIdentityBytes; }
+
+py::tuple send_frames_of(int fd, const py::buffer &identity, const py::buffer &data, std::uint64_t offset,
+                         std::uint64_t end, std::uint64_t frame_bytes, const py::bytes &before, const py::bytes &after,
+                         std::uint64_t skip, bool may_wait, double stall_s) {
+  const py::buffer_info identity_info = identity.request();
   const py::buffer_info data_info = data.request();
-  const py::buffer_info after_info = after.request();
   const Bytes all = bytes_of(data_info);
-  const Bytes last = bytes_of(after_info);
-  if (bytes_of(head_info).count != kHeadBytes || end > all.count || frame_bytes == 0 || frame_bytes > UINT32_MAX) {
-    throw py::value_error("a head, or a range, that is none");
+  if (!is_identity(bytes_of(identity_info)) || offset > end || end > all.count || frame_bytes == 0 ||
+      frame_bytes > UINT32_MAX) {
+    throw py::value_error("an identity, or a range, that is none");
   }
-  const py::gil_scoped_release nogil;
-  return send_frames(fd, bytes_of(head_info).data, all.data, offset, end, frame_bytes, last.data, last.count,
-                     ns_of(stall_s));
+  const std::string_view first = before;
+  const std::string_view last = after;
+  const Outgoing outgoing{bytes_of(identity_info).data,
+                          all.data,
+                          offset,
+                          end,
+                          frame_bytes,
+                          reinterpret_cast<const std::uint8_t *>(first.data()),
+                          first.size(),
+                          reinterpret_cast<const std::uint8_t *>(last.data()),
+                          last.size(),
+                          skip,
+                          may_wait,
+                          ns_of(stall_s)};
+  Sent sent;
+  {
+    const py::gil_scoped_release nogil;
+    sent = send_frames(fd, outgoing);
+  }
+  return py::make_tuple(sent.error, sent.offset, sent.skip);
+}
+
+py::tuple exchange_of(int fd, const py::bytes &identity, const py::bytes &sha256, const py::buffer &data,
+                      std::uint64_t ahead, std::uint64_t frame_bytes, double answer_s) {
+  const std::string_view who = identity;
+  const std::string_view whole = sha256;
+  const py::buffer_info data_info = data.request();
+  const Bytes all = bytes_of(data_info);
+  if (who.size() != kIdentityBytes || whole.size() != kSha256Bytes || ahead > all.count || frame_bytes == 0 ||
+      frame_bytes > UINT32_MAX) {
+    throw py::value_error("an identity, or a range, that is none");
+  }
+  const Exchange wanted{reinterpret_cast<const std::uint8_t *>(who.data()),
+                        reinterpret_cast<const std::uint8_t *>(whole.data()),
+                        all.data,
+                        all.count,
+                        ahead,
+                        frame_bytes,
+                        ns_of(answer_s)};
+  Exchanged exchanged;
+  {
+    const py::gil_scoped_release nogil;
+    exchanged = exchange(fd, wanted);
+  }
+  return py::make_tuple(exchanged.sent.error, exchanged.sent.offset, exchanged.sent.skip, exchanged.answers);
 }
 
 py::tuple receive_frames_of(int fd, const py::buffer &head, const py::buffer &data, const py::buffer &identity,
                             std::uint64_t next, std::uint64_t stop, std::uint64_t credit,
-                            std::uint64_t payload_bytes_max, double stall_s) {
+                            std::uint64_t payload_bytes_max, double stall_s, bool wants_head, const py::bytes &answer) {
   const py::buffer_info head_info = head.request();
   const py::buffer_info data_info = data.request();
   const py::buffer_info identity_info = identity.request();
-  if (bytes_of(head_info).count != kHeadBytes || bytes_of(identity_info).count != kIdentityBytes ||
+  if (bytes_of(head_info).count != kHeadBytes || !is_identity(bytes_of(identity_info)) ||
       credit > bytes_of(data_info).count || stop > credit || next > stop) {
     throw py::value_error("a head, or a range, that is none");
   }
   std::uint8_t *const to = writable(data_info);
   std::uint8_t *const head_to = writable(head_info);
-  const Expected expected{bytes_of(identity_info).data, next, stop, credit, payload_bytes_max, ns_of(stall_s)};
+  const std::string_view first = answer;
+  const Expected expected{bytes_of(identity_info).data,
+                          next,
+                          stop,
+                          credit,
+                          payload_bytes_max,
+                          ns_of(stall_s),
+                          wants_head,
+                          reinterpret_cast<const std::uint8_t *>(first.data()),
+                          first.size()};
   Received received;
   {
     const py::gil_scoped_release nogil;
@@ -87,13 +140,56 @@ py::tuple receive_frames_of(int fd, const py::buffer &head, const py::buffer &da
   return py::make_tuple(static_cast<int>(received.came), received.next, received.error);
 }
 
+py::tuple receive_head_of(int fd, const py::buffer &head, double within_s, double stall_s) {
+  const py::buffer_info head_info = head.request();
+  if (bytes_of(head_info).count != kHeadBytes) {
+    throw py::value_error("a head that is none");
+  }
+  std::uint8_t *const head_to = writable(head_info);
+  Received received;
+  {
+    const py::gil_scoped_release nogil;
+    received = receive_head(fd, head_to, ns_of(within_s), ns_of(stall_s));
+  }
+  return py::make_tuple(static_cast<int>(received.came), received.error);
+}
+
+py::tuple receive_along_of(int fd, const py::buffer &offer, const py::buffer &head, const py::buffer &answers,
+                           const py::buffer &data, std::uint64_t payload_bytes_max, double within_s, double stall_s) {
+  const py::buffer_info offer_info = offer.request();
+  const py::buffer_info head_info = head.request();
+  const py::buffer_info data_info = data.request();
+  const py::buffer_info answers_info = answers.request();
+  if (bytes_of(offer_info).count != kHeadBytes || bytes_of(head_info).count != kHeadBytes ||
+      bytes_of(answers_info).count != 2 * kHeadBytes) {
+    throw py::value_error("a head that is none");
+  }
+  const Room room{writable(offer_info), writable(head_info),        writable(answers_info),
+                  writable(data_info),  bytes_of(data_info).count, payload_bytes_max,
+                  ns_of(within_s),      ns_of(stall_s)};
+  Along along;
+  {
+    const py::gil_scoped_release nogil;
+    along = receive_along(fd, room);
+  }
+  return py::make_tuple(static_cast<int>(along.received.came), along.received.next, along.received.error,
+                        along.is_offer);
+}
+
 } // namespace
 
 void bind_hoses(py::module_ &module) {
   module.def("crc32_is_fast", &crc32_is_fast);
   module.def("crc32", &crc32_of, py::arg("data"), py::arg("crc") = 0);
-  module.def("send_frames", &send_frames_of);
-  module.def("receive_frames", &receive_frames_of);
+  module.def("send_frames", &send_frames_of, py::arg("fd"), py::arg("identity"), py::arg("data"), py::arg("offset"),
+             py::arg("end"), py::arg("frame_bytes"), py::arg("before"), py::arg("after"), py::arg("skip"),
+             py::arg("may_wait"), py::arg("stall_s"));
+  module.def("receive_frames", &receive_frames_of, py::arg("fd"), py::arg("head"), py::arg("data"),
+             py::arg("identity"), py::arg("next"), py::arg("stop"), py::arg("credit"), py::arg("payload_bytes_max"),
+             py::arg("stall_s"), py::arg("wants_head") = false, py::arg("answer") = py::bytes());
+  module.def("exchange", &exchange_of);
+  module.def("receive_along", &receive_along_of);
+  module.def("receive_head", &receive_head_of);
   module.def("missing_features", &missing_features);
   module.def("break_for_tests", &break_for_tests);
   module.def(

@@ -69,7 +69,7 @@ def test_frames_arrive_as_python_would_have_made_them(pair: Any) -> None:
     done = encode(Done(OFFER.transfer, OFFER.generation, OFFER.end))
     sender = threading.Thread(
         target=core.send_frames,
-        args=(ours.fileno(), head(0, b"x"), data, 1000, 300_000, 65536, done, STALL_S),
+        args=(ours.fileno(), identity_of(OFFER), data, 1000, 300_000, 65536, b"", done, 0, True, STALL_S),
     )
     sender.start()
     at = 1000
@@ -88,9 +88,9 @@ def test_frames_are_received_to_their_places(pair: Any) -> None:
     core: Any = native.core
     ours, theirs = pair
     data, into = random.Random(2).randbytes(1 << 20), bytearray(1 << 20)
-    like = bytearray(head(0, b"x"))
     sender = threading.Thread(
-        target=core.send_frames, args=(ours.fileno(), like, data, 0, 1 << 20, 100_000, b"", STALL_S)
+        target=core.send_frames,
+        args=(ours.fileno(), identity_of(OFFER), data, 0, 1 << 20, 100_000, b"", b"", 0, True, STALL_S),
     )
     sender.start()
     came, end, _, _ = receive(theirs, into, stop=250_000)
@@ -142,7 +142,10 @@ def test_a_socket_that_fails(pair: Any) -> None:
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, 1000))
     assert receive(theirs, bytearray(10))[:3] == (Came.FAILED, 0, errno.EAGAIN)
     theirs.close()
-    assert core.send_frames(ours.fileno(), head(0, b"x"), bytes(10), 0, 10, 4, b"", STALL_S) == errno.EPIPE
+    sent = core.send_frames(
+        ours.fileno(), identity_of(OFFER), bytes(10), 0, 10, 4, b"", b"", 0, True, STALL_S
+    )
+    assert sent == (errno.EPIPE, 0, 0)
 
 
 def test_a_trickle_is_a_stall(pair: Any) -> None:
@@ -183,4 +186,6 @@ def test_ranges_that_are_none_are_refused(pair: Any, bad: dict[str, Any]) -> Non
     with pytest.raises(ValueError, match=r"range|written"):
         core.receive_frames(pair[0].fileno(), *given.values(), 1 << 20, STALL_S)
     with pytest.raises(ValueError, match="range"):
-        core.send_frames(pair[0].fileno(), head(0, b"x"), bytes(10), 0, 11, 4, b"", STALL_S)
+        core.send_frames(
+            pair[0].fileno(), identity_of(OFFER), bytes(10), 0, 11, 4, b"", b"", 0, True, STALL_S
+        )
