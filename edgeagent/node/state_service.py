@@ -115,13 +115,14 @@ class StateService:
         ops = [self._checked(op, run, epoch, named=wanted.decide) for op in wanted.ops]
         patience_s = min(wanted.deadline_ms / 1000, PATIENCE_S_MAX) or PATIENCE_S
         deadline_s = asyncio.get_running_loop().time() + patience_s
-        gets = [op for op in ops if op.op == "get"]
         writes = [op for op in ops if op.op != "get"]
-        if len({op.key for op in writes}) < len(writes):
+        if len(writes) > 1 and len({op.key for op in writes}) < len(writes):
             raise BadRequest("a group writes a key twice", hint="which of the two is to stay?")
-        keys = list(dict.fromkeys(op.key for op in gets))
+        keys: list[str] = []
         done: dict[str, Done] = {}
-        if keys:
+        if len(writes) < len(ops):
+            gets = [op for op in ops if op.op == "get"]
+            keys = list(dict.fromkeys(op.key for op in gets))
             known = {op.key: op.known for op in gets if op.known}
             done = await self._get(keys, known, session, deadline_s, wanted)
         durability = Durability.LOCAL
@@ -159,6 +160,8 @@ class StateService:
             read_version(op.expect)
         if key.startswith(RUNS):
             ttl_ms, epoch = op.ttl_ms or self._run_ttl_ms, op.epoch or epoch
+        elif key == op.key and op.text is None and not op.owner:
+            return op  # it says already what it means
         else:
             ttl_ms, epoch = op.ttl_ms, op.epoch
         return msgspec.structs.replace(
@@ -378,10 +381,12 @@ class StateService:
             if not wanted.decide and (home := await decider.home_of(writes, run, session, deadline_s)):
                 return await decider.at(home, writes, wanted, session, deadline_s, decide=True)
             await self._look_before(writes, session, deadline_s)
-        self.replicas.check_room(sum(len(op.value or b"") for op in writes), wanted.durability)
+        if wanted.durability is Durability.GROUND:
+            self.replicas.check_room(sum(len(op.value or b"") for op in writes), wanted.durability)
+        after = self._shown
+        if wanted.session:
+            after = max(after, *(session.least(op.key) for op in writes))
         try:
-            after = max((session.least(op.key) for op in writes), default=NONE)
-            after = max(after, self._shown)
             written = await self.store.write(writes, self._mode_of, after=after)
         except Fenced as error:
             owner = str(error.details.get("owner", ""))
@@ -389,22 +394,25 @@ class StateService:
                 raise
             return await decider.at(owner, writes, wanted, session, deadline_s, decide=False)
         self.writes += len(writes)
-        entries = [one.entry for one in written if one.entry is not None]
         self.circle.holds(op.key for op in writes)
         self.replicas.wrote(written, wanted.durability)
         reached = Durability.LOCAL
         if wanted.durability is not Durability.LOCAL:
+            entries = [one.entry for one in written if one.entry is not None]
             reached = await self._until_durable(entries, wanted.durability, deadline_s)
         done = {}
         for one in written:
-            if one.entry is not None:
-                session.saw(one.op.key, one.entry.version)
-            done[one.op.key] = Done(
-                key=one.op.key,
+            key, entry = one.op.key, one.entry
+            if entry is None:
+                done[key] = Done(key=key, found=one.found, durability=reached)
+                continue
+            session.saw(key, entry.version)
+            done[key] = Done(
+                key=key,
                 found=one.found,
-                version="" if one.entry is None else one.entry.version.text(),
-                mode=None if one.entry is None else one.entry.mode,
-                size_bytes=0 if one.entry is None else one.entry.size_bytes,
+                version=entry.version.text(),
+                mode=entry.mode,
+                size_bytes=entry.size_bytes,
                 durability=reached,
             )
         return done, reached

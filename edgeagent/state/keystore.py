@@ -65,7 +65,7 @@ class KeyStore:
         self._store = Store(directory / "state.db", migrations=MIGRATIONS, reserve=self._reserve)
         self._segments = Segments(directory / "segments", segment_bytes=bounds.segment_bytes)
         self._cache = ValueCache(bounds.cache_bytes)
-        self._batches = Batches(self._store)
+        self._batches = Batches(self._store, self._cache)
         self._chunks = Chunks(self._store, self._segments)
         self._setting: Setting | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -232,30 +232,21 @@ class KeyStore:
 
         Raises VersionMismatch, KeyTaken, Fenced, TooLarge, StorageFull, BadKey, DamagedValue and StoreFailed.
         """
-        utc_ms = self._utc_ms()
-        self._opened().ledger.clock.check(after, utc_ms)
-        wanted = [wanted_of(op, mode_of, owner_epoch, self.bounds.value_bytes_max) for op in ops]
-        keys = [one.op.key for one in wanted if one.op.op != "get"]
-        if any(one.value is not None and len(one.value) > INLINE_BYTES_MAX for one in wanted):
-            return await self._whole(self._write_large(wanted, keys, utc_ms, after))
-        return await self._write(wanted, keys, {}, utc_ms, after)
-
-    async def _write(
-        self,
-        wanted: Sequence[Wanted],
-        keys: Sequence[str],
-        places: dict[bytes, Place],
-        utc_ms: int,
-        after: Version,
-    ) -> ListOf[Written]:
         setting = self._opened()
-        request = Request(wanted, places, utc_ms, after)
-        return await self._changing(keys, self._batches.write(setting, request), _entries_of)
+        utc_ms = self._utc_ms()
+        if after is not NONE:
+            setting.ledger.clock.check(after, utc_ms)
+        wanted = [wanted_of(op, mode_of, owner_epoch, self.bounds.value_bytes_max) for op in ops]
+        for one in wanted:
+            if one.value is not None and len(one.value) > INLINE_BYTES_MAX:
+                return await self._whole(self._write_large(wanted, utc_ms, after))
+        return await self._batches.write(setting, Request(wanted, {}, utc_ms, after))
 
     async def _write_large(
-        self, wanted: Sequence[Wanted], keys: Sequence[str], utc_ms: int, after: Version
+        self, wanted: Sequence[Wanted], utc_ms: int, after: Version
     ) -> ListOf[Written]:
         setting = self._opened()
+        keys = [one.op.key for one in wanted if one.op.op != "get"]
         # What would be refused is refused before its chunks are written. What it changes is undone.
         wanted = await self._chunks.in_thread(lambda: [_with_chunks(one) for one in wanted])
         chunks = [
@@ -271,7 +262,7 @@ class KeyStore:
                 chunks, setting.own_bytes_max, freed=lambda c: reads.sizes_of(c, keys), every=again
             )
             try:
-                return await self._write(wanted, keys, places, utc_ms, after)
+                return await self._batches.write(self._opened(), Request(wanted, places, utc_ms, after))
             except MissingChunks:
                 # One that was here already has gone meanwhile.
                 again = True
@@ -453,10 +444,6 @@ def _with_chunks(wanted: Wanted) -> Wanted:
         return wanted
     entry = entry_of(wanted.op.key, wanted.value, mode=wanted.mode, epoch=wanted.epoch)
     return wanted._replace(entry=entry)
-
-
-def _entries_of(written: Iterable[Written]) -> Iterable[Entry | None]:
-    return [one.entry for one in written if one.changed]
 
 
 def _merged_entries(merged: Iterable[Merged]) -> Iterable[Entry | None]:
