@@ -275,13 +275,17 @@ class StateService:
     async def _here(self, keys: Sequence[str]) -> dict[str, tuple[Entry, bytes | None]]:
         """What is held here, deletions too; a value that is damaged counts as none: others have it."""
         found: dict[str, tuple[Entry, bytes | None]] = {}
+        large: list[Entry] = []
         for entry, inline in await self._sound(keys):
-            try:
-                value = inline if not entry.chunks else await self._whole(entry)
-            except DamagedValue as error:
-                self._is_damaged(entry.key, error)
-                continue
-            found[entry.key] = (entry, value)
+            found[entry.key] = (entry, inline)
+            if entry.chunks:
+                large.append(entry)
+        for entry, value in zip(large, await asyncio.gather(*map(self._whole, large)), strict=True):
+            if isinstance(value, DamagedValue):
+                self._is_damaged(entry.key, value)
+                del found[entry.key]
+            else:
+                found[entry.key] = (entry, value)
         for key in keys:
             try:
                 gone = None if key in found else await self.store.look(key)
@@ -305,11 +309,14 @@ class StateService:
         log.warning("a value is damaged on this disk", key=key, why=error.message)
         self.on_damage(key, bytes.fromhex(str(error.details.get("chunk", ""))))
 
-    async def _whole(self, entry: Entry) -> bytes | None:
-        got = await self.store.get(entry.key)  # through the cache
-        if got is not None and got[0].version == entry.version:
-            return got[1]
-        return await self.store.value_of(entry)
+    async def _whole(self, entry: Entry) -> bytes | DamagedValue:
+        try:
+            got = await self.store.get(entry.key)  # through the cache
+            if got is not None and got[0].version == entry.version:
+                return got[1]
+            return await self.store.value_of(entry)
+        except DamagedValue as error:
+            return error
 
     def _is_doubtful(
         self, key: str, held: tuple[Entry, bytes | None] | None, session: Session, *, is_sure: bool

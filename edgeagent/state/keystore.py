@@ -25,13 +25,14 @@ from edgeagent.state import keystore_reads as reads
 from edgeagent.state.calls import Op
 from edgeagent.state.consistency import Merged
 from edgeagent.state.database import DamagedStore
-from edgeagent.state.entry import Entry, Mode, entry_of
+from edgeagent.state.entry import Entry, Mode
 from edgeagent.state.errors import MissingChunks
 from edgeagent.state.hlc import NONE, Version
 from edgeagent.state.keys import CHUNK_BYTES, INLINE_BYTES_MAX
 from edgeagent.state.keystore_batch import Batches, Request
 from edgeagent.state.keystore_cache import ValueCache
 from edgeagent.state.keystore_chunks import Chunks, check_piece, check_pieces, damaged_chunk, missing_chunks
+from edgeagent.state.keystore_hashing import with_chunks
 from edgeagent.state.keystore_notes import check_notes, notes_of, put_notes
 from edgeagent.state.keystore_rows import MIGRATIONS, Change, entry_of_key, ledger_of, usage_of
 from edgeagent.state.keystore_types import KeyBounds, ScrubReport, Swept, Usage, Written
@@ -248,7 +249,7 @@ class KeyStore:
         setting = self._opened()
         keys = [one.op.key for one in wanted if one.op.op != "get"]
         # What would be refused is refused before its chunks are written. What it changes is undone.
-        wanted = await self._chunks.in_thread(lambda: [_with_chunks(one) for one in wanted])
+        wanted = await with_chunks(wanted, self._chunks.in_thread)
         chunks = [
             (sha256, memoryview(one.value)[at * CHUNK_BYTES : (at + 1) * CHUNK_BYTES])
             for one in wanted
@@ -437,13 +438,6 @@ class KeyStore:
         if self._setting is None:
             raise StoreFailed(f"the state in {self.directory} is closed")
         return self._setting
-
-
-def _with_chunks(wanted: Wanted) -> Wanted:
-    if wanted.value is None or len(wanted.value) <= INLINE_BYTES_MAX:
-        return wanted
-    entry = entry_of(wanted.op.key, wanted.value, mode=wanted.mode, epoch=wanted.epoch)
-    return wanted._replace(entry=entry)
 
 
 def _merged_entries(merged: Iterable[Merged]) -> Iterable[Entry | None]:

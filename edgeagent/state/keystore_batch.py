@@ -44,6 +44,11 @@ class Request(NamedTuple):
         """That are written."""
         return [one.op.key for one in self.wanted if one.op.op != "get"]
 
+    @property
+    def large(self) -> dict[str, bytes]:
+        """Values that are kept in chunks, by key; each is of the last put of its key."""
+        return {one.op.key: one.value for one in self.wanted if one.entry is not None and one.value is not None}
+
 
 Result = list[Written] | EdgeError
 Waiting = tuple[Request, asyncio.Future[list[Written]]]
@@ -106,7 +111,7 @@ class Batches:
                     future.set_exception(result)
             else:
                 left = [one.entry for one in result if one.changed]
-                self._cache.end_write(request.keys, left)
+                self._cache.end_write(request.keys, left, request.large)
                 if not future.done():
                     future.set_result(result)
 

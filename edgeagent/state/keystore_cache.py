@@ -7,7 +7,7 @@ asked for until all its writes have been answered, and a read that a write has o
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from edgeagent.state.entry import Entry
 
@@ -49,8 +49,10 @@ class ValueCache:
             self._reading.pop(key, None)
             self.drop(key)
 
-    def end_write(self, keys: Iterable[str], entries: Iterable[Entry | None] = ()) -> None:
-        """``entries``: what the write left, in its order."""
+    def end_write(
+        self, keys: Iterable[str], entries: Iterable[Entry | None] = (), values: Mapping[str, bytes] = {}
+    ) -> None:
+        """``entries``: what the write left, in its order; ``values``: of those that are kept in chunks."""
         for key in keys:
             left = self._writing.pop(key) - 1
             if left:
@@ -58,10 +60,11 @@ class ValueCache:
         for entry in entries:
             if entry is None or entry.key in self._writing:
                 continue
-            if entry.inline is None:
+            value = values.get(entry.key) if entry.chunks else entry.inline
+            if value is None:
                 self.drop(entry.key)  # a group may write a key twice: the last counts
             else:
-                self._put(entry.key, (entry, entry.inline))
+                self._put(entry.key, (entry, value))
 
     def drop(self, key: str) -> None:
         found = self._held.pop(key, None)
