@@ -168,6 +168,10 @@ class StateReplicas:
         """What the store holds: the rest is room for what others hand over."""
         self._ledger.used_bytes = used_bytes
 
+    def number(self) -> int:
+        """For a request of another part of this node: unlike every other one."""
+        return self._core.number()
+
     def reached(self, key: str, version: Version) -> Durability:
         """How durable a version is, as far as this node knows."""
         known = self._levels.get(key)

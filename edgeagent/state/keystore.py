@@ -70,6 +70,8 @@ class KeyStore:
         self._chunks = Chunks(self._store, self._segments)
         self._setting: Setting | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        # Hears of a write with large values before their chunks are written, and by its future of what it came to.
+        self.on_large: Callable[[Sequence[Wanted]], asyncio.Future[ListOf[Written]] | None] = lambda _: None
         self._scrub = Scrub(self._store, self._segments)
         self._sweep = Sweep(self._store, self._segments, bounds)
 
@@ -247,7 +249,6 @@ class KeyStore:
         self, wanted: Sequence[Wanted], utc_ms: int, after: Version
     ) -> ListOf[Written]:
         setting = self._opened()
-        keys = [one.op.key for one in wanted if one.op.op != "get"]
         # What would be refused is refused before its chunks are written. What it changes is undone.
         wanted = await with_chunks(wanted, self._chunks.in_thread)
         chunks = [
@@ -257,6 +258,25 @@ class KeyStore:
             for at, sha256 in enumerate(one.entry.chunks)
         ]
         await self._store.read(lambda c: reads.would_be_admitted(c, setting, wanted, utc_ms))
+        going = self.on_large(wanted)
+        try:
+            written = await self._store_large(setting, wanted, chunks, utc_ms, after)
+            if going is not None and not going.done():
+                going.set_result(written)
+            return written
+        finally:
+            if going is not None:
+                going.cancel()  # nothing where it is done
+
+    async def _store_large(
+        self,
+        setting: Setting,
+        wanted: Sequence[Wanted],
+        chunks: Sequence[tuple[bytes, memoryview]],
+        utc_ms: int,
+        after: Version,
+    ) -> ListOf[Written]:
+        keys = [one.op.key for one in wanted if one.op.op != "get"]
         again = False
         for left in reversed(range(_TRIES)):
             places = await self._chunks.store(
