@@ -92,7 +92,9 @@ class KeyState:
         )
         self.store = KeyStore(directory, bounds, node=node_id, utc_ms=_utc_ms)
         self.circle = StateCircle(membership, node_id)
-        self.reader = StateReader(self.circle, self._ask, read_s=section.read_ms / 1000)
+        self.reader = StateReader(
+            self.circle, self._ask, read_s=section.read_ms / 1000, here=self._chunks_here
+        )
         is_ground = kind in GROUND_KINDS
         self.sky = StateSky(membership)
         self.moves = StateMoves(self.circle, self.sky, node_id)
@@ -343,6 +345,11 @@ class KeyState:
         assert self._remote is not None
         reply = await self._remote.exchange(node, "/v1/state:transfer", data, timeout_s)
         return reply.body
+
+    async def _chunks_here(self, chunks: Sequence[bytes], deadline_s: float) -> dict[bytes, bytes]:
+        """What is on its way is waited for: asking for it would send it twice."""
+        await self.replicas.arrived(chunks, deadline_s)
+        return await self.store.sound_chunks(chunks)
 
     def _gauges(self, meters: Meters) -> None:
         service, reader = self.service, self.reader

@@ -344,6 +344,11 @@ class KeyStore:
         finally:
             self._chunks.unpin(places)
 
+    async def sound_chunks(self, chunks: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Those that are here and sound, whether or not an entry names them yet."""
+        got = await self._chunks.read(chunks)
+        return {sha256: chunk for sha256, chunk in got.items() if chunk is not None}
+
     async def read_chunk(self, sha256: bytes) -> bytes:
         """Raises NotFound and DamagedValue."""
         chunk = (await self._chunks.read([sha256]))[sha256]

@@ -122,6 +122,11 @@ class Receiving:
             for (whose, _), one in self._open.items()
         )
 
+    def brings(self, chunks: Sequence[bytes]) -> bool:
+        """Whether anybody is bringing some of these now."""
+        wanted = set(chunks)
+        return any(self._is_coming(peer, wanted) for peer in {whose for whose, _ in self._open})
+
     def _look_again(self, peer: str) -> None:
         """Offers of the peer that were held, where nothing of them is coming any more."""
         for key, inbound in list(self._open.items()):

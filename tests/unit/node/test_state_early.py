@@ -8,18 +8,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from edgeagent.model.errors import PeerFailed, StoreFailed
 from edgeagent.node import state_early
 from edgeagent.node.key_state import KeyState
 from edgeagent.state.calls import Group, Op
-from edgeagent.state.entry import Durability, entry_of
-from edgeagent.state.messages import Custody, Have, Refusal
+from edgeagent.state.entry import Durability, chunks_of, entry_of
+from edgeagent.state.fetching import ChunksWanted
+from edgeagent.state.hlc import Version
+from edgeagent.state.messages import Chunks, Custody, Have, Offer, Part, Refusal
 from edgeagent.state.wire import decode, encode
 from tests.unit.node.state_rig import Cluster, cluster
 
 BIG = [random.Random(seed).randbytes(700_000) for seed in range(2)]  # three chunks each
+PLAIN = "a/k"  # whose writers nobody decides about
 KEYS = ["runs/r/a", "runs/r/b", "runs/r/c"]
 CHUNKS = [digest for value in BIG for digest in entry_of("k", value).chunks]
 
@@ -172,5 +176,67 @@ def test_only_groups_for_one_node_and_within_bounds_travel(
             monkeypatch.setattr(state_early, "_KEYS_MAX", 2)
             node.bound_for(["n1"], ["1", "2", "3"])
             assert list(node.early._bound) == ["2", "3"]
+
+    asyncio.run(body())
+
+
+async def read(node: KeyState) -> bytes | None:
+    value: bytes | None = (await node.group(Group(ops=[Op(op="get", key=PLAIN)]))).results[0].value
+    return value
+
+
+def chunks_asked(of: Cluster) -> int:
+    return sum(path == "/v1/state:chunks" for _, path in of.wires["n1"].asked)
+
+
+def test_a_reader_asks_for_the_chunks_that_are_not_here_only(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with cluster(tmp_path, "satellite", "satellite") as of:
+            node, there = of.nodes["n0"], of.nodes["n1"]
+            node.replicas.is_alone = True  # what it writes does not go by itself
+            pieces = list(zip(CHUNKS, chunks_of(BIG[0]), strict=False))
+            await there.store.put_chunks([(digest, bytes(piece)) for digest, piece in pieces[:2]])
+            await node.group(Group(ops=[Op(op="put", key=PLAIN, value=BIG[0])]))
+            asked: list[int] = []
+            chunks = node.views.chunks
+
+            async def counted(wanted: ChunksWanted) -> Any:
+                asked.append(len(wanted.sha256))
+                return await chunks(wanted)
+
+            node.views.chunks = counted  # type: ignore[method-assign]
+            assert await read(there) == BIG[0]
+            assert asked == [1]
+
+    asyncio.run(body())
+
+
+def test_a_reader_waits_for_what_is_on_its_way(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with cluster(tmp_path, "satellite", "satellite") as of:
+            node, there = of.nodes["n0"], of.nodes["n1"]
+            node.replicas.is_alone = True  # what it writes does not go by itself
+            await node.group(Group(ops=[Op(op="put", key=PLAIN, value=BIG[0])]))
+            entry = msgspec.structs.replace(entry_of(PLAIN, BIG[0]), version=Version(1, 0, "n0"))
+            assert decode(await there.transfer("n0", encode(Offer(1, 1, (entry,))))) == Have(1, 1, b"\x07")
+            reading = asyncio.ensure_future(read(there))
+            for place, piece in enumerate(chunks_of(BIG[0])):
+                assert not reading.done()
+                part = Part(place, bytes(piece))
+                await there.transfer("n0", encode(Chunks(10 + place, 1, (part,))))
+            assert await reading == BIG[0]
+            assert chunks_asked(of) == 0
+
+    asyncio.run(body())
+
+
+def test_a_reader_does_not_wait_beyond_its_deadline(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with cluster(tmp_path, "satellite", "satellite") as of:
+            there = of.nodes["n1"]
+            entry = msgspec.structs.replace(entry_of(PLAIN, BIG[0]), version=Version(1, 0, "n0"))
+            await there.transfer("n0", encode(Offer(1, 1, (entry,))))
+            assert there.replicas._core.brings(entry.chunks)
+            assert await there._chunks_here(entry.chunks, asyncio.get_running_loop().time() + 0.02) == {}
 
     asyncio.run(body())
