@@ -363,7 +363,11 @@ class KeyState:
             ("state_writes", "keys written", lambda: service.writes),
             ("state_fetched", "values that came from other nodes for a reader", lambda: reader.fetched),
             ("state_fetched_bytes", "their bytes", lambda: reader.fetched_bytes),
-            ("state_groups_early", "groups that travelled while they were written", lambda: self.early.groups),
+            (
+                "state_groups_early",
+                "groups that travelled while they were written",
+                lambda: self.early.groups,
+            ),
         ):
             meters.counter(name, doc, read)
         for name, doc, read_now in (

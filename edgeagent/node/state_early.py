@@ -1,9 +1,9 @@
-"""A step's group travels while it is written: its chunks go to where the next step runs beside the writing of its own disk.
+"""A step's group travels while it is written: its chunks go to the node of the next step beside its own disk's writing.
 
-1. The group is offered as soon as its values have their hashes, under a version that is not its own yet. Nothing of it can
-   be read there: chunks that no entry names are kept for a while.
-2. When the group is on this disk, its entries follow, all of them in one request: the other node writes them in one
-   transaction after the same checks as ever. Where the write fails here, nothing follows, and the chunks there go.
+1. The group is offered as soon as its values have their hashes, under a version that is not its own yet. Nothing of it
+   can be read there: chunks that no entry names are kept for a while.
+2. When the group is on this disk, its entries follow, all in one request: the other node writes them in one transaction
+   after the same checks as ever. Where the write fails here, nothing follows, and the chunks there go.
 3. Nobody waits for it, and it answers for nothing: what is owed to others is as it was without it, and then finds that
    nothing is missing there.
 """
@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -47,7 +47,10 @@ Exchange = Callable[[str, bytes, float], Awaitable[bytes]]
 
 
 class StateEarly:
-    """On the event loop's thread. ``number``: unlike every other one. ``rate_bit_s``: of the way to a node, 0 unknown."""
+    """On the event loop's thread. ``number``: unlike every other one. ``rate_bit_s``: of the way to a node, 0: unknown.
+
+    ``patience_s``: how long so many bytes to a node may take.
+    """
 
     def __init__(
         self,
@@ -63,7 +66,9 @@ class StateEarly:
         self._number = number
         self._rate_bit_s = rate_bit_s
         self._patience_s = patience_s
-        self._bound: OrderedDict[str, str] = OrderedDict()  # where a key that is about to be written is read next
+        self._bound: OrderedDict[str, str] = (
+            OrderedDict()
+        )  # where a key that is about to be written is read next
         self._tasks: set[asyncio.Task[None]] = set()
         self._flying_bytes = 0
         self.groups = 0  # that were there before anybody was asked to take them
@@ -77,8 +82,8 @@ class StateEarly:
             self._bound.popitem(last=False)
 
     def going(self, wanted: Sequence[Wanted]) -> asyncio.Future[list[Written]] | None:
-        """A group is about to be written, the hashes of its large values are made; what it came to is put into the future.
-        None: it does not travel.
+        """A group is about to be written, and the hashes of its large values are made; what it came to is put into the
+        future. None: it does not travel.
         """
         writes = [one for one in wanted if one.op.op != "get"]
         nodes = {self._bound.pop(one.op.key, "") for one in writes}
@@ -114,7 +119,9 @@ class StateEarly:
         try:
             transfer = self._number()
             await self._send_chunks(node, transfer, [one for one in writes if one.entry is not None])
-            entries = tuple(one.entry for one in await written if one.entry is not None and one.op.op != "get")
+            entries = tuple(
+                one.entry for one in await written if one.entry is not None and one.op.op != "get"
+            )
             request = CommitRequest(self._number(), transfer, entries)
             _taken(await self._ask(node, request, 0), Custody)
             self.groups += 1

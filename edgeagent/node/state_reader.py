@@ -40,7 +40,6 @@ async def _nothing(_chunks: Sequence[bytes], _deadline_s: float) -> dict[bytes, 
     return {}
 
 
-
 class Newer(NamedTuple):
     """An entry that is newer elsewhere, who has it (``where``), and who has an older one (``stale``)."""
 

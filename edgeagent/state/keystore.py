@@ -41,7 +41,7 @@ from edgeagent.state.lock_file import LockFile
 from edgeagent.state.repair import COMPLETE
 from edgeagent.state.reserve import Reserve
 from edgeagent.state.scrub import Scrub
-from edgeagent.state.segments import Place, Segments
+from edgeagent.state.segments import Segments
 from edgeagent.state.store import Store
 from edgeagent.state.sweep import Sweep
 
@@ -245,9 +245,7 @@ class KeyStore:
                 return await self._whole(self._write_large(wanted, utc_ms, after))
         return await self._batches.write(setting, Request(wanted, {}, utc_ms, after))
 
-    async def _write_large(
-        self, wanted: Sequence[Wanted], utc_ms: int, after: Version
-    ) -> ListOf[Written]:
+    async def _write_large(self, wanted: Sequence[Wanted], utc_ms: int, after: Version) -> ListOf[Written]:
         setting = self._opened()
         # What would be refused is refused before its chunks are written. What it changes is undone.
         wanted = await with_chunks(wanted, self._chunks.in_thread)

@@ -47,7 +47,9 @@ class Request(NamedTuple):
     @property
     def large(self) -> dict[str, bytes]:
         """Values that are kept in chunks, by key; each is of the last put of its key."""
-        return {one.op.key: one.value for one in self.wanted if one.entry is not None and one.value is not None}
+        return {
+            one.op.key: one.value for one in self.wanted if one.entry is not None and one.value is not None
+        }
 
 
 Result = list[Written] | EdgeError

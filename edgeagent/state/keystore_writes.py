@@ -22,7 +22,16 @@ from edgeagent.state.keystore_rows import Change, Ledger, entry_of_key, row_of
 from edgeagent.state.keystore_types import KeyBounds, Written
 from edgeagent.state.segments import Place
 
-__all__ = ["Setting", "Wanted", "check_entries", "entry_wanted", "is_plain", "merge_all", "wanted_of", "write_one"]
+__all__ = [
+    "Setting",
+    "Wanted",
+    "check_entries",
+    "entry_wanted",
+    "is_plain",
+    "merge_all",
+    "wanted_of",
+    "write_one",
+]
 
 _NODE = re.compile(r"[0-9A-Za-z_.:-]{1,64}")
 _COUNT_MAX = (1 << 63) - 1

@@ -35,7 +35,7 @@ class Session:
         """Read or written; only higher versions count. Where there are too many keys, the first seen is forgotten."""
         name = digest_of(key)
         before = self._seen.pop(name, NONE)
-        self._seen[name] = before if before > version else version
+        self._seen[name] = max(version, before)
         if len(self._seen) > KEYS_MAX:
             self._bound()
 

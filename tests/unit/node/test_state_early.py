@@ -189,7 +189,9 @@ def chunks_asked(of: Cluster) -> int:
     return sum(path == "/v1/state:chunks" for _, path in of.wires["n1"].asked)
 
 
-def test_a_reader_asks_for_the_chunks_that_are_not_here_only(tmp_path: Path) -> None:
+def test_a_reader_asks_for_the_chunks_that_are_not_here_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def body() -> None:
         async with cluster(tmp_path, "satellite", "satellite") as of:
             node, there = of.nodes["n0"], of.nodes["n1"]
@@ -204,7 +206,7 @@ def test_a_reader_asks_for_the_chunks_that_are_not_here_only(tmp_path: Path) -> 
                 asked.append(len(wanted.sha256))
                 return await chunks(wanted)
 
-            node.views.chunks = counted  # type: ignore[method-assign]
+            monkeypatch.setattr(node.views, "chunks", counted)
             assert await read(there) == BIG[0]
             assert asked == [1]
 
