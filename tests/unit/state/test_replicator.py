@@ -404,7 +404,6 @@ def test_an_offer_waits_for_what_another_one_of_its_peer_brings() -> None:
     store = only(made.message("one", Chunks(4, 1, parts)), StoreChunks)
     look = only(made.stored(store.token), Look)
     assert sent(made.looked(look.token, [], ())) == Have(2, 2, b"\x00")
-    assert not made.tick(3.0, UTC_MS, free_bytes=10 << 20)
 
 
 def test_an_offer_does_not_wait_for_a_peer_that_brings_nothing() -> None:
@@ -413,7 +412,8 @@ def test_an_offer_does_not_wait_for_a_peer_that_brings_nothing() -> None:
     made.looked(look.token, [], look.chunks)
     look = only(made.message("one", _offer(2)), Look)
     assert not made.looked(look.token, [], look.chunks)
-    assert not made.tick(2.0, UTC_MS, free_bytes=10 << 20)
+    effects = made.tick(2.0, UTC_MS, free_bytes=10 << 20)
+    assert not any(isinstance(effect, Look) for effect in effects)
     look = only(made.tick(2.0 + COMING_S, UTC_MS, free_bytes=10 << 20), Look)
     assert not made.brings(look.chunks)
     assert sent(made.looked(look.token, [], look.chunks)) == Have(2, 2, b"\x07")
