@@ -80,7 +80,7 @@ class Receiving:
         for key, inbound in list(self._open.items()):
             if self._desk.now_s - inbound.last_s > IDLE_S and not inbound.is_committing:
                 self._close(key)
-        for peer in {whose for (whose, _), one in self._open.items() if one.is_held}:
+        for peer in dict.fromkeys(whose for (whose, _), one in self._open.items() if one.is_held):
             self._look_again(peer)
 
     def offer(self, peer: str, offer: Offer) -> None:
