@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import random
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def test_rows_of_any_number_are_put_and_found(tmp_path: Path, count: int) -> Non
 
 def test_writers_of_one_key_at_once_see_each_other(tmp_path: Path) -> None:
     async def scenario(store: KeyStore) -> None:
-        results: list[Any] = await asyncio.gather(
+        results: Sequence[Any] = await asyncio.gather(
             put(store, "a", b"1", expect=""),
             put(store, "a", b"2", expect=""),
             put(store, "a", b"3"),
@@ -68,7 +69,7 @@ def test_writers_of_one_key_at_once_see_each_other(tmp_path: Path) -> None:
 
 def test_plain_writes_and_others_keep_their_order(tmp_path: Path) -> None:
     async def scenario(store: KeyStore) -> None:
-        results: list[Any] = await asyncio.gather(
+        results: Sequence[Any] = await asyncio.gather(
             put(store, "a", b"1"),
             store.write([Op(op="put", key="b", value=b"1"), Op(op="get", key="a")], mode_of),
             put(store, "a", b"2"),
