@@ -105,10 +105,13 @@ def _end_with_parent() -> None:
 
 async def _serve(config: Config, *, as_json: bool) -> int:
     from edgeagent.http.server import Server
+    from edgeagent.node.heap import HeapKeeper
     from edgeagent.node.node import Node
 
     node = Node(config)
     server = Server(node)
+    heap = HeapKeeper()
+    keeping: asyncio.Task[None] | None = None
     stop = _Stop(asyncio.get_running_loop())
     try:
         await node.start()
@@ -116,9 +119,13 @@ async def _serve(config: Config, *, as_json: bool) -> int:
         await node.join_mesh(server.tls_url or server.url)
         node.serving(server.url)
         _say_ready_or_log(node, server, as_json)
+        heap.begin()
+        keeping = asyncio.ensure_future(heap.run())
         await stop.wait()
         await _drain(node, stop)
     finally:
+        if keeping is not None:
+            keeping.cancel()
         await server.stop()
         await node.close()
     return 0

@@ -18,6 +18,7 @@ from edgeagent.node.membership import Membership
 from edgeagent.node.meters import Meters
 from edgeagent.node.remote_hoses import RemoteHoses
 from edgeagent.node.state_circle import GROUND_KINDS, StateCircle
+from edgeagent.node.state_early import StateEarly
 from edgeagent.node.state_ground import GROUND_STORE, StateGround
 from edgeagent.node.state_leaving import StateLeaving
 from edgeagent.node.state_moves import Needed, StateMoves
@@ -91,7 +92,9 @@ class KeyState:
         )
         self.store = KeyStore(directory, bounds, node=node_id, utc_ms=_utc_ms)
         self.circle = StateCircle(membership, node_id)
-        self.reader = StateReader(self.circle, self._ask, read_s=section.read_ms / 1000)
+        self.reader = StateReader(
+            self.circle, self._ask, read_s=section.read_ms / 1000, here=self._chunks_here
+        )
         is_ground = kind in GROUND_KINDS
         self.sky = StateSky(membership)
         self.moves = StateMoves(self.circle, self.sky, node_id)
@@ -104,6 +107,14 @@ class KeyState:
             copies=section.replicas,
             is_ground=is_ground,
         )
+        self.early = StateEarly(
+            self._exchange,
+            node_id=node_id,
+            number=self.replicas.number,
+            rate_bit_s=self.sky.rate_bit_s,
+            patience_s=self.sky.patience_s,
+        )
+        self.store.on_large = self.early.going
         self.leaving = StateLeaving(self.store, self.circle, self.sky, self.replicas)
         self.replicas.is_alone = not membership.is_on
         self.replicas.on_taken = self.circle.holds
@@ -166,6 +177,7 @@ class KeyState:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks = []
         await self.service.close()
+        await self.early.close()
         await self.replicas.close()
         if self.ground is not None:
             await self.ground.close()
@@ -295,8 +307,12 @@ class KeyState:
         self.replicas.look_around()
         self._spawn(self._ahead((*prefixes, f"{RUNS}{run}/"), run, needed))
 
-    def bound_for(self, nodes: Sequence[str]) -> None:
-        """What is written here now is read there next: copies go there first."""
+    def bound_for(self, nodes: Sequence[str], keys: Sequence[str] = ()) -> None:
+        """What is written here now is read there next: copies go there first, and these keys while they are written."""
+        near = self.circle.reachable() if keys else ()
+        there = next((node for node in nodes if node != self._node_id and node in near), "")
+        if there and self._node_id not in nodes:
+            self.early.bound_for(there, keys)
         new = [node for node in nodes if node != self._node_id and self.sky.mark(node)]
         if new:
             self.replicas.look_around()
@@ -330,6 +346,11 @@ class KeyState:
         reply = await self._remote.exchange(node, "/v1/state:transfer", data, timeout_s)
         return reply.body
 
+    async def _chunks_here(self, chunks: Sequence[bytes], deadline_s: float) -> dict[bytes, bytes]:
+        """What is on its way is waited for: asking for it would send it twice."""
+        await self.replicas.arrived(chunks, deadline_s)
+        return await self.store.sound_chunks(chunks)
+
     def _gauges(self, meters: Meters) -> None:
         service, reader = self.service, self.reader
 
@@ -342,6 +363,11 @@ class KeyState:
             ("state_writes", "keys written", lambda: service.writes),
             ("state_fetched", "values that came from other nodes for a reader", lambda: reader.fetched),
             ("state_fetched_bytes", "their bytes", lambda: reader.fetched_bytes),
+            (
+                "state_groups_early",
+                "groups that travelled while they were written",
+                lambda: self.early.groups,
+            ),
         ):
             meters.counter(name, doc, read)
         for name, doc, read_now in (

@@ -62,7 +62,9 @@ class StateCircle:
         now_s = self._clock()
         if not self.around() and now_s < self._gathers_until_s:
             return self._membership.expects_others
-        return any(now_s - since_s < GATHER_S for since_s in self._unheard_s.values())
+        return bool(self._unheard_s) and any(
+            now_s - since_s < GATHER_S for since_s in self._unheard_s.values()
+        )
 
     def unheard(self) -> list[str]:
         """Members that are there, and that cannot be asked yet: for so long nobody knows what they hold."""
@@ -80,9 +82,12 @@ class StateCircle:
 
     def holds(self, keys: Iterable[str]) -> None:
         """These keys are here now."""
-        for group in dict.fromkeys(group_of(key) for key in keys):
-            self._held.pop(group, None)
-            self._held[group] = None
+        for key in keys:
+            group = group_of(key)
+            if group in self._held:
+                self._held.move_to_end(group)
+            else:
+                self._held[group] = None
         while len(self._held) > _GROUPS_MAX:
             self._held.popitem(last=False)
 

@@ -35,7 +35,7 @@ class _Meters(Protocol):
 
 class Fusion:
     """On the event loop's thread. ``wait_ms``: how long a write waits for the durability that a guest asked for.
-    ``bound_for`` hears, before a step of a run writes, where the steps after it are to run.
+    ``bound_for`` hears, before a step of a run writes, where the steps after it are to run, and what it puts.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Fusion:
         runs_max: int = 256,
         prefetch_bytes_max: int = 16 << 20,
         prefetch_keys_max: int = 256,
-        bound_for: Callable[[Sequence[str]], None] = lambda _: None,
+        bound_for: Callable[[Sequence[str], Sequence[str]], None] = lambda _nodes, _keys: None,
     ) -> None:
         self.stats = FusionStats()
         self._port = port

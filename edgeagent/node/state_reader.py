@@ -4,7 +4,8 @@
    gossip says holds its group. Only where none of them has it are others asked.
 2. A key that is here already is asked for with its version: the answer to that is short.
 3. Values are checked against their hashes; who sends another is left out.
-4. Who holds a key and cannot be asked is named, with the time of its return (Behind), instead of "not found".
+4. Chunks of a value that are here already, or on their way here, are not asked for.
+5. Who holds a key and cannot be asked is named, with the time of its return (Behind), instead of "not found".
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ log = structlog.get_logger("state")
 
 # (node, path, body, seconds) -> the reply's body; raises EdgeError
 Asker = Callable[[str, str, bytes, float], Awaitable[bytes]]
+# (chunks, deadline) -> those of them that are here, by their digests; raises EdgeError
+Here = Callable[[Sequence[bytes], float], Awaitable[dict[bytes, bytes]]]
+
+
+async def _nothing(_chunks: Sequence[bytes], _deadline_s: float) -> dict[bytes, bytes]:
+    return {}
 
 
 class Newer(NamedTuple):
@@ -65,10 +72,11 @@ class _Found:
 class StateReader:
     """On the event loop's thread."""
 
-    def __init__(self, circle: StateCircle, ask: Asker, *, read_s: float) -> None:
+    def __init__(self, circle: StateCircle, ask: Asker, *, read_s: float, here: Here = _nothing) -> None:
         self._circle = circle
         self._ask = ask
         self._read_s = read_s
+        self._here = here
         self.fetched = 0  # values that came from elsewhere
         self.fetched_bytes = 0
 
@@ -182,9 +190,10 @@ class StateReader:
 
     async def value_of(self, entry: Entry, nodes: Sequence[str], *, deadline_s: float) -> bytes:
         """The value of an entry that others have. Raises Behind where none of them sends it whole and sound."""
+        here = await self._here(entry.chunks, deadline_s) if entry.chunks else {}
         for node in nodes:
             try:
-                value = await self._value_from(entry, node, deadline_s)
+                value = await self._value_from(entry, node, here, deadline_s)
             except EdgeError as error:
                 log.info("a value did not come", key=entry.key, node=node, why=error.message)
                 continue
@@ -195,12 +204,15 @@ class StateReader:
             log.warning("a member sent a value that is not what it said", key=entry.key, node=node)
         raise self.behind(entry.key, nodes)
 
-    async def _value_from(self, entry: Entry, node: str, deadline_s: float) -> bytes:
+    async def _value_from(
+        self, entry: Entry, node: str, here: Mapping[bytes, bytes], deadline_s: float
+    ) -> bytes:
         if entry.inline is not None:
             return entry.inline
-        pieces: list[bytes] = []
-        for at in range(0, len(entry.chunks), BATCH_CHUNKS_MAX):
-            batch = list(entry.chunks[at : at + BATCH_CHUNKS_MAX])
+        found = dict(here)
+        lacking = [sha256 for sha256 in dict.fromkeys(entry.chunks) if sha256 not in found]
+        for at in range(0, len(lacking), BATCH_CHUNKS_MAX):
+            batch = lacking[at : at + BATCH_CHUNKS_MAX]
             left_s = deadline_s - asyncio.get_running_loop().time()
             if left_s <= 0:
                 break
@@ -208,8 +220,8 @@ class StateReader:
             came = read(data, Chunks).pieces
             if len(came) != len(batch) or any(not 0 < len(one) <= CHUNK_BYTES for one in came):
                 break
-            pieces += came
-        return b"".join(pieces)
+            found.update(zip(batch, came, strict=True))
+        return b"".join(found.get(sha256, b"") for sha256 in entry.chunks)
 
     def behind(self, key: str, nodes: Sequence[str] = ()) -> Behind:
         """What a caller hears where nobody who can be asked has what it wants."""

@@ -45,6 +45,7 @@ LOOK_S = 1.0
 ANSWER_S = 60.0
 AGAIN_S = 1.0
 _FEED = 1024
+_ARRIVED_LOOK_S = 0.005
 _LEVELS_MAX = 65_536
 _ANSWERING_MAX = 1024
 
@@ -167,6 +168,16 @@ class StateReplicas:
     def used(self, used_bytes: int) -> None:
         """What the store holds: the rest is room for what others hand over."""
         self._ledger.used_bytes = used_bytes
+
+    async def arrived(self, chunks: Sequence[bytes], deadline_s: float) -> None:
+        """Until nobody is bringing any of these chunks, or the deadline (of the loop's clock)."""
+        loop = asyncio.get_running_loop()
+        while self._core.brings(chunks) and loop.time() < deadline_s:  # noqa: ASYNC110 - other nodes bring it about
+            await asyncio.sleep(_ARRIVED_LOOK_S)
+
+    def number(self) -> int:
+        """For a request of another part of this node: unlike every other one."""
+        return self._core.number()
 
     def reached(self, key: str, version: Version) -> Durability:
         """How durable a version is, as far as this node knows."""

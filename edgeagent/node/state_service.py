@@ -115,13 +115,14 @@ class StateService:
         ops = [self._checked(op, run, epoch, named=wanted.decide) for op in wanted.ops]
         patience_s = min(wanted.deadline_ms / 1000, PATIENCE_S_MAX) or PATIENCE_S
         deadline_s = asyncio.get_running_loop().time() + patience_s
-        gets = [op for op in ops if op.op == "get"]
         writes = [op for op in ops if op.op != "get"]
-        if len({op.key for op in writes}) < len(writes):
+        if len(writes) > 1 and len({op.key for op in writes}) < len(writes):
             raise BadRequest("a group writes a key twice", hint="which of the two is to stay?")
-        keys = list(dict.fromkeys(op.key for op in gets))
+        keys: list[str] = []
         done: dict[str, Done] = {}
-        if keys:
+        if len(writes) < len(ops):
+            gets = [op for op in ops if op.op == "get"]
+            keys = list(dict.fromkeys(op.key for op in gets))
             known = {op.key: op.known for op in gets if op.known}
             done = await self._get(keys, known, session, deadline_s, wanted)
         durability = Durability.LOCAL
@@ -159,6 +160,8 @@ class StateService:
             read_version(op.expect)
         if key.startswith(RUNS):
             ttl_ms, epoch = op.ttl_ms or self._run_ttl_ms, op.epoch or epoch
+        elif key == op.key and op.text is None and not op.owner:
+            return op  # it says already what it means
         else:
             ttl_ms, epoch = op.ttl_ms, op.epoch
         return msgspec.structs.replace(
@@ -272,13 +275,17 @@ class StateService:
     async def _here(self, keys: Sequence[str]) -> dict[str, tuple[Entry, bytes | None]]:
         """What is held here, deletions too; a value that is damaged counts as none: others have it."""
         found: dict[str, tuple[Entry, bytes | None]] = {}
+        large: list[Entry] = []
         for entry, inline in await self._sound(keys):
-            try:
-                value = inline if not entry.chunks else await self._whole(entry)
-            except DamagedValue as error:
-                self._is_damaged(entry.key, error)
-                continue
-            found[entry.key] = (entry, value)
+            found[entry.key] = (entry, inline)
+            if entry.chunks:
+                large.append(entry)
+        for entry, value in zip(large, await asyncio.gather(*map(self._whole, large)), strict=True):
+            if isinstance(value, DamagedValue):
+                self._is_damaged(entry.key, value)
+                del found[entry.key]
+            else:
+                found[entry.key] = (entry, value)
         for key in keys:
             try:
                 gone = None if key in found else await self.store.look(key)
@@ -302,11 +309,14 @@ class StateService:
         log.warning("a value is damaged on this disk", key=key, why=error.message)
         self.on_damage(key, bytes.fromhex(str(error.details.get("chunk", ""))))
 
-    async def _whole(self, entry: Entry) -> bytes | None:
-        got = await self.store.get(entry.key)  # through the cache
-        if got is not None and got[0].version == entry.version:
-            return got[1]
-        return await self.store.value_of(entry)
+    async def _whole(self, entry: Entry) -> bytes | DamagedValue:
+        try:
+            got = await self.store.get(entry.key)  # through the cache
+            if got is not None and got[0].version == entry.version:
+                return got[1]
+            return await self.store.value_of(entry)
+        except DamagedValue as error:
+            return error
 
     def _is_doubtful(
         self, key: str, held: tuple[Entry, bytes | None] | None, session: Session, *, is_sure: bool
@@ -378,10 +388,12 @@ class StateService:
             if not wanted.decide and (home := await decider.home_of(writes, run, session, deadline_s)):
                 return await decider.at(home, writes, wanted, session, deadline_s, decide=True)
             await self._look_before(writes, session, deadline_s)
-        self.replicas.check_room(sum(len(op.value or b"") for op in writes), wanted.durability)
+        if wanted.durability is Durability.GROUND:
+            self.replicas.check_room(sum(len(op.value or b"") for op in writes), wanted.durability)
+        after = self._shown
+        if wanted.session:
+            after = max(after, *(session.least(op.key) for op in writes))
         try:
-            after = max((session.least(op.key) for op in writes), default=NONE)
-            after = max(after, self._shown)
             written = await self.store.write(writes, self._mode_of, after=after)
         except Fenced as error:
             owner = str(error.details.get("owner", ""))
@@ -389,22 +401,25 @@ class StateService:
                 raise
             return await decider.at(owner, writes, wanted, session, deadline_s, decide=False)
         self.writes += len(writes)
-        entries = [one.entry for one in written if one.entry is not None]
         self.circle.holds(op.key for op in writes)
         self.replicas.wrote(written, wanted.durability)
         reached = Durability.LOCAL
         if wanted.durability is not Durability.LOCAL:
+            entries = [one.entry for one in written if one.entry is not None]
             reached = await self._until_durable(entries, wanted.durability, deadline_s)
         done = {}
         for one in written:
-            if one.entry is not None:
-                session.saw(one.op.key, one.entry.version)
-            done[one.op.key] = Done(
-                key=one.op.key,
+            key, entry = one.op.key, one.entry
+            if entry is None:
+                done[key] = Done(key=key, found=one.found, durability=reached)
+                continue
+            session.saw(key, entry.version)
+            done[key] = Done(
+                key=key,
                 found=one.found,
-                version="" if one.entry is None else one.entry.version.text(),
-                mode=None if one.entry is None else one.entry.mode,
-                size_bytes=0 if one.entry is None else one.entry.size_bytes,
+                version=entry.version.text(),
+                mode=entry.mode,
+                size_bytes=entry.size_bytes,
                 durability=reached,
             )
         return done, reached

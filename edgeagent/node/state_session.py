@@ -141,7 +141,7 @@ class StepSession:
         stats: FusionStats,
         *,
         wait_ms: float,
-        bound_for: Callable[[Sequence[str]], None] = lambda _: None,
+        bound_for: Callable[[Sequence[str], Sequence[str]], None] = lambda _nodes, _keys: None,
     ) -> None:
         self.token = run.session
         self.buffers = bool(run.id)
@@ -341,7 +341,7 @@ class StepSession:
         if self._is_closed:
             raise Internal("the step has ended")
         if self._run.following and any(op.op != "get" for op in ops):
-            self._bound_for(self._run.following)
+            self._bound_for(self._run.following, [op.key for op in ops if op.op != "get"])
         waits = durability is not Durability.LOCAL
         group = Group(
             ops=[*ops],

@@ -42,6 +42,10 @@ class StateSky:
         rate_bit_s = 8 * size_bytes / max(lasted_s - self._rtts_s.get(node, 0.0), lasted_s / 8)
         self._rates_bit_s[node] = _smooth(self._rates_bit_s.get(node), rate_bit_s)
 
+    def rate_bit_s(self, node: str) -> float:
+        """Of the way to a node, 0: unknown."""
+        return self._rates_bit_s.get(node, 0.0)
+
     def mark(self, node: str) -> bool:
         """A step is to run there soon: copies of what is written meanwhile had better go there. Whether that is new."""
         now_s = time.monotonic()

@@ -5,13 +5,15 @@ Theory of operation, in virtual time and the same for every policy:
 1. Four steps in a chain, each pinned to a satellite. Eight clients begin workflows, each the next one when its last has
    ended. The first step has the picture from its own camera.
 2. A step computes 100 ms (each client's on a core of its own) and writes what it made: bands, and the first one the
-   scene's header. The write is durable when the step ends; then the next step is told, by a message.
+   scene's header; as one group, or key by key. The write is durable when the step ends; then the next step is told, by
+   a message.
 3. A step that was told waits for what is on its way to it, asks the nearest holder for what else it needs, then begins.
 4. The last step's alert goes to the cloud; the workflow ends when it is there.
 
-Ours plans moves with :func:`edgeagent.state.propagation.plan_moves` when a step begins and when it ends. A value does
-not move before it is written. The others write to the node that their rule elects, and wait for it: the cloud, any
-node, or Databelt's (:mod:`edgeagent.state.databelt`).
+Ours plans moves with :func:`edgeagent.state.propagation.plan_moves` when a step begins and when it writes. A group
+moves while it is written (:mod:`edgeagent.node.state_early`), and counts at another node once it is durable there and
+where it was made; a key that is written by itself moves when that is done. The others write to the node that their rule
+elects, and wait for it: the cloud, any node, or Databelt's (:mod:`edgeagent.state.databelt`).
 
 A read is *local* where the value is at the step's node when its function begins to ask: ours begins when its inputs
 have come, and pays for that in time like the others. What was there when the step was told is ``ahead``.
@@ -125,9 +127,15 @@ class Flow:
         for group in self._grouped(run.made_by(step)):
             size = sum(value.size_bytes for value in group)
             node = self._policy.store(run, step, size)
+            if self._world.settings.fused:
+                self._policy.writes(run, step, group)
             yield from self._world.put(run.nodes[step], node, size)
             for value in group:
-                run.held[value.name] = {node: self._world.utc_s}
+                run.held.setdefault(value.name, {})[node] = self._world.utc_s
+                for resume in run.writing.pop(value.name, ()):
+                    resume()
+            if not self._world.settings.fused:
+                self._policy.wrote(run, step)
 
     def _grouped(self, values: list[Value]) -> list[list[Value]]:
         """What is written at once."""

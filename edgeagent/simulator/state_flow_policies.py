@@ -25,12 +25,17 @@ _ROOM_BYTES = 4 << 30
 
 class Policy(Protocol):
     """``store`` says where a step's outputs are written, and the step waits for that. ``begins`` and ``ended`` hear of
-    a step's begin, and of its end, when all that it made is written.
+    a step's begin, and of its end, when all that it made is written; ``writes`` of a group whose writing begins,
+    ``wrote`` of a key that is written.
     """
 
     def store(self, run: Run, step: int, size_bytes: int) -> str: ...
 
     def begins(self, run: Run, step: int) -> None: ...
+
+    def writes(self, run: Run, step: int, group: Sequence[Value]) -> None: ...
+
+    def wrote(self, run: Run, step: int) -> None: ...
 
     def ended(self, run: Run, step: int) -> None: ...
 
@@ -66,13 +71,19 @@ class Stored:
     def begins(self, run: Run, step: int) -> None:
         """Nothing is known before a value is written."""
 
+    def writes(self, run: Run, step: int, group: Sequence[Value]) -> None:
+        """It goes where it is written to, and no further."""
+
+    def wrote(self, run: Run, step: int) -> None:
+        """So it is."""
+
     def ended(self, run: Run, step: int) -> None:
         """All is where it was written to."""
 
 
 class Ahead:
-    """Ours: a step writes to its own node's store. When a step begins, and again when it ends, the moves to the nodes
-    of all later steps are planned; those of values that exist begin at once.
+    """Ours: a step writes to its own node's store. When a step begins, and again when it writes and when it ends, the
+    moves to the nodes of all later steps are planned; those of values that exist begin at once.
     """
 
     def __init__(self, world: World, slo_ms: float) -> None:
@@ -88,6 +99,16 @@ class Ahead:
         settings = self._world.settings
         writing_s = settings.size_bytes * 8.0 / settings.disk_bit_s + settings.commit_s
         self._plan(run, step, self._world.utc_s + settings.compute_s + writing_s)
+
+    def writes(self, run: Run, step: int, group: Sequence[Value]) -> None:
+        """Its values are known, and may move."""
+        for value in group:
+            run.held[value.name] = {run.nodes[step]: self._world.utc_s}
+            run.writing[value.name] = []
+        self._plan(run, step, self._world.utc_s)
+
+    def wrote(self, run: Run, step: int) -> None:
+        self._plan(run, step, self._world.utc_s)
 
     def ended(self, run: Run, step: int) -> None:
         self._plan(run, step, self._world.utc_s)
@@ -128,6 +149,11 @@ class Ahead:
 
     def _moved(self, run: Run, move: Move, size_bytes: int) -> Process:
         yield from self._world.move(move.via, size_bytes)
+        if move.key in run.writing:
+            yield run.writing[move.key].append
+            # The entries follow their chunks.
+            yield self._world.told(move.source, move.target)
+            yield self._world.pause(self._world.settings.commit_s)
         run.held[move.key][move.target] = self._world.utc_s
         for resume in run.on_the_way.pop((move.key, move.target)):
             resume()

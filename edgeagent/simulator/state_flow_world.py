@@ -101,13 +101,14 @@ class Value(NamedTuple):
 
 class Run:
     """One workflow. ``held``: value -> node -> since when it is there (UTC). ``on_the_way``: who waits for a value that
-    moves to a node.
+    moves to a node. ``writing``: who waits for the end of a value's writing, while it is under way.
     """
 
     def __init__(self, nodes: Sequence[str], settings: FlowSettings) -> None:
         self.nodes = tuple(nodes)
         self.held: dict[str, dict[str, float]] = {}
         self.on_the_way: dict[tuple[str, str], list[Resume]] = {}
+        self.writing: dict[str, list[Resume]] = {}
         self.settings = settings
 
     def made_by(self, step: int) -> list[Value]:

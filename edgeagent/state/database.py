@@ -43,6 +43,8 @@ APPLICATION_ID = 0x45444745  # "EDGE"
 BUSY_TIMEOUT_S = 5.0
 # The log is cut back to this after a checkpoint; between two it may be as large as a group of writes.
 WAL_BYTES_KEPT = 16 << 20
+# A group waits for the checkpoint behind its commit, so few of them; a log of so many pages is within what is kept.
+CHECKPOINT_PAGES = 4000
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 # The second: the index of the write-ahead log, a file of its own, found no room.
 _FULL_CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
@@ -93,6 +95,7 @@ def open_writer(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
             )
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute(f"PRAGMA journal_size_limit={WAL_BYTES_KEPT}")
+        connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         _check(connection, path)
         _migrate(connection, path, migrations)
     except (sqlite3.Error, EdgeError) as error:

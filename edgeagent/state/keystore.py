@@ -25,13 +25,14 @@ from edgeagent.state import keystore_reads as reads
 from edgeagent.state.calls import Op
 from edgeagent.state.consistency import Merged
 from edgeagent.state.database import DamagedStore
-from edgeagent.state.entry import Entry, Mode, entry_of
+from edgeagent.state.entry import Entry, Mode
 from edgeagent.state.errors import MissingChunks
 from edgeagent.state.hlc import NONE, Version
 from edgeagent.state.keys import CHUNK_BYTES, INLINE_BYTES_MAX
 from edgeagent.state.keystore_batch import Batches, Request
 from edgeagent.state.keystore_cache import ValueCache
 from edgeagent.state.keystore_chunks import Chunks, check_piece, check_pieces, damaged_chunk, missing_chunks
+from edgeagent.state.keystore_hashing import with_chunks
 from edgeagent.state.keystore_notes import check_notes, notes_of, put_notes
 from edgeagent.state.keystore_rows import MIGRATIONS, Change, entry_of_key, ledger_of, usage_of
 from edgeagent.state.keystore_types import KeyBounds, ScrubReport, Swept, Usage, Written
@@ -40,7 +41,7 @@ from edgeagent.state.lock_file import LockFile
 from edgeagent.state.repair import COMPLETE
 from edgeagent.state.reserve import Reserve
 from edgeagent.state.scrub import Scrub
-from edgeagent.state.segments import Place, Segments
+from edgeagent.state.segments import Segments
 from edgeagent.state.store import Store
 from edgeagent.state.sweep import Sweep
 
@@ -65,10 +66,12 @@ class KeyStore:
         self._store = Store(directory / "state.db", migrations=MIGRATIONS, reserve=self._reserve)
         self._segments = Segments(directory / "segments", segment_bytes=bounds.segment_bytes)
         self._cache = ValueCache(bounds.cache_bytes)
-        self._batches = Batches(self._store)
+        self._batches = Batches(self._store, self._cache)
         self._chunks = Chunks(self._store, self._segments)
         self._setting: Setting | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        # Hears of a write with large values before their chunks are written, and by its future of what it came to.
+        self.on_large: Callable[[Sequence[Wanted]], asyncio.Future[ListOf[Written]] | None] = lambda _: None
         self._scrub = Scrub(self._store, self._segments)
         self._sweep = Sweep(self._store, self._segments, bounds)
 
@@ -232,32 +235,20 @@ class KeyStore:
 
         Raises VersionMismatch, KeyTaken, Fenced, TooLarge, StorageFull, BadKey, DamagedValue and StoreFailed.
         """
-        utc_ms = self._utc_ms()
-        self._opened().ledger.clock.check(after, utc_ms)
-        wanted = [wanted_of(op, mode_of, owner_epoch, self.bounds.value_bytes_max) for op in ops]
-        keys = [one.op.key for one in wanted if one.op.op != "get"]
-        if any(one.value is not None and len(one.value) > INLINE_BYTES_MAX for one in wanted):
-            return await self._whole(self._write_large(wanted, keys, utc_ms, after))
-        return await self._write(wanted, keys, {}, utc_ms, after)
-
-    async def _write(
-        self,
-        wanted: Sequence[Wanted],
-        keys: Sequence[str],
-        places: dict[bytes, Place],
-        utc_ms: int,
-        after: Version,
-    ) -> ListOf[Written]:
         setting = self._opened()
-        request = Request(wanted, places, utc_ms, after)
-        return await self._changing(keys, self._batches.write(setting, request), _entries_of)
+        utc_ms = self._utc_ms()
+        if after is not NONE:
+            setting.ledger.clock.check(after, utc_ms)
+        wanted = [wanted_of(op, mode_of, owner_epoch, self.bounds.value_bytes_max) for op in ops]
+        for one in wanted:
+            if one.value is not None and len(one.value) > INLINE_BYTES_MAX:
+                return await self._whole(self._write_large(wanted, utc_ms, after))
+        return await self._batches.write(setting, Request(wanted, {}, utc_ms, after))
 
-    async def _write_large(
-        self, wanted: Sequence[Wanted], keys: Sequence[str], utc_ms: int, after: Version
-    ) -> ListOf[Written]:
+    async def _write_large(self, wanted: Sequence[Wanted], utc_ms: int, after: Version) -> ListOf[Written]:
         setting = self._opened()
         # What would be refused is refused before its chunks are written. What it changes is undone.
-        wanted = await self._chunks.in_thread(lambda: [_with_chunks(one) for one in wanted])
+        wanted = await with_chunks(wanted, self._chunks.in_thread)
         chunks = [
             (sha256, memoryview(one.value)[at * CHUNK_BYTES : (at + 1) * CHUNK_BYTES])
             for one in wanted
@@ -265,13 +256,32 @@ class KeyStore:
             for at, sha256 in enumerate(one.entry.chunks)
         ]
         await self._store.read(lambda c: reads.would_be_admitted(c, setting, wanted, utc_ms))
+        going = self.on_large(wanted)
+        try:
+            written = await self._store_large(setting, wanted, chunks, utc_ms, after)
+            if going is not None and not going.done():
+                going.set_result(written)
+            return written
+        finally:
+            if going is not None:
+                going.cancel()  # nothing where it is done
+
+    async def _store_large(
+        self,
+        setting: Setting,
+        wanted: Sequence[Wanted],
+        chunks: Sequence[tuple[bytes, memoryview]],
+        utc_ms: int,
+        after: Version,
+    ) -> ListOf[Written]:
+        keys = [one.op.key for one in wanted if one.op.op != "get"]
         again = False
         for left in reversed(range(_TRIES)):
             places = await self._chunks.store(
                 chunks, setting.own_bytes_max, freed=lambda c: reads.sizes_of(c, keys), every=again
             )
             try:
-                return await self._write(wanted, keys, places, utc_ms, after)
+                return await self._batches.write(self._opened(), Request(wanted, places, utc_ms, after))
             except MissingChunks:
                 # One that was here already has gone meanwhile.
                 again = True
@@ -331,6 +341,11 @@ class KeyStore:
             await self._store.write(work)
         finally:
             self._chunks.unpin(places)
+
+    async def sound_chunks(self, chunks: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Those that are here and sound, whether or not an entry names them yet."""
+        got = await self._chunks.read(chunks)
+        return {sha256: chunk for sha256, chunk in got.items() if chunk is not None}
 
     async def read_chunk(self, sha256: bytes) -> bytes:
         """Raises NotFound and DamagedValue."""
@@ -446,17 +461,6 @@ class KeyStore:
         if self._setting is None:
             raise StoreFailed(f"the state in {self.directory} is closed")
         return self._setting
-
-
-def _with_chunks(wanted: Wanted) -> Wanted:
-    if wanted.value is None or len(wanted.value) <= INLINE_BYTES_MAX:
-        return wanted
-    entry = entry_of(wanted.op.key, wanted.value, mode=wanted.mode, epoch=wanted.epoch)
-    return wanted._replace(entry=entry)
-
-
-def _entries_of(written: Iterable[Written]) -> Iterable[Entry | None]:
-    return [one.entry for one in written if one.changed]
 
 
 def _merged_entries(merged: Iterable[Merged]) -> Iterable[Entry | None]:

@@ -6,8 +6,8 @@ asked for until all its writes have been answered, and a read that a write has o
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 
 from edgeagent.state.entry import Entry
 
@@ -22,7 +22,7 @@ class ValueCache:
         self._bytes_max = bytes_max
         self._held: OrderedDict[str, tuple[Entry, bytes]] = OrderedDict()
         self._bytes = 0
-        self._writing: Counter[str] = Counter()
+        self._writing: dict[str, int] = {}  # how many writes of a key are under way
         self._reading: dict[str, object] = {}
 
     def get(self, key: str) -> tuple[Entry, bytes] | None:
@@ -45,22 +45,26 @@ class ValueCache:
 
     def begin_write(self, keys: Iterable[str]) -> None:
         for key in keys:
-            self._writing[key] += 1
+            self._writing[key] = self._writing.get(key, 0) + 1
             self._reading.pop(key, None)
             self.drop(key)
 
-    def end_write(self, keys: Iterable[str], entries: Iterable[Entry | None] = ()) -> None:
-        """``entries``: what the write left, in its order."""
+    def end_write(
+        self, keys: Iterable[str], entries: Iterable[Entry | None] = (), values: Mapping[str, bytes] = {}
+    ) -> None:
+        """``entries``: what the write left, in its order; ``values``: of those that are kept in chunks."""
         for key in keys:
-            self._writing[key] -= 1
-            if not self._writing[key]:
-                del self._writing[key]
+            left = self._writing.pop(key) - 1
+            if left:
+                self._writing[key] = left
         for entry in entries:
             if entry is None or entry.key in self._writing:
                 continue
-            self.drop(entry.key)  # a group may write a key twice: the last counts
-            if entry.inline is not None:
-                self._put(entry.key, (entry, entry.inline))
+            value = values.get(entry.key) if entry.chunks else entry.inline
+            if value is None:
+                self.drop(entry.key)  # a group may write a key twice: the last counts
+            else:
+                self._put(entry.key, (entry, value))
 
     def drop(self, key: str) -> None:
         found = self._held.pop(key, None)

@@ -233,6 +233,10 @@ class Change:
         row = self.connection.execute(_HELD, (key,)).fetchone()
         return None if row is None else decode(key, row[2], row[3])
 
+    def row(self, key: str) -> Entry | None:
+        """As :func:`row_of`."""
+        return row_of(self.connection, key)
+
     def put(self, entry: Entry, held: Entry | None, places: Mapping[bytes, Place] | None = None) -> None:
         """The entry from now on; ``held`` is what it replaces, ``places`` where chunks lie that are new.
 
@@ -250,10 +254,10 @@ class Change:
         self._bytes += charged
         self._ledger.seq += 1
         crc, record = encode(entry)
-        self.connection.execute(
-            "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (self._ledger.seq, entry.key, self._due_ms(entry), charged, crc, record, value),
-        )
+        self._insert((self._ledger.seq, entry.key, self._due_ms(entry), charged, crc, record, value))
+
+    def _insert(self, row: tuple[int, str, int | None, int, int, bytes, bytes | None]) -> None:
+        self.connection.execute("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     @property
     def seq(self) -> int:

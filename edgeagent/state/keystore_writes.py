@@ -22,7 +22,16 @@ from edgeagent.state.keystore_rows import Change, Ledger, entry_of_key, row_of
 from edgeagent.state.keystore_types import KeyBounds, Written
 from edgeagent.state.segments import Place
 
-__all__ = ["Setting", "Wanted", "check_entries", "entry_wanted", "merge_all", "wanted_of", "write_one"]
+__all__ = [
+    "Setting",
+    "Wanted",
+    "check_entries",
+    "entry_wanted",
+    "is_plain",
+    "merge_all",
+    "wanted_of",
+    "write_one",
+]
 
 _NODE = re.compile(r"[0-9A-Za-z_.:-]{1,64}")
 _COUNT_MAX = (1 << 63) - 1
@@ -71,6 +80,11 @@ def wanted_of(op: Op, mode_of: Callable[[str], Mode], owner_epoch: int, value_by
     return Wanted(op, value, Mode(op.mode) if op.mode else mode_of(key), epoch, expect)
 
 
+def is_plain(wanted: Wanted) -> bool:
+    """Whether it is written without reading the value that is there, nor any chunk of its own."""
+    return wanted.mode is Mode.LWW and wanted.entry is None and wanted.op.op != "get"
+
+
 def write_one(change: Change, setting: Setting, wanted: Wanted, places: Mapping[bytes, Place]) -> Written:
     """One operation of a caller, at the time of the change; ``places``: of chunks that are new.
 
@@ -83,9 +97,9 @@ def write_one(change: Change, setting: Setting, wanted: Wanted, places: Mapping[
         there = held is not None and held.is_there(utc_ms)
         return Written(op, held if there else None, there, changed=False)
     plain = wanted.mode is Mode.LWW
-    held = change.held(op.key) if plain else row_of(connection, op.key)
+    held = change.held(op.key) if plain else change.row(op.key)
     if plain and held is not None and held.mode is not Mode.LWW:
-        held = row_of(connection, op.key)  # its value may have to be kept aside
+        held = change.row(op.key)  # its value may have to be kept aside
     there = held is not None and held.is_there(utc_ms)
     if held is not None and there and op.mode is not None and op.mode is not held.mode:
         raise ModeConflict(

@@ -1,5 +1,7 @@
 """The receiving end of transfers: nothing is taken that was not asked for, nothing is answered for that is not on disk.
 
+An offer whose pieces another offer of the same peer is bringing waits a moment for these: nothing travels twice.
+
 What other nodes can make this one keep in memory is bounded: open offers for each peer and in all, bytes that are being
 written. What they can make it keep on disk is bounded by the room that the shell names (``Desk.free_bytes``). Pure.
 """
@@ -27,13 +29,14 @@ from edgeagent.state.messages import (
     seal_of,
 )
 
-__all__ = ["IDLE_S", "OFFERS_MAX", "OFFERS_PER_PEER_MAX", "STORING_BYTES_MAX", "Receiving"]
+__all__ = ["COMING_S", "IDLE_S", "OFFERS_MAX", "OFFERS_PER_PEER_MAX", "STORING_BYTES_MAX", "Receiving"]
 
 OFFERS_PER_PEER_MAX = 8
 OFFERS_MAX = 64
 OFFERED_BYTES_MAX = 64 << 20  # of manifests, with what is inline in them
 STORING_BYTES_MAX = 64 << 20  # between the wire and the disk
 IDLE_S = 120.0
+COMING_S = 5.0  # so long a peer that brings nothing is believed to go on
 
 _Taken = Callable[[str, Sequence[Entry], bool], None]
 
@@ -49,6 +52,7 @@ class _Inbound(msgspec.Struct):
     missing: set[int] = set()
     is_looked: bool = False
     is_committing: bool = False
+    is_held: bool = False  # others bring what is missing
 
 
 class Receiving:
@@ -76,6 +80,8 @@ class Receiving:
         for key, inbound in list(self._open.items()):
             if self._desk.now_s - inbound.last_s > IDLE_S and not inbound.is_committing:
                 self._close(key)
+        for peer in dict.fromkeys(whose for (whose, _), one in self._open.items() if one.is_held):
+            self._look_again(peer)
 
     def offer(self, peer: str, offer: Offer) -> None:
         key = (peer, offer.transfer)
@@ -100,9 +106,35 @@ class Receiving:
         inbound = _Inbound(peer, offer, pieces_of(offer.entries), size_bytes, self._desk.now_s)
         self._open[key] = inbound
         self._offered_bytes += size_bytes
+        self._look(key, inbound)
+
+    def _look(self, key: tuple[str, int], inbound: _Inbound) -> None:
         chunks = tuple({piece.sha256: None for piece in inbound.pieces})
         token = self._desk.token(lambda _entries, missing: self._looked(key, missing))
         self._desk.emit(Look(token, (), chunks))
+
+    def _is_coming(self, peer: str, wanted: set[bytes]) -> bool:
+        """Whether the peer is bringing some of these by another offer."""
+        return any(
+            whose == peer
+            and self._desk.now_s - one.last_s < COMING_S
+            and any(one.pieces[place].sha256 in wanted for place in one.missing)
+            for (whose, _), one in self._open.items()
+        )
+
+    def brings(self, chunks: Sequence[bytes]) -> bool:
+        """Whether anybody is bringing some of these now."""
+        wanted = set(chunks)
+        return any(self._is_coming(peer, wanted) for peer in {whose for whose, _ in self._open})
+
+    def _look_again(self, peer: str) -> None:
+        """Offers of the peer that were held, where nothing of them is coming any more."""
+        for key, inbound in list(self._open.items()):
+            if key[0] == peer and inbound.is_held:
+                wanted = {piece.sha256 for piece in inbound.pieces}
+                if not self._is_coming(peer, wanted):
+                    inbound.is_held = False
+                    self._look(key, inbound)
 
     def _refuses(self, entries: Sequence[Entry]) -> Refusal:
         utc_ms = self._desk.utc_ms
@@ -123,6 +155,9 @@ class Receiving:
         refused = Refusal.STORE if missing is None else Refusal.NONE
         first: dict[bytes, int] = {}
         wanted = set(missing or ())
+        if wanted and self._is_coming(key[0], wanted):
+            inbound.is_held = True
+            return
         for place, piece in enumerate(inbound.pieces):
             if piece.sha256 in wanted:
                 first.setdefault(piece.sha256, place)  # what is in it twice travels once
@@ -178,6 +213,7 @@ class Receiving:
                 self._count(refused)
             else:
                 held.missing -= set(places)
+                self._look_again(peer)
             self._desk.reply(peer, Ack(chunks.ask, chunks.transfer, () if refused else places, refused))
 
         pieces = tuple((inbound.pieces[part.index].sha256, part.data) for part in new)
@@ -256,3 +292,4 @@ class Receiving:
         inbound = self._open.pop(key, None)
         if inbound is not None:
             self._offered_bytes -= inbound.size_bytes
+            self._look_again(key[0])

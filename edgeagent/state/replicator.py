@@ -98,6 +98,14 @@ class Replicator:
             self._mark = page[-1][0]
         return self._done()
 
+    def brings(self, chunks: Sequence[bytes]) -> bool:
+        """Whether others are bringing some of these chunks now."""
+        return self._receiving.brings(chunks)
+
+    def number(self) -> int:
+        """For a request that the shell makes by itself."""
+        return self._desk.number()
+
     @staticmethod
     def mark_of(notes: Mapping[str, bytes]) -> int:
         """The number to read the store's feed from."""

@@ -35,8 +35,9 @@ class Session:
         """Read or written; only higher versions count. Where there are too many keys, the first seen is forgotten."""
         name = digest_of(key)
         before = self._seen.pop(name, NONE)
-        self._seen[name] = max(before, version)
-        self._bound()
+        self._seen[name] = max(version, before)
+        if len(self._seen) > KEYS_MAX:
+            self._bound()
 
     def _bound(self) -> None:
         while len(self._seen) > KEYS_MAX:
@@ -44,7 +45,7 @@ class Session:
 
     def least(self, key: str) -> Version:
         """The version that the caller must at least be shown."""
-        return self._seen.get(digest_of(key), NONE)
+        return self._seen.get(digest_of(key), NONE) if self._seen else NONE
 
     def join(self, other: Session) -> None:
         """What another caller has seen counts too: steps that come together."""

@@ -345,12 +345,12 @@ def test_it_is_counted() -> None:
 
 @looped
 async def test_what_a_step_writes_is_bound_for_where_the_next_one_runs() -> None:
-    told: list[Sequence[str]] = []
-    fusion = Fusion(FakeState(), bound_for=told.append)
+    told: list[tuple[Sequence[str], Sequence[str]]] = []
+    fusion = Fusion(FakeState(), bound_for=lambda nodes, keys: told.append((nodes, keys)))
     for following in ((), ("n1", "n2")):
         session = await fusion.begin(deployed(), RunTag("r1", 1, following=following))
         await get(session, "run/a")
         assert told == [], "nothing was written"
         await put(session, "run/a", b"1")
         await session.commit()
-    assert told == [("n1", "n2")]
+    assert told == [(("n1", "n2"), ["runs/r1/a"])]
