@@ -4,6 +4,7 @@
 #include "guest_calls.hpp"
 #include "remap.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 
@@ -92,7 +93,7 @@ std::int32_t CallHoses::loan(std::uint32_t bytes) {
   if (!allocated) {
     return kHoseMemory;
   }
-  if (!in_memory(at, wanted) || at + wanted > INT32_MAX) {
+  if (!in_memory(at, wanted) || std::uint64_t{at} + wanted > INT32_MAX) {
     return kHoseMemory;
   }
   if (ledger_.is_full()) {
@@ -111,6 +112,9 @@ std::int32_t CallHoses::loan(std::uint32_t bytes) {
   }
   if (ledger_.overlaps(ptr, bytes)) {
     return kHoseMemory; // its allocator gave out the same memory twice
+  }
+  if (ptr < size) { // what has grown just now is zeros, what the allocator had before need not be
+    std::memset(view, 0, std::min<std::uint64_t>(bytes, size - ptr));
   }
   ledger_.add({Held::Kind::Plain, ptr, 0, bytes, nullptr, 0});
   return static_cast<std::int32_t>(ptr);
