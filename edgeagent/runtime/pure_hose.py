@@ -132,7 +132,9 @@ def loan(host: Host, count: int) -> int:
     host.refresh()
     if ptr < 0 or ptr + count > min(host.memory.size, _I32_MAX) or _overlaps(host, ptr, count):
         return MEMORY
-    if (known := min(count, size - ptr)) > 0:  # what has grown just now is zeros, what was there before need not be
+    if (
+        known := min(count, size - ptr)
+    ) > 0:  # what has grown just now is zeros, what was there before need not be
         ctypes.memset(host.memory.check(ptr, known), 0, known)
     host.held[ptr] = count
     return ptr

@@ -149,7 +149,9 @@ _LENDS = """(module
 def test_a_chain_lets_go_of_its_outputs_while_every_worker_is_busy(compiled: Any) -> None:
     """With no worker idle, who runs the chain lets go itself: else its outputs would wait for its end, all of them."""
     fresh = open_engine("native", workers=1, small_slots=8, large_slots=8)
-    lends = [load(fresh, compiled, bytes(wasmtime.wat2wasm(_LENDS)), memory_bytes=64 * MIB) for _ in range(16)]
+    lends = [
+        load(fresh, compiled, bytes(wasmtime.wat2wasm(_LENDS)), memory_bytes=64 * MIB) for _ in range(16)
+    ]
     first = lends[0]
     assert isinstance(first, ChainFunction)
 
