@@ -81,6 +81,7 @@ std::int32_t CallHoses::loan(std::uint32_t bytes) {
   const bool worth_it = bytes >= loan_bytes_min() && call_.spec().has_aligned_alloc;
   if (worth_it && size + whole + 2 * kHugeBytes <= limit) {
     hose = pool_->acquire(whole);
+    hose = hose && hose->has_file() ? std::move(hose) : nullptr;
   }
   // A hose's mapping is 2 MiB-aligned; the guest's view must agree with it modulo 2 MiB to have large pages.
   const std::uint64_t align = hose ? kHugeBytes : page;
