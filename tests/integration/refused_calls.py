@@ -1,4 +1,4 @@
-"""Runs Python in a process whose kernel refuses a system call, as in a sandbox: ``refused_calls.py CALL ERRNO ARG ...``."""
+"""Runs Python where the kernel refuses a system call, as in a sandbox: ``refused_calls.py CALL ERRNO ARG ...``."""
 
 from __future__ import annotations
 

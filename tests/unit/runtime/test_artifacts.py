@@ -71,7 +71,8 @@ def test_without_sealed_memfds_code_is_loaded_from_a_file_without_a_name(
             patch.setattr(refused, refuse)
             code, _ = await store.code(digest, Settings())
         (cached,) = _cached(tmp_path)
-        assert Path(code.path).read_bytes() == cached.read_bytes()
+        loaded = await asyncio.to_thread(Path(code.path).read_bytes)
+        assert loaded == cached.read_bytes()
         assert [path.name for path in (tmp_path / "code").iterdir()] == [cached.name]
         assert not any("edge-code" in name for name in left_open(before))
 
