@@ -196,12 +196,13 @@ Lease HosePool::lend(std::unique_ptr<Hose> hose) {
   return {hose.release(), [pool = shared_from_this()](Hose *back) { pool->give_back(std::unique_ptr<Hose>(back)); }};
 }
 
+// Of those that fit best the one that came back last: the others may then become idle.
 std::unique_ptr<Hose> HosePool::take_fitting(std::vector<std::unique_ptr<Hose>> &from, std::size_t bytes) {
   auto best = from.end();
   for (auto it = from.begin(); it != from.end(); ++it) {
     const std::size_t capacity = (*it)->capacity();
     if (capacity >= bytes && capacity <= 2 * size_class(bytes) &&
-        (best == from.end() || capacity < (*best)->capacity())) {
+        (best == from.end() || capacity <= (*best)->capacity())) {
       best = it;
     }
   }
@@ -331,7 +332,13 @@ void HosePool::scrub_forever() {
   setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kScrubberNice);
   static_cast<void>(ready_for_guests()); // to drop some, if ever any are set aside
   std::unique_lock<std::mutex> lock(mutex_);
+  std::chrono::steady_clock::time_point trimmed = std::chrono::steady_clock::now();
   while (!stopping_) {
+    // However much there is to do: what is borrowed again and again keeps only itself.
+    if (const auto now = std::chrono::steady_clock::now(); now - trimmed >= idle_) {
+      trim_older_than(now - idle_);
+      trimmed = now;
+    }
     if (dirty_.empty()) {
       settled_.notify_all();
       const auto something = [this, known = aside_.size()] {
@@ -340,12 +347,11 @@ void HosePool::scrub_forever() {
       if (!aside_.empty()) {
         if (!wake_.wait_for(lock, kTryAgain, something)) {
           try_aside(lock);
-          trim_older_than(std::chrono::steady_clock::now() - idle_);
         }
-      } else if (clean_.empty()) {
-        wake_.wait(lock, something);
-      } else if (!wake_.wait_for(lock, idle_, something)) {
-        trim_older_than(std::chrono::steady_clock::now() - idle_);
+      } else if (clean_.empty()) { // one that was not written to comes back clean
+        wake_.wait(lock, [&] { return something() || !clean_.empty(); });
+      } else {
+        wake_.wait_for(lock, idle_, something);
       }
       continue;
     }
