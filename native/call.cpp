@@ -340,10 +340,6 @@ void Call::run_bytes() {
 }
 
 void Call::run_command() {
-  if (body_bytes_ > 0) { // as it reads its standard input
-    out_.hose.tier = Tier::Copy;
-    out_.hose.copied = body_bytes_;
-  }
   wasm_trap_t *trap = nullptr;
   wasmtime_val_raw_t none{};
   wasmtime_error_t *error = wt.wasmtime_func_call_unchecked(context_, &entry_, &none, 1, &trap);

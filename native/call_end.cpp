@@ -173,9 +173,13 @@ void Call::finish() {
     kept_range_ = HoseRange();
   }
   if (hoses_) {
-    if (hoses_->report().tier != Tier::None) {
-      out_.hose = hoses_->report();
+    // Beside a body, or a standard input, of the call's own.
+    HoseReport moved = hoses_->report();
+    moved.copied += out_.hose.copied;
+    if (moved.tier == Tier::None && moved.copied > 0) {
+      moved.tier = Tier::Copy;
     }
+    out_.hose = moved;
     hoses_->forget_input();
   }
   tell_what_passed();

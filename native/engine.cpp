@@ -229,7 +229,7 @@ std::shared_ptr<Call> Engine::run_chain(std::shared_ptr<Call> call) {
       replace(call, next);
     }
     if (given && given->size() >= kDropHereMax) {
-      discard(std::move(given));
+      discard(std::move(given), true);
     }
     given = std::move(payload);
     if (!goes_on) {
@@ -282,15 +282,24 @@ void Engine::submit(const std::shared_ptr<Call> &call) {
   }
 }
 
-void Engine::discard(std::shared_ptr<Payload> payload) {
+void Engine::discard(std::shared_ptr<Payload> payload, bool may_drop_here) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (joined_) {
-      return; // dropped here
+    const std::size_t wanted = queue_.size() + discarded_.size();
+    if (joined_ || (may_drop_here && static_cast<std::size_t>(idle_) <= wanted)) {
+      return; // dropped here, once the lock is released
     }
     discarded_.push_back(std::move(payload));
   }
   wake_.notify_one();
+}
+
+void Engine::settle() {
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    dropped_.wait(lock, [this] { return joined_ || (discarded_.empty() && dropping_ == 0); });
+  }
+  hoses_->settle();
 }
 
 void Engine::cancel(std::uint64_t id) {
@@ -315,8 +324,11 @@ void Engine::worker() {
         wake_.notify_one(); // what this one was woken for
         return;
       }
+      ++idle_;
       wake_.wait(lock, [this] { return !queue_.empty() || !discarded_.empty() || stopped(); });
+      --idle_;
       discarded.swap(discarded_);
+      dropping_ += discarded.empty() ? 0 : 1;
       if (queue_.empty() && discarded.empty()) {
         return;
       }
@@ -325,7 +337,12 @@ void Engine::worker() {
         queue_.pop_front();
       }
     }
-    discarded.clear(); // before the call: it may need the slots
+    if (!discarded.empty()) {
+      discarded.clear(); // before the call: it may need the slots
+      const std::lock_guard<std::mutex> lock(mutex_);
+      --dropping_;
+      dropped_.notify_all();
+    }
     if (!call) {
       continue;
     }

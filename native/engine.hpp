@@ -45,8 +45,11 @@ public:
                                   std::int64_t wall_ns);
   const std::shared_ptr<HosePool> &hoses() const { return hoses_; }
   Crossovers &crossovers() { return crossovers_; }
-  // Lets go of a payload on a worker: dropping large memory takes milliseconds.
-  void discard(std::shared_ptr<Payload> payload);
+  // Lets go of a payload on a worker: dropping large memory takes milliseconds. `may_drop_here`: unless none is idle,
+  // for what waits for one meanwhile is memory that nobody has use for.
+  void discard(std::shared_ptr<Payload> payload, bool may_drop_here);
+  // Waits until nothing is left to be let go of, nor to be cleared in the pool of hoses (benchmarks and tests).
+  void settle();
   // Letting go of less takes less time than waking a worker for it.
   static constexpr std::uint64_t kDropHereMax = 1 << 20;
   // Synchronous, on this thread; on a worker when the function's stack is larger than a caller may have.
@@ -104,7 +107,10 @@ private:
   std::vector<pthread_t> workers_;
   std::vector<pthread_t> retired_; // to be joined
   int waiting_ = 0;
+  int idle_ = 0;     // workers with nothing to do
+  int dropping_ = 0; // those that let go of payloads
   std::condition_variable wake_;
+  std::condition_variable dropped_;
   std::deque<std::shared_ptr<Call>> queue_;
   std::vector<std::shared_ptr<Payload>> discarded_;
   std::unordered_map<std::uint64_t, std::shared_ptr<Call>> in_flight_;

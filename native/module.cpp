@@ -124,7 +124,7 @@ public:
     if (payload_ && payload_->size() < Engine::kDropHereMax) {
       payload_.reset();
     } else if (payload_) {
-      engine_->discard(std::move(payload_));
+      engine_->discard(std::move(payload_), false); // the event loop must not wait for it
       payload_.reset();
     }
   }
@@ -391,7 +391,7 @@ public:
   void trim_hoses() { engine_->hoses()->trim(); }
   void settle_hoses() {
     const py::gil_scoped_release nogil;
-    engine_->hoses()->settle();
+    engine_->settle();
   }
   int event_fd() const { return engine_->event_fd(); }
   py::tuple stats() {

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import msgspec
 from aiohttp import web
 
+from edgeagent.hose.settings import TIERS
 from edgeagent.http.headers import InvokeHeaders
 from edgeagent.http.once import Once
 from edgeagent.model.errors import BadRequest
@@ -131,6 +132,11 @@ def result_headers(node: Node, result: Result, wanted: InvokeHeaders) -> dict[st
         "Edgeagent-Cold": "1" if result.cold else "0",
         "traceparent": wanted.traceparent,
     }
+    if result.hose.mapped_bytes:  # messages and values of state, beside the body
+        over = result.hose
+        headers["Edgeagent-Hose"] = (
+            f"{TIERS[over.tier]};copied={over.copied_bytes};mapped={over.mapped_bytes}"
+        )
     if result.steps and result.steps[-1].node:  # it ran at another member
         last = result.steps[-1]
         headers["Edgeagent-Node"], headers["Edgeagent-Hops"] = last.node, "1"

@@ -36,6 +36,8 @@ STOP_RETRY_S = 5.0
 Given = bytes | memoryview | Payload
 # A smaller join is not worth pages of its own.
 _LEASE_BYTES_MIN = 32 << 10
+# What is joined outside of the pool, where that is at its bound: it is bounded by the calls that run at once.
+_PLAIN_BYTES_MAX = 64 << 20
 
 
 class Chain(msgspec.Struct, frozen=True, kw_only=True):
@@ -339,16 +341,20 @@ async def as_bytes(result: Result) -> Result:
 
 
 def _join(engine: _Leases, results: Sequence[Result], total: int) -> Payload:
-    """The outputs as framed items, copied once. Raises StorageFull where there is no memory for them."""
+    """The outputs as framed items, copied once; twice where they are few bytes, or no hose is to be had for some more.
+    Raises StorageFull where there is no memory for them.
+    """
     items = [r.output if r.payload is None else r.payload.read() for r in results]
-    if total < _LEASE_BYTES_MIN:
-        small = bytearray(total)
-        write_items(memoryview(small), items)
-        return engine.payload_of(bytes(small))
     try:
-        lease = engine.lease(total)
+        lease = engine.lease(total) if total >= _LEASE_BYTES_MIN else None
     except MemoryError as error:
-        raise StorageFull(f"no memory to join {len(items)} outputs of {total} bytes: {error}") from None
+        if total > _PLAIN_BYTES_MAX:
+            raise StorageFull(f"no memory to join {len(items)} outputs of {total} bytes: {error}") from None
+        lease = None
+    if lease is None:
+        plain = bytearray(total)
+        write_items(memoryview(plain), items)
+        return engine.payload_of(memoryview(plain))
     with lease.view as view:
         write_items(view, items)
     return lease.publish(total)

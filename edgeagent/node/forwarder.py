@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from edgeagent.hose.settings import TIERS
 from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import (
     Busy,
@@ -122,6 +123,7 @@ class Forwarder:
         self._invoker = parts.invoker
         self._remote = parts.remote
         self._membership = parts.membership
+        self._meters = parts.meters
         self._tries_max = tries_max
 
     async def land(
@@ -219,7 +221,7 @@ class Forwarder:
         wall_ms = min(bounds) if min(bounds) < float("inf") else 0.0
         if node == self._node_id:
             with self._desk.used(reservation.id):
-                return await self._invoker.feed(
+                result = await self._invoker.feed(
                     order.ref.name,
                     order.given,
                     order.args,
@@ -228,6 +230,10 @@ class Forwarder:
                     move=False,
                     tag=order.tag,
                 )
+            if order.keep:  # a step of a run: a call alone is counted by who made it
+                over = result.hose
+                self._meters.handed_over(TIERS[over.tier], over.copied_bytes, over.mapped_bytes)
+            return result
         headers = {
             "Edgeagent-Reservation": reservation.id,
             "Idempotency-Key": order.key or secrets.token_hex(16),
@@ -238,7 +244,10 @@ class Forwarder:
             headers["Edgeagent-Args"] = msgspec.json.encode(list(order.args)).decode()
         while True:
             try:
-                return await self._watched(order, node, headers, wall_ms)
+                result = await self._watched(order, node, headers, wall_ms)
+                for step in result.steps[:1]:
+                    self._meters.handed_over(step.hose, step.wire_bytes, 0)
+                return result
             except TargetGone:
                 raise
             except PeerFailed:

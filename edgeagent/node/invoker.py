@@ -53,13 +53,13 @@ class Invoker:
         self.anywhere: Run = self._run
         self.state: StateSessions | None = None
         self.known: Callable[[str], Awaitable[None]] = self._known_here
-        self.admit: Callable[[LoadedEntry], None] = lambda _entry: (
-            None
-        )  # raises EdgeError: it cannot run here now
+        # Raises EdgeError: it cannot run here now.
+        self.admit: Callable[[LoadedEntry], None] = lambda _entry: None
         self.background = Background(journal, self._run_anywhere, config.queue.background_max or 2 * workers)
         self.idempotency = Idempotency(journal, self._run_anywhere, self.background, meters)
         self._config = config
         self._functions = functions
+        self._meters = meters
         self._entries = functions.entries
         self._wait_s_max = config.queue.wait_ms_max / 1000
         self._idle = asyncio.Event()
@@ -133,7 +133,7 @@ class Invoker:
         self._arrive()
         try:
             if idempotency_key is None:
-                return await self.anywhere(name, body, args, wall_ms)
+                return await self._run_anywhere(name, body, args, wall_ms)
             await self.known(name)
             return await self.idempotency.invoke(idempotency_key, name, body, args, wall_ms)
         finally:
@@ -206,7 +206,9 @@ class Invoker:
         exempt: bool = False,
     ) -> Result:
         """By what ``anywhere`` is when it is called."""
-        return await self.anywhere(name, body, args, wall_ms, exempt)
+        result = await self.anywhere(name, body, args, wall_ms, exempt)
+        self._meters.received(result.hose)
+        return result
 
     async def _known_here(self, name: str) -> None:
         self._functions.get(name)

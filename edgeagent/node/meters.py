@@ -15,6 +15,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from edgeagent.hose.settings import TIERS
+from edgeagent.runtime.port import Handover
+
 __all__ = ["CONTENT_TYPE", "PREFIX", "FunctionMeter", "Gauge", "Histogram", "Meters"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -125,6 +128,11 @@ class Meters(Collector):
         """A function's input came by a hose of this tier."""
         count, copied, mapped = self.handovers.get(tier, (0, 0, 0))
         self.handovers[tier] = (count + 1, copied + copied_bytes, mapped + mapped_bytes)
+
+    def received(self, over: Handover) -> None:
+        """What a function outside of a chain got beside its body: messages, and values of state, that were mapped."""
+        if over.mapped_bytes:
+            self.handed_over(TIERS[over.tier], over.copied_bytes, over.mapped_bytes)
 
     def gauge(self, name: str, doc: str, read: Callable[[], float]) -> None:
         """A value of the node that is read when asked for."""

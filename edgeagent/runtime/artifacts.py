@@ -7,7 +7,8 @@ Rules:
 1. A file appears under its name only complete and on disk: temporary name, fsync, rename, fsync of the directory.
    A file that is already there is compared, not believed: a damaged one is written again.
 2. Machine code is trusted by its SHA-256, kept in the ``CodeIndex`` outside the cache. It is read once, hashed, and
-   loaded from a sealed memfd of those same bytes, so that no later change of the file reaches running code.
+   loaded from a sealed memfd of those same bytes, so that no later change of the file reaches running code. Where the
+   kernel or a sandbox refuses memfds, it is a file without a name, which nobody but our own user can open.
 3. A missing, foreign or changed entry is compiled again; it never stops a function from running.
 """
 
@@ -20,6 +21,7 @@ import fcntl
 import hashlib
 import os
 import stat
+import tempfile
 import uuid
 from pathlib import Path
 from typing import Protocol
@@ -233,7 +235,7 @@ def _sync_directory(path: Path) -> None:
 
 
 class _SealedCode(Code, frozen=True, kw_only=True):
-    """Keeps the memfd open for as long as somebody may load from its path."""
+    """Keeps the descriptor open for as long as somebody may load from its path."""
 
     fd: int
 
@@ -250,16 +252,30 @@ def _load_checked(path: Path, sha256: str) -> Code | None:
     if hashlib.sha256(data).hexdigest() != sha256:
         return None
     try:
-        return _sealed(data, sha256)
-    except OSError as error:
-        raise _typed(error, path) from None
+        fd = _sealed(data)
+    except OSError:
+        try:
+            fd = _nameless(data, path.parent)
+        except OSError as error:
+            raise _typed(error, path) from None
+    return _SealedCode(path=f"/proc/self/fd/{fd}", sha256=sha256, size_bytes=len(data), fd=fd)
 
 
-def _sealed(data: bytes, sha256: str) -> Code:
+def _sealed(data: bytes) -> int:
     fd = os.memfd_create("edge-code", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    code = _SealedCode(path=f"/proc/self/fd/{fd}", sha256=sha256, size_bytes=len(data), fd=fd)
-    with os.fdopen(fd, "wb", closefd=False) as file:
+    try:
+        with os.fdopen(fd, "wb", closefd=False) as file:
+            file.write(data)
+        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _nameless(data: bytes, folder: Path) -> int:
+    with tempfile.TemporaryFile(dir=folder, prefix=_TEMP) as file:
         file.write(data)
-    seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-    return code
+        file.flush()
+        return os.dup(file.fileno())

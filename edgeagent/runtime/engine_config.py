@@ -80,7 +80,7 @@ def fingerprint(settings: Settings) -> str:
     """Names everything that decides whether machine code may be reused, beside the digest of the wasm itself."""
     features = hashlib.sha256(_cpu_features().encode()).hexdigest()[:12]
     fuel = "fuel" if settings.fuel else "nofuel"
-    return f"{wheel_version()}-{platform.machine()}-{settings.target}-{fuel}-{features}-1"
+    return f"{wheel_version()}-{platform.machine()}-{settings.target}-{fuel}-{features}-2"
 
 
 def compile_config(settings: Settings) -> wasmtime.Config:
@@ -90,7 +90,10 @@ def compile_config(settings: Settings) -> wasmtime.Config:
     config.consume_fuel = settings.fuel
     config.memory_may_move = False
     # Guests get the features that today's toolchains emit, and nothing that widens the attack surface unasked.
-    config.wasm_threads = False
+    # Atomic instructions, which compilers emit for shared code, but no memory that two instances share. The interpreter
+    # has neither.
+    config.wasm_threads = settings.target != "pulley64"
+    ffi.wasmtime_config_shared_memory_set(config.ptr(), False)
     config.wasm_memory64 = False
     config.wasm_multi_memory = False
     config.wasm_relaxed_simd = False

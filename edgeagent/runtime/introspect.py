@@ -141,8 +141,11 @@ def _signature(kind: Any) -> tuple[list[str], list[str]] | None:
 
 
 def _abi(types: dict[str, Any]) -> tuple[Abi | None, str]:
-    if not isinstance(types.get("memory"), wasmtime.MemoryType):
+    memory = types.get("memory")
+    if not isinstance(memory, wasmtime.MemoryType):
         return None, "it does not export a memory named 'memory'"
+    if memory.is_shared:
+        return None, "its memory is to be shared with other threads, and a function has one"
     # Engines call it without checks, so that its type must be right.
     if "edge_alloc_aligned" in types and _signature(types["edge_alloc_aligned"]) != _ALIGNED:
         return None, (

@@ -124,14 +124,14 @@ class PureCall:
         self.spec = spec
         self.keep = keep
         self.attachments: dict[int, bytes] = {}
-        self.copied_bytes = 0
         self.hops = body.hops if isinstance(body, PurePayload) else 0
         if isinstance(body, PurePayload):
             self.attachments = dict(body.attachments)
             self.body: bytes | memoryview = body.read()
-            self.copied_bytes = len(self.body)
         else:
             self.body = cast("bytes | memoryview", body)
+        # A command copies what it reads of its standard input.
+        self.copied_bytes = 0 if spec.info.abi == "command" else len(self.body)
         self.args = tuple(spec.args if args is None else args)
         self.future: asyncio.Future[PureOutcome] | None = None
         self.caller_deadline = time.monotonic() + wall_ms / 1000 if wall_ms > 0 else float("inf")

@@ -123,6 +123,7 @@ def loan(host: Host, count: int) -> int:
     if len(host.held) >= _HELD_MAX:
         return FULL
     assert host.allocate is not None
+    size = host.memory.size
     host.is_lending = True
     try:
         ptr = host.allocate(count)
@@ -131,6 +132,10 @@ def loan(host: Host, count: int) -> int:
     host.refresh()
     if ptr < 0 or ptr + count > min(host.memory.size, _I32_MAX) or _overlaps(host, ptr, count):
         return MEMORY
+    if (
+        known := min(count, size - ptr)
+    ) > 0:  # what has grown just now is zeros, what was there before need not be
+        ctypes.memset(host.memory.check(ptr, known), 0, known)
     host.held[ptr] = count
     return ptr
 

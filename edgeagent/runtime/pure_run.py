@@ -83,7 +83,7 @@ def run_call(source: Source, call: PureCall) -> PureOutcome:
         current.host = current.store = current.memory = None
         host.files.close_all()
     out.stderr, out.log = call.stderr_tail(), call.log
-    copied = call.copied_bytes or len(call.body)
+    copied = call.copied_bytes + host.stdin_at
     out.hose = (int(copied > 0), copied, 0, 0)
     out.duration_us = (time.monotonic_ns() - started) // 1000
     if out.error is not None:

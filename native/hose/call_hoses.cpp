@@ -24,6 +24,8 @@ constexpr std::uint64_t kSeamBytes = 64 << 10;
 
 std::uint64_t address(const std::uint8_t *p) { return reinterpret_cast<std::uintptr_t>(p); }
 
+bool is_file(const HoseRange *range) { return range != nullptr && range->hose->has_file(); }
+
 } // namespace
 
 bool CallHoses::use_input(std::shared_ptr<Payload> input, bool may_move) {
@@ -64,12 +66,14 @@ bool CallHoses::place_input(std::uint32_t &guest_ptr) {
   }
   HandOver over;
   over.bytes = bytes;
-  over.in_hose = input_->range() != nullptr;
+  over.in_hose = is_file(input_->range());
   over.may_move = may_move_ && input_->producer() != nullptr;
   over.both_resident = over.may_move && input_->producer()->keeps_resident(input_->producer_start() + bytes) &&
                        call_.keeps_resident(call_.guest_bytes() + bytes + 2 * kSeamBytes);
   const Tier wanted = choose_tier(at_, over);
-  if (!ask_for_room(wanted, address(input_->data()), guest_ptr)) {
+  // A window must agree with its place in the file, not with where the host happens to see that.
+  const std::uint64_t source = over.in_hose ? input_->range()->offset : address(input_->data());
+  if (!ask_for_room(wanted, source, guest_ptr)) {
     return false;
   }
   const std::int64_t begun = now_ns();
@@ -222,7 +226,7 @@ std::shared_ptr<Payload> CallHoses::value_of(std::uint32_t ptr, std::uint32_t by
 void CallHoses::place_value(const Payload &value, std::uint32_t ptr) {
   HandOver over;
   over.bytes = value.size();
-  over.in_hose = value.range() != nullptr;
+  over.in_hose = is_file(value.range());
   if (const Held *held = ledger_.starting_at(ptr); held != nullptr && held->kind == Held::Kind::Value) {
     ledger_.release(call_.guest_base(), ptr);
   }

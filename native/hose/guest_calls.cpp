@@ -4,6 +4,7 @@
 #include "guest_calls.hpp"
 #include "remap.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 
@@ -80,6 +81,7 @@ std::int32_t CallHoses::loan(std::uint32_t bytes) {
   const bool worth_it = bytes >= loan_bytes_min() && call_.spec().has_aligned_alloc;
   if (worth_it && size + whole + 2 * kHugeBytes <= limit) {
     hose = pool_->acquire(whole);
+    hose = hose && hose->has_file() ? std::move(hose) : nullptr;
   }
   // A hose's mapping is 2 MiB-aligned; the guest's view must agree with it modulo 2 MiB to have large pages.
   const std::uint64_t align = hose ? kHugeBytes : page;
@@ -92,7 +94,7 @@ std::int32_t CallHoses::loan(std::uint32_t bytes) {
   if (!allocated) {
     return kHoseMemory;
   }
-  if (!in_memory(at, wanted) || at + wanted > INT32_MAX) {
+  if (!in_memory(at, wanted) || std::uint64_t{at} + wanted > INT32_MAX) {
     return kHoseMemory;
   }
   if (ledger_.is_full()) {
@@ -111,6 +113,9 @@ std::int32_t CallHoses::loan(std::uint32_t bytes) {
   }
   if (ledger_.overlaps(ptr, bytes)) {
     return kHoseMemory; // its allocator gave out the same memory twice
+  }
+  if (ptr < size) { // what has grown just now is zeros, what the allocator had before need not be
+    std::memset(view, 0, std::min<std::uint64_t>(bytes, size - ptr));
   }
   ledger_.add({Held::Kind::Plain, ptr, 0, bytes, nullptr, 0});
   return static_cast<std::int32_t>(ptr);

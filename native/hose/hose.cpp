@@ -17,6 +17,7 @@
 #include <cerrno>
 #include <cstring>
 #include <iterator>
+#include <new>
 #include <system_error>
 #include <utility>
 
@@ -77,6 +78,34 @@ void forget_pages(const Hose &hose) {
 } // namespace
 
 std::unique_ptr<Hose> Hose::make(std::size_t bytes) {
+  std::unique_ptr<Hose> hose = make_file(bytes);
+  return hose ? std::move(hose) : make_nameless(bytes);
+}
+
+// Without a descriptor nobody can map it: who would have seen its pages gets a copy.
+std::unique_ptr<Hose> Hose::make_nameless(std::size_t bytes) {
+  std::unique_ptr<Hose> hose(new Hose());
+  void *at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (at == MAP_FAILED) {
+    return nullptr;
+  }
+  hose->data_ = static_cast<std::uint8_t *>(at);
+  hose->capacity_ = bytes;
+  return hose->populate() ? std::move(hose) : nullptr;
+}
+
+// Populated when it is made, so that no page of it can fail later; before Linux 5.14 by touching it.
+bool Hose::populate() {
+  if (::madvise(data_, capacity_, MADV_POPULATE_WRITE) != 0) {
+    if (errno != EINVAL) {
+      return false;
+    }
+    std::memset(data_, 0, capacity_);
+  }
+  return true;
+}
+
+std::unique_ptr<Hose> Hose::make_file(std::size_t bytes) {
   std::unique_ptr<Hose> hose(new Hose());
   hose->fd_ = is_broken(4) ? -1 : ::memfd_create("edge-hose", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (hose->fd_ < 0 || ::ftruncate(hose->fd_, static_cast<off_t>(bytes)) != 0 ||
@@ -88,12 +117,8 @@ std::unique_ptr<Hose> Hose::make(std::size_t bytes) {
     return nullptr;
   }
   hose->capacity_ = bytes;
-  // Populated now, so that no page of it can fail later; before Linux 5.14 by touching it.
-  if (::madvise(hose->data_, bytes, MADV_POPULATE_WRITE) != 0) {
-    if (errno != EINVAL) {
-      return nullptr;
-    }
-    std::memset(hose->data_, 0, bytes);
+  if (!hose->populate()) {
+    return nullptr;
   }
   hose->is_huge_ = !is_broken(8) && ::madvise(hose->data_, bytes, MADV_COLLAPSE) == 0;
   forget_pages(*hose);
@@ -133,8 +158,8 @@ std::unique_ptr<Hose> Hose::adopt(int fd, std::uint64_t offset, std::uint64_t by
 }
 
 bool Hose::seal() {
-  if (is_sealed_) {
-    return true;
+  if (is_sealed_ || !has_file()) {
+    return is_sealed_;
   }
   // Over the old mapping, at once: others may be reading there.
   if (::mmap(data_, capacity_, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd_, 0) != data_) {
@@ -171,12 +196,13 @@ Lease HosePool::lend(std::unique_ptr<Hose> hose) {
   return {hose.release(), [pool = shared_from_this()](Hose *back) { pool->give_back(std::unique_ptr<Hose>(back)); }};
 }
 
+// Of those that fit best the one that came back last: the others may then become idle.
 std::unique_ptr<Hose> HosePool::take_fitting(std::vector<std::unique_ptr<Hose>> &from, std::size_t bytes) {
   auto best = from.end();
   for (auto it = from.begin(); it != from.end(); ++it) {
     const std::size_t capacity = (*it)->capacity();
     if (capacity >= bytes && capacity <= 2 * size_class(bytes) &&
-        (best == from.end() || capacity < (*best)->capacity())) {
+        (best == from.end() || capacity <= (*best)->capacity())) {
       best = it;
     }
   }
@@ -227,6 +253,12 @@ std::unique_ptr<Hose> HosePool::make_room_and_make(std::size_t bytes, std::uniqu
   lock.unlock();
   std::unique_ptr<Hose> hose = Hose::make(bytes);
   lock.lock();
+  try { // nothing may fail when hoses come back
+    clean_.reserve(stats_.hoses + 1);
+    dirty_.reserve(stats_.hoses + 1);
+  } catch (const std::bad_alloc &) {
+    hose.reset();
+  }
   if (!hose) {
     stats_.bytes -= bytes;
     return nullptr;
@@ -300,7 +332,13 @@ void HosePool::scrub_forever() {
   setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kScrubberNice);
   static_cast<void>(ready_for_guests()); // to drop some, if ever any are set aside
   std::unique_lock<std::mutex> lock(mutex_);
+  std::chrono::steady_clock::time_point trimmed = std::chrono::steady_clock::now();
   while (!stopping_) {
+    // However much there is to do: what is borrowed again and again keeps only itself.
+    if (const auto now = std::chrono::steady_clock::now(); now - trimmed >= idle_) {
+      trim_older_than(now - idle_);
+      trimmed = now;
+    }
     if (dirty_.empty()) {
       settled_.notify_all();
       const auto something = [this, known = aside_.size()] {
@@ -309,12 +347,11 @@ void HosePool::scrub_forever() {
       if (!aside_.empty()) {
         if (!wake_.wait_for(lock, kTryAgain, something)) {
           try_aside(lock);
-          trim_older_than(std::chrono::steady_clock::now() - idle_);
         }
-      } else if (clean_.empty()) {
-        wake_.wait(lock, something);
-      } else if (!wake_.wait_for(lock, idle_, something)) {
-        trim_older_than(std::chrono::steady_clock::now() - idle_);
+      } else if (clean_.empty()) { // one that was not written to comes back clean
+        wake_.wait(lock, [&] { return something() || !clean_.empty(); });
+      } else {
+        wake_.wait_for(lock, idle_, something);
       }
       continue;
     }

@@ -21,7 +21,7 @@ namespace edgeagent {
 
 class Hose {
 public:
-  // Null when the kernel or a limit refuses; `bytes` is rounded up to 2 MiB.
+  // Null when there is no memory. Where the kernel or a limit refuses a memfd, or its seals, it is plain memory.
   static std::unique_ptr<Hose> make(std::size_t bytes);
   // Another process's memfd, of which `bytes` from `offset` are to be read. Null, with `why`, unless it is sealed
   // against every change and large enough. The descriptor is duplicated.
@@ -30,7 +30,8 @@ public:
   Hose &operator=(const Hose &) = delete;
   ~Hose();
 
-  int fd() const { return fd_; }
+  int fd() const { return fd_; } // of plain memory -1
+  bool has_file() const { return fd_ >= 0; }
   std::uint8_t *data() const { return data_; } // the host's own mapping
   std::size_t capacity() const { return capacity_; }
   bool is_huge() const { return is_huge_; }
@@ -43,6 +44,9 @@ public:
 
 private:
   Hose() = default;
+  static std::unique_ptr<Hose> make_file(std::size_t bytes);
+  static std::unique_ptr<Hose> make_nameless(std::size_t bytes);
+  bool populate();
 
   int fd_ = -1;
   std::uint8_t *data_ = nullptr;

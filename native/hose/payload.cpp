@@ -83,8 +83,8 @@ bool Payload::share_alone(HosePool &pool) {
     producer_->function()->published(); // its next loan is a hose, and this copy not needed
   }
   Lease hose = pool.acquire(bytes_);
-  if (!hose) {
-    return false;
+  if (!hose || !hose->has_file()) {
+    return false; // nobody could map it
   }
   std::memcpy(hose->data(), data(), bytes_);
   hose->dirty_bytes = bytes_;

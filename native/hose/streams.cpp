@@ -38,8 +38,9 @@ std::int32_t CallHoses::ask_about(AskKind kind, std::uint32_t name_ptr, std::uin
 std::shared_ptr<Payload> CallHoses::message(std::uint32_t ptr, std::uint32_t bytes) {
   if (bytes >= kMessageInHoseMin) {
     call_.function()->published();
-    HoseRange range = published(ptr, bytes);
-    return range.hose ? std::make_shared<Payload>(std::move(range), nullptr, Attachments()) : nullptr;
+    if (HoseRange range = published(ptr, bytes); range.hose) {
+      return std::make_shared<Payload>(std::move(range), nullptr, Attachments());
+    }
   }
   Buffer copy;
   copy.append(call_.guest_base() + ptr, bytes);

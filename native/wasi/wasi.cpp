@@ -100,6 +100,8 @@ void Wasi::write_stderr(const std::uint8_t *from, std::size_t count) {
 void Wasi::take_results(Outcome &out) {
   if (call_.spec().abi == Abi::Command) {
     out.output = std::move(stdout_);
+    out.hose.tier = stdin_at_ > 0 ? Tier::Copy : Tier::None;
+    out.hose.copied = stdin_at_;
   }
   if (stderr_.size() > kStderrMax) {
     stderr_.erase(0, stderr_.size() - kStderrMax);

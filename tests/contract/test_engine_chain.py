@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import wasmtime
 
 from edgeagent import native
 from edgeagent.hose.settings import TIERS
@@ -127,6 +128,42 @@ def test_a_chain_on_a_worker(make: Make, engine: Engine) -> None:
         assert [len(outcome.earlier) for outcome in outcomes] == [1] * 8
 
     asyncio.run(main())
+
+
+_LENDS = """(module
+  (import "edge_hose" "loan" (func $loan (param i32) (result i32)))
+  (memory (export "memory") 1)
+  (func $take (param $n i32) (param $align i32) (result i32) (local $at i32)
+    (local.set $at (i32.and (i32.add (i32.shl (memory.size) (i32.const 16)) (i32.sub (local.get $align) (i32.const 1)))
+                            (i32.sub (i32.const 0) (local.get $align))))
+    (drop (memory.grow (i32.shr_u (i32.add (i32.add (local.get $n) (local.get $align)) (i32.const 131071))
+                                  (i32.const 16))))
+    (local.get $at))
+  (func (export "edge_alloc") (param i32) (result i32) (call $take (local.get 0) (i32.const 16)))
+  (func (export "edge_alloc_aligned") (param i32 i32) (result i32) (call $take (local.get 0) (local.get 1)))
+  (func (export "edge_handle") (param i32 i32) (result i64)
+    (i64.or (i64.shl (i64.extend_i32_u (call $loan (i32.const 4194304))) (i64.const 32)) (i64.const 4194304))))"""
+
+
+@pytest.mark.skipif(not native.accelerated, reason="the extension is not built")
+def test_a_chain_lets_go_of_its_outputs_while_every_worker_is_busy(compiled: Any) -> None:
+    """With no worker idle, who runs the chain lets go itself: else its outputs would wait for its end, all of them."""
+    fresh = open_engine("native", workers=1, small_slots=8, large_slots=8)
+    lends = [
+        load(fresh, compiled, bytes(wasmtime.wat2wasm(_LENDS)), memory_bytes=64 * MIB) for _ in range(16)
+    ]
+    first = lends[0]
+    assert isinstance(first, ChainFunction)
+
+    async def main() -> None:
+        fresh.attach(asyncio.get_running_loop())
+        outcome = await first.start_chain(lends[1:], b"x")
+        assert outcome.error is None
+        assert [TIERS[one.hose[0]] for one in (*outcome.earlier[1:], outcome)] == ["share"] * 15
+        assert fresh.hose_stats().made <= 4
+
+    asyncio.run(main())
+    fresh.close()
 
 
 def test_who_cancels_stops_the_guest_that_runs(make: Make, engine: Engine) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edgeagent.hose.settings import TIERS
 from edgeagent.model import errors
 from edgeagent.runtime.port import Engine
-from tests.contract.calls import load
+from tests.contract.calls import load, start
 
 BADF, FAULT, INVAL, NOSPC, NOTSUP, SPIPE, NOTCAPABLE = 8, 21, 28, 51, 58, 70, 76
 
@@ -21,6 +23,20 @@ def test_standard_input_comes_out_again(engine: Engine, compiled: Any, size: int
     outcome = load(engine, compiled, "cmd_echo").call(body)
     assert outcome.error is None
     assert bytes(outcome.output) == body
+
+
+def test_what_was_read_was_copied(engine: Engine, compiled: Any) -> None:
+    """Wherever it runs: on the caller's thread, on a worker, on the loop's thread once it is known to be short."""
+    echo, deaf = (load(engine, compiled, guest) for guest in ("cmd_echo", "cmd_args"))
+
+    async def main() -> None:
+        engine.attach(asyncio.get_running_loop())
+        for _ in range(64):
+            assert (await start(echo, b"hello")).hose[:3] == (TIERS.index("copy"), 5, 0)
+            assert (await start(deaf, b"hello")).hose[:3] == (TIERS.index("none"), 0, 0)
+
+    assert echo.call(b"hello").hose[:3] == (TIERS.index("copy"), 5, 0)
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("code", [1, 2, 125, 126, 127, 128, 255, 256, 70_000, 2**32 - 1])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from edgeagent.hose.settings import HoseSettings
 from edgeagent.model.errors import Cancelled, DeadlineExceeded
 from edgeagent.runtime.open_engine import open_engine
 from edgeagent.runtime.port import Ask, AskKind, Engine, Outcome
@@ -134,6 +135,24 @@ def test_what_is_sent_is_what_was_there(fresh: Engine, compiled: Any, count: int
         found = results(await asked(fresh, compiled, p))
         assert (found[first.call], found[second.call]) == (0, 0)
         assert node.sent == [bytes([7]) * count, bytes([9]) * count]
+
+    run(fresh, body)
+
+
+@pytest.mark.parametrize("count", [40_000, 3 * MIB])
+def test_a_message_is_copied_where_no_hose_is_to_be_had(fresh: Engine, compiled: Any, count: int) -> None:
+    async def body() -> None:
+        fresh.use_hoses(HoseSettings(pool_bytes_max=0))
+        node = Node(fresh)
+        node.answers = [node.status(0)]
+        p, text = about(5)
+        at = p.call("loan", count)
+        p.call("fill", at, 7, count)
+        p.call("to", text, len(NAME))
+        sent = p.call("send", at, count, 0)
+        p.call("fill", at, 9, count)
+        assert results(await asked(fresh, compiled, p))[sent.call] == 0
+        assert node.sent == [bytes([7]) * count]
 
     run(fresh, body)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from tests.integration.daemon import WASM, Daemon, environment
 
 MIB = 1 << 20
 CHILD = Path(__file__).with_name("hose_faults_child.py")
+REFUSED = Path(__file__).with_name("refused_calls.py")
 SET_ASIDE_CHILD = Path(__file__).with_name("hose_set_aside_child.py")
 
 pytestmark = pytest.mark.skipif("native" not in engine_names(), reason="the extension is not built")
@@ -121,3 +123,45 @@ def test_a_kernel_that_refuses_seals_is_named_once_and_nothing_is_shared(tmp_pat
     assert daemon.stop() == 0
     assert daemon.log_text().count("the kernel lacks") == 1
     assert "seals of a memfd" in daemon.log_text()
+
+
+@pytest.mark.parametrize(
+    ("call", "why", "tiers"),
+    [
+        ("memfd_create", errno.ENOSYS, {"copy", "flip", "exchange"}),
+        ("memfd_create", errno.EPERM, {"copy", "flip", "exchange"}),
+        ("mremap", errno.EPERM, {"copy", "share"}),
+    ],
+)
+def test_a_sandbox_that_refuses_a_call_costs_copies(
+    tmp_path: Path, call: str, why: int, tiers: set[str]
+) -> None:
+    """By a filter of system calls, not by a switch of ours: deploying, chains, several at once and joins go on."""
+    daemon = Daemon(tmp_path / "state", start=False)
+    daemon.program = (str(REFUSED), call, str(why), "-m", "edgeagent")
+    daemon.start()
+    for name, wasm in (("produce", producer()), ("consume", consumer())):
+        assert daemon.request("PUT", f"/v1/functions/{name}", wasm, WASM).status == 201
+    assert daemon.deploy("echo").status == 201
+    for count in (40_064, 3 * MIB):
+        for lent in (True, False):
+            reply = daemon.invoke("produce", request(count, lent=lent), Edgeagent_Then="consume")
+            assert reply.body == expected_sum(count)
+            assert reply.headers["edgeagent-hose"].split(";")[0] in tiers
+        reply = daemon.invoke("produce", request(count, lent=True), Edgeagent_Then="echo+echo,echo")
+        assert reply.status == 200, reply.body
+        item = bytes([1]) * count
+        assert reply.body == 2 * (len(item).to_bytes(4, "little") + item)
+    assert daemon.stop() == 0
+    assert daemon.log_text().count("the kernel lacks") == 1
+    assert call in daemon.log_text()
+
+
+def test_without_any_memory_for_hoses_bytes_are_copied(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path / "state", "hose.pool_bytes_max=0")
+    assert daemon.request("PUT", "/v1/functions/produce", producer(), WASM).status == 201
+    assert daemon.deploy("echo").status == 201
+    reply = daemon.invoke("produce", request(3 * MIB, lent=True), Edgeagent_Then="echo+echo")
+    item = bytes([1]) * (3 * MIB)
+    assert reply.body == 2 * (len(item).to_bytes(4, "little") + item)
+    assert daemon.stop() == 0

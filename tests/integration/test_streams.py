@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,33 @@ def test_large_messages_there_and_back(node: Daemon) -> None:
     reply = node.invoke("one", p.encoded())
     assert reply.status == 200, reply.body
     assert reply.body == b"\x33" * count
+
+
+def test_what_a_receiver_was_given_is_told_and_counted(node: Daemon) -> None:
+    """Of a run that was invoked over HTTP: its messages came by a hose, whatever its body did."""
+    taker = Talk(4, b"two")
+    taker.call("accept", *taker.texts[0])
+    at = taker.call("take", 2 * MIB, 65536)
+    got = taker.call("recv", at, 2 * MIB, 1)
+    taker.call("recv_info", 1)
+    sender = Talk(4, b"two")
+    lent = sender.call("loan", 2 * MIB)
+    sender.call("fill", lent, 7, 2 * MIB)
+    sender.call("to", *sender.texts[0])
+    sender.call("send", lent, 2 * MIB, 0)
+    before = node.metric("edgeagent_hose_mapped_bytes_total")
+    with ThreadPoolExecutor() as pool:
+        taken = pool.submit(node.invoke, "two", taker.encoded())
+        node.wait_metric("edgeagent_engine_live_instances", 1)
+        assert node.invoke("one", sender.encoded()).status == 200
+        reply = taken.result(WAIT_S)
+    assert ints(reply.body)[got.call :] == [2 * MIB, END]
+    mapped = node.metric("edgeagent_hose_mapped_bytes_total") - before
+    tier = reply.headers["edgeagent-hose"]
+    if node.settings[0] == "runtime.engine=native":
+        assert (mapped, tier) == (2 * MIB, f"share;copied={len(taker.encoded())};mapped={2 * MIB}")
+    else:
+        assert (mapped, tier) == (0, "copy")
 
 
 def test_a_message_to_a_hose_reaches_every_function_that_takes_it(node: Daemon) -> None:

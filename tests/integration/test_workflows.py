@@ -53,10 +53,30 @@ def test_large_data_pass_between_hosts_by_hose(trio: Continuum) -> None:
     )
     trio.deploy(spec("large", *steps))
     body = bytes(range(256)) * 8192
+    before = [node.metric("edgeagent_hose_handovers_total") for node in trio.nodes[:2]]
     reply = trio.origin.request("POST", "/workflows/large", body)
     assert reply.body == body
     assert [one["hose"] for one in json.loads(reply.headers["edgeagent-steps"])] == ["wire", "wire"]
     assert trio.nodes[1].metric("edgeagent_hose_remote_received_bytes_total") >= len(body)
+    after = [node.metric("edgeagent_hose_handovers_total") for node in trio.nodes[:2]]
+    assert after == [count + 1 for count in before], "each node counts what it ran"
+
+
+def test_steps_on_one_node_are_counted_with_their_bytes(trio: Continuum) -> None:
+    steps = (
+        {"name": "one", "function": "echo", "needs": ["kind:edge"]},
+        {"name": "two", "function": "echo", "after": ["one"], "needs": ["kind:edge"]},
+    )
+    trio.deploy(spec("near", *steps))
+
+    def counted() -> tuple[float, float]:
+        moved = ("edgeagent_hose_copied_bytes_total", "edgeagent_hose_mapped_bytes_total")
+        return trio.origin.metric("edgeagent_hose_handovers_total"), sum(map(trio.origin.metric, moved))
+
+    before = counted()
+    body = bytes(1 << 20)
+    assert trio.origin.request("POST", "/workflows/near", body).body == body
+    assert counted() == (before[0] + 2, before[1] + 2 * len(body))
 
 
 def test_branches_join_and_items_fan_out(trio: Continuum) -> None:

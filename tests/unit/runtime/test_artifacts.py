@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import shutil
@@ -19,6 +20,7 @@ from edgeagent.model.errors import NotFound, StorageFull, StoreFailed, WasmRefus
 from edgeagent.runtime.artifacts import ArtifactStore
 from edgeagent.runtime.compiler import Compiler
 from edgeagent.runtime.engine_config import Settings
+from tests.descriptors import left_open, open_descriptors
 from tests.guests import wasm
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -53,6 +55,28 @@ def _with_store(
 
 def _cached(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "code").glob("*.cwasm"))
+
+
+@pytest.mark.parametrize("refused", ["os.memfd_create", "fcntl.fcntl"])
+def test_without_sealed_memfds_code_is_loaded_from_a_file_without_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EPERM, "refused")
+
+    async def work(store: ArtifactStore, index: Index) -> None:
+        digest = await store.put(wasm("add1"))
+        before = open_descriptors()
+        with monkeypatch.context() as patch:
+            patch.setattr(refused, refuse)
+            code, _ = await store.code(digest, Settings())
+        (cached,) = _cached(tmp_path)
+        loaded = await asyncio.to_thread(Path(code.path).read_bytes)
+        assert loaded == cached.read_bytes()
+        assert [path.name for path in (tmp_path / "code").iterdir()] == [cached.name]
+        assert not any("edge-code" in name for name in left_open(before))
+
+    _with_store(tmp_path, work)
 
 
 def test_stored_by_digest_and_compiled_once(tmp_path: Path) -> None:
