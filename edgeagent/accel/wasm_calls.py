@@ -3,22 +3,27 @@
 A function is followed from top to bottom as if it had no branches: constants, sums of them, what stands in data
 segments, and what was stored at addresses that are known, also relative to a global such as the stack pointer. That is
 what compilers make of a description that the source writes out. Where a value is not known the answer is None; what
-it is told here guides a prior and no more.
+it is told here guides a prior and no more. All that is read and stored counts, and the count is bounded.
 """
 
 from __future__ import annotations
 
+import bisect
+from collections.abc import Mapping
+
 import msgspec
 
 from edgeagent.accel.wasm_body import leb, skip_immediates
-from edgeagent.accel.wasm_module import Body, Skeleton
+from edgeagent.accel.wasm_module import Body, Segment, Skeleton
 from edgeagent.model.errors import WasmRefused
 
-__all__ = ["Address", "Arguments", "Memory", "call_arguments"]
+__all__ = ["Address", "Arguments", "Effort", "EffortSpent", "Memory", "call_arguments"]
 
 _COPY_MAX = 65536
 _KNOWN_BYTES_MAX = 1 << 20
 _SEGMENTS_MAX = 4096
+# Instructions followed, bytes read and stored: about a second of them.
+_EFFORT = 2_000_000
 
 # A constant: the base is None; else an offset from the global of that number.
 Address = tuple[int | None, int]
@@ -54,21 +59,49 @@ _STORES = {0x36: 4, 0x37: 8, 0x38: 4, 0x39: 8, 0x3A: 1, 0x3B: 2, 0x3C: 1, 0x3D: 
 _SIGNED_LOADS = frozenset((0x2C, 0x2E, 0x30, 0x32, 0x34))
 
 
-class Memory:
-    """The bytes that are known: data segments, and what was stored over them."""
+class EffortSpent(Exception):
+    """The module has more in it than is followed."""
 
-    def __init__(self, wasm: bytes, module: Skeleton) -> None:
+
+class Effort:
+    """How much more is followed of a module."""
+
+    def __init__(self, most: int = _EFFORT) -> None:
+        self._left = most
+
+    def spend(self, count: int) -> None:
+        """Raises EffortSpent."""
+        self._left -= count
+        if self._left < 0:
+            raise EffortSpent
+
+
+class Memory:
+    """The bytes that are known: data segments, and what was stored over them. All of it raises EffortSpent."""
+
+    def __init__(self, wasm: bytes, module: Skeleton, effort: Effort) -> None:
+        self.effort = effort
         self._wasm = wasm
-        self._segments = module.data[:_SEGMENTS_MAX]
+        segments = module.data[:_SEGMENTS_MAX]
+        ordered = sorted(segments, key=lambda one: one.address)
+        # Apart from each other, as linkers lay them, they need no look at each one.
+        self._apart = all(
+            left.address + left.size <= right.address
+            for left, right in zip(ordered, ordered[1:], strict=False)
+        )
+        self._segments = ordered if self._apart else segments
+        self._starts = [one.address for one in ordered] if self._apart else []
         self._stored: dict[Address, int | None] = {}
 
     def store(self, at: Address, value: int | None, size: int) -> None:
+        self.effort.spend(size)
         for i in range(size):
             if len(self._stored) < _KNOWN_BYTES_MAX:
                 byte = None if value is None else (value >> (8 * i)) & 0xFF
                 self._stored[at[0], at[1] + i] = byte
 
     def store_bytes(self, at: Address, data: list[int | None]) -> None:
+        self.effort.spend(len(data))
         for i, byte in enumerate(data):
             if len(self._stored) < _KNOWN_BYTES_MAX:
                 self._stored[at[0], at[1] + i] = byte
@@ -76,8 +109,9 @@ class Memory:
     def read(self, at: Address, size: int) -> list[int | None]:
         """The bytes from ``at``, None for those that are not known."""
         base, start = at
+        self.effort.spend(size)
         found: list[int | None] = [None] * size
-        for segment in self._segments if base is None else ():
+        for segment in self._near(start, size) if base is None else ():
             low = max(start, segment.address)
             high = min(start + size, segment.address + segment.size)
             if low < high:
@@ -89,6 +123,15 @@ class Memory:
                     found[i] = self._stored[base, start + i]
         return found
 
+    def _near(self, start: int, size: int) -> list[Segment]:
+        if not self._apart:
+            self.effort.spend(len(self._segments))
+            return self._segments
+        first = max(0, bisect.bisect_right(self._starts, start) - 1)
+        end = bisect.bisect_left(self._starts, start + size)
+        self.effort.spend(max(0, end - first))
+        return self._segments[first:end]
+
 
 class Arguments(msgspec.Struct, frozen=True):
     """Of the call at ``offset``; ``memory`` is as it was then."""
@@ -99,11 +142,12 @@ class Arguments(msgspec.Struct, frozen=True):
 
 
 def call_arguments(
-    wasm: bytes, module: Skeleton, body: Body, wanted: set[int], memory: Memory
+    wasm: bytes, module: Skeleton, body: Body, wanted: Mapping[int, Mapping[int, int]], memory: Memory
 ) -> list[tuple[Arguments, dict[int, list[int | None]]]]:
-    """The arguments of each direct call of a function in ``wanted``, and the first bytes behind each of them.
+    """The arguments of each direct call of a function in ``wanted``, and what is behind those of which ``wanted``
+    says how many bytes are to be read.
 
-    Raises WasmRefused.
+    Raises WasmRefused, EffortSpent.
     """
     try:
         return _Follower(wasm, module, body, wanted, memory).follow()
@@ -112,11 +156,16 @@ def call_arguments(
 
 
 class _Follower:
-    # How much of what an argument points at is kept: a description of a call is smaller.
-    SEEN_BYTES = 4096
     CALLS_MAX = 256
 
-    def __init__(self, wasm: bytes, module: Skeleton, body: Body, wanted: set[int], memory: Memory) -> None:
+    def __init__(
+        self,
+        wasm: bytes,
+        module: Skeleton,
+        body: Body,
+        wanted: Mapping[int, Mapping[int, int]],
+        memory: Memory,
+    ) -> None:
         self._wasm = wasm
         self._module = module
         self._body = body
@@ -129,6 +178,7 @@ class _Follower:
 
     def follow(self) -> list[tuple[Arguments, dict[int, list[int | None]]]]:
         wasm = self._wasm
+        self._memory.effort.spend(self._body.end - self._body.start)
         at, self._often = _locals_set(wasm, self._body)
         while at < self._body.end and len(self._found) < self.CALLS_MAX:
             opcode = wasm[at]
@@ -144,7 +194,8 @@ class _Follower:
             elif opcode in (0x10, 0x12):
                 self._call(leb(wasm, at)[0], start)
             elif opcode == 0xFC:
-                self._bulk(leb(wasm, at)[0])
+                number, operand_at = leb(wasm, at)
+                self._bulk(number, leb(wasm, operand_at)[0] if number == 8 else 0)
             else:
                 self._compute(opcode)
             at = after
@@ -162,7 +213,9 @@ class _Follower:
             if opcode == 0x22:
                 self._stack.append(value)
         elif opcode == 0x23:
-            self._stack.append(self._frames.get(index, (index, 0)))
+            fixed = self._module.constants.get(index)
+            known = (index, 0) if fixed is None else (None, fixed)
+            self._stack.append(self._frames.get(index, known))
         else:
             self._frames[index] = self._pop()
 
@@ -192,11 +245,15 @@ class _Follower:
         params, results = signature
         values = [self._pop() for _ in params][::-1]
         if callee in self._wanted:
-            seen = {i: self._memory.read(v, self.SEEN_BYTES) for i, v in enumerate(values) if v is not None}
+            seen = {
+                i: self._memory.read(value, size)
+                for i, size in self._wanted[callee].items()
+                if i < len(values) and (value := values[i]) is not None
+            }
             self._found.append((Arguments(start, callee, tuple(values)), seen))
         self._stack.extend([None] * results)
 
-    def _bulk(self, number: int) -> None:
+    def _bulk(self, number: int, segment: int) -> None:
         if number < 8:  # saturating conversions
             self._pop()
             self._stack.append(None)
@@ -211,7 +268,18 @@ class _Follower:
                     data = [source[1] & 0xFF] * size[1]
                 self._memory.store_bytes(at, data)
             return
+        if number == 8:
+            size, source, at = self._pop(), self._pop(), self._pop()
+            if at is not None and size is not None and source is not None and not (size[0] or source[0]):
+                self._memory.store_bytes(at, self._passive(segment, source[1], size[1]))
+            return
         self._stack.clear()
+
+    def _passive(self, segment: int, start: int, size: int) -> list[int | None]:
+        one = self._module.passive.get(segment)
+        if one is None or start < 0 or size < 0 or size > _COPY_MAX or start + size > one.size:
+            return []
+        return list(self._wasm[one.offset + start : one.offset + start + size])
 
     def _compute(self, opcode: int) -> None:
         if opcode in _UNARY:

@@ -7,10 +7,11 @@ can run, the answer is final, however much arithmetic the module does itself; th
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 from edgeagent.accel.modes import CROSSOVER_FLOPS, GPU_MODULES, Findings, si
 from edgeagent.accel.onnx_scan import scan_onnx
-from edgeagent.accel.wasm_calls import Arguments, Memory, call_arguments
+from edgeagent.accel.wasm_calls import Arguments, Effort, EffortSpent, Memory, call_arguments
 from edgeagent.accel.wasm_graph import STEPS_MAX, Reached, ReachedCall, reach
 from edgeagent.accel.wasm_module import ImportedFunction, Skeleton, read_skeleton
 from edgeagent.accel.wasm_work import kernel_flops, read_shapes
@@ -24,6 +25,10 @@ _QUESTIONS = {("edge_accel", "query")}
 _ONNX_ENCODING, _GPU_TARGET = 1, 1  # wasi-nn: graph-encoding, execution-target
 _NAME_BYTES_MAX = 64
 _MODEL_BYTES_MAX = 256 << 20
+_MODELS_MAX = 4
+# What is read behind the arguments: a kernel's name and the description; a list of one part of a model.
+_BEHIND_CALL = {0: _NAME_BYTES_MAX, 2: 4096}
+_BEHIND_LOAD = {0: 8}
 _ADVICE_DENSITY = 0.2
 
 
@@ -62,31 +67,43 @@ def _call_evidence(call: ReachedCall, what: ImportedFunction) -> Evidence:
 
 def _predict(wasm: bytes, module: Skeleton, live: list[ReachedCall], found: Findings) -> None:
     """The work of the calls whose arguments are constants; unknown where those that are known do not decide."""
-    total, unknown = 0.0, 0
+    total, unknown = 0.0, sum(call.site.is_indirect for call in live)
     sites = {call.site.offset: call for call in live}
-    by_caller: dict[int, set[int]] = {}
+    models = _Models(wasm, module, found)
+    try:
+        for call, made, seen in _constant_calls(wasm, module, live):
+            if sites.pop(made.offset, None) is None:  # dead code
+                continue
+            if module.imports[made.callee].module == "edge_accel":
+                flops = _accel_work(made, seen, found)
+            else:
+                flops = _nn(module, call, made, seen, models)
+            unknown += flops is None
+            total += flops or 0.0
+    except EffortSpent:
+        found.advice.append(Evidence("more constants than are followed; the rest is unknown", "code section"))
+    unknown += sum(not call.site.is_indirect for call in sites.values())
+    if total >= CROSSOVER_FLOPS or not unknown:
+        found.work_flops = total
+
+
+def _constant_calls(
+    wasm: bytes, module: Skeleton, live: list[ReachedCall]
+) -> Iterator[tuple[ReachedCall, Arguments, dict[int, list[int | None]]]]:
+    """Raises EffortSpent."""
+    effort = Effort()
+    sites = {call.site.offset: call for call in live}
+    by_caller: dict[int, dict[int, dict[int, int]]] = {}
     for call in live:
-        by_caller.setdefault(call.caller, set()).add(call.imported)
-        unknown += call.site.is_indirect
+        behind = _BEHIND_CALL if module.imports[call.imported].module == "edge_accel" else _BEHIND_LOAD
+        by_caller.setdefault(call.caller, {})[call.imported] = behind
     for caller, wanted in by_caller.items():
         body = module.body_of(caller)
         if body is None:  # cannot be: imported functions have no calls of their own
             continue
-        for made, seen in call_arguments(wasm, module, body, wanted, Memory(wasm, module)):
-            if made.offset not in sites:  # dead code
-                continue
-            call = sites.pop(made.offset)
-            one = module.imports[made.callee]
-            flops = (
-                _accel_work(made, seen, found)
-                if one.module == "edge_accel"
-                else _nn(wasm, module, call, made, seen, found)
-            )
-            unknown += flops is None
-            total += flops or 0.0
-    unknown += sum(not call.site.is_indirect for call in sites.values())
-    if total >= CROSSOVER_FLOPS or not unknown:
-        found.work_flops = total
+        for made, seen in call_arguments(wasm, module, body, wanted, Memory(wasm, module, effort)):
+            if made.offset in sites:
+                yield sites[made.offset], made, seen
 
 
 def _accel_work(made: Arguments, seen: dict[int, list[int | None]], found: Findings) -> float | None:
@@ -110,12 +127,11 @@ def _text(data: list[int | None], length: tuple[int | None, int] | None) -> str 
 
 
 def _nn(
-    wasm: bytes,
     module: Skeleton,
     call: ReachedCall,
     made: Arguments,
     seen: dict[int, list[int | None]],
-    found: Findings,
+    models: _Models,
 ) -> float | None:
     """wasi-nn: ``load(builders, count, encoding, target, graph)`` may name the GPU, and may hold its model.
 
@@ -129,27 +145,54 @@ def _nn(
     if made.values[3] == (None, _GPU_TARGET):
         text = f"wasi-nn load for the GPU {'on some paths' if call.is_conditional else 'on every path'}"
         where = f"offset {made.offset}"
-        (found.advice if call.is_conditional else found.device).append(Evidence(text, where))
+        (models.found.advice if call.is_conditional else models.found.device).append(Evidence(text, where))
     builder = [byte for byte in seen.get(0, [])[:8] if byte is not None]
     if made.values[2] != (None, _ONNX_ENCODING) or made.values[1] != (None, 1) or len(builder) < 8:
         return None
     address = int.from_bytes(bytes(builder[:4]), "little")
     size = int.from_bytes(bytes(builder[4:]), "little")
-    for segment in module.data:
-        first = segment.offset + address - segment.address
-        if 0 < size <= _MODEL_BYTES_MAX and segment.offset <= first <= segment.offset + segment.size - size:
-            return _model(wasm[first : first + size], first, found)
-    return None
+    return models.work(address, size)
 
 
-def _model(data: bytes, offset: int, found: Findings) -> float | None:
-    try:
-        model = scan_onnx(data)
-    except SourceRefused as error:
-        found.advice.append(Evidence(f"a model that cannot be read: {error.message}", f"offset {offset}"))
+class _Models:
+    """Models in data segments, each read once, and no more than a few."""
+
+    def __init__(self, wasm: bytes, module: Skeleton, found: Findings) -> None:
+        self.found = found
+        self._wasm = wasm
+        self._module = module
+        self._works: dict[tuple[int, int], float | None] = {}
+
+    def work(self, address: int, size: int) -> float | None:
+        """Of one computation; None: unknown."""
+        key = (address, size)
+        if key not in self._works:
+            if len(self._works) == _MODELS_MAX:
+                return None
+            self._works[key] = self._read(address, size)
+        return self._works[key]
+
+    def _read(self, address: int, size: int) -> float | None:
+        for segment in self._module.data:
+            first = segment.offset + address - segment.address
+            if (
+                0 < size <= _MODEL_BYTES_MAX
+                and segment.offset <= first <= segment.offset + segment.size - size
+            ):
+                return self._scan(self._wasm[first : first + size], first)
         return None
-    found.work.extend(Evidence(one.evidence, f"model at offset {offset}, {one.where}") for one in model.work)
-    return model.work_flops
+
+    def _scan(self, data: bytes, offset: int) -> float | None:
+        try:
+            model = scan_onnx(data)
+        except SourceRefused as error:
+            text = f"a model that cannot be read: {error.message}"
+            self.found.advice.append(Evidence(text, f"offset {offset}"))
+            return None
+        self.found.work.extend(
+            Evidence(one.evidence, f"model at offset {offset}, {one.where}") for one in model.work
+        )
+        return model.work_flops
 
 
 def _advise(module: Skeleton, reached: Reached, found: Findings) -> None:
