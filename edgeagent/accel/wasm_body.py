@@ -24,7 +24,9 @@ _BLOCK, _LOOP, _IF = 0x02, 0x03, 0x04
 
 
 class CallSite(msgspec.Struct, frozen=True):
-    """``callee`` is a function, or a type where ``is_indirect`` (through a table or a reference); ``is_conditional``: not on every path."""
+    """``callee`` is a function, or a type where ``is_indirect`` (through a table or a reference); ``is_conditional``:
+    not on every path.
+    """
 
     offset: int
     callee: int

@@ -9,6 +9,7 @@ it is told here guides a prior and no more. All that is read and stored counts, 
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Mapping
 
 import msgspec
@@ -86,8 +87,7 @@ class Memory:
         ordered = sorted(segments, key=lambda one: one.address)
         # Apart from each other, as linkers lay them, they need no look at each one.
         self._apart = all(
-            left.address + left.size <= right.address
-            for left, right in zip(ordered, ordered[1:], strict=False)
+            left.address + left.size <= right.address for left, right in itertools.pairwise(ordered)
         )
         self._segments = ordered if self._apart else segments
         self._starts = [one.address for one in ordered] if self._apart else []

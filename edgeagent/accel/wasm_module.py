@@ -44,9 +44,9 @@ class Segment(msgspec.Struct, frozen=True):
 class Skeleton(msgspec.Struct, kw_only=True):
     """Function indices count the imported ones first. ``signatures``: parameters' types and the number of results.
 
-    ``types`` is shorter than the module's where it has types beyond functions'. ``in_tables``: functions that a table or
-    a global holds from the start. ``constants``: globals that never change and whose value is written out. ``passive``:
-    data segments by their index that ``memory.init`` copies, their address 0.
+    ``types`` is shorter than the module's where it has types beyond functions'. ``in_tables``: functions that a table
+    or a global holds from the start. ``constants``: globals that never change and whose value is written out.
+    ``passive``: data segments by their index that ``memory.init`` copies, their address 0.
     """
 
     types: list[Signature] = msgspec.field(default_factory=list)
