@@ -150,10 +150,6 @@ def hostile() -> dict[str, tuple[Kind, bytes]]:
         "functions of functions": ("onnx", onnx_model(_doubled(14))),
         "branches among names": (
             "onnx",
-            onnx_model(
-                "\n".join(
-                    ["input x 8", "input c 1", "graph t", "node Relu x -> t", "output t", "end", *branches]
-                )
-            ),
+            onnx_model("\n".join(["input x 8", "input c 1", *inner, *branches])),
         ),
     }
