@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -125,7 +126,7 @@ def test_a_daemon_that_is_away_for_a_while_and_a_small_terminal(
     monkeypatch.setattr(top, "call", answer)
     monkeypatch.setattr("time.sleep", lambda _: None)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: (20, 7))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((20, 7)))
     assert main(["top"]) == 130
     _, first, second, third = capsys.readouterr().out.split("\x1b[H\x1b[J")
     assert first.splitlines() == [
