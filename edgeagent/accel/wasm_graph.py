@@ -28,12 +28,14 @@ class ReachedCall(msgspec.Struct, frozen=True):
 
 
 class Reached(msgspec.Struct, kw_only=True):
-    """``depths``: of each function that can run, how deep in loops it is called at most.
+    """``entries``: what the platform calls, in its order; ``depths``: of each function that can run, how deep in loops
+    it is called at most.
 
     ``whole`` = False: the bound on instructions came first. ``guessed``: the module has no known entry, all its exports
     were taken for one.
     """
 
+    entries: list[int] = msgspec.field(default_factory=list)
     facts: dict[int, BodyFacts] = msgspec.field(default_factory=dict)
     depths: dict[int, int] = msgspec.field(default_factory=dict)
     calls: list[ReachedCall] = msgspec.field(default_factory=list)
@@ -51,7 +53,8 @@ def reach(wasm: bytes, module: Skeleton, wanted: Collection[int], steps_max: int
     if not entries:
         entries, found.guessed = list(module.exports.values()), True
     if module.start is not None:
-        entries.append(module.start)
+        entries.insert(0, module.start)
+    found.entries = list(dict.fromkeys(entries))
     tables = _Tables(module)
     _read_all(wasm, module, entries, found, tables, steps_max)
     sure = _sure(entries, found)

@@ -45,8 +45,9 @@ class Skeleton(msgspec.Struct, kw_only=True):
     """Function indices count the imported ones first. ``signatures``: parameters' types and the number of results.
 
     ``types`` is shorter than the module's where it has types beyond functions'. ``in_tables``: functions that a table
-    or a global holds from the start. ``constants``: globals that never change and whose value is written out.
-    ``passive``: data segments by their index that ``memory.init`` copies, their address 0.
+    or a global holds from the start, ``table``: by its slot what the first one does. ``constants``: the numbers that
+    globals begin with, where they are written out. ``passive``: data segments by their index that ``memory.init``
+    copies, their address 0.
     """
 
     types: list[Signature] = msgspec.field(default_factory=list)
@@ -55,6 +56,7 @@ class Skeleton(msgspec.Struct, kw_only=True):
     exports: dict[str, int] = msgspec.field(default_factory=dict)
     start: int | None = None
     in_tables: set[int] = msgspec.field(default_factory=set)
+    table: dict[int, int] = msgspec.field(default_factory=dict)
     bodies: list[Body] = msgspec.field(default_factory=list)
     data: list[Segment] = msgspec.field(default_factory=list)
     passive: dict[int, Segment] = msgspec.field(default_factory=dict)
@@ -218,12 +220,10 @@ def _tables(wasm: bytes, at: int, end: int, found: Skeleton) -> None:
 def _globals(wasm: bytes, at: int, end: int, found: Skeleton) -> None:
     count, at = _count(wasm, at)
     for index in range(found.imported_globals, found.imported_globals + count):
-        is_number = wasm[at] in (0x7F, 0x7E)
-        at = _after_value_type(wasm, at)
-        is_fixed = wasm[at] == 0
-        value, at = _constant(wasm, at + 1, found.in_tables)
-        if is_number and is_fixed and value is not None:
-            found.constants[index] = value
+        bits = {0x7F: 32, 0x7E: 64}.get(wasm[at])
+        value, at = _constant(wasm, _after_value_type(wasm, at) + 1, found.in_tables)
+        if bits and value is not None:
+            found.constants[index] = value & (1 << bits) - 1
 
 
 def _exports(wasm: bytes, at: int, end: int, found: Skeleton) -> None:
@@ -247,17 +247,20 @@ def _elements(wasm: bytes, at: int, end: int, found: Skeleton) -> None:
         flags, at = read_u32(wasm, at)
         if flags > 7:
             raise WasmRefused(f"unknown element segment {flags} at offset {at}")
+        table, slot = 0, None
         if flags in (2, 6):
-            _, at = read_u32(wasm, at)
+            table, at = read_u32(wasm, at)
         if not flags & 1:
-            _, at = _constant(wasm, at)
+            slot, at = _constant(wasm, at)
         if flags & 3:
             at = at + 1 if flags < 4 else _after_value_type(wasm, at)
         size, at = _count(wasm, at)
-        for _ in range(size):
+        for place in range(size):
             index, at = read_u32(wasm, at) if flags < 4 else _constant(wasm, at)
             if flags not in (3, 7) and index is not None:
                 found.in_tables.add(index)
+                if table == 0 and slot is not None:
+                    found.table[slot + place] = index
 
 
 _SUMS = {
