@@ -26,6 +26,8 @@ class Tensor(msgspec.Struct):
     data_type: int = 0
     # Of small tensors of 64-bit integers: what shapes are made of.
     ints: tuple[int, ...] | None = None
+    # Of small tensors of 32-bit floats: factors of sizes.
+    floats: tuple[float, ...] | None = None
 
 
 class Node(msgspec.Struct):
@@ -50,21 +52,28 @@ class Graph(msgspec.Struct):
     shapes: dict[str, Dims] = msgspec.field(default_factory=dict)
     inputs: list[str] = msgspec.field(default_factory=list)
     outputs: list[str] = msgspec.field(default_factory=list)
+    # The model's own operators, by domain and name; of the outermost graph only.
+    functions: dict[tuple[str, str], Graph] = msgspec.field(default_factory=dict)
 
 
 def read_model(data: bytes) -> Graph:
     """Raises SourceRefused for anything that is no ONNX model."""
     reader = _Reader()
     graph = None
+    functions: dict[tuple[str, str], Graph] = {}
     has_version = False
     if not data:
         raise SourceRefused("not an ONNX model: it is empty")
     for number, _, value, offset in fields(memoryview(data), reader.budget):
         if number == 7 and not isinstance(value, int):
             graph = reader.graph(value, offset, 0)
+        elif number == 25 and not isinstance(value, int):
+            key, function = reader.function(value, offset)
+            functions[key] = function
         has_version = has_version or (number == 1 and isinstance(value, int))
     if graph is None or not has_version:
         raise SourceRefused("not an ONNX model: it has no graph, or no version")
+    graph.functions = functions
     return graph
 
 
@@ -92,6 +101,20 @@ class _Reader:
                 if number != 13:
                     (found.inputs if number == 11 else found.outputs).append(name)
         return found
+
+    def function(self, data: memoryview, origin: int) -> tuple[tuple[str, str], Graph]:
+        """FunctionProto: name 1, input 4, output 5, node 7, domain 10."""
+        found, name, domain = Graph(), "", ""
+        for number, _, value, offset in fields(data, self.budget, origin):
+            if number == 1:
+                name = text_of(value)
+            elif number == 10:
+                domain = text_of(value)
+            elif number in (4, 5):
+                (found.inputs if number == 4 else found.outputs).append(text_of(value))
+            elif number == 7 and not isinstance(value, int):
+                found.nodes.append(self._node(value, offset, 1))
+        return (domain, name), found
 
     def _node(self, data: memoryview, origin: int, depth: int) -> Node:
         self._nodes += 1
@@ -147,6 +170,7 @@ class _Reader:
         found = Tensor()
         raw: memoryview | None = None
         numbers: list[int] = []
+        reals: list[float] = []
         for number, wire, value, _ in fields(data, self.budget, origin):
             if number == 1:
                 dims += varints_of(value, self.budget)
@@ -156,6 +180,8 @@ class _Reader:
                 name = text_of(value)
             elif number == 9 and wire == 2 and not isinstance(value, int):
                 raw = value
+            elif number == 4 and (isinstance(value, int) or len(value) <= 4 * _VALUES_MAX):
+                reals += floats_of(value, self.budget)
             elif (
                 number == 7
                 and len(numbers) <= _VALUES_MAX
@@ -165,11 +191,21 @@ class _Reader:
         if len(dims) > _RANK_MAX or any(not 0 <= one < 1 << 48 for one in dims):
             raise SourceRefused(f"a tensor with impossible sizes at offset {origin}")
         found.dims = tuple(dims)
-        if found.data_type == 7 and raw is not None and len(raw) <= 8 * _VALUES_MAX and len(raw) % 8 == 0:
-            numbers = [one for (one,) in struct.iter_unpack("<q", raw)]
-        if found.data_type == 7 and 0 < len(numbers) <= _VALUES_MAX:
-            found.ints = tuple(numbers)
+        self._values(found, raw, numbers, reals)
         return name, found
+
+    def _values(self, found: Tensor, raw: memoryview | None, numbers: list[int], reals: list[float]) -> None:
+        """Those of a small tensor, which stand in its bytes or one by one."""
+        if found.data_type == 7:
+            if raw is not None and len(raw) <= 8 * _VALUES_MAX and len(raw) % 8 == 0:
+                numbers = [one for (one,) in struct.iter_unpack("<q", raw)]
+            if 0 < len(numbers) <= _VALUES_MAX:
+                found.ints = tuple(numbers)
+        elif found.data_type == 1:
+            if raw is not None and len(raw) <= 4 * _VALUES_MAX:
+                reals = floats_of(raw, self.budget)
+            if 0 < len(reals) <= _VALUES_MAX:
+                found.floats = tuple(reals)
 
     def _value(self, data: memoryview, origin: int) -> tuple[str, Dims | None]:
         name, dims = "", None

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from edgeagent.accel.modes import CROSSOVER_FLOPS, Findings, si
-from edgeagent.accel.onnx_flops import HOST_OPS, elements, node_flops, node_shape
+from edgeagent.accel.onnx_flops import HOST_OPS, elements, node_flops
 from edgeagent.accel.onnx_graph import Dims, Graph, Node, read_model
+from edgeagent.accel.onnx_shapes import node_shape, other_shapes
+from edgeagent.accel.onnx_values import Known, node_ints
 from edgeagent.model.function import Evidence
 
 __all__ = ["scan_onnx"]
 
 _SHOWN_OPS = 5
+_STEPS_MAX = (
+    300_000  # nodes, weights and names, those of functions and branches each time that they are followed
+)
+_DEPTH_MAX = 16
+_TIMES_MAX = 1e12
 
 
 def scan_onnx(data: bytes) -> Findings:
     """Raises SourceRefused for what is no ONNX model."""
     graph = read_model(data)
     found = Findings(kind="onnx graph")
-    tally = _Tally()
-    tally.graph(graph, {}, {})
+    tally = _Tally(graph.functions)
+    tally.graph(graph, Known())
+    found.whole = tally.whole
     if not tally.first:
         found.advice.append(Evidence(f"{tally.nodes} operators, none of which a GPU could run", "graph"))
         return found
@@ -36,7 +44,7 @@ def scan_onnx(data: bytes) -> Findings:
         text += "; sizes that are given at run time count 1"
     found.advice.append(Evidence(text, "graph"))
     # Below the crossover the least that it can be says nothing where sizes are open.
-    if total >= CROSSOVER_FLOPS or not tally.open_sizes:
+    if total >= CROSSOVER_FLOPS or not (tally.open_sizes or not tally.whole):
         found.work_flops = total
     return found
 
@@ -46,57 +54,157 @@ def _where(node: Node) -> str:
 
 
 class _Tally:
-    def __init__(self) -> None:
+    """Of what runs: of two branches the dearer one, of a loop whose length is known each round."""
+
+    def __init__(self, functions: dict[tuple[str, str], Graph]) -> None:
         self.counts: dict[str, int] = defaultdict(int)
         self.flops: dict[str, float] = defaultdict(float)
         self.first: dict[str, Node] = {}
         self.nodes = 0
         self.weights = 0
         self.open_sizes = False
+        self.whole = True
+        self._functions = functions
+        self._left = _STEPS_MAX
+        self._times = 1.0
+        self._depth = 0
 
-    def graph(self, graph: Graph, outer: dict[str, Dims], outer_ints: dict[str, Sequence[int]]) -> None:
-        """Its nodes in order, as the format has them; inner graphs see the names around them."""
-        shapes = {**outer, **graph.shapes}
-        ints = dict(outer_ints)
+    def graph(self, graph: Graph, known: Known) -> Known:
+        """Its nodes in order, as the format has them; ``known`` is what is known around it. Returns what is then."""
+        size = len(graph.nodes) + len(graph.initializers) + len(graph.shapes)
+        if not self._spend(size + len(known.shapes) // 16):
+            return known
+        known = known.copy()
+        known.shapes.update(graph.shapes)
         for name, tensor in graph.initializers.items():
-            shapes[name] = tensor.dims
+            known.hold(name, tensor)
             self.weights += elements(tensor.dims)
-            if tensor.ints is not None:
-                ints[name] = tensor.ints
         for node in _used(graph):
             self.nodes += 1
-            if node.op == "Constant" and node.outputs:
-                _constant(node, shapes, ints)
-                continue
-            out = shapes.get(node.outputs[0]) if node.outputs else None
-            inferred = node_shape(node, shapes.get, ints.get)
-            if out is None or (inferred is not None and out.count(None) > inferred.count(None)):
-                out = inferred
-            if out is not None:
-                shapes[node.outputs[0]] = out
-            if node.op not in HOST_OPS:
-                self._count(node, shapes, out)
-            for inner in node.graphs:
-                self.graph(inner, shapes, ints)
+            self._node(node, known)
+        return known
 
-    def _count(self, node: Node, shapes: dict[str, Dims], out: Dims | None) -> None:
+    def _spend(self, steps: int) -> bool:
+        self._left -= steps
+        self.whole = self.whole and self._left >= 0
+        return self.whole
+
+    def _node(self, node: Node, known: Known) -> None:
+        if node.op == "Constant" and node.outputs:
+            _constant(node, known)
+            return
+        own = self._functions.get((node.domain, node.op))
+        if own is not None:
+            self._own(node, own, known)
+            return
+        if node.graphs:
+            self._inner(node, known)
+        out = known.shapes.get(node.outputs[0]) if node.outputs else None
+        inferred = node_shape(node, known)
+        if out is None or (inferred is not None and out.count(None) > inferred.count(None)):
+            out = inferred
+        for name, dims in zip(node.outputs, (out, *other_shapes(node, known, out)), strict=False):
+            if name and dims is not None:
+                known.shapes[name] = dims
+        if node.outputs and node.outputs[0] and (numbers := node_ints(node, known)) is not None:
+            known.numbers[node.outputs[0]] = numbers
+        if node.op not in HOST_OPS:
+            self._count(node, known, out)
+
+    def _own(self, node: Node, function: Graph, known: Known) -> None:
+        """An operator that the model defines itself."""
+        if self._depth == _DEPTH_MAX:
+            self.whole = False
+            return
+        self._depth += 1
+        found = self.graph(function, _passed(zip(function.inputs, node.inputs, strict=False), known))
+        self._depth -= 1
+        for inside, outside in zip(function.outputs, node.outputs, strict=False):
+            if inside in found.shapes:
+                known.shapes[outside] = found.shapes[inside]
+
+    def _inner(self, node: Node, known: Known) -> None:
+        if node.op == "If":
+            before, works = self.flops, []
+            for graph in node.graphs:
+                self.flops = defaultdict(float)
+                found = self.graph(graph, known)
+                works.append(self.flops)
+                _tell(graph.outputs, node.outputs, found, known)
+            self.flops = before
+            for op, flops in max(works, key=lambda one: sum(one.values())).items():
+                self.flops[op] += flops
+            return
+        times, inputs = _rounds(node, node.graphs[0], known)
+        counted, outer = sum(self.counts.values()), self._times
+        self._times = min(outer * (times or 1), _TIMES_MAX)
+        for graph in node.graphs:
+            around = known.copy()
+            around.shapes.update(inputs)
+            found = self.graph(graph, around)
+            if node.op == "Loop":
+                _tell(graph.outputs[1 : len(node.inputs) - 1], node.outputs, found, known)
+        self._times = outer
+        if times is None and sum(self.counts.values()) > counted:
+            self.open_sizes = True
+
+    def _count(self, node: Node, known: Known, out: Dims | None) -> None:
         self.counts[node.op] += 1
         self.first.setdefault(node.op, node)
-        self.flops[node.op] += node_flops(node, shapes.get, out)
-        known = [out, *(shapes.get(name) for name in node.inputs if name)]
-        self.open_sizes = self.open_sizes or any(dims is None or None in dims for dims in known)
+        self.flops[node.op] += self._times * node_flops(node, known.shapes.get, out)
+        seen = [out, *(known.shapes.get(name) for name in node.inputs if name)]
+        self.open_sizes = self.open_sizes or any(dims is None or None in dims for dims in seen)
 
 
-def _constant(node: Node, shapes: dict[str, Dims], ints: dict[str, Sequence[int]]) -> None:
+def _passed(names: Iterable[tuple[str, str]], known: Known) -> Known:
+    """What a function knows of its inputs (inside, outside)."""
+    found = Known()
+    for inside, outside in names:
+        if outside in known.shapes:
+            found.shapes[inside] = known.shapes[outside]
+        if outside in known.numbers:
+            found.numbers[inside] = known.numbers[outside]
+        if outside in known.reals:
+            found.reals[inside] = known.reals[outside]
+    return found
+
+
+def _tell(inside: Sequence[str], outside: Sequence[str], found: Known, known: Known) -> None:
+    for name, to in zip(inside, outside, strict=False):
+        if name in found.shapes:
+            known.shapes.setdefault(to, found.shapes[name])
+
+
+def _rounds(node: Node, body: Graph, known: Known) -> tuple[int | None, dict[str, Dims]]:
+    """How often a Loop or a Scan runs its body, and the shapes of what the body is given."""
+    given: dict[str, Dims] = {}
+    times: int | None = None
+    scanned = node.ints.get("num_scan_inputs", [0])[0] if node.op == "Scan" else 0
+    states = len(node.inputs) - scanned
+    if node.op == "Loop":
+        length = known.ints(node, 0)
+        times = length[0] if length and length[0] is not None and length[0] >= 0 else None
+    for place, name in enumerate(body.inputs):
+        dims = known.shape(node, place)
+        if dims is None or name in body.shapes:
+            continue
+        given[name] = dims[1:] if node.op == "Scan" and place >= states else dims
+    if node.op == "Scan" and scanned and (first := known.shape(node, states)):
+        times = first[0]
+    return times, given
+
+
+def _constant(node: Node, known: Known) -> None:
     name = node.outputs[0]
     tensor = node.tensors.get("value")
     if tensor is not None:
-        shapes[name] = tensor.dims
-        if tensor.ints is not None:
-            ints[name] = tensor.ints
+        known.hold(name, tensor)
     elif (values := node.ints.get("value_ints") or node.ints.get("value_int")) is not None:
-        shapes[name] = (len(values),) if "value_ints" in node.ints else ()
-        ints[name] = values
+        known.shapes[name] = (len(values),) if "value_ints" in node.ints else ()
+        known.numbers[name] = tuple(values)
+    elif (reals := node.floats.get("value_floats") or node.floats.get("value_float")) is not None:
+        known.shapes[name] = (len(reals),) if "value_floats" in node.floats else ()
+        known.reals[name] = tuple(reals)
 
 
 def _used(graph: Graph) -> list[Node]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import itertools
+import re
 from abc import ABC, abstractmethod
 
 from edgeagent.accel.python_devices import GPU_DEVICE, Asked, asked_by_function, asked_by_method
@@ -36,6 +38,8 @@ _KEEPS = words("half float eval train to cuda cpu requires_grad_ compile share_m
 
 _WRAPPERS = words("jit pmap vmap compile function njit")
 _NUMBERS = words("int8 int16 int32 int64 float16 float32 float64")
+_TEXT_MAX = 4096
+_FIELD = re.compile(r"\{(\w*)(?:[!:][^{}]*)?\}")
 _SWITCHES = words("no_grad inference_mode set_num_threads seed manual_seed PRNGKey key")
 
 
@@ -125,7 +129,7 @@ class Calls(Expressions, ABC):
             and isinstance(owner.value, str)
             and name in ("format", "lower", "strip", "upper")
         ):
-            return Const(owner.value)
+            return Const(_formatted(owner.value, args, keywords)) if name == "format" else Const(owner.value)
         return None
 
     def _call_ref(self, target: Ref, args: list[Value], keywords: dict[str, Value], node: ast.AST) -> Value:
@@ -207,6 +211,21 @@ class Calls(Expressions, ABC):
         if len(values) <= 8:
             return Sequence(tuple(Const(one) for one in values))
         return Lists((min(len(values), 1 << 48),))
+
+
+def _formatted(text: str, args: list[Value], keywords: dict[str, Value]) -> str:
+    """``text.format(...)`` as far as its fields are plain; what is not known is a question mark."""
+    plain = [str(one.value) if isinstance(one, Const) else "?" for one in args]
+    named = {key: str(one.value) if isinstance(one, Const) else "?" for key, one in keywords.items()}
+    numbers = itertools.count()
+
+    def filled(field: re.Match[str]) -> str:
+        key = field[1] or str(next(numbers))
+        if key.isdigit():
+            return plain[int(key)] if len(key) < 4 and int(key) < len(plain) else "?"
+        return named.get(key, "?")
+
+    return _FIELD.sub(filled, text[:_TEXT_MAX])[:_TEXT_MAX]
 
 
 def _standard(path: str, args: list[Value]) -> Value:

@@ -99,7 +99,7 @@ def asked_by_method(owner: Value, name: str, args: Sequence[Value], keywords: Ma
     if not may_be_array:
         return "no"
     asked = _keywords(keywords, numbers=name in _NUMBERS_ARE_GPUS)
-    if name == "to":
+    if name in ("to", "type"):
         asked.extend(device_of(one, numbers=not isinstance(owner, Const)) for one in args[:1])
     if name == "set_providers":
         asked.extend(_providers(one) for one in args[:1])

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from edgeagent.accel.wasm_module import Body
+from edgeagent.accel.wasm_module import Body, after_gc
 from edgeagent.model.errors import WasmRefused
 
 __all__ = ["DEPTH_MAX", "BodyFacts", "CallSite", "leb", "read_body", "skip_immediates"]
@@ -24,7 +24,9 @@ _BLOCK, _LOOP, _IF = 0x02, 0x03, 0x04
 
 
 class CallSite(msgspec.Struct, frozen=True):
-    """``callee`` is a function, or a type where ``is_indirect``; ``is_conditional``: not on every path."""
+    """``callee`` is a function, or a type where ``is_indirect`` (through a table or a reference); ``is_conditional``:
+    not on every path.
+    """
 
     offset: int
     callee: int
@@ -116,6 +118,8 @@ def skip_immediates(code: bytes, at: int, opcode: int) -> int:
         return at
     if opcode == 0x1F:
         return _skip_catches(code, at)
+    if opcode == 0xFB:
+        return after_gc(code, at)
     if opcode in (0xFC, 0xFD, 0xFE):
         return _skip_prefixed(code, at, opcode)
     raise WasmRefused(f"unknown opcode 0x{opcode:02x} at offset {at - 1}")
@@ -211,6 +215,9 @@ class _Reader:
                 self._constant = None
             elif opcode == 0x41:
                 self._constant, self._at = leb(code, self._at)
+            elif opcode == 0xFB:
+                self._object(self._at)
+                self._constant = None
             else:
                 self._at = skip_immediates(code, self._at, opcode)
                 self._constant = None
@@ -236,7 +243,7 @@ class _Reader:
             self._branch_table(at)
         elif opcode in (0x00, 0x08, 0x09, 0x0A):
             self._dead = True  # a trap or an exception: no other way to a result
-        elif opcode in (0x10, 0x11, 0x12, 0x13):
+        elif 0x10 <= opcode <= 0x15:
             self._call(opcode, leb(code, at)[0], start)
         elif opcode == 0xD2 and not self._dead:
             self._facts.mentioned.add(leb(code, at)[0])
@@ -307,6 +314,15 @@ class _Reader:
             self._condition(place)
         self._dead = always
 
+    def _object(self, at: int) -> None:
+        """An instruction on objects; ``br_on_cast`` and its like (24, 25) branch."""
+        code = self._code
+        self._at = after_gc(code, at)
+        self._constant = None
+        number, at = leb(code, at)
+        if number in (24, 25):
+            self._branch(leb(code, at + 1)[0], always=False)
+
     def _branch_table(self, at: int) -> None:
         count, at = leb(self._code, at)
         self._facts.steps += count
@@ -324,10 +340,10 @@ class _Reader:
                     callee,
                     min(self._loops, DEPTH_MAX),
                     bool(self._conditional),
-                    opcode in (0x11, 0x13),
+                    opcode not in (0x10, 0x12),
                 )
             )
-        if opcode in (0x12, 0x13):  # a tail call returns
+        if opcode in (0x12, 0x13, 0x15):  # a tail call returns
             self._branch(len(self._frames) - 1, always=True)
 
 

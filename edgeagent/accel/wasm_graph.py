@@ -14,7 +14,7 @@ __all__ = ["ENTRIES", "STEPS_MAX", "Reached", "ReachedCall", "reach"]
 
 # What the platform calls (CONTRACTS 7); any other export is called by nobody.
 ENTRIES = ("_initialize", "_start", "edge_alloc", "edge_alloc_aligned", "edge_handle", "edge_free")
-STEPS_MAX = 2_000_000  # instructions read of one module: some seconds at most
+STEPS_MAX = 1_000_000  # instructions read of one module: some seconds at most
 
 
 class ReachedCall(msgspec.Struct, frozen=True):
@@ -28,12 +28,14 @@ class ReachedCall(msgspec.Struct, frozen=True):
 
 
 class Reached(msgspec.Struct, kw_only=True):
-    """``depths``: of each function that can run, how deep in loops it is called at most.
+    """``entries``: what the platform calls, in its order; ``depths``: of each function that can run, how deep in loops
+    it is called at most.
 
     ``whole`` = False: the bound on instructions came first. ``guessed``: the module has no known entry, all its exports
     were taken for one.
     """
 
+    entries: list[int] = msgspec.field(default_factory=list)
     facts: dict[int, BodyFacts] = msgspec.field(default_factory=dict)
     depths: dict[int, int] = msgspec.field(default_factory=dict)
     calls: list[ReachedCall] = msgspec.field(default_factory=list)
@@ -51,15 +53,20 @@ def reach(wasm: bytes, module: Skeleton, wanted: Collection[int], steps_max: int
     if not entries:
         entries, found.guessed = list(module.exports.values()), True
     if module.start is not None:
-        entries.append(module.start)
+        entries.insert(0, module.start)
+    found.entries = list(dict.fromkeys(entries))
     tables = _Tables(module)
     _read_all(wasm, module, entries, found, tables, steps_max)
     sure = _sure(entries, found)
     _spread_depths(entries, found)
     for caller, facts in found.facts.items():
         for site in facts.calls:
-            called = tables.behind(site.callee) & set(wanted) if site.is_indirect else {site.callee}
-            for callee in sorted(called):
+            called = (
+                (one for one in wanted if tables.may_hold(site.callee, one))
+                if site.is_indirect
+                else (site.callee,)
+            )
+            for callee in called:
                 if callee in wanted:
                     depth = min(found.depths[caller] + site.depth, DEPTH_MAX)
                     conditional = site.is_conditional or site.is_indirect or caller not in sure
@@ -76,23 +83,28 @@ class _Tables:
         self._by_signature: dict[Signature | None, set[int]] = {}
         self.add(module.in_tables)
 
-    def add(self, functions: set[int]) -> set[int]:
-        """Returns those that are new."""
-        new = functions - self._all
-        self._all |= new
-        for one in new:
+    def signature(self, type_index: int) -> Signature | None:
+        return self._module.signature(type_index)
+
+    def add(self, functions: set[int]) -> dict[Signature | None, set[int]]:
+        """Returns those that are new, by signature."""
+        new: dict[Signature | None, set[int]] = {}
+        for one in functions - self._all:
             key = self._module.signature(self._module.type_of(one))
+            new.setdefault(key, set()).add(one)
             self._by_signature.setdefault(key, set()).add(one)
+        self._all |= functions
         return new
 
-    def behind(self, type_index: int) -> set[int]:
+    def behind(self, type_index: int) -> list[set[int]]:
         """What an indirect call of that type may reach; what has an unknown type fits any."""
-        wanted = self._module.signature(type_index)
+        wanted = self.signature(type_index)
         if wanted is None:
-            return self._all
-        unknown = self._by_signature.get(None)
-        fitting = self._by_signature.get(wanted, set())
-        return fitting | unknown if unknown else fitting
+            return [self._all]
+        return [self._by_signature[key] for key in (wanted, None) if key in self._by_signature]
+
+    def may_hold(self, type_index: int, function: int) -> bool:
+        return any(function in some for some in self.behind(type_index))
 
 
 def _read_all(
@@ -101,7 +113,8 @@ def _read_all(
     left = steps_max
     seen = set(entries)
     waiting = deque(dict.fromkeys(entries))
-    indirect: dict[Signature | None, int] = {}
+    indirect: set[Signature | None] = set()
+    any_type = False  # whether those that fit any type are called
     while waiting:
         function = waiting.popleft()
         body = module.body_of(function)
@@ -115,14 +128,16 @@ def _read_all(
         found.facts[function] = facts
         called = {site.callee for site in facts.calls if not site.is_indirect}
         # A function whose address is taken may be stored in a table at run time.
-        if tables.add(facts.mentioned):
-            for one in indirect.values():
-                called |= tables.behind(one)
+        for key, new in tables.add(facts.mentioned).items():
+            if key in indirect or None in indirect or (key is None and indirect):
+                called |= new
         for site in facts.calls:
             key = module.signature(site.callee)
             if site.is_indirect and key not in indirect:
-                indirect[key] = site.callee
-                called |= tables.behind(site.callee)
+                indirect.add(key)
+                ways = tables.behind(site.callee)
+                called.update(*(ways[:1] if any_type and key is not None else ways))
+                any_type = True
         fresh = sorted(called - seen)
         seen.update(fresh)
         waiting.extend(fresh)

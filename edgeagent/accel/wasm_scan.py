@@ -10,9 +10,10 @@ from collections import Counter
 
 from edgeagent.accel.modes import CROSSOVER_FLOPS, GPU_MODULES, Findings, si
 from edgeagent.accel.onnx_scan import scan_onnx
-from edgeagent.accel.wasm_calls import Arguments, Memory, call_arguments
 from edgeagent.accel.wasm_graph import STEPS_MAX, Reached, ReachedCall, reach
+from edgeagent.accel.wasm_memory import Effort, EffortSpent, Memory
 from edgeagent.accel.wasm_module import ImportedFunction, Skeleton, read_skeleton
+from edgeagent.accel.wasm_run import Made, Runner
 from edgeagent.accel.wasm_work import kernel_flops, read_shapes
 from edgeagent.model.errors import SourceRefused
 from edgeagent.model.function import Evidence
@@ -24,6 +25,8 @@ _QUESTIONS = {("edge_accel", "query")}
 _ONNX_ENCODING, _GPU_TARGET = 1, 1  # wasi-nn: graph-encoding, execution-target
 _NAME_BYTES_MAX = 64
 _MODEL_BYTES_MAX = 256 << 20
+_MODELS_MAX = 4
+_DESCRIPTION_BYTES_MAX = 4096
 _ADVICE_DENSITY = 0.2
 
 
@@ -45,7 +48,7 @@ def scan_wasm(wasm: bytes, steps_max: int = STEPS_MAX) -> Findings:
             text = f"imports {one.module}.{one.name}, and nothing that runs calls it"
             found.advice.append(Evidence(text, f"offset {one.offset}"))
     if live:
-        _predict(wasm, module, live, found)
+        _predict(wasm, module, reached, live, found)
     if reached.guessed and gpu:
         text = "it has no entry of a function; all its exports were taken for one"
         found.advice.append(Evidence(text, "export section"))
@@ -60,96 +63,151 @@ def _call_evidence(call: ReachedCall, what: ImportedFunction) -> Evidence:
     return Evidence(f"calls {what.module}.{what.name} {sometimes}{loops}", f"offset {call.site.offset}")
 
 
-def _predict(wasm: bytes, module: Skeleton, live: list[ReachedCall], found: Findings) -> None:
+def _predict(
+    wasm: bytes, module: Skeleton, reached: Reached, live: list[ReachedCall], found: Findings
+) -> None:
     """The work of the calls whose arguments are constants; unknown where those that are known do not decide."""
-    total, unknown = 0.0, 0
-    sites = {call.site.offset: call for call in live}
-    by_caller: dict[int, set[int]] = {}
-    for call in live:
-        by_caller.setdefault(call.caller, set()).add(call.imported)
-        unknown += call.site.is_indirect
-    for caller, wanted in by_caller.items():
-        body = module.body_of(caller)
-        if body is None:  # cannot be: imported functions have no calls of their own
-            continue
-        for made, seen in call_arguments(wasm, module, body, wanted, Memory(wasm, module)):
-            if made.offset not in sites:  # dead code
-                continue
-            call = sites.pop(made.offset)
-            one = module.imports[made.callee]
-            flops = (
-                _accel_work(made, seen, found)
-                if one.module == "edge_accel"
-                else _nn(wasm, module, call, made, seen, found)
-            )
-            unknown += flops is None
-            total += flops or 0.0
-    unknown += sum(not call.site.is_indirect for call in sites.values())
-    if total >= CROSSOVER_FLOPS or not unknown:
+    calls = _Calls(wasm, module, live, found)
+    runner = Runner(wasm, module, {call.imported for call in live}, calls.memory, calls.made)
+    works: list[float] = []
+    others = 0.0
+    try:
+        works.extend(runner.entry(entry) for entry in reached.entries)
+        for call in live:
+            if (
+                calls.is_unseen(call) and call.caller not in runner.ran
+            ):  # called through a table, nobody knows when
+                others += runner.entry(call.caller)
+    except EffortSpent:
+        calls.unknown += 1
+        found.advice.append(Evidence("more constants than are followed; the rest is unknown", "code section"))
+    calls.tell_devices()
+    total = others + (max(works, default=0.0) if reached.guessed else sum(works))
+    if total >= CROSSOVER_FLOPS or not (calls.unknown or any(map(calls.is_unseen, live))):
         found.work_flops = total
 
 
-def _accel_work(made: Arguments, seen: dict[int, list[int | None]], found: Findings) -> float | None:
-    if len(made.values) != 4:
+def _text(data: list[int | None]) -> str | None:
+    known = [byte for byte in data if byte is not None]
+    return bytes(known).decode("utf-8", "replace") if data and len(known) == len(data) else None
+
+
+class _Calls:
+    """What the calls that can run ask for, as they are made."""
+
+    def __init__(self, wasm: bytes, module: Skeleton, live: list[ReachedCall], found: Findings) -> None:
+        self.memory = Memory(wasm, module, Effort())
+        self.unknown = 0
+        self._imports = module.imports
+        self._sites = {(call.site.offset, call.imported): call for call in live}
+        self._seen: set[tuple[int, int]] = set()
+        self._shown: set[Evidence] = set()
+        self._targets: dict[int, set[bool]] = {}
+        self._models = _Models(wasm, module, found)
+        self._found = found
+
+    def is_unseen(self, call: ReachedCall) -> bool:
+        return (call.site.offset, call.imported) not in self._seen
+
+    def made(self, made: Made) -> float | None:
+        """Its work, None: not known."""
+        self.memory.effort.spend(100)
+        self._seen.add((made.offset, made.callee))
+        is_kernel = self._imports[made.callee].module == "edge_accel"
+        flops = self._kernel(made) if is_kernel else self._model(made)
+        self.unknown += flops is None
+        return flops
+
+    def tell_devices(self) -> None:
+        """wasi-nn's loads for the GPU; where a load is for one at some times only, it is a choice."""
+        for offset, targets in self._targets.items():
+            conditional = any(
+                call.is_conditional for (place, _), call in self._sites.items() if place == offset
+            )
+            if True in targets:
+                sure = targets == {True} and not conditional
+                text = f"wasi-nn load for the GPU {'on every path' if sure else 'on some paths'}"
+                (self._found.device if sure else self._found.advice).append(
+                    Evidence(text, f"offset {offset}")
+                )
+
+    def _kernel(self, made: Made) -> float | None:
+        if len(made.values) != 4:
+            return None
+        at, length, described, _ = made.values
+        if at is None or described is None or length is None or not 0 < length <= _NAME_BYTES_MAX:
+            return None
+        name = _text(self.memory.read(at, length))
+        shapes = read_shapes(self.memory.read(described, _DESCRIPTION_BYTES_MAX))
+        if name is None or shapes is None:
+            return None
+        flops = kernel_flops(name, *shapes)
+        sizes = " and ".join("x".join(map(str, one.sizes)) or "scalar" for one in shapes[0])
+        self._show(Evidence(f"{name} of {sizes}: {si(flops)}FLOP", f"offset {made.offset}"))
+        return flops
+
+    def _show(self, one: Evidence) -> None:
+        if one not in self._shown:
+            self._shown.add(one)
+            self._found.work.append(one)
+
+    def _model(self, made: Made) -> float | None:
+        """wasi-nn: ``load(builders, count, encoding, target, graph)`` may name the GPU, and may hold its model.
+
+        Its other functions are no work of their own.
+        """
+        name = self._imports[made.callee].name
+        if name in ("load_by_name", "load_by_name_with_config"):
+            return None
+        if name != "load" or len(made.values) < 4:
+            return 0.0
+        builder, count, encoding, target = made.values[:4]
+        self._targets.setdefault(made.offset, set()).add(target == _GPU_TARGET)
+        if builder is None or encoding != _ONNX_ENCODING or count != 1:
+            return None
+        address, size = self.memory.number(builder, 4), self.memory.number(builder + 4, 4)
+        return None if address is None or size is None else self._models.work(address, size)
+
+
+class _Models:
+    """Models in data segments, each read once, and no more than a few."""
+
+    def __init__(self, wasm: bytes, module: Skeleton, found: Findings) -> None:
+        self.found = found
+        self._wasm = wasm
+        self._module = module
+        self._works: dict[tuple[int, int], float | None] = {}
+
+    def work(self, address: int, size: int) -> float | None:
+        """Of one computation; None: unknown."""
+        key = (address, size)
+        if key not in self._works:
+            if len(self._works) == _MODELS_MAX:
+                return None
+            self._works[key] = self._read(address, size)
+        return self._works[key]
+
+    def _read(self, address: int, size: int) -> float | None:
+        for segment in self._module.data:
+            first = segment.offset + address - segment.address
+            if (
+                0 < size <= _MODEL_BYTES_MAX
+                and segment.offset <= first <= segment.offset + segment.size - size
+            ):
+                return self._scan(self._wasm[first : first + size], first)
         return None
-    name = _text(seen.get(0, []), made.values[1])
-    shapes = read_shapes(seen.get(2, []))
-    if name is None or shapes is None:
-        return None
-    flops = kernel_flops(name, *shapes)
-    sizes = " and ".join("x".join(map(str, one.sizes)) or "scalar" for one in shapes[0])
-    found.work.append(Evidence(f"{name} of {sizes}: {si(flops)}FLOP", f"offset {made.offset}"))
-    return flops
 
-
-def _text(data: list[int | None], length: tuple[int | None, int] | None) -> str | None:
-    if length is None or length[0] is not None or not 0 < length[1] <= min(len(data), _NAME_BYTES_MAX):
-        return None
-    known = [byte for byte in data[: length[1]] if byte is not None]
-    return bytes(known).decode("utf-8", "replace") if len(known) == length[1] else None
-
-
-def _nn(
-    wasm: bytes,
-    module: Skeleton,
-    call: ReachedCall,
-    made: Arguments,
-    seen: dict[int, list[int | None]],
-    found: Findings,
-) -> float | None:
-    """wasi-nn: ``load(builders, count, encoding, target, graph)`` may name the GPU, and may hold its model.
-
-    Its other functions are no work of their own.
-    """
-    name = module.imports[made.callee].name
-    if name in ("load_by_name", "load_by_name_with_config"):
-        return None
-    if name != "load" or len(made.values) < 4:
-        return 0.0
-    if made.values[3] == (None, _GPU_TARGET):
-        text = f"wasi-nn load for the GPU {'on some paths' if call.is_conditional else 'on every path'}"
-        where = f"offset {made.offset}"
-        (found.advice if call.is_conditional else found.device).append(Evidence(text, where))
-    builder = [byte for byte in seen.get(0, [])[:8] if byte is not None]
-    if made.values[2] != (None, _ONNX_ENCODING) or made.values[1] != (None, 1) or len(builder) < 8:
-        return None
-    address = int.from_bytes(bytes(builder[:4]), "little")
-    size = int.from_bytes(bytes(builder[4:]), "little")
-    for segment in module.data:
-        first = segment.offset + address - segment.address
-        if 0 < size <= _MODEL_BYTES_MAX and segment.offset <= first <= segment.offset + segment.size - size:
-            return _model(wasm[first : first + size], first, found)
-    return None
-
-
-def _model(data: bytes, offset: int, found: Findings) -> float | None:
-    try:
-        model = scan_onnx(data)
-    except SourceRefused as error:
-        found.advice.append(Evidence(f"a model that cannot be read: {error.message}", f"offset {offset}"))
-        return None
-    found.work.extend(Evidence(one.evidence, f"model at offset {offset}, {one.where}") for one in model.work)
-    return model.work_flops
+    def _scan(self, data: bytes, offset: int) -> float | None:
+        try:
+            model = scan_onnx(data)
+        except SourceRefused as error:
+            text = f"a model that cannot be read: {error.message}"
+            self.found.advice.append(Evidence(text, f"offset {offset}"))
+            return None
+        self.found.work.extend(
+            Evidence(one.evidence, f"model at offset {offset}, {one.where}") for one in model.work
+        )
+        return model.work_flops
 
 
 def _advise(module: Skeleton, reached: Reached, found: Findings) -> None:

@@ -2,7 +2,10 @@
 
 ``corpus/*.txt`` hold one case after the other under a line ``=== NAME MODE``. Modules are written as text, in which
 ``{call INPUTS OUTPUTS TYPE:SHAPE ...}`` stands for the bytes of a call's description (sdk/edge_accel.h); graphs in
-lines of ``input``, ``init``, ``ints``, ``node`` and ``output``, of which ``onnx_model`` makes the format's bytes.
+lines of ``input``, ``init``, ``ints``, ``floats``, ``node`` and ``output``, of which ``onnx_model`` makes the format's
+bytes. ``graph NAME`` to ``end`` is a graph that a node's attribute names as ``@NAME``, ``function NAME INPUTS ->
+OUTPUTS`` to ``end`` a function of the model itself, which nodes call as ``own:NAME``; ``opset N`` is another version
+than 20.
 Labels are by the rule in accel/modes.py.
 """
 
@@ -98,23 +101,54 @@ def _field(number: int, value: int | bytes | str) -> bytes:
 
 def onnx_model(text: str) -> bytes:
     """The bytes of a model; weights are named and sized, and empty: they lie in a file beside it."""
-    graph = [_field(2, "g")]
-    for line in text.splitlines():
-        word, *rest = line.split()
-        if word == "node":
-            graph.append(_field(1, _node(rest)))
-        elif word == "init":
-            graph.append(_field(5, _tensor(rest[0], rest[1], 1, b"") + _field(14, 1)))
-        elif word == "ints":
-            numbers = [int(one) for one in rest[1].split(",")]
-            raw = struct.pack(f"<{len(numbers)}q", *numbers)
-            graph.append(_field(5, _tensor(rest[0], str(len(numbers)), 7, raw)))
-        elif word == "input":
-            graph.append(_field(11, _value(rest[0], rest[1])))
-        elif word == "output":
-            graph.extend(_field(12, _field(1, name)) for name in rest)
-    opset = _field(8, _field(1, "") + _field(2, 20))
-    return _field(1, 9) + opset + _field(2, "edgeagent") + _field(7, b"".join(graph))
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    inner: dict[str, bytes] = {}
+    functions = b""
+    opset = next((int(words[1]) for words in lines if words[0] == "opset"), 20)
+    rest: list[list[str]] = []
+    within: list[list[str]] | None = None
+    for words in lines:
+        if words[0] in ("graph", "function"):
+            within = [words]
+        elif words[0] == "end" and within is not None:
+            head, body = within[0], within[1:]
+            if head[0] == "graph":
+                inner[head[1]] = b"".join(_graph_line(one, inner) for one in body) + _field(2, head[1])
+            else:
+                functions += _field(25, _own_function(head, body, inner))
+            within = None
+        else:
+            (rest if within is None else within).append(words)
+    graph = b"".join(_graph_line(words, inner) for words in rest) + _field(2, "g")
+    versions = _opset("", opset) + (_opset("own", 1) if functions else b"")
+    return _field(1, 9) + versions + _field(2, "edgeagent") + _field(7, graph) + functions
+
+
+def _opset(domain: str, version: int) -> bytes:
+    return _field(8, _field(1, domain) + _field(2, version))
+
+
+def _own_function(head: list[str], body: list[list[str]], inner: dict[str, bytes]) -> bytes:
+    arrow = head.index("->")
+    pieces = [_field(1, head[1]), _field(10, "own"), _field(9, _field(1, "") + _field(2, 20))]
+    pieces += [_field(4, name) for name in head[2:arrow]] + [_field(5, name) for name in head[arrow + 1 :]]
+    return b"".join([*pieces, *(_field(7, _node(words[1:], inner)) for words in body)])
+
+
+def _graph_line(words: list[str], inner: dict[str, bytes]) -> bytes:
+    word, *rest = words
+    if word == "node":
+        return _field(1, _node(rest, inner))
+    if word == "init":
+        return _field(5, _tensor(rest[0], rest[1], 1, b"") + _field(14, 1))
+    if word in ("ints", "floats"):
+        code, data_type = ("q", 7) if word == "ints" else ("f", 1)
+        numbers = [(int if word == "ints" else float)(one) for one in rest[1].split(",")]
+        raw = struct.pack(f"<{len(numbers)}{code}", *numbers)
+        return _field(5, _tensor(rest[0], str(len(numbers)), data_type, raw))
+    if word == "input":
+        return _field(11, _value(rest[0], rest[1]))
+    return b"".join(_field(12, _field(1, name)) for name in rest if word == "output")
 
 
 def _tensor(name: str, sizes: str, data_type: int, raw: bytes) -> bytes:
@@ -129,20 +163,27 @@ def _value(name: str, sizes: str) -> bytes:
     return _field(1, name) + _field(2, _field(1, _field(1, 1) + _field(2, dims)))
 
 
-def _node(words: list[str]) -> bytes:
+def _node(words: list[str], inner: dict[str, bytes]) -> bytes:
     op, *rest = words
+    domain, _, op = op.rpartition(":")
     arrow = rest.index("->")
     attributes = [word for word in rest[arrow:] if "=" in word]
     outputs = [word for word in rest[arrow + 1 :] if "=" not in word]
-    pieces = [_field(1, name) for name in rest[:arrow]] + [_field(2, name) for name in outputs]
-    pieces.append(_field(4, op))
-    for one in attributes:
-        name, _, values = one.partition("=")
-        numbers = [int(value) for value in values.split(",")]
-        packed = (
-            _field(3, numbers[0]) + _field(20, 2)
-            if len(numbers) == 1
-            else b"".join(_field(8, number) for number in numbers) + _field(20, 7)
-        )
-        pieces.append(_field(5, _field(1, name) + packed))
+    pieces = [_field(1, "" if name == "_" else name) for name in rest[:arrow]]
+    pieces += (
+        [_field(2, name) for name in outputs] + [_field(4, op)] + ([_field(7, domain)] if domain else [])
+    )
+    pieces += [_field(5, _attribute(one, inner)) for one in attributes]
     return b"".join(pieces)
+
+
+def _attribute(text: str, inner: dict[str, bytes]) -> bytes:
+    name, _, values = text.partition("=")
+    if values.startswith("@"):
+        return _field(1, name) + _field(6, inner[values[1:]]) + _field(20, 5)
+    if not values.replace(",", "").replace("-", "").isdigit():
+        return _field(1, name) + _field(4, values) + _field(20, 3)
+    numbers = [int(value) for value in values.split(",")]
+    if len(numbers) == 1:
+        return _field(1, name) + _field(3, numbers[0]) + _field(20, 2)
+    return _field(1, name) + b"".join(_field(8, number) for number in numbers) + _field(20, 7)

@@ -175,21 +175,46 @@ def _wasm(text: str, rng: random.Random) -> str:
 
 def _onnx(text: str, rng: random.Random) -> str:
     lines = [line.split() for line in text.splitlines()]
-    made = {words[1] for words in lines if words[0] in ("input", "init", "ints", "output")}
-    for words in lines:
-        if words[0] == "node":
-            made |= {word for word in words[2:] if word != "->" and "=" not in word}
-    names = {name: f"{_word(rng)}_{place}" for place, name in enumerate(sorted(made))}
+    kept = {"_", "->"}
+    names = {
+        name: f"{_word(rng)}_{place}"
+        for place, name in enumerate(sorted({name for words in lines for name in _named(words)} - kept))
+    }
     out = [
         " ".join(
-            word if place < (2 if words[0] == "node" else 1) else names.get(word, word)
+            names.get(word, word) if place >= _FIRST_NAME.get(words[0], len(words)) else word
             for place, word in enumerate(words)
         )
         for words in lines
     ]
-    heads = [line for line in out if not line.startswith(("node", "output"))]
+    blocks, rest = _blocks(out)
+    heads = [line for line in rest if not line.startswith(("node", "output"))]
     rng.shuffle(heads)
-    rest = [line for line in out if line.startswith(("node", "output"))]
+    ends = [line for line in rest if line.startswith(("node", "output"))]
     first = next(line for line in heads if line.startswith("input")).split()[1]
     dead = f"init {_word(rng)}_w 4096x4096\nnode Relu {first} -> {_word(rng)}_dead"
-    return "\n".join([*heads, dead, *rest]) + "\n"
+    return "\n".join([*blocks, *heads, dead, *ends]) + "\n"
+
+
+# At which word of a line the names begin; other lines have none.
+_FIRST_NAME = {"input": 1, "init": 1, "ints": 1, "floats": 1, "output": 1, "node": 2, "function": 2}
+
+
+def _named(words: list[str]) -> list[str]:
+    first = _FIRST_NAME.get(words[0])
+    if first is None:
+        return []
+    last = len(words) if words[0] in ("node", "function", "output") else first + 1
+    return [word for word in words[first:last] if "=" not in word]
+
+
+def _blocks(lines: list[str]) -> tuple[list[str], list[str]]:
+    """Graphs and functions inside, and the rest."""
+    inside: list[str] = []
+    rest: list[str] = []
+    within = False
+    for line in lines:
+        within = within or line.startswith(("graph ", "function "))
+        (inside if within else rest).append(line)
+        within = within and line != "end"
+    return inside, rest

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from edgeagent.cli.client import call, expect
 from edgeagent.cli.main import add_node_argument
 from edgeagent.cli.output import print_json, table
+from edgeagent.model.errors import PeerFailed
 
 __all__ = ["add_arguments", "run"]
 
@@ -31,10 +33,27 @@ def run(args: argparse.Namespace) -> int:
     if args.once or not sys.stdout.isatty():
         print(shown(view))
         return 0
-    while True:  # until Ctrl-C
-        print(_CLEAR + shown(view), flush=True)
+    try:
+        _follow(args.node, shown(view))
+    finally:
+        print()
+
+
+def _follow(node: str, text: str) -> NoReturn:
+    """Until Ctrl-C."""
+    while True:
+        print(_CLEAR + _clipped(text, *shutil.get_terminal_size()), end="", flush=True)
         time.sleep(_EVERY_S)
-        view = expect(call(args.node, "GET", "/v1/accel")).json()
+        try:
+            text = shown(expect(call(node, "GET", "/v1/accel")).json())
+        except PeerFailed as error:  # it may come back: a restart is when one looks
+            text = error.message
+
+
+def _clipped(text: str, columns: int, rows: int) -> str:
+    """What fits on the terminal: a line that wraps, or one too many, would push the first ones out of sight."""
+    lines = [line[:columns] for line in text.splitlines()]
+    return "\n".join(lines if len(lines) <= rows else [*lines[: max(rows - 1, 0)], "..."[:columns]])
 
 
 def shown(view: dict[str, Any]) -> str:

@@ -26,6 +26,12 @@ class NnSection(Section, frozen=True):
     tensor_bytes_max: Annotated[
         int, Meta(ge=KIB, le=GIB, description="of one tensor, and of all outputs of a run; beyond: too_large")
     ] = 64 * MIB
+    call_bytes_max: Annotated[
+        int,
+        Meta(
+            ge=KIB, le=64 * GIB, description="models, inputs and outputs that one call has; beyond: too_large"
+        ),
+    ] = 512 * MIB
     memory_bytes: Annotated[
         int, Meta(ge=256 * MIB, le=1024 * GIB, description="address space of the process that runs models")
     ] = 4 * GIB

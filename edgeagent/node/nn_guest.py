@@ -58,9 +58,13 @@ class _Context:
         self.inputs: dict[int, NnTensor] = {}
         self.outputs: list[NnTensor] | None = None
 
+    @property
+    def held_bytes(self) -> int:
+        return sum(len(one.data) for one in (*self.inputs.values(), *(self.outputs or ())))
+
 
 class _Session:
-    """What one call has."""
+    """What one call has, all of it in the node's memory."""
 
     __slots__ = ("contexts", "graphs", "task")
 
@@ -68,6 +72,20 @@ class _Session:
         self.graphs: list[Model] = []
         self.contexts: list[_Context] = []
         self.task: asyncio.Task[None] | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        models = {id(one): len(one.data) for one in self.graphs}
+        return sum(models.values()) + sum(one.held_bytes for one in self.contexts)
+
+    def check(self, more_bytes: int, most_bytes: int) -> None:
+        """Raises NnRefused."""
+        held = self.held_bytes
+        if held + more_bytes > most_bytes:
+            raise NnRefused(
+                NnErrno.TOO_LARGE,
+                f"{more_bytes} bytes beside the {held} of this call, at most {most_bytes} (nn.call_bytes_max)",
+            )
 
 
 class NnGuest:
@@ -143,14 +161,18 @@ class NnGuest:
                 if args[1] >= _INPUTS_MAX:
                     raise NnRefused(NnErrno.INVALID_ARGUMENT, f"input {args[1]}, at most {_INPUTS_MAX}")
                 limit = self._section.tensor_bytes_max
+                context.inputs.pop(args[1], None)
                 tensor = await asyncio.to_thread(
                     _in, window, lambda memory: read_tensor(memory, args[2], limit)
                 )
+                session.check(len(tensor.data), self._section.call_bytes_max)
                 context.inputs[args[1]] = tensor
             case NnFunction.COMPUTE:
                 context = _the(session.contexts, args[0], "context")
                 context.outputs = None
-                context.outputs = await self._process.run(context.model, context.inputs)
+                outputs = await self._process.run(context.model, context.inputs)
+                session.check(sum(len(one.data) for one in outputs), self._section.call_bytes_max)
+                context.outputs = outputs
             case NnFunction.GET_OUTPUT:
                 context = _the(session.contexts, args[0], "context")
                 await asyncio.to_thread(_in, window, lambda memory: _give(memory, args, context))
@@ -207,6 +229,8 @@ class NnGuest:
                 NnErrno.UNSUPPORTED_OPERATION, "onnxruntime is not installed: pip install 'edgeagent[nn]'"
             )
         model = await asyncio.to_thread(self._checked, read)
+        if model not in session.graphs:
+            session.check(len(model.data), self._section.call_bytes_max)
         await self._process.load(model)
         _in(window, lambda memory: write_u32(memory, out, len(session.graphs)))
         session.graphs.append(model)

@@ -49,9 +49,20 @@ def parse_manifest(text: str | bytes, *, source: str = "manifest") -> Manifest:
     try:
         manifest = msgspec.convert(raw, Manifest)
     except msgspec.ValidationError as error:
-        raise ManifestRefused(f"{source}: {error}") from None
+        raise ManifestRefused(f"{source}: {error}", hint=_accepted(str(error))) from None
     _check(manifest, source)
     return manifest
+
+
+def _accepted(message: str) -> str:
+    """The words that a key takes, where it takes only some and was given another."""
+    place = re.search(r"enum value .*\$\.(\w+)\.(\w+)", message)
+    for section in msgspec.inspect.type_info(Manifest).fields if place else ():  # type: ignore[attr-defined]
+        if place and section.encode_name == place[1]:
+            for key in section.type.fields:
+                if key.encode_name == place[2] and isinstance(key.type, msgspec.inspect.LiteralType):
+                    return f"one of {', '.join(map(str, key.type.values))}"
+    return ""
 
 
 def read_manifest_json(data: bytes, *, source: str = "manifest") -> Manifest:
@@ -107,10 +118,10 @@ def _check(manifest: Manifest, source: str) -> None:
         raise ManifestRefused(f"{source}: more than {_ITEMS_MAX} args and env values")
     if any("\0" in text for text in texts) or any("=" in key or not key for key in function.env):
         raise ManifestRefused(f"{source}: args and env must not hold NUL, names neither '=' nor nothing")
-    slo = manifest.slo
-    for number in (slo.latency_ms_p95, slo.cost_usd_per_million):
+    for key in ("latency_ms_p95", "cost_usd_per_million"):
+        number = getattr(manifest.slo, key)
         if not 0 <= number < math.inf:  # "nan" is TOML too
-            raise ManifestRefused(f"{source}: slo values must be finite and must not be negative")
+            raise ManifestRefused(f"{source}: slo.{key} = {number:g} must be finite and must not be negative")
 
 
 def _check_state(state: State, source: str) -> None:

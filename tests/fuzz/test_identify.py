@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from edgeagent.accel.identify import Kind, identify
 from edgeagent.bench.accel_corpus import case_bytes, corpus
 from edgeagent.model.errors import Refused
+from tests.fuzz.huge_modules import hostile
 
 CASES = [(case.kind, case_bytes(case)) for case in corpus()]
 BOUND_S = 30.0  # some seconds on the machine of a person, more on one that is busy
@@ -85,6 +86,7 @@ HUGE: dict[str, tuple[Kind, bytes]] = {
     "too long": ("python", b"#" * (3 << 20)),
     "many fields": ("onnx", b"\x08\x01" * (4 << 20)),
     "deep graphs": ("onnx", b"\x3a\x80\x80\x01" * 5000),
+    **hostile(),
 }  # fmt: skip
 
 

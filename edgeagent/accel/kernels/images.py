@@ -32,7 +32,7 @@ def _plan_resize(call: Call) -> Work:
     takes_rank("the image", image, 2)
     takes_rank("the output", out, image.rank, image.rank)
     same_shape("the output", out, (*image.shape[:-2], *out.shape[-2:]))
-    line = max(image.shape[-1], out.shape[-1])
+    line = out.shape[-1]
     return work_of(call, 8 * out.elements, 8 * 8 * max(line, min(out.elements, DEVICE_BLOCK_ELEMENTS)))
 
 
@@ -42,23 +42,35 @@ def _run_resize(xp: Any, inputs: Sequence[Any], outputs: Sequence[Any], call: Ca
     nearest = call.whole("mode") == _NEAREST
     dtype = working(call.inputs[0].dtype)
     rows, columns = (_sources(xp, image.shape[i], out.shape[i], nearest=nearest) for i in (-2, -1))
-    line = max(image.shape[-1], out.shape[-1])
-    for block in blocks(out.shape[:-1], max(1, block_elements(xp) // line)):
+    for block in blocks(out.shape[:-1], max(1, block_elements(xp) // out.shape[-1])):
         block = () if block == (...,) else block
         index = (*block, *(slice(None),) * (out.ndim - 1 - len(block)))
         source, some = image[index[:-1]], index[-1]
         if nearest:
-            out[index] = _take2(xp, source, rows[0][some], columns[0])
+            out[index] = source[..., rows[0][some][:, None], columns[0]]
             continue
         y, x = rows[2][some].astype(dtype.array_name)[:, None], columns[2].astype(dtype.array_name)
-        lines = [xp.take(source, at[some], axis=-2).astype(dtype.array_name, copy=False) for at in rows[:2]]
-        mixed = lines[0] * (1 - y) + lines[1] * y
-        left, right = (xp.take(mixed, at, axis=-1) for at in columns[:2])
+        left, right = _mixed(xp, source, [at[some] for at in rows[:2]], columns[:2], y, dtype.array_name)
         store(xp, out[index], left * (1 - x) + right * x, call.outputs[0].dtype)
 
 
-def _take2(xp: Any, source: Any, rows: Any, columns: Any) -> Any:
-    return xp.take(xp.take(source, rows, axis=-2), columns, axis=-1)
+def _mixed(
+    xp: Any, source: Any, rows: Sequence[Any], columns: Sequence[Any], y: Any, dtype: str
+) -> list[Any]:
+    """Lines between two rows of the image, at the columns left and right of each output pixel.
+
+    By index, for numpy's take copies all of a source that has gaps, is turned, or is seen many times. Of an image that
+    is wider than the output only the columns that it needs are mixed.
+    """
+    if source.shape[-1] <= len(columns[0]):
+        lines = [source[..., at, :].astype(dtype, copy=False) for at in rows]
+        mixed = lines[0] * (1 - y) + lines[1] * y
+        return [xp.take(mixed, at, axis=-1) for at in columns]
+    found = []
+    for at in columns:
+        upper, lower = (source[..., row[:, None], at].astype(dtype, copy=False) for row in rows)
+        found.append(upper * (1 - y) + lower * y)
+    return found
 
 
 def _sources(xp: Any, size: int, wanted: int, *, nearest: bool) -> tuple[Any, Any, Any]:

@@ -34,8 +34,8 @@ def _copied(one: Operand) -> bool:
 
 def dense(xp: Any, array: Any, one: Operand) -> Any:
     """In the type that is worked in, laid out for a product."""
-    array = array.astype(working_of(one.dtype).array_name, copy=False)
-    return xp.ascontiguousarray(array) if _copied(one) else array
+    order = "C" if _copied(one) else "K"
+    return array.astype(working_of(one.dtype).array_name, order=order, copy=False)
 
 
 def _plan_pair(call: Call) -> Work:

@@ -161,7 +161,7 @@ def test_malformed_input_is_refused_with_a_place() -> None:
 
 def test_a_module_that_only_we_cannot_read_is_deployed_all_the_same() -> None:
     """An instruction of a proposal that the engine takes and this reader does not know."""
-    body = b"\x00\xfb\x00\x00\x0b"
+    body = b"\x00\xfb\x7f\x00\x0b"
     code = bytes([1, len(body)]) + body
     module = (
         b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x0a\x01\x06_start\0\0"

@@ -12,7 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from tests.unit.accel.kernel_rig import assert_close, call
+from edgeagent.accel.descriptors import Description, Operand, contiguous
+from edgeagent.accel.dtypes import Dtype
+from edgeagent.accel.execute import CallLimits, prepare, run_on_cpu
+from tests.guest_frames import pack_call
+from tests.unit.accel.kernel_rig import MEMORY_BYTES, REGISTRY, assert_close, call
 
 _seeds = st.integers(0, 1 << 30)
 _sides = st.integers(1, 6)
@@ -322,6 +326,27 @@ def test_resize(seed: int, dtype: str, h: int, w: int, out_h: int, out_w: int, l
     if "int" in dtype:
         wanted = np.rint(wanted)
     assert_close("resize", got, wanted, scale=100.0)
+
+
+@pytest.mark.parametrize("mode", [0, 1])
+@pytest.mark.parametrize("turned", [False, True])
+def test_resize_takes_no_copy_of_an_image(mode: int, turned: bool) -> None:
+    """However many pixels are described, the work and the memory are the output's."""
+    shape, strides = ((1 << 31, 64), (0, 1)) if turned else ((64, 1 << 31), (1, 0))
+    image, out = Operand(0, Dtype.U8, shape, strides), contiguous(4096, Dtype.U8, (32, 32))
+    prepared = prepare(
+        REGISTRY,
+        "resize",
+        pack_call(Description((image,), (out,), (float(mode),))),
+        MEMORY_BYTES,
+        CallLimits(),
+    )
+    memory = bytearray(range(64)) + bytearray(MEMORY_BYTES - 64)
+    run_on_cpu(prepared, memoryview(memory))
+    got = np.frombuffer(memory, "uint8", 1024, 4096).reshape(32, 32)
+    line = np.arange(64).reshape(32, 2)
+    wanted = line[:, 1] if mode == 0 else np.round(line.mean(axis=1) - 1e-9)
+    assert (got == (wanted if turned else wanted[:, None])).all()
 
 
 @settings(max_examples=60, deadline=None)

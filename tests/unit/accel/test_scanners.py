@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 
 import pytest
 import wasmtime
@@ -197,3 +198,61 @@ def test_a_worker_that_ends_without_an_answer() -> None:
     asyncio.run(ask(Compiler(wall_s=0.0), b"import numpy"))
     asyncio.run(ask(Compiler(), b"import ("))
     assert asyncio.run(Compiler().identify("python", b"import numpy")).mode == "cpu_preferred"
+
+
+def test_constants_are_followed_as_far_as_a_bound_and_the_rest_is_unknown() -> None:
+    """What was known before the bound still counts."""
+    fill = "(memory.fill (i32.const 0) (i32.const 1) (i32.const 65536))" * 100
+    text = """(module (import "edge_accel" "call" (func $call (param i32 i32 i32 i32) (result i32)))
+      (memory (export "memory") 4) (data (i32.const 0) "sum")
+      (func (export "_start") %s (drop (call $call (i32.const 0) (i32.const 3) (i32.const 16) (i32.const 304)))))"""
+    found = scan_wasm(bytes(wasmtime.wat2wasm(text % fill)))
+    assert found.work_flops is None
+    assert "more constants than are followed; the rest is unknown" in [one.evidence for one in found.advice]
+
+
+def test_a_model_in_a_segment_is_read_once() -> None:
+    """However often it is loaded; and of many models only a few are read."""
+    model = onnx_model("input x 64x64\ninit w 64x64\nnode MatMul x w -> y\noutput y")
+    escaped = "".join(f"\\{byte:02x}" for byte in model)
+    builder = struct.pack("<II", 256, len(model))
+    words = "".join(f"\\{byte:02x}" for byte in builder)
+    load = "(drop (call $load (i32.const 8) (i32.const 1) (i32.const 1) (i32.const 0) (i32.const 64)))"
+    data = f'(data (i32.const 8) "{words}") (data (i32.const 256) "{escaped}")'
+    once, thrice = _wat(load, data), _wat(load * 3, data)
+    assert once.work_flops is not None
+    assert thrice.work_flops == 3 * once.work_flops
+    assert len(thrice.work) == len(once.work)
+    other = struct.pack("<6I", *(number for size in range(1, 4) for number in (256, len(model) - size)))
+    lists = "".join(f"\\{byte:02x}" for byte in other + struct.pack("<4I", 256, 5, 256, 6))
+    several = "".join(load.replace("i32.const 8", f"i32.const {8 * place}", 1) for place in range(1, 7))
+    found = _wat(several, data + f'(data (i32.const 16) "{lists}")')
+    assert found.work_flops is None
+    assert sum("a model that cannot be read" in one.evidence for one in found.advice) == 3
+
+
+def test_instructions_on_objects_are_passed_over_and_their_branches_count() -> None:
+    text = f"""(module {LOAD} (memory (export "memory") 1) (type $s (struct (field i32)))
+      (func (export "_start") (local (ref null any))
+        (block (result (ref null any)) (br_on_cast 0 (ref null any) (ref $s) (local.get 0)) (drop) {OPEN}
+          (ref.null any)) (drop)))"""
+    found = scan_wasm(bytes(wasmtime.wat2wasm(text)))
+    assert found.capable
+    assert not found.device
+    with pytest.raises(WasmRefused, match="unknown opcode 0xfb 99"):
+        scan_wasm(b"\0asm\1\0\0\0\1\4\1\x60\0\0\3\2\1\0\7\x0a\1\6_start\0\0\x0a\x06\1\4\0\xfb\x63\x0b")
+
+
+def test_a_constant_that_adds_what_is_not_there() -> None:
+    module = b"\0asm\1\0\0\0" + b"\6\6\1\x7f\0\x41\0\x6a" + b"\x0b"
+    with pytest.raises(WasmRefused):
+        scan_wasm(module)
+
+
+def test_text_that_is_formatted() -> None:
+    """Fields by place and by name; what is not known is no name of a device."""
+    shown = "import torch\nx = torch.ones(2).to({!r}.format({}))"
+    for text, values in (("{}:{}", "'cuda', 0"), ("{1}:{0:d}", "0, 'cuda'"), ("{d}{n}", "d='cu', n='da'")):
+        assert _python(shown.format(text, values)).device
+    for text, values in (("{}", "x"), ("{9}", "'cuda'"), ("{d}", "n='cuda'"), ("{0.a}", "'cuda'")):
+        assert not _python(shown.format(text, values)).device

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from edgeagent.cli import top
 from edgeagent.cli.client import Reply
 from edgeagent.cli.main import main
+from edgeagent.model.errors import PeerFailed
 
 FUNCTION = {
     "name": "detect",
@@ -99,3 +101,42 @@ def test_on_a_terminal_it_goes_on_until_it_is_interrupted(
     assert main(["top"]) == 130
     assert naps == [1.0] * 3
     assert capsys.readouterr().out.count("\x1b[H\x1b[J0123456789ab") == 3
+
+
+def test_a_daemon_that_is_away_for_a_while_and_a_small_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import msgspec
+
+    many = [{**FUNCTION, "name": f"f{number}"} for number in range(9)]
+    answers: list[Reply | PeerFailed] = [
+        Reply(200, {}, msgspec.json.encode({**VIEW, "functions": many})),
+        PeerFailed("no daemon at that place"),
+        Reply(200, {}, msgspec.json.encode(VIEW)),
+    ]
+
+    def answer(*_: object) -> Reply:
+        if not answers:
+            raise KeyboardInterrupt
+        one = answers.pop(0)
+        if isinstance(one, PeerFailed):
+            raise one
+        return one
+
+    monkeypatch.setattr(top, "call", answer)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((20, 7)))
+    assert main(["top"]) == 130
+    _, first, second, third = capsys.readouterr().out.split("\x1b[H\x1b[J")
+    assert first.splitlines() == [
+        "0123456789ab: cpu 50",
+        "GPU 0 H200, ready, 6",
+        "",
+        "function  calls  p50",
+        "f0           12  3.2",
+        "f1           12  3.2",
+        "...",
+    ]
+    assert second == "no daemon at that pl"
+    assert third.startswith("0123456789ab")

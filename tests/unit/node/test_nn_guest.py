@@ -170,6 +170,27 @@ async def test_what_is_refused_has_an_errno() -> None:
 
 @needs_runtime
 @on_loop
+async def test_what_one_call_has_is_bounded() -> None:
+    """Models, inputs and outputs together: else a small guest fills the node's memory with copies of its own."""
+    room = 1024
+    bench = Bench(NnSection(call_bytes_max=room))
+    tensors = (room - len(SQUARES)) // len(ROW)
+    try:
+        assert await bench.load() == OK
+        assert await bench.load() == OK  # the same model is there once
+        for _ in range(2):
+            assert await bench.ask(NnFunction.INIT_EXECUTION_CONTEXT, 0, 260) == OK
+        given = [await bench.ask(NnFunction.SET_INPUT, n // 60, n % 60, 64) for n in range(tensors + 1)]
+        assert given == [OK] * tensors + [NnErrno.TOO_LARGE]
+        assert await bench.ask(NnFunction.SET_INPUT, 0, 0, 64) == OK  # in the place of another
+        assert await bench.ask(NnFunction.SET_INPUT, 1, 59, 64) == NnErrno.TOO_LARGE
+        assert await bench.load(call=2) == OK  # another call has room of its own
+    finally:
+        await bench.guest.stop()
+
+
+@needs_runtime
+@on_loop
 async def test_models_by_name(tmp_path: Path) -> None:
     (tmp_path / "squares.onnx").write_bytes(SQUARES)
     (tmp_path / "large.onnx").write_bytes(bytes(2048))

@@ -89,3 +89,14 @@ def test_files_of_accel_are_beside_the_manifest() -> None:
 
 def test_a_manifest_without_files_of_accel_is_signed_as_before() -> None:
     assert b'"accel":{"mode":"auto"}' in canonical_manifest(default_manifest("f"))
+
+
+def test_a_refusal_names_the_key_and_what_would_be_right() -> None:
+    with pytest.raises(ManifestRefused, match=r"accel\.mode") as refused:
+        parse_manifest('[function]\nname = "x"\n[accel]\nmode = "GPU"')
+    assert refused.value.hint == "one of auto, cpu, cpu_preferred, gpu, gpu_preferred"
+    with pytest.raises(ManifestRefused, match=r"accel\.mode") as refused:
+        parse_manifest('[function]\nname = "x"\n[accel]\nmode = 3')
+    assert not refused.value.hint
+    with pytest.raises(ManifestRefused, match=r"slo\.cost_usd_per_million = nan must be finite"):
+        parse_manifest('[function]\nname = "x"\n[slo]\ncost_usd_per_million = nan')

@@ -1,0 +1,545 @@
+"""What a module calls when it runs, as far as that is known beforehand: its code, followed with unknown numbers.
+
+Entries are run with arguments that nobody knows. What is computed of constants, of data segments and of what was stored
+at known addresses is known; so descriptions of calls that the source writes out come out as bytes, also where loops and
+functions put them together. Where a condition is not known both ways are followed, and what differs between them is not
+known after they meet; work is that of the dearer way. A loop whose length is not known is followed once. It guides a
+prior and no more; all steps count, and the count is bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from edgeagent.accel.wasm_body import leb, skip_immediates
+from edgeagent.accel.wasm_memory import Memory
+from edgeagent.accel.wasm_module import Skeleton
+from edgeagent.accel.wasm_numbers import BINARY, LOADS, STORES, UNARY, is_binary
+from edgeagent.model.errors import WasmRefused
+
+__all__ = ["Made", "Runner"]
+
+_COPY_MAX = 65536
+_DEPTH_MAX = 24  # calls within calls that are followed
+_LOCALS_MAX = 4096
+_ROUNDS_MAX = 1000  # of a loop in which something is not known
+_BLOCK, _LOOP, _IF = 0x02, 0x03, 0x04
+_OPENS = (_BLOCK, _LOOP, _IF, 0x06, 0x1F)
+
+Number = int | None
+
+
+class Made(msgspec.Struct, frozen=True):
+    """A call of an imported function: where, which, and its arguments as far as they are known."""
+
+    offset: int
+    callee: int
+    values: tuple[Number, ...]
+
+
+class _Trap(Exception):
+    """No way through a function comes to its end."""
+
+
+class _State(msgspec.Struct):
+    """Where ways may meet: locals, the values that a block leaves, the work until here."""
+
+    locals: list[Number]
+    values: list[Number]
+    work: float
+
+
+class _Frame(msgspec.Struct):
+    kind: int
+    start: int  # of what is inside
+    end: int  # of the ``end`` instruction
+    height: int
+    arity: int
+    met: _State | None = None
+    otherwise: _State | None = None
+    other: int = 0  # where that goes on
+    # Of a loop: conditions that were not known when its round began, locals then, whether one that was known let it go
+    # on, how many rounds it had, and whether it only looks for its end.
+    doubts: int = 0
+    before: list[Number] = msgspec.field(default_factory=list)
+    decided: bool = False
+    rounds: int = 0
+    leaving: bool = False
+
+
+class Runner:
+    """``called`` is told each call of a function in ``wanted``, and says its work, None: not known."""
+
+    def __init__(
+        self,
+        wasm: bytes,
+        module: Skeleton,
+        wanted: set[int],
+        memory: Memory,
+        called: Callable[[Made], float | None],
+    ) -> None:
+        self.memory = memory
+        self.ran: set[int] = set()
+        self.muted = 0
+        self._wasm = wasm
+        self._module = module
+        self._wanted = wanted
+        self._called = called
+        self._globals: dict[int, Number] = dict(module.constants)
+        self._blocks: dict[int, dict[int, tuple[int, int]]] = {}
+        self._depth = 0
+        self._doubts = 0
+        self._work = 0.0
+        self._most = 0.0
+
+    def entry(self, function: int) -> float:
+        """The work of the dearest way through it. Raises WasmRefused, EffortSpent."""
+        self._work = self._most = 0.0
+        try:
+            self.call(function, [None] * len(self._signature(function)[0]))
+        except _Trap:
+            pass  # all ways end in a trap, or in a call of the host that does not return
+        except IndexError:
+            raise WasmRefused(f"truncated: function {function}") from None
+        return self._most
+
+    def call(self, function: int, arguments: list[Number]) -> list[Number]:
+        results = self._signature(function)[1]
+        body = self._module.body_of(function)
+        if body is None or self._depth == _DEPTH_MAX:
+            return [None] * results
+        self.ran.add(function)
+        count, at = _locals_of(self._wasm, body.start)
+        if count > _LOCALS_MAX:
+            return [None] * results
+        if at not in self._blocks:
+            self.memory.effort.spend((body.end - at) // 2)
+            self._blocks[at] = _blocks_of(self._wasm, at, body.end)
+        self.memory.effort.spend(count // 16 + 1)
+        self._depth += 1
+        try:
+            way = _Way(self, arguments + [0] * count, at, body.end, results, self._blocks[at])
+            return way.follow()
+        finally:
+            self._depth -= 1
+
+    def made(self, offset: int, callee: int, values: list[Number]) -> list[Number]:
+        """A call of any function, from an instruction at ``offset``."""
+        if callee in self._wanted and not self.muted:
+            self.spent(self._called(Made(offset, callee, tuple(values))) or 0.0)
+        if callee >= len(self._module.imports):
+            return self.call(callee, values)
+        return [None] * self._signature(callee)[1]
+
+    def behind(self, slot: Number) -> int | None:
+        """The function in a slot of the first table, as it is at the start."""
+        return None if slot is None else self._module.table.get(slot)
+
+    def spent(self, flops: float) -> None:
+        self._work += flops
+        self._most = max(self._most, self._work)
+
+    def _signature(self, function: int) -> tuple[tuple[int, ...], int]:
+        return self._module.signature(self._module.type_of(function)) or ((), 0)
+
+
+class _Way:
+    """Through one function."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        locals_: list[Number],
+        start: int,
+        end: int,
+        results: int,
+        blocks: dict[int, tuple[int, int]],
+    ) -> None:
+        self._runner = runner
+        self._code = runner._wasm
+        self._locals = locals_
+        self._stack: list[Number] = []
+        self._at = start
+        self._blocks = blocks
+        self._frames = [_Frame(_BLOCK, start, end - 1, 0, results)]
+
+    def follow(self) -> list[Number]:
+        """What it returns. Raises _Trap."""
+        code, spend = self._code, self._runner.memory.effort.spend
+        while self._frames:
+            spend(1)
+            start = self._at
+            opcode = code[start]
+            self._at = skip_immediates(code, start + 1, opcode)
+            if opcode < 0x20:
+                self._flow(opcode, start)
+            elif opcode <= 0x24:
+                self._variable(opcode, leb(code, start + 1)[0])
+            elif opcode in LOADS or opcode in STORES:
+                self._access(opcode, leb(code, leb(code, start + 1)[1])[0])
+            else:
+                self._compute(opcode, start)
+        return self._stack
+
+    def _pop(self) -> Number:
+        return self._stack.pop() if self._stack else None
+
+    # -- ways that part and meet ---------------------------------------------------------------------------------------
+
+    def _flow(self, opcode: int, start: int) -> None:
+        if opcode in _OPENS:
+            self._open(opcode, start)
+        elif opcode in (0x05, 0x07, 0x19):  # the end of a branch; handlers of exceptions are passed over
+            self._at = self._frames[-1].end
+        elif opcode in (0x0B, 0x18):
+            self._end(alive=True)
+        elif opcode == 0x0C:
+            self._branch(leb(self._code, start + 1)[0])
+        elif opcode == 0x0D:
+            self._branch_if(leb(self._code, start + 1)[0])
+        elif opcode == 0x0E:
+            self._branch_table(start)
+        elif opcode == 0x0F:
+            self._branch(len(self._frames) - 1)
+        elif 0x10 <= opcode <= 0x15:
+            self._call(opcode, start)
+        elif opcode in (0x00, 0x08, 0x09, 0x0A):
+            self._resume()
+        elif opcode == 0x1A:
+            self._pop()
+        elif opcode in (0x1B, 0x1C):
+            which, second, first = self._pop(), self._pop(), self._pop()
+            same = first if first == second else None
+            self._stack.append(same if which is None else first if which else second)
+
+    def _open(self, opcode: int, start: int) -> None:
+        other, end = self._blocks[start]
+        kind = opcode if opcode in (_LOOP, _IF) else _BLOCK
+        condition = self._pop() if kind == _IF else 1
+        results, params = self._block_type(start + 1)
+        frame = _Frame(kind, self._at, end, max(len(self._stack) - params, 0), results)
+        self._frames.append(frame)
+        if kind == _LOOP:
+            frame.arity = params
+            self._round(frame)
+        elif condition is None:
+            self._runner._doubts += 1
+            frame.otherwise, frame.other = self._state(params), other or end
+            frame.otherwise.values = self._stack[frame.height :]
+        elif condition == 0:
+            self._at = other or end
+
+    def _block_type(self, at: int) -> tuple[int, int]:
+        """(results, parameters)."""
+        if self._code[at] == 0x40:
+            return 0, 0
+        if self._code[at] & 0xC0 == 0x40:
+            return 1, 0
+        found = self._runner._module.signature(leb(self._code, at)[0])
+        return (found[1], len(found[0])) if found is not None else (0, 0)
+
+    def _round(self, frame: _Frame) -> None:
+        self._runner.memory.effort.spend(len(self._locals) // 16)
+        frame.doubts, frame.before = self._runner._doubts, list(self._locals)
+        frame.decided = False
+        frame.rounds += 1
+
+    def _state(self, arity: int) -> _State:
+        self._runner.memory.effort.spend(len(self._locals) // 16)
+        values = self._stack[-arity:] if arity else []
+        return _State(list(self._locals), values, self._runner._work)
+
+    def _take(self, state: _State, height: int) -> None:
+        self._locals = list(state.locals)
+        self._stack[height:] = state.values
+        self._runner._work = state.work
+
+    def _end(self, *, alive: bool) -> None:
+        frame = self._frames[-1]
+        if alive and frame.otherwise is not None and frame.other == frame.end:  # an if without an else
+            _meet(frame, frame.otherwise)
+            frame.otherwise = None
+        if alive and frame.otherwise is not None:
+            _meet(frame, self._state(frame.arity))
+            self._other(frame)
+            return
+        self._frames.pop()
+        self._at = skip_immediates(self._code, frame.end + 1, self._code[frame.end])
+        if frame.met is not None:
+            if alive and frame.kind != _LOOP:
+                _meet(frame, self._state(frame.arity))
+            self._take(frame.met, frame.height)
+        elif frame.kind != _LOOP:
+            kept = self._stack[-frame.arity :] if frame.arity else []
+            self._stack[frame.height :] = kept
+            self._stack += [None] * (frame.height + frame.arity - len(self._stack))
+
+    def _other(self, frame: _Frame) -> None:
+        state, frame.otherwise = frame.otherwise, None
+        if state is not None:
+            self._take(state, frame.height)
+            self._at = frame.other
+
+    def _resume(self) -> None:
+        """A way ends here: go on where another one does. Raises _Trap."""
+        while self._frames:
+            frame = self._frames[-1]
+            if frame.otherwise is not None:
+                if frame.other == frame.end:
+                    _meet(frame, frame.otherwise)
+                    frame.otherwise = None
+                else:
+                    self._other(frame)
+                    return
+            if frame.met is not None:
+                self._end(alive=False)
+                return
+            self._frames.pop()
+        raise _Trap
+
+    def _branch(self, label: int, *, known: bool = False) -> None:
+        """Taken; ``known``: by a condition that is."""
+        frame = self._target(label)
+        if frame.kind != _LOOP:
+            _meet(frame, self._state(frame.arity))
+            self._resume()
+            return
+        is_counted = (known or frame.decided) and frame.rounds < _ROUNDS_MAX
+        if self._runner._doubts > frame.doubts and not is_counted:
+            if frame.leaving:
+                self._resume()
+                return
+            frame.leaving = True
+            self._forget(frame)
+        while self._frames[-1] is not frame:
+            self._frames.pop()
+        kept = self._stack[-frame.arity :] if frame.arity else []
+        self._stack[frame.height :] = kept
+        self._at = frame.start
+        self._round(frame)
+
+    def _target(self, label: int) -> _Frame:
+        if label >= len(self._frames):
+            raise WasmRefused(f"a branch to label {label} at offset {self._at} leads nowhere")
+        return self._frames[-1 - label]
+
+    def _forget(self, frame: _Frame) -> None:
+        """What a loop of unknown length changes is not known after it."""
+        self._locals = [
+            now if now == then else None for now, then in zip(self._locals, frame.before, strict=True)
+        ]
+
+    def _branch_if(self, label: int) -> None:
+        condition, frame = self._pop(), self._target(label)
+        self._runner.memory.effort.spend(label // 8)
+        if condition is not None:
+            if condition:
+                self._branch(label, known=True)
+            else:
+                for inner in self._frames[len(self._frames) - label :]:
+                    inner.decided = True
+            return
+        self._runner._doubts += 1
+        if frame.kind == _LOOP:
+            self._forget(frame)
+        elif any(inner.leaving for inner in self._frames[len(self._frames) - label :]):
+            self._branch(label)
+        else:
+            _meet(frame, self._state(frame.arity))
+
+    def _branch_table(self, start: int) -> None:
+        place = self._pop()
+        count, at = leb(self._code, start + 1)
+        self._runner.memory.effort.spend(count)
+        labels = []
+        for _ in range(count + 1):
+            label, at = leb(self._code, at)
+            labels.append(label)
+        if place is not None:
+            self._branch(labels[min(place, count)])
+            return
+        self._runner._doubts += 1
+        for label in dict.fromkeys(labels):
+            frame = self._target(label)
+            if frame.kind != _LOOP:
+                _meet(frame, self._state(frame.arity))
+        self._resume()
+
+    def _call(self, opcode: int, start: int) -> None:
+        callee: int | None
+        callee, after = leb(self._code, start + 1)
+        module = self._runner._module
+        if opcode not in (0x10, 0x12):
+            signature = module.signature(callee)
+            slot = self._pop()
+            is_first = opcode in (0x11, 0x13) and leb(self._code, after)[0] == 0
+            callee = self._runner.behind(slot) if is_first else None
+        else:
+            signature = module.signature(module.type_of(callee))
+        if signature is None:
+            self._stack.clear()
+            return
+        values = [self._pop() for _ in signature[0]][::-1]
+        # What a loop did once it does not do again on the way to its end.
+        self._runner.memory.effort.spend(len(self._frames) // 8)
+        leaving = any(frame.leaving for frame in self._frames)
+        self._runner.muted += leaving
+        try:
+            results = [None] * signature[1] if callee is None else self._runner.made(start, callee, values)
+        except _Trap:
+            self._resume()
+            return
+        finally:
+            self._runner.muted -= leaving
+        self._stack += results
+        if opcode in (0x12, 0x13, 0x15):
+            self._branch(len(self._frames) - 1)
+
+    # -- numbers -------------------------------------------------------------------------------------------------------
+
+    def _variable(self, opcode: int, index: int) -> None:
+        if opcode == 0x23:
+            self._stack.append(self._runner._globals.get(index))
+        elif opcode == 0x24:
+            self._runner._globals[index] = self._pop()
+        elif opcode == 0x20:
+            self._stack.append(self._locals[index])
+        else:
+            self._locals[index] = self._pop()
+            if opcode == 0x22:
+                self._stack.append(self._locals[index])
+
+    def _access(self, opcode: int, offset: int) -> None:
+        memory = self._runner.memory
+        if opcode in STORES:
+            value, at = self._pop(), self._pop()
+            if at is not None:
+                memory.store(at + offset, value, STORES[opcode])
+            return
+        at, (size, signed) = self._pop(), LOADS[opcode]
+        number = None if at is None else memory.number(at + offset, size, signed=bool(signed))
+        self._stack.append(number & (1 << signed) - 1 if number is not None and signed else number)
+
+    def _compute(self, opcode: int, start: int) -> None:
+        code, stack = self._code, self._stack
+        if opcode in (0x41, 0x42):
+            stack.append(_constant(code, start + 1, 32 if opcode == 0x41 else 64))
+        elif opcode in (0x43, 0x44):
+            stack.append(int.from_bytes(code[start + 1 : self._at], "little"))
+        elif 0x45 <= opcode <= 0xC4:
+            self._plain(opcode)
+        elif opcode in (0x3F, 0xD0, 0xD2):
+            stack.append(None)
+        elif opcode in (0x25, 0x40, 0xD1):
+            self._pop()
+            stack.append(None)
+        elif opcode == 0x26:
+            self._pop(), self._pop()
+        elif opcode == 0xFC:
+            self._bulk(*leb(code, start + 1))
+        elif opcode == 0xFD:
+            self._vector(start)
+        else:
+            stack.clear()  # what is not followed; below the bottom nothing is known
+
+    def _plain(self, opcode: int) -> None:
+        right = self._pop()
+        if not is_binary(opcode):
+            compute = UNARY.get(opcode)
+            self._stack.append(None if compute is None or right is None else compute(right))
+            if 0xBC <= opcode <= 0xBF:  # the same bytes as another type
+                self._stack[-1] = right
+            return
+        left = self._pop()
+        both = BINARY.get(opcode)
+        self._stack.append(None if both is None or left is None or right is None else both(left, right))
+
+    def _bulk(self, number: int, at: int) -> None:
+        memory = self._runner.memory
+        if number < 8:  # saturating conversions
+            self._pop()
+            self._stack.append(None)
+        elif number in (8, 10, 11):
+            size, source, place = self._pop(), self._pop(), self._pop()
+            if place is None or size is None or not 0 < size <= _COPY_MAX:
+                return
+            data: Sequence[Number] = [None] * size
+            if source is not None:
+                if number == 8:
+                    data = memory.passive(leb(self._code, at)[0], source, size)
+                else:
+                    data = memory.read(source, size) if number == 10 else [source & 0xFF] * size
+            memory.store_bytes(place, data)
+        elif number in (12, 14, 17):
+            self._pop(), self._pop(), self._pop()
+        elif number in (15, 16):
+            if number == 15:
+                self._pop(), self._pop()
+            self._stack.append(None)
+
+    def _vector(self, start: int) -> None:
+        """Compilers copy by vectors; what they compute with them is not followed."""
+        number, at = leb(self._code, start + 1)
+        if number == 12:
+            self._stack.append(int.from_bytes(self._code[at : at + 16], "little"))
+        elif number in (0, 11):
+            value = self._pop() if number == 11 else None
+            place = self._pop()
+            offset = leb(self._code, leb(self._code, at)[1])[0]
+            if number == 0:
+                known = None if place is None else self._runner.memory.number(place + offset, 16)
+                self._stack.append(known)
+            elif place is not None:
+                self._runner.memory.store(place + offset, value, 16)
+        else:
+            self._stack.clear()
+
+
+def _meet(frame: _Frame, state: _State) -> None:
+    """Another way comes to the end of a block."""
+    known = frame.met
+    if known is None:
+        frame.met = state
+        return
+    known.locals = [a if a == b else None for a, b in zip(known.locals, state.locals, strict=True)]
+    short = min(len(known.values), len(state.values))
+    pairs = zip(known.values[:short], state.values[:short], strict=True)
+    known.values = [a if a == b else None for a, b in pairs]
+    known.work = max(known.work, state.work)
+
+
+def _constant(code: bytes, at: int, bits: int) -> int:
+    value, after = leb(code, at)
+    used = 7 * (after - at)
+    return (value - (1 << used) if value >> (used - 1) & 1 else value) & (1 << bits) - 1
+
+
+def _locals_of(code: bytes, at: int) -> tuple[int, int]:
+    """How many there are beside the parameters, and where the instructions begin."""
+    groups, at = leb(code, at)
+    total = 0
+    for _ in range(min(groups, _LOCALS_MAX)):
+        count, at = leb(code, at)
+        at = leb(code, at + 1)[1] if code[at] in (0x63, 0x64) else at + 1
+        total += count
+    return total, at
+
+
+def _blocks_of(code: bytes, at: int, end: int) -> dict[int, tuple[int, int]]:
+    """For where each block begins: where its other branch does (0: none), and its ``end``."""
+    found: dict[int, tuple[int, int]] = {}
+    waiting: list[int] = []
+    others: dict[int, int] = {}
+    while at < end:
+        opcode, start = code[at], at
+        at = skip_immediates(code, at + 1, opcode)
+        if opcode in _OPENS:
+            waiting.append(start)
+        elif opcode == 0x05 and waiting:
+            others[waiting[-1]] = at
+        elif opcode in (0x0B, 0x18) and waiting:
+            opened = waiting.pop()
+            found[opened] = (others.get(opened, 0), start)
+    return found
