@@ -23,8 +23,10 @@ class _Waiting:
         self._link = stream.link
         self.over = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
+        self._is_watching = False
 
     def begin(self) -> None:
+        self._is_watching = True
         self._loop.add_reader(self._link.fileno(), self._came)
         self._watch()
 
@@ -32,7 +34,8 @@ class _Waiting:
         """Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+        if self._is_watching:
+            self._is_watching = False
             self._loop.remove_reader(self._link.fileno())
             self._link.block()
 

@@ -100,7 +100,7 @@ class Room:
     def prepare(self, count: int) -> None:
         """Where there is no memory there is no room, and what comes has to wait for some."""
         self.close()
-        with suppress(MemoryError, OSError):
+        with suppress(MemoryError, OSError, BufferError, ValueError):
             self._buffer = self._allocate(count)
             self.view = self._buffer.view[:count]
 

@@ -1,8 +1,9 @@
-"""One connection between two hosts' hoses: frames and payloads over a blocking socket, used by one thread.
+"""One connection between two hosts' hoses: frames and payloads over a blocking socket, used by one thread at a time.
 
 Bulk data moves on threads and not on the event loop: a blocking ``recv`` with MSG_WAITALL fills a whole megabyte of
 the destination in one call with the GIL released, plain sockets and TLS look alike, checksums run where the bytes
-are still in the cache, and the loop's latency does not depend on the size of what passes.
+are still in the cache, and the loop's latency does not depend on the size of what passes. Small transfers are the
+exception (``exchange``): the loop sends them itself, without waiting for the kernel.
 """
 
 from __future__ import annotations

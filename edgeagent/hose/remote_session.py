@@ -253,6 +253,8 @@ class Session:
         self, entry: Entry, incoming: Incoming, receiver: Receiver, view: memoryview, came: RunEnd | None
     ) -> None:
         effects = receiver.on_offer(receiver.offer)
+        if came is not None:
+            effects += self._run_came(receiver, receiver.offer.base, came, view)
         # Who may have sent all of it along does not wait for the answer: it need not be a packet of its own.
         may_be_along = (
             self._has_runs and came is None and receiver.offer.length <= self._settings.payload_bytes
@@ -269,11 +271,7 @@ class Session:
                         self._finish(entry, incoming, receiver.offer.stripe, view)
                         self._acknowledge(receiver)
                         return
-            if came is not None:
-                effects = self._run_came(receiver, receiver.offer.base, came, view)
-                came = None
-            else:
-                effects = self._more(receiver, view, answer)
+            effects = self._more(receiver, view, answer)
 
     def _more(self, receiver: Receiver, view: memoryview, answer: Frame | None) -> list[Effect]:
         run = receiver.run() if self._has_runs else None

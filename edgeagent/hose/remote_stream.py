@@ -89,7 +89,10 @@ class Job:
         self.sender: Sender | None = None  # once it was begun
         self.left: Outgoing | None = None  # of what the loop could not send at once
         self.fault: HoseFault | None = None  # by which what was begun on the loop has ended
-        self.idle_tries, self.best = 0, offer.base  # connections in a row that brought no progress beyond this
+        self.idle_tries, self.best = (
+            0,
+            offer.base,
+        )  # connections in a row that brought no progress beyond this
         self.is_released = False
         self.may_return = (
             False  # to the loop, once all of it is sent: it waits for the answer while we are not waited for

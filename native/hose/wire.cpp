@@ -36,8 +36,11 @@ constexpr std::size_t kNumbersAt = 28; // total, base, length; resume, credit; e
 constexpr std::size_t kStripesAt = 54;
 constexpr std::size_t kSha256At = 56;
 constexpr std::uint8_t kStart[8] = {'E', 'H', 'R', 'W', 1, 6, 0, 0};
-// What is received at once, and checked while it is in the second-level cache.
+// What is received at once, and checked while it is in the second-level cache. Of small transfers less, since what is
+// left to be checked when the last byte is there is what their sender waits for.
 constexpr std::size_t kPieceBytes = 256 << 10;
+constexpr std::size_t kSmallPieceBytes = 64 << 10;
+constexpr std::size_t kSmallBytes = 1 << 20;
 // How long an answer that need not be a packet of its own is kept back from a peer that has stopped sending, and may
 // well be waiting for it.
 constexpr int kPatienceMs = 2;
@@ -147,14 +150,15 @@ void flush(int fd) {
 }
 
 // The payload of a head that was expected, to its place.
-Received receive_payload(int fd, const std::uint8_t *head, std::uint8_t *data, std::uint64_t next,
-                         std::int64_t stall_ns) {
+Received receive_payload(int fd, const std::uint8_t *head, std::uint8_t *data, const Expected &expected,
+                         std::uint64_t next) {
   const std::uint64_t end = next + get<std::uint32_t>(head, kLengthAt);
-  const std::int64_t deadline = now_ns() + stall_ns;
+  const std::int64_t deadline = now_ns() + expected.stall_ns;
+  const std::uint64_t most = expected.credit <= kSmallBytes ? kSmallPieceBytes : kPieceBytes;
   std::uint32_t check = 0;
   Received received;
   for (std::uint64_t at = next; at < end;) {
-    const std::uint64_t piece = std::min<std::uint64_t>(kPieceBytes, end - at);
+    const std::uint64_t piece = std::min(most, end - at);
     received = receive_all(fd, data + at, piece, deadline);
     if (received.came != Came::All) {
       received.next = next;
@@ -179,7 +183,7 @@ Received receive_frame(int fd, std::uint8_t *head, std::uint8_t *data, const Exp
     received.came = Came::Head;
     return received;
   }
-  return receive_payload(fd, head, data, next, expected.stall_ns);
+  return receive_payload(fd, head, data, expected, next);
 }
 
 using Head = std::array<std::uint8_t, kHeadBytes>;

@@ -16,8 +16,8 @@ constexpr std::size_t kIdentityAt = 8;
 constexpr std::size_t kIdentityBytes = 20;
 constexpr std::size_t kSha256Bytes = 32;
 
-// What is to be sent: bytes [offset, end) of `data` as frames of `identity` of at most `frame_bytes`, with `before` ahead
-// of the first and `after` behind the last. The first `skip` bytes of all that are out already.
+// What is to be sent: bytes [offset, end) of `data` as frames of `identity` of at most `frame_bytes`, with `before`
+// ahead of the first and `after` behind the last. The first `skip` bytes of all that are out already.
 struct Outgoing {
   const std::uint8_t *identity = nullptr; // kIdentityBytes
   const std::uint8_t *data = nullptr;
@@ -33,8 +33,8 @@ struct Outgoing {
   std::int64_t stall_ns = 0;
 };
 
-// How far it came. With an error, `offset` and `skip` are where to go on, and nothing is `before` it where `offset` has
-// grown.
+// How far it came. With an error, `offset` and `skip` are where to go on, and nothing is `before` it where `offset`
+// has grown.
 struct Sent {
   int error = 0; // an errno; ETIMEDOUT where a frame took longer than `stall_ns`
   std::uint64_t offset = 0;
@@ -43,8 +43,8 @@ struct Sent {
 
 Sent send_frames(int fd, const Outgoing &outgoing);
 
-// A whole transfer of one stripe that nobody has offered before: the offer, and bytes [0, ahead) of `data` along with it;
-// all of it, with the end behind it, where that is `total`. Then its answers are waited for.
+// A whole transfer of one stripe that nobody has offered before: the offer, and bytes [0, ahead) of `data` along with
+// it; all of it, with the end behind it, where that is `total`. Then its answers are waited for.
 struct Exchange {
   const std::uint8_t *identity = nullptr; // kIdentityBytes
   const std::uint8_t *sha256 = nullptr;   // 32 bytes
@@ -88,7 +88,7 @@ struct Expected {
   std::uint64_t payload_bytes_max = 0;
   std::int64_t stall_ns = 0;
   bool wants_head = false; // the head behind `stop` as well, whatever it is
-  // Sent first. Where the peer has sent data already it may wait for what is sent next: then it is no packet of its own.
+  // Sent first. Where the peer has sent data already it is no packet of its own, but goes with what is sent next.
   const std::uint8_t *answer = nullptr;
   std::size_t answer_bytes = 0;
 };
@@ -108,8 +108,8 @@ struct Along {
 };
 
 struct Room {
-  std::uint8_t *offer = nullptr; // kHeadBytes
-  std::uint8_t *head = nullptr;  // kHeadBytes: the last that came
+  std::uint8_t *offer = nullptr;   // kHeadBytes
+  std::uint8_t *head = nullptr;    // kHeadBytes: the last that came
   std::uint8_t *answers = nullptr; // twice kHeadBytes: for ACCEPT and ACK of what came whole
   std::uint8_t *data = nullptr;
   std::uint64_t room = 0;

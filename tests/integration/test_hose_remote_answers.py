@@ -258,3 +258,21 @@ def test_a_closed_client_sends_nothing(rig: Rig) -> None:
     rig.run(client.close())
     with pytest.raises(LinkCut, match="closed"):
         rig.run(client.send(b"2"))
+
+
+def test_a_wait_that_begins_too_late_is_over_at_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = remote_stream.Stream.go_on_from
+
+    def late(self: remote_stream.Stream, exchanged: Any, job: remote_stream.Job) -> bool:
+        is_sent = real(self, exchanged, job)
+        assert job.sender is not None
+        job.sender.deadline_s = 0.0
+        return is_sent
+
+    monkeypatch.setattr(remote_stream.Stream, "go_on_from", late)
+    monkeypatch.setattr(remote_stream, "ANSWER_S", 0.0)
+    client = rig.client()
+    rig.run(client.send(b"1"))
+    assert rig.run(client.send(b"2")).resumes >= 1  # over another connection, on which nothing goes along
+    assert [rig.delivered(), rig.delivered()] == [b"1", b"2"]
+    assert rig.deliveries.empty()

@@ -136,3 +136,36 @@ def test_a_transfer_is_whole_when_all_stripes_are() -> None:
     assert len(inbox) == 1
     inbox.confirm(first, 1)
     assert len(inbox) == 0
+
+
+def test_what_is_here_already_is_taken_noted_and_acknowledged_again() -> None:
+    inbox = Inbox(keep_s=10)
+    entry = inbox.take("a", _offer(), MAX, 0.0)
+    assert entry is not None
+    assert inbox.held_bytes == 100
+    assert inbox.take("a", _offer(), MAX, 0.0) is None  # it is known now
+    assert inbox.take("b", _offer(id_=b"u" * 16), MAX, 0.0) is not None
+    with pytest.raises(DuplicateTransfer, match="another connection"):
+        inbox.open("a", _offer(), MAX, 1.0)
+    inbox.deliver(entry)
+    inbox.settle(entry, 5.0)
+    assert inbox.held_bytes == 100  # the other's
+    assert inbox.expire(14.9) == []
+    again, receiver, _ = inbox.open("a", _offer(), MAX, 14.9)
+    assert (again, receiver.verified) == (entry, 100)
+
+
+def test_bounds_hold_for_what_is_here_already() -> None:
+    inbox = Inbox(transfers_max=2, held_bytes_max=150)
+    with pytest.raises(TransferTooLarge, match="101 bytes"):
+        inbox.take("a", _offer(total=101), 100, 0.0)
+    first = inbox.take("a", _offer(), MAX, 0.0)
+    assert first is not None
+    with pytest.raises(NoRoom):
+        inbox.take("a", _offer(id_=b"u" * 16), MAX, 0.0)
+    inbox.forget(first)
+    assert inbox.held_bytes == 0
+    for letter in (b"u", b"v"):
+        assert inbox.take("a", _offer(total=10, id_=letter * 16), MAX, 0.0) is not None
+    with pytest.raises(TooManyPeers):
+        inbox.take("a", _offer(total=10), MAX, 0.0)

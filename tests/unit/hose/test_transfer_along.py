@@ -142,3 +142,37 @@ def test_what_came_at_once_counts_like_one_frame_after_the_other() -> None:
     assert receiver.run() is None
     assert receiver.on_message(Done(ID, 3, TOTAL)) == [Complete()]
     assert receiver.run() is None
+
+
+@pytest.mark.parametrize(
+    ("total", "run_bytes", "sent"), [(0, 50, 0), (CHUNK, 200, CHUNK), (CHUNK, 30, 30), (TOTAL, 200, CHUNK)]
+)
+def test_what_goes_along_at_once(total: int, run_bytes: int, sent: int) -> None:
+    sender = Sender(_offer(total), chunk_bytes=CHUNK, stall_s=10, ack_s=20, eager=True)
+    assert sender.is_apart
+    done = sender.start_along(0.0, run_bytes)
+    assert (sender.sent, sender.is_apart, sender.owes) == (sent, False, False)
+    assert (done == Done(ID, 3, total), done is None) == (sent == total, sent < total)
+    assert sender.is_sent is (sent == total)
+    sender.on_message(Accept(ID, 3, 0, total), 0.0)
+    if sent == total > 0:
+        sender.on_message(Again(ID, 3, 0, total), 0.0)
+        assert (sender.owes, sender.is_sent) == (True, False)
+    elif sent < total:
+        assert sender.pump(0.0) == [SendData(sent, min(CHUNK, total - sent))]
+
+
+def test_nothing_goes_along_with_what_may_be_known() -> None:
+    sender = Sender(_offer(), chunk_bytes=CHUNK, stall_s=10, ack_s=20)
+    with pytest.raises(RuntimeError, match="waited for"):
+        sender.start_along(0.0, 100)
+
+
+def test_what_came_whole_is_acknowledged_when_it_is_offered_again() -> None:
+    receiver = Receiver(_offer(), window_bytes=WINDOW, payload_bytes_max=CHUNK)
+    receiver.on_whole()
+    assert receiver.whole
+    receiver.on_cut()
+    assert receiver.on_offer(receiver.offer) == [Send(Accept(ID, 3, TOTAL, TOTAL))]
+    assert receiver.on_message(Done(ID, 3, TOTAL)) == [Complete()]
+    assert receiver.on_accepted() == [Send(Ack(ID, 3))]
