@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -37,6 +37,7 @@ log = structlog.get_logger("state")
 T = TypeVar("T", Have, Ack, Custody)
 
 FLYING_BYTES_MAX = 64 << 20  # of all groups under way
+GROUPS_PER_NODE_MAX = 4  # half of the offers that a node takes from another one
 INLINE_BYTES_MAX = 1 << 20  # of small values, which follow with the entries
 _MESSAGE_BYTES = 1 << 20
 _WINDOW = 2  # messages of chunks under way at once, of a group
@@ -71,6 +72,7 @@ class StateEarly:
         )  # where a key that is about to be written is read next
         self._tasks: set[asyncio.Task[None]] = set()
         self._flying_bytes = 0
+        self._flying: Counter[str] = Counter()  # groups, by node
         self.groups = 0  # that were there before anybody was asked to take them
 
     def bound_for(self, node: str, keys: Sequence[str]) -> None:
@@ -97,8 +99,13 @@ class StateEarly:
             or self._flying_bytes + large > FLYING_BYTES_MAX
         ):
             return None
+        (node,) = nodes
+        if self._flying[node] >= GROUPS_PER_NODE_MAX:
+            return None
         written: asyncio.Future[list[Written]] = asyncio.get_running_loop().create_future()
-        self._spawn(self._send(nodes.pop(), writes, written, large))
+        self._flying_bytes += large
+        self._flying[node] += 1
+        self._spawn(self._send(node, writes, written, large))
         return written
 
     async def close(self) -> None:
@@ -115,7 +122,6 @@ class StateEarly:
     async def _send(
         self, node: str, writes: Sequence[Wanted], written: asyncio.Future[list[Written]], size_bytes: int
     ) -> None:
-        self._flying_bytes += size_bytes
         try:
             transfer = self._number()
             await self._send_chunks(node, transfer, [one for one in writes if one.entry is not None])
@@ -129,6 +135,7 @@ class StateEarly:
             log.debug("a group did not travel while it was written", node=node, why=error.message)
         finally:
             self._flying_bytes -= size_bytes
+            self._flying[node] -= 1
 
     async def _send_chunks(self, node: str, transfer: int, large: Sequence[Wanted]) -> None:
         not_yet = Version(int(time.time() * 1000), 0, self._node_id)

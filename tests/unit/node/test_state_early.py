@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from edgeagent.model.errors import PeerFailed, StoreFailed
-from edgeagent.node import state_early
+from edgeagent.node import state_early, state_replicas
 from edgeagent.node.key_state import KeyState
 from edgeagent.state.calls import Group, Op
 from edgeagent.state.entry import Durability, chunks_of, entry_of
@@ -135,6 +135,7 @@ def test_what_does_not_travel_early_goes_the_ordinary_way(
             assert node.early.groups == 0
             assert not node.early._tasks
             assert node.early._flying_bytes == 0
+            assert not any(node.early._flying.values())
 
     asyncio.run(body())
 
@@ -169,6 +170,10 @@ def test_only_groups_for_one_node_and_within_bounds_travel(
             await write(node)
             assert not node.early._tasks, "too many bytes"
             monkeypatch.setattr(state_early, "FLYING_BYTES_MAX", 64 << 20)
+            monkeypatch.setattr(state_early, "GROUPS_PER_NODE_MAX", 0)
+            await write(node)
+            assert not node.early._tasks, "too many groups"
+            monkeypatch.setattr(state_early, "GROUPS_PER_NODE_MAX", 4)
             await node.group(Group(ops=[Op(op="put", key="x", value=BIG[0])]))
             assert not node.early._tasks, "nobody reads it next"
             node.bound_for(["n0", "n1"], ["y"])
@@ -232,13 +237,19 @@ def test_a_reader_waits_for_what_is_on_its_way(tmp_path: Path) -> None:
     asyncio.run(body())
 
 
-def test_a_reader_does_not_wait_beyond_its_deadline(tmp_path: Path) -> None:
+def test_a_reader_does_not_wait_beyond_its_deadline_nor_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def body() -> None:
         async with cluster(tmp_path, "satellite", "satellite") as of:
             there = of.nodes["n1"]
             entry = msgspec.structs.replace(entry_of(PLAIN, BIG[0]), version=Version(1, 0, "n0"))
             await there.transfer("n0", encode(Offer(1, 1, (entry,))))
             assert there.replicas._core.brings(entry.chunks)
-            assert await there._chunks_here(entry.chunks, asyncio.get_running_loop().time() + 0.02) == {}
+            now_s = asyncio.get_running_loop().time()
+            assert await there._chunks_here(entry.chunks, now_s + 0.02) == {}
+            monkeypatch.setattr(state_replicas, "ARRIVED_S", 0.02)
+            assert await there._chunks_here(entry.chunks, now_s + 30.0) == {}
+            assert there.replicas._core.brings(entry.chunks)
 
     asyncio.run(body())
