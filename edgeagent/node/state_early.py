@@ -24,6 +24,7 @@ from edgeagent.state.desk import has_bit
 from edgeagent.state.entry import chunks_of
 from edgeagent.state.errors import BadTransfer
 from edgeagent.state.hlc import Version
+from edgeagent.state.keys import RUNS, group_of
 from edgeagent.state.keystore_types import Written
 from edgeagent.state.keystore_writes import Wanted
 from edgeagent.state.messages import Ack, Chunks, CommitRequest, Custody, Have, Message, Offer, Part
@@ -42,6 +43,7 @@ INLINE_BYTES_MAX = 1 << 20  # of small values, which follow with the entries
 _MESSAGE_BYTES = 1 << 20
 _WINDOW = 2  # messages of chunks under way at once, of a group
 _KEYS_MAX = 4096
+_RUNS_MAX = 1024
 
 # (node, message, seconds) -> the reply; raises EdgeError
 Exchange = Callable[[str, bytes, float], Awaitable[bytes]]
@@ -70,6 +72,9 @@ class StateEarly:
         self._bound: OrderedDict[str, str] = (
             OrderedDict()
         )  # where a key that is about to be written is read next
+        self._runs: OrderedDict[str, str] = (
+            OrderedDict()
+        )  # where what a run writes next is read, by its group of keys
         self._tasks: set[asyncio.Task[None]] = set()
         self._flying_bytes = 0
         self._flying: Counter[str] = Counter()  # groups, by node
@@ -83,17 +88,30 @@ class StateEarly:
         while len(self._bound) > _KEYS_MAX:
             self._bound.popitem(last=False)
 
+    def run_goes_to(self, node: str, run: str) -> None:
+        """A step of this run is running; the one after it is to run at the node."""
+        group = group_of(f"{RUNS}{run}/")
+        self._runs.pop(group, None)
+        self._runs[group] = node
+        while len(self._runs) > _RUNS_MAX:
+            self._runs.popitem(last=False)
+
+    def _read_next(self, key: str) -> str:
+        by_run = self._runs.get(group_of(key), "")
+        return self._bound.pop(key, by_run)
+
     def going(self, wanted: Sequence[Wanted]) -> asyncio.Future[list[Written]] | None:
         """A group is about to be written, and the hashes of its large values are made; what it came to is put into the
         future. None: it does not travel.
         """
         writes = [one for one in wanted if one.op.op != "get"]
-        nodes = {self._bound.pop(one.op.key, "") for one in writes}
+        nodes = {self._read_next(one.op.key) for one in writes} - {""}
+        for group in {group_of(one.op.key) for one in writes}:
+            self._runs.pop(group, None)  # the step after it may go elsewhere
         large = sum(len(one.value or b"") for one in writes if one.entry is not None)
         small = sum(len(one.value or b"") for one in writes if one.entry is None)
         if (
             len(nodes) != 1
-            or "" in nodes
             or len(writes) > ITEMS_MAX
             or small > INLINE_BYTES_MAX
             or self._flying_bytes + large > FLYING_BYTES_MAX

@@ -14,6 +14,7 @@ import pytest
 from edgeagent.model.errors import PeerFailed, StoreFailed
 from edgeagent.node import state_early, state_replicas
 from edgeagent.node.key_state import KeyState
+from edgeagent.node.state_moves import Needed
 from edgeagent.state.calls import Group, Op
 from edgeagent.state.entry import Durability, chunks_of, entry_of
 from edgeagent.state.fetching import ChunksWanted
@@ -101,6 +102,23 @@ def test_what_is_still_on_its_way_is_not_sent_again(tmp_path: Path, monkeypatch:
     asyncio.run(body())
 
 
+def test_what_a_run_writes_travels_to_where_its_next_step_is_planned(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with cluster(tmp_path, "satellite", "satellite", "satellite") as of:
+            node = of.nodes["n0"]
+            node.ahead((), "r", Needed(step="s", nodes=("n2", "n1"), is_next=True))
+            node.ahead((), "r", Needed(step="t", nodes=("n1",)))  # after that one
+            ops = [Op(op="put", key=key, value=BIG[0]) for key in ("runs/r/a", "sensors/x")]
+            await node.group(Group(ops=ops), run="r", epoch=1)
+            await asyncio.gather(*node.early._tasks)
+            assert node.early.groups == 1
+            assert len(await of.nodes["n2"].store.held(["runs/r/a", "sensors/x"])) == 2
+            await node.group(Group(ops=[Op(op="put", key="runs/r/b", value=BIG[1])]), run="r", epoch=1)
+            assert not node.early._tasks, "where the step after it goes is not known yet"
+
+    asyncio.run(body())
+
+
 def refused(node: str, path: str, reply: bytes) -> bytes:
     message = decode(reply)
     return encode(Have(message.ask, 1, refused=Refusal.BUSY)) if isinstance(message, Have) else reply
@@ -178,6 +196,10 @@ def test_only_groups_for_one_node_and_within_bounds_travel(
             assert not node.early._tasks, "nobody reads it next"
             node.bound_for(["n0", "n1"], ["y"])
             assert not node.early._bound, "it is read here"
+            monkeypatch.setattr(state_early, "_RUNS_MAX", 2)
+            for run in "123":
+                node.early.run_goes_to("n1", run)
+            assert list(node.early._runs) == ["runs/2", "runs/3"]
             monkeypatch.setattr(state_early, "_KEYS_MAX", 2)
             node.bound_for(["n1"], ["1", "2", "3"])
             assert list(node.early._bound) == ["2", "3"]
