@@ -304,6 +304,8 @@ class KeyState:
         there.
         """
         self.sky.mark(needed.nodes[0])
+        if needed.is_next:
+            self.early.run_goes_to(needed.nodes[0], run)
         self.replicas.look_around()
         self._spawn(self._ahead((*prefixes, f"{RUNS}{run}/"), run, needed))
 

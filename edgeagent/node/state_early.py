@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from edgeagent.state.desk import has_bit
 from edgeagent.state.entry import chunks_of
 from edgeagent.state.errors import BadTransfer
 from edgeagent.state.hlc import Version
+from edgeagent.state.keys import RUNS, group_of
 from edgeagent.state.keystore_types import Written
 from edgeagent.state.keystore_writes import Wanted
 from edgeagent.state.messages import Ack, Chunks, CommitRequest, Custody, Have, Message, Offer, Part
@@ -37,10 +38,12 @@ log = structlog.get_logger("state")
 T = TypeVar("T", Have, Ack, Custody)
 
 FLYING_BYTES_MAX = 64 << 20  # of all groups under way
+GROUPS_PER_NODE_MAX = 4  # half of the offers that a node takes from another one
 INLINE_BYTES_MAX = 1 << 20  # of small values, which follow with the entries
 _MESSAGE_BYTES = 1 << 20
 _WINDOW = 2  # messages of chunks under way at once, of a group
 _KEYS_MAX = 4096
+_RUNS_MAX = 1024
 
 # (node, message, seconds) -> the reply; raises EdgeError
 Exchange = Callable[[str, bytes, float], Awaitable[bytes]]
@@ -69,8 +72,12 @@ class StateEarly:
         self._bound: OrderedDict[str, str] = (
             OrderedDict()
         )  # where a key that is about to be written is read next
+        self._runs: OrderedDict[str, str] = (
+            OrderedDict()
+        )  # where what a run writes next is read, by its group of keys
         self._tasks: set[asyncio.Task[None]] = set()
         self._flying_bytes = 0
+        self._flying: Counter[str] = Counter()  # groups, by node
         self.groups = 0  # that were there before anybody was asked to take them
 
     def bound_for(self, node: str, keys: Sequence[str]) -> None:
@@ -81,24 +88,42 @@ class StateEarly:
         while len(self._bound) > _KEYS_MAX:
             self._bound.popitem(last=False)
 
+    def run_goes_to(self, node: str, run: str) -> None:
+        """A step of this run is running; the one after it is to run at the node."""
+        group = group_of(f"{RUNS}{run}/")
+        self._runs.pop(group, None)
+        self._runs[group] = node
+        while len(self._runs) > _RUNS_MAX:
+            self._runs.popitem(last=False)
+
+    def _read_next(self, key: str) -> str:
+        by_run = self._runs.get(group_of(key), "")
+        return self._bound.pop(key, by_run)
+
     def going(self, wanted: Sequence[Wanted]) -> asyncio.Future[list[Written]] | None:
         """A group is about to be written, and the hashes of its large values are made; what it came to is put into the
         future. None: it does not travel.
         """
         writes = [one for one in wanted if one.op.op != "get"]
-        nodes = {self._bound.pop(one.op.key, "") for one in writes}
+        nodes = {self._read_next(one.op.key) for one in writes} - {""}
+        for group in {group_of(one.op.key) for one in writes}:
+            self._runs.pop(group, None)  # the step after it may go elsewhere
         large = sum(len(one.value or b"") for one in writes if one.entry is not None)
         small = sum(len(one.value or b"") for one in writes if one.entry is None)
         if (
             len(nodes) != 1
-            or "" in nodes
             or len(writes) > ITEMS_MAX
             or small > INLINE_BYTES_MAX
             or self._flying_bytes + large > FLYING_BYTES_MAX
         ):
             return None
+        (node,) = nodes
+        if self._flying[node] >= GROUPS_PER_NODE_MAX:
+            return None
         written: asyncio.Future[list[Written]] = asyncio.get_running_loop().create_future()
-        self._spawn(self._send(nodes.pop(), writes, written, large))
+        self._flying_bytes += large
+        self._flying[node] += 1
+        self._spawn(self._send(node, writes, written, large))
         return written
 
     async def close(self) -> None:
@@ -115,7 +140,6 @@ class StateEarly:
     async def _send(
         self, node: str, writes: Sequence[Wanted], written: asyncio.Future[list[Written]], size_bytes: int
     ) -> None:
-        self._flying_bytes += size_bytes
         try:
             transfer = self._number()
             await self._send_chunks(node, transfer, [one for one in writes if one.entry is not None])
@@ -129,6 +153,7 @@ class StateEarly:
             log.debug("a group did not travel while it was written", node=node, why=error.message)
         finally:
             self._flying_bytes -= size_bytes
+            self._flying[node] -= 1
 
     async def _send_chunks(self, node: str, transfer: int, large: Sequence[Wanted]) -> None:
         not_yet = Version(int(time.time() * 1000), 0, self._node_id)

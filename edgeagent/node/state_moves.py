@@ -33,12 +33,15 @@ _SLO_MS = 60_000.0  # of a step that says nothing of it
 
 
 class Needed(msgspec.Struct, frozen=True, kw_only=True):
-    """A step to come: the nodes that it may run on, the planned one first, and when it may begin."""
+    """A step to come: the nodes that it may run on, the planned one first, and when it may begin. ``is_next``: it
+    follows one that runs now.
+    """
 
     step: str
     nodes: tuple[str, ...]
     start_in_ms: float = 0.0
     slo_ms: float = 0.0
+    is_next: bool = False
 
 
 class Going(msgspec.Struct, frozen=True):

@@ -46,6 +46,7 @@ ANSWER_S = 60.0
 AGAIN_S = 1.0
 _FEED = 1024
 _ARRIVED_LOOK_S = 0.005
+ARRIVED_S = 5.0  # then it is asked for, and comes twice
 _LEVELS_MAX = 65_536
 _ANSWERING_MAX = 1024
 
@@ -170,8 +171,9 @@ class StateReplicas:
         self._ledger.used_bytes = used_bytes
 
     async def arrived(self, chunks: Sequence[bytes], deadline_s: float) -> None:
-        """Until nobody is bringing any of these chunks, or the deadline (of the loop's clock)."""
+        """Until nobody is bringing any of these chunks, or the deadline (of the loop's clock), or for ARRIVED_S."""
         loop = asyncio.get_running_loop()
+        deadline_s = min(deadline_s, loop.time() + ARRIVED_S)
         while self._core.brings(chunks) and loop.time() < deadline_s:  # noqa: ASYNC110 - other nodes bring it about
             await asyncio.sleep(_ARRIVED_LOOK_S)
 

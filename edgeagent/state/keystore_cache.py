@@ -1,7 +1,8 @@
 """Values in memory, so that what is read again costs no other thread. Of one event loop. Pure.
 
 What it holds is what the last acknowledged write left, or later: a key is out of it from the moment a write of it is
-asked for until all its writes have been answered, and a read that a write has overtaken puts nothing in.
+asked for until all its writes have been answered, and a read that a write has overtaken puts nothing in. Where several
+writes of a key were under way at once, the order of their answers is not that of the writes: none of them puts it in.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class ValueCache:
         self._held: OrderedDict[str, tuple[Entry, bytes]] = OrderedDict()
         self._bytes = 0
         self._writing: dict[str, int] = {}  # how many writes of a key are under way
+        self._several: set[str] = set()  # keys of which there were more than one
         self._reading: dict[str, object] = {}
 
     def get(self, key: str) -> tuple[Entry, bytes] | None:
@@ -45,7 +47,11 @@ class ValueCache:
 
     def begin_write(self, keys: Iterable[str]) -> None:
         for key in keys:
-            self._writing[key] = self._writing.get(key, 0) + 1
+            if key in self._writing:
+                self._writing[key] += 1
+                self._several.add(key)
+            else:
+                self._writing[key] = 1
             self._reading.pop(key, None)
             self.drop(key)
 
@@ -53,12 +59,16 @@ class ValueCache:
         self, keys: Iterable[str], entries: Iterable[Entry | None] = (), values: Mapping[str, bytes] = {}
     ) -> None:
         """``entries``: what the write left, in its order; ``values``: of those that are kept in chunks."""
+        several: set[str] = set()
         for key in keys:
             left = self._writing.pop(key) - 1
             if left:
                 self._writing[key] = left
+            elif key in self._several:
+                self._several.discard(key)
+                several.add(key)
         for entry in entries:
-            if entry is None or entry.key in self._writing:
+            if entry is None or entry.key in self._writing or entry.key in several:
                 continue
             value = values.get(entry.key) if entry.chunks else entry.inline
             if value is None:

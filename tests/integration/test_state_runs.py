@@ -120,6 +120,26 @@ def test_what_a_step_wrote_that_is_called_from_the_holder_goes_to_the_next(three
     marks_arrive(three, "called", 1)
 
 
+def test_a_large_group_travels_to_the_next_step_while_it_is_written(three: Continuum) -> None:
+    """128 KiB of zeros, from n2 to n1."""
+    large = _MARKS_ONCE.replace('"memory") 1)', '"memory") 3)').replace(
+        "(i32.const 0) (i32.const 8) (i32.const 0)))", "(i32.const 4096) (i32.const 131072) (i32.const 0)))"
+    )
+    deploy_wat(three.origin, "large-once", large)
+    deploy_wat(three.origin, "echoes-large-once", _ECHOES_ONCE)
+    steps = (
+        {"name": "mark", "function": "large-once", "needs": ["n2"]},
+        {"name": "idle", "function": "echoes-large-once", "after": ["mark"], "needs": ["n1"]},
+    )
+    assert three.deploy(spec("large", *steps)).status == 201
+    marks_arrive(three, "large", 1)
+    metrics = three.nodes[2].request("GET", "/metrics").body.decode()
+    early = next(
+        line for line in metrics.split("\n") if line.startswith("edgeagent_state_groups_early_total")
+    )
+    assert float(early.split()[1]) > 0
+
+
 def deploy_wat(node: Daemon, name: str, text: str) -> None:
     wasm = {"Content-Type": "application/wasm"}
     assert node.request("PUT", f"/v1/functions/{name}", bytes(wasmtime.wat2wasm(text)), wasm).status == 201

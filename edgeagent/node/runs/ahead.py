@@ -59,14 +59,14 @@ class Ahead:
         for choice in choices:
             if choice.step in running or choice.node == self._node_id:
                 continue
-            self.state_to(choice, choices)
+            self.state_to(choice, choices, running)
             for ref in inputs_of(self._record, choice.step):  # those that exist: it may follow others, too
                 if ref.inline is None and (choice.node, ref.sha256) not in self._begun:
                     self._spawn(choice.node, ref)
 
-    def state_to(self, choice: Choice, choices: Sequence[Choice]) -> None:
+    def state_to(self, choice: Choice, choices: Sequence[Choice], running: Sequence[str] = ()) -> None:
         """The keys of a step go to where it is to run: also of one that is handed over now, with what the step before
-        has just written.
+        has just written. What those that are ``running`` write goes there too, while they write it.
         """
         if self._state is None:
             return
@@ -76,6 +76,7 @@ class Ahead:
             nodes=tuple(dict.fromkeys((choice.node, *choice.ranked[:NODES_MAX]))),
             start_in_ms=_before(choices, choice),
             slo_ms=spec.latency_ms_max,
+            is_next=not set(spec.after).isdisjoint(running),
         )
         prefixes = self._record.functions[spec.function].manifest.state.prefixes
         self._state.ahead(prefixes, self._record.id, needed)

@@ -12,8 +12,9 @@ import msgspec
 import pytest
 
 from edgeagent.model.errors import PeerFailed, StoreFailed
-from edgeagent.node import state_early
+from edgeagent.node import state_early, state_replicas
 from edgeagent.node.key_state import KeyState
+from edgeagent.node.state_moves import Needed
 from edgeagent.state.calls import Group, Op
 from edgeagent.state.entry import Durability, chunks_of, entry_of
 from edgeagent.state.fetching import ChunksWanted
@@ -101,6 +102,23 @@ def test_what_is_still_on_its_way_is_not_sent_again(tmp_path: Path, monkeypatch:
     asyncio.run(body())
 
 
+def test_what_a_run_writes_travels_to_where_its_next_step_is_planned(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with cluster(tmp_path, "satellite", "satellite", "satellite") as of:
+            node = of.nodes["n0"]
+            node.ahead((), "r", Needed(step="s", nodes=("n2", "n1"), is_next=True))
+            node.ahead((), "r", Needed(step="t", nodes=("n1",)))  # after that one
+            ops = [Op(op="put", key=key, value=BIG[0]) for key in ("runs/r/a", "sensors/x")]
+            await node.group(Group(ops=ops), run="r", epoch=1)
+            await asyncio.gather(*node.early._tasks)
+            assert node.early.groups == 1
+            assert len(await of.nodes["n2"].store.held(["runs/r/a", "sensors/x"])) == 2
+            await node.group(Group(ops=[Op(op="put", key="runs/r/b", value=BIG[1])]), run="r", epoch=1)
+            assert not node.early._tasks, "where the step after it goes is not known yet"
+
+    asyncio.run(body())
+
+
 def refused(node: str, path: str, reply: bytes) -> bytes:
     message = decode(reply)
     return encode(Have(message.ask, 1, refused=Refusal.BUSY)) if isinstance(message, Have) else reply
@@ -135,6 +153,7 @@ def test_what_does_not_travel_early_goes_the_ordinary_way(
             assert node.early.groups == 0
             assert not node.early._tasks
             assert node.early._flying_bytes == 0
+            assert not any(node.early._flying.values())
 
     asyncio.run(body())
 
@@ -169,10 +188,18 @@ def test_only_groups_for_one_node_and_within_bounds_travel(
             await write(node)
             assert not node.early._tasks, "too many bytes"
             monkeypatch.setattr(state_early, "FLYING_BYTES_MAX", 64 << 20)
+            monkeypatch.setattr(state_early, "GROUPS_PER_NODE_MAX", 0)
+            await write(node)
+            assert not node.early._tasks, "too many groups"
+            monkeypatch.setattr(state_early, "GROUPS_PER_NODE_MAX", 4)
             await node.group(Group(ops=[Op(op="put", key="x", value=BIG[0])]))
             assert not node.early._tasks, "nobody reads it next"
             node.bound_for(["n0", "n1"], ["y"])
             assert not node.early._bound, "it is read here"
+            monkeypatch.setattr(state_early, "_RUNS_MAX", 2)
+            for run in "123":
+                node.early.run_goes_to("n1", run)
+            assert list(node.early._runs) == ["runs/2", "runs/3"]
             monkeypatch.setattr(state_early, "_KEYS_MAX", 2)
             node.bound_for(["n1"], ["1", "2", "3"])
             assert list(node.early._bound) == ["2", "3"]
@@ -232,13 +259,19 @@ def test_a_reader_waits_for_what_is_on_its_way(tmp_path: Path) -> None:
     asyncio.run(body())
 
 
-def test_a_reader_does_not_wait_beyond_its_deadline(tmp_path: Path) -> None:
+def test_a_reader_does_not_wait_beyond_its_deadline_nor_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def body() -> None:
         async with cluster(tmp_path, "satellite", "satellite") as of:
             there = of.nodes["n1"]
             entry = msgspec.structs.replace(entry_of(PLAIN, BIG[0]), version=Version(1, 0, "n0"))
             await there.transfer("n0", encode(Offer(1, 1, (entry,))))
             assert there.replicas._core.brings(entry.chunks)
-            assert await there._chunks_here(entry.chunks, asyncio.get_running_loop().time() + 0.02) == {}
+            now_s = asyncio.get_running_loop().time()
+            assert await there._chunks_here(entry.chunks, now_s + 0.02) == {}
+            monkeypatch.setattr(state_replicas, "ARRIVED_S", 0.02)
+            assert await there._chunks_here(entry.chunks, now_s + 30.0) == {}
+            assert there.replicas._core.brings(entry.chunks)
 
     asyncio.run(body())

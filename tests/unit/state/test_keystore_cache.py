@@ -29,14 +29,18 @@ def test_a_read_during_a_write_puts_nothing_in() -> None:
     assert cache.get("a") == pair("a", b"new")
 
 
-def test_of_writes_at_once_the_last_one_counts() -> None:
+def test_of_writes_at_once_none_puts_anything_in() -> None:
     cache = ValueCache(1 << 20)
-    cache.begin_write(["a", "a"])
+    cache.begin_write(["a", "b"])
     cache.begin_write(["a"])
-    cache.end_write(["a", "a"], [pair("a", b"1")[0]])
+    cache.end_write(["a"], [pair("a", b"2")[0]])  # which may have been the second
     assert cache.get("a") is None
-    cache.end_write(["a"], [pair("a", b"2")[0]])
-    assert cache.get("a") == pair("a", b"2")
+    cache.end_write(["a", "b"], [pair("a", b"1")[0], pair("b", b"1")[0]])
+    assert cache.get("a") is None
+    assert cache.get("b") == pair("b", b"1")
+    cache.begin_write(["a"])
+    cache.end_write(["a"], [pair("a", b"3")[0]])
+    assert cache.get("a") == pair("a", b"3")
 
 
 def test_it_is_bounded_and_forgets_what_was_used_least() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from edgeagent.state.calls import Op
 from edgeagent.state.errors import VersionMismatch
 from edgeagent.state.keystore import KeyStore
 from edgeagent.state.keystore_types import Usage
-from tests.unit.state.keystore_rig import mode_of, put, with_store
+from tests.unit.state.keystore_rig import NOW_MS, foreign, mode_of, put, with_store
 
 BIG = random.Random(1).randbytes(700_000)  # three chunks
 
@@ -155,5 +156,28 @@ def test_chunks_that_go_while_a_value_is_written_are_written_again(
         got = await store.get("b")
         assert got is not None
         assert got[1] == BIG
+
+    with_store(tmp_path, scenario)
+
+
+def test_a_write_and_an_entry_of_another_node_in_one_commit_leave_the_winner_in_memory(
+    tmp_path: Path,
+) -> None:
+    async def scenario(store: KeyStore) -> None:
+        writer = store._store._writer
+        assert writer is not None
+        go = threading.Event()
+        busy = asyncio.ensure_future(store._store.write(lambda _: go.wait(20)))
+        entry, _ = foreign("a", b"theirs", wall_ms=NOW_MS - 1)
+        tasks = []
+        for number, work in enumerate((store.accept([entry], custody=True), put(store, "a", b"ours"))):
+            tasks.append(asyncio.ensure_future(work))
+            while writer._queue.qsize() <= number:  # noqa: ASYNC110 - other threads are on the way
+                await asyncio.sleep(0.001)
+        go.set()
+        await asyncio.gather(busy, *tasks)
+        got = await store.get("a")
+        assert got is not None
+        assert got[1] == b"ours", "it was written later, whoever is answered first"
 
     with_store(tmp_path, scenario)
