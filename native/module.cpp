@@ -356,7 +356,7 @@ public:
     Lease hose;
     {
       const py::gil_scoped_release nogil;
-      hose = engine_->hoses()->acquire(bytes);
+      hose = engine_->hoses()->acquire(bytes, true);
     }
     if (!hose) {
       return py::none();

@@ -80,8 +80,7 @@ std::int32_t CallHoses::loan(std::uint32_t bytes) {
   Lease hose;
   const bool worth_it = bytes >= loan_bytes_min() && call_.spec().has_aligned_alloc;
   if (worth_it && size + whole + 2 * kHugeBytes <= limit) {
-    hose = pool_->acquire(whole);
-    hose = hose && hose->has_file() ? std::move(hose) : nullptr;
+    hose = pool_->acquire(whole, false);
   }
   // A hose's mapping is 2 MiB-aligned; the guest's view must agree with it modulo 2 MiB to have large pages.
   const std::uint64_t align = hose ? kHugeBytes : page;
@@ -149,7 +148,7 @@ HoseRange CallHoses::published(std::uint32_t ptr, std::uint32_t bytes) {
   if (std::optional<HoseRange> lent = in_loan(ptr, bytes); lent && revoke_writing(ptr, bytes)) {
     return std::move(*lent);
   }
-  Lease hose = pool_->acquire(bytes);
+  Lease hose = pool_->acquire(bytes, true);
   if (!hose) {
     return {};
   }

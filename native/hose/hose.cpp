@@ -77,13 +77,7 @@ void forget_pages(const Hose &hose) {
 
 } // namespace
 
-std::unique_ptr<Hose> Hose::make(std::size_t bytes) {
-  std::unique_ptr<Hose> hose = make_file(bytes);
-  return hose ? std::move(hose) : make_nameless(bytes);
-}
-
-// Without a descriptor nobody can map it: who would have seen its pages gets a copy.
-std::unique_ptr<Hose> Hose::make_nameless(std::size_t bytes) {
+std::unique_ptr<Hose> Hose::make_plain(std::size_t bytes) {
   std::unique_ptr<Hose> hose(new Hose());
   void *at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (at == MAP_FAILED) {
@@ -105,7 +99,7 @@ bool Hose::populate() {
   return true;
 }
 
-std::unique_ptr<Hose> Hose::make_file(std::size_t bytes) {
+std::unique_ptr<Hose> Hose::make(std::size_t bytes) {
   std::unique_ptr<Hose> hose(new Hose());
   hose->fd_ = is_broken(4) ? -1 : ::memfd_create("edge-hose", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (hose->fd_ < 0 || ::ftruncate(hose->fd_, static_cast<off_t>(bytes)) != 0 ||
@@ -215,7 +209,7 @@ std::unique_ptr<Hose> HosePool::take_fitting(std::vector<std::unique_ptr<Hose>> 
   return found;
 }
 
-Lease HosePool::acquire(std::size_t bytes) {
+Lease HosePool::acquire(std::size_t bytes, bool may_be_plain) {
   std::unique_lock<std::mutex> lock(mutex_);
   std::unique_ptr<Hose> hose = take_fitting(clean_, bytes);
   if (!hose) {
@@ -229,7 +223,7 @@ Lease HosePool::acquire(std::size_t bytes) {
     }
   }
   if (!hose) {
-    hose = make_room_and_make(size_class(bytes), lock);
+    hose = make_room_and_make(size_class(bytes), may_be_plain, lock);
   }
   if (!hose) {
     ++stats_.refused;
@@ -239,7 +233,8 @@ Lease HosePool::acquire(std::size_t bytes) {
   return lend(std::move(hose));
 }
 
-std::unique_ptr<Hose> HosePool::make_room_and_make(std::size_t bytes, std::unique_lock<std::mutex> &lock) {
+std::unique_ptr<Hose> HosePool::make_room_and_make(std::size_t bytes, bool may_be_plain,
+                                                   std::unique_lock<std::mutex> &lock) {
   while (stats_.bytes + bytes > bytes_max_ && !(clean_.empty() && dirty_.empty())) {
     auto &from = clean_.empty() ? dirty_ : clean_;
     stats_.idle_bytes -= from.front()->capacity();
@@ -252,6 +247,9 @@ std::unique_ptr<Hose> HosePool::make_room_and_make(std::size_t bytes, std::uniqu
   stats_.bytes += bytes; // before the lock is released: others must not take the same room
   lock.unlock();
   std::unique_ptr<Hose> hose = Hose::make(bytes);
+  if (!hose && may_be_plain) {
+    hose = Hose::make_plain(bytes);
+  }
   lock.lock();
   try { // nothing may fail when hoses come back
     clean_.reserve(stats_.hoses + 1);
@@ -272,7 +270,7 @@ std::unique_ptr<Hose> HosePool::make_room_and_make(std::size_t bytes, std::uniqu
 
 void HosePool::give_back(std::unique_ptr<Hose> hose) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (stopping_ || hose->is_sealed() || stats_.bytes > bytes_max_) {
+  if (stopping_ || hose->is_sealed() || !hose->has_file() || stats_.bytes > bytes_max_) {
     forget(*hose);
     return;
   }

@@ -21,8 +21,10 @@ namespace edgeagent {
 
 class Hose {
 public:
-  // Null when there is no memory. Where the kernel or a limit refuses a memfd, or its seals, it is plain memory.
+  // Null when the kernel or a limit refuses.
   static std::unique_ptr<Hose> make(std::size_t bytes);
+  // Plain memory, where there are no memfds: nobody can map it, and who would have seen its pages gets a copy.
+  static std::unique_ptr<Hose> make_plain(std::size_t bytes);
   // Another process's memfd, of which `bytes` from `offset` are to be read. Null, with `why`, unless it is sealed
   // against every change and large enough. The descriptor is duplicated.
   static std::unique_ptr<Hose> adopt(int fd, std::uint64_t offset, std::uint64_t bytes, std::string &why);
@@ -44,8 +46,6 @@ public:
 
 private:
   Hose() = default;
-  static std::unique_ptr<Hose> make_file(std::size_t bytes);
-  static std::unique_ptr<Hose> make_nameless(std::size_t bytes);
   bool populate();
 
   int fd_ = -1;
@@ -75,8 +75,9 @@ public:
   HosePool &operator=(const HosePool &) = delete;
   ~HosePool();
 
-  // A hose of at least `bytes` zeros, or null when the pool is at its bound or the kernel refuses.
-  Lease acquire(std::size_t bytes);
+  // A hose of at least `bytes` zeros, or null when the pool is at its bound or the kernel refuses. `may_be_plain`: for
+  // who has only bytes to keep, it may be one that cannot be mapped.
+  Lease acquire(std::size_t bytes, bool may_be_plain);
   HosePoolStats stats();
   // Counts a store whose windows could not be taken away. `try_again` is called now and then on the scrubber's thread
   // until it is true; false: nobody will call it, the pool has stopped. Throws std::bad_alloc.
@@ -94,7 +95,7 @@ public:
 private:
   void give_back(std::unique_ptr<Hose> hose);
   std::unique_ptr<Hose> take_fitting(std::vector<std::unique_ptr<Hose>> &from, std::size_t bytes);
-  std::unique_ptr<Hose> make_room_and_make(std::size_t bytes, std::unique_lock<std::mutex> &lock);
+  std::unique_ptr<Hose> make_room_and_make(std::size_t bytes, bool may_be_plain, std::unique_lock<std::mutex> &lock);
   Lease lend(std::unique_ptr<Hose> hose);
   void scrub_forever();
   void wake_scrubber();

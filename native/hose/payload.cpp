@@ -82,9 +82,9 @@ bool Payload::share_alone(HosePool &pool) {
   if (producer_) {
     producer_->function()->published(); // its next loan is a hose, and this copy not needed
   }
-  Lease hose = pool.acquire(bytes_);
-  if (!hose || !hose->has_file()) {
-    return false; // nobody could map it
+  Lease hose = pool.acquire(bytes_, false);
+  if (!hose) {
+    return false;
   }
   std::memcpy(hose->data(), data(), bytes_);
   hose->dirty_bytes = bytes_;
