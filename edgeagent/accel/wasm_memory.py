@@ -13,7 +13,7 @@ __all__ = ["Effort", "EffortSpent", "Memory"]
 _KNOWN_BYTES_MAX = 1 << 20
 _SEGMENTS_MAX = 4096
 # Instructions followed, bytes read and stored: some seconds of them at most.
-_EFFORT = 1_500_000
+_EFFORT = 600_000
 
 
 class EffortSpent(Exception):

@@ -9,26 +9,24 @@ prior and no more; all steps count, and the count is bounded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 
 from edgeagent.accel.wasm_body import leb, skip_immediates
 from edgeagent.accel.wasm_memory import Memory
 from edgeagent.accel.wasm_module import Skeleton
-from edgeagent.accel.wasm_numbers import BINARY, LOADS, STORES, UNARY, is_binary
+from edgeagent.accel.wasm_numbers import LOADS, STORES
+from edgeagent.accel.wasm_values import Number, Values
 from edgeagent.model.errors import WasmRefused
 
 __all__ = ["Made", "Runner"]
 
-_COPY_MAX = 65536
 _DEPTH_MAX = 24  # calls within calls that are followed
 _LOCALS_MAX = 4096
 _ROUNDS_MAX = 1000  # of a loop in which something is not known
 _BLOCK, _LOOP, _IF = 0x02, 0x03, 0x04
 _OPENS = (_BLOCK, _LOOP, _IF, 0x06, 0x1F)
-
-Number = int | None
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -145,7 +143,7 @@ class Runner:
         return self._module.signature(self._module.type_of(function)) or ((), 0)
 
 
-class _Way:
+class _Way(Values):
     """Through one function."""
 
     def __init__(
@@ -157,11 +155,8 @@ class _Way:
         results: int,
         blocks: dict[int, tuple[int, int]],
     ) -> None:
+        super().__init__(runner._wasm, start, locals_, runner._globals, runner.memory)
         self._runner = runner
-        self._code = runner._wasm
-        self._locals = locals_
-        self._stack: list[Number] = []
-        self._at = start
         self._blocks = blocks
         self._frames = [_Frame(_BLOCK, start, end - 1, 0, results)]
 
@@ -176,15 +171,12 @@ class _Way:
             if opcode < 0x20:
                 self._flow(opcode, start)
             elif opcode <= 0x24:
-                self._variable(opcode, leb(code, start + 1)[0])
+                self.variable(opcode, leb(code, start + 1)[0])
             elif opcode in LOADS or opcode in STORES:
-                self._access(opcode, leb(code, leb(code, start + 1)[1])[0])
+                self.access(opcode, leb(code, leb(code, start + 1)[1])[0])
             else:
-                self._compute(opcode, start)
-        return self._stack
-
-    def _pop(self) -> Number:
-        return self._stack.pop() if self._stack else None
+                self.compute(opcode, start)
+        return self.stack
 
     # -- ways that part and meet ---------------------------------------------------------------------------------------
 
@@ -208,18 +200,18 @@ class _Way:
         elif opcode in (0x00, 0x08, 0x09, 0x0A):
             self._resume()
         elif opcode == 0x1A:
-            self._pop()
+            self.pop()
         elif opcode in (0x1B, 0x1C):
-            which, second, first = self._pop(), self._pop(), self._pop()
+            which, second, first = self.pop(), self.pop(), self.pop()
             same = first if first == second else None
-            self._stack.append(same if which is None else first if which else second)
+            self.stack.append(same if which is None else first if which else second)
 
     def _open(self, opcode: int, start: int) -> None:
         other, end = self._blocks[start]
         kind = opcode if opcode in (_LOOP, _IF) else _BLOCK
-        condition = self._pop() if kind == _IF else 1
+        condition = self.pop() if kind == _IF else 1
         results, params = self._block_type(start + 1)
-        frame = _Frame(kind, self._at, end, max(len(self._stack) - params, 0), results)
+        frame = _Frame(kind, self._at, end, max(len(self.stack) - params, 0), results)
         self._frames.append(frame)
         if kind == _LOOP:
             frame.arity = params
@@ -227,7 +219,7 @@ class _Way:
         elif condition is None:
             self._runner._doubts += 1
             frame.otherwise, frame.other = self._state(params), other or end
-            frame.otherwise.values = self._stack[frame.height :]
+            frame.otherwise.values = self.stack[frame.height :]
         elif condition == 0:
             self._at = other or end
 
@@ -241,19 +233,19 @@ class _Way:
         return (found[1], len(found[0])) if found is not None else (0, 0)
 
     def _round(self, frame: _Frame) -> None:
-        self._runner.memory.effort.spend(len(self._locals) // 16)
-        frame.doubts, frame.before = self._runner._doubts, list(self._locals)
+        self._runner.memory.effort.spend(len(self.locals) // 16)
+        frame.doubts, frame.before = self._runner._doubts, list(self.locals)
         frame.decided = False
         frame.rounds += 1
 
     def _state(self, arity: int) -> _State:
-        self._runner.memory.effort.spend(len(self._locals) // 16)
-        values = self._stack[-arity:] if arity else []
-        return _State(list(self._locals), values, self._runner._work)
+        self._runner.memory.effort.spend(len(self.locals) // 16)
+        values = self.stack[-arity:] if arity else []
+        return _State(list(self.locals), values, self._runner._work)
 
     def _take(self, state: _State, height: int) -> None:
-        self._locals = list(state.locals)
-        self._stack[height:] = state.values
+        self.locals = list(state.locals)
+        self.stack[height:] = state.values
         self._runner._work = state.work
 
     def _end(self, *, alive: bool) -> None:
@@ -272,9 +264,9 @@ class _Way:
                 _meet(frame, self._state(frame.arity))
             self._take(frame.met, frame.height)
         elif frame.kind != _LOOP:
-            kept = self._stack[-frame.arity :] if frame.arity else []
-            self._stack[frame.height :] = kept
-            self._stack += [None] * (frame.height + frame.arity - len(self._stack))
+            kept = self.stack[-frame.arity :] if frame.arity else []
+            self.stack[frame.height :] = kept
+            self.stack += [None] * (frame.height + frame.arity - len(self.stack))
 
     def _other(self, frame: _Frame) -> None:
         state, frame.otherwise = frame.otherwise, None
@@ -315,8 +307,8 @@ class _Way:
             self._forget(frame)
         while self._frames[-1] is not frame:
             self._frames.pop()
-        kept = self._stack[-frame.arity :] if frame.arity else []
-        self._stack[frame.height :] = kept
+        kept = self.stack[-frame.arity :] if frame.arity else []
+        self.stack[frame.height :] = kept
         self._at = frame.start
         self._round(frame)
 
@@ -327,12 +319,12 @@ class _Way:
 
     def _forget(self, frame: _Frame) -> None:
         """What a loop of unknown length changes is not known after it."""
-        self._locals = [
-            now if now == then else None for now, then in zip(self._locals, frame.before, strict=True)
+        self.locals = [
+            now if now == then else None for now, then in zip(self.locals, frame.before, strict=True)
         ]
 
     def _branch_if(self, label: int) -> None:
-        condition, frame = self._pop(), self._target(label)
+        condition, frame = self.pop(), self._target(label)
         self._runner.memory.effort.spend(label // 8)
         if condition is not None:
             if condition:
@@ -350,7 +342,7 @@ class _Way:
             _meet(frame, self._state(frame.arity))
 
     def _branch_table(self, start: int) -> None:
-        place = self._pop()
+        place = self.pop()
         count, at = leb(self._code, start + 1)
         self._runner.memory.effort.spend(count)
         labels = []
@@ -373,15 +365,15 @@ class _Way:
         module = self._runner._module
         if opcode not in (0x10, 0x12):
             signature = module.signature(callee)
-            slot = self._pop()
+            slot = self.pop()
             is_first = opcode in (0x11, 0x13) and leb(self._code, after)[0] == 0
             callee = self._runner.behind(slot) if is_first else None
         else:
             signature = module.signature(module.type_of(callee))
         if signature is None:
-            self._stack.clear()
+            self.stack.clear()
             return
-        values = [self._pop() for _ in signature[0]][::-1]
+        values = [self.pop() for _ in signature[0]][::-1]
         # What a loop did once it does not do again on the way to its end.
         self._runner.memory.effort.spend(len(self._frames) // 8)
         leaving = any(frame.leaving for frame in self._frames)
@@ -393,108 +385,9 @@ class _Way:
             return
         finally:
             self._runner.muted -= leaving
-        self._stack += results
+        self.stack += results
         if opcode in (0x12, 0x13, 0x15):
             self._branch(len(self._frames) - 1)
-
-    # -- numbers -------------------------------------------------------------------------------------------------------
-
-    def _variable(self, opcode: int, index: int) -> None:
-        if opcode == 0x23:
-            self._stack.append(self._runner._globals.get(index))
-        elif opcode == 0x24:
-            self._runner._globals[index] = self._pop()
-        elif opcode == 0x20:
-            self._stack.append(self._locals[index])
-        else:
-            self._locals[index] = self._pop()
-            if opcode == 0x22:
-                self._stack.append(self._locals[index])
-
-    def _access(self, opcode: int, offset: int) -> None:
-        memory = self._runner.memory
-        if opcode in STORES:
-            value, at = self._pop(), self._pop()
-            if at is not None:
-                memory.store(at + offset, value, STORES[opcode])
-            return
-        at, (size, signed) = self._pop(), LOADS[opcode]
-        number = None if at is None else memory.number(at + offset, size, signed=bool(signed))
-        self._stack.append(number & (1 << signed) - 1 if number is not None and signed else number)
-
-    def _compute(self, opcode: int, start: int) -> None:
-        code, stack = self._code, self._stack
-        if opcode in (0x41, 0x42):
-            stack.append(_constant(code, start + 1, 32 if opcode == 0x41 else 64))
-        elif opcode in (0x43, 0x44):
-            stack.append(int.from_bytes(code[start + 1 : self._at], "little"))
-        elif 0x45 <= opcode <= 0xC4:
-            self._plain(opcode)
-        elif opcode in (0x3F, 0xD0, 0xD2):
-            stack.append(None)
-        elif opcode in (0x25, 0x40, 0xD1):
-            self._pop()
-            stack.append(None)
-        elif opcode == 0x26:
-            self._pop(), self._pop()
-        elif opcode == 0xFC:
-            self._bulk(*leb(code, start + 1))
-        elif opcode == 0xFD:
-            self._vector(start)
-        else:
-            stack.clear()  # what is not followed; below the bottom nothing is known
-
-    def _plain(self, opcode: int) -> None:
-        right = self._pop()
-        if not is_binary(opcode):
-            compute = UNARY.get(opcode)
-            self._stack.append(None if compute is None or right is None else compute(right))
-            if 0xBC <= opcode <= 0xBF:  # the same bytes as another type
-                self._stack[-1] = right
-            return
-        left = self._pop()
-        both = BINARY.get(opcode)
-        self._stack.append(None if both is None or left is None or right is None else both(left, right))
-
-    def _bulk(self, number: int, at: int) -> None:
-        memory = self._runner.memory
-        if number < 8:  # saturating conversions
-            self._pop()
-            self._stack.append(None)
-        elif number in (8, 10, 11):
-            size, source, place = self._pop(), self._pop(), self._pop()
-            if place is None or size is None or not 0 < size <= _COPY_MAX:
-                return
-            data: Sequence[Number] = [None] * size
-            if source is not None:
-                if number == 8:
-                    data = memory.passive(leb(self._code, at)[0], source, size)
-                else:
-                    data = memory.read(source, size) if number == 10 else [source & 0xFF] * size
-            memory.store_bytes(place, data)
-        elif number in (12, 14, 17):
-            self._pop(), self._pop(), self._pop()
-        elif number in (15, 16):
-            if number == 15:
-                self._pop(), self._pop()
-            self._stack.append(None)
-
-    def _vector(self, start: int) -> None:
-        """Compilers copy by vectors; what they compute with them is not followed."""
-        number, at = leb(self._code, start + 1)
-        if number == 12:
-            self._stack.append(int.from_bytes(self._code[at : at + 16], "little"))
-        elif number in (0, 11):
-            value = self._pop() if number == 11 else None
-            place = self._pop()
-            offset = leb(self._code, leb(self._code, at)[1])[0]
-            if number == 0:
-                known = None if place is None else self._runner.memory.number(place + offset, 16)
-                self._stack.append(known)
-            elif place is not None:
-                self._runner.memory.store(place + offset, value, 16)
-        else:
-            self._stack.clear()
 
 
 def _meet(frame: _Frame, state: _State) -> None:
@@ -508,12 +401,6 @@ def _meet(frame: _Frame, state: _State) -> None:
     pairs = zip(known.values[:short], state.values[:short], strict=True)
     known.values = [a if a == b else None for a, b in pairs]
     known.work = max(known.work, state.work)
-
-
-def _constant(code: bytes, at: int, bits: int) -> int:
-    value, after = leb(code, at)
-    used = 7 * (after - at)
-    return (value - (1 << used) if value >> (used - 1) & 1 else value) & (1 << bits) - 1
 
 
 def _locals_of(code: bytes, at: int) -> tuple[int, int]:
