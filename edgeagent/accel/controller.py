@@ -27,8 +27,9 @@ from edgeagent.accel.conditions import ConditionLimits, Conditions, Veto
 from edgeagent.accel.drift import shifted
 from edgeagent.accel.evidence import Evidence
 from edgeagent.accel.goal import SEEN_MIN, Goal, wanted
+from edgeagent.accel.kept import PAIRS_KEPT, TIMES_KEPT, KeptClass, KeptController
 from edgeagent.accel.probing import ProbePlan, Schedule
-from edgeagent.accel.settings import Backend, Chance, ControllerSettings, Mode, other_of
+from edgeagent.accel.settings import BACKENDS, Backend, Chance, ControllerSettings, Mode, other_of
 from edgeagent.accel.size_classes import neighbours_prior, size_class
 
 __all__ = ["Change", "Controller", "Route"]
@@ -85,6 +86,34 @@ class _Class:
         self.surprises = 0
         self.slow = 0  # requests in a row that were far slower than usual
         self.slow_from = math.inf  # the logarithm of the time from which one is
+
+    def kept(self, which: int) -> KeptClass:
+        known = self.evidence
+        return KeptClass(
+            which,
+            self.backend,
+            known.number,
+            self.schedule.requests,
+            self.schedule.proven,
+            tuple(self.changed),
+            known.prior,
+            known.spread2,
+            known.windows["cpu"].last_times(TIMES_KEPT),
+            known.windows["gpu"].last_times(TIMES_KEPT),
+            known.last_pairs(PAIRS_KEPT),
+        )
+
+    def resume(self, kept: KeptClass) -> None:
+        known, schedule = self.evidence, self.schedule
+        self.backend, self.changed = kept.backend, list(kept.changed)
+        known.resume(kept.number, kept.prior, kept.spread2)
+        for backend, times in zip(BACKENDS, (kept.cpu, kept.gpu), strict=True):
+            for number, ms in times:
+                known.windows[backend].add(number, ms)
+        known.pairs.extend(kept.pairs)
+        schedule.requests, schedule.proven = kept.requests, kept.proven
+        if kept.cpu and kept.gpu:
+            schedule.ask(1)  # nobody knows what happened meanwhile
 
 
 class Controller:
@@ -197,6 +226,18 @@ class Controller:
             one.evidence.add(one.backend, served_ms)
             return self._move(now_s, which, one, "much faster")
         return self._decide(now_s, which, one)
+
+    def kept(self) -> KeptController:
+        """What is worth keeping for a controller after this one."""
+        return KeptController(
+            self._requests, tuple(one.kept(which) for which, one in sorted(self._classes.items()))
+        )
+
+    def resume(self, kept: KeptController) -> None:
+        """Begin with what an earlier one knew of the same function on the same devices; before the first request."""
+        self._requests = kept.requests
+        for one in kept.classes[: self._settings.classes_max]:
+            self._class(one.which).resume(one)
 
     # -- one class ---------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 EdgeError
 └── AccelFault 422               base
     ├── SettingsRefused 400      a knob of the controller that cannot be
+    ├── KeptDamaged              what was kept of earlier runs cannot be read: begin anew
     ├── TraceRefused 400         recorded latencies that cannot be replayed; names the file and the line
     └── GpuFailed 503            a call was not answered by a GPU: the CPU must do it
         ├── GpuFull              no room in the queue or in the arena; the GPU is not to blame
@@ -28,6 +29,7 @@ __all__ = [
     "DevicePoisoned",
     "GpuFailed",
     "GpuFull",
+    "KeptDamaged",
     "KernelRaised",
     "LostBeside",
     "SettingsRefused",
@@ -43,6 +45,10 @@ class AccelFault(EdgeError):
 
 class SettingsRefused(AccelFault):
     slug, status = "accel-settings-refused", 400
+
+
+class KeptDamaged(AccelFault):
+    slug = "accel-kept-damaged"
 
 
 class TraceRefused(AccelFault):

@@ -173,6 +173,42 @@ def test_the_broker_goes_with_its_node(rig: Rig) -> None:
     rig.daemon.start()
 
 
+def test_what_was_learned_outlives_a_redeploy_and_a_restart(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    try:
+        rig.deploy("learns", "cpu_preferred")
+        rig.on_gpu("learns")
+        learned = rig.function("learns")
+
+        def same(seen: dict[str, Any]) -> None:
+            for key in ("backend", "why", "changed_at", "kernel_calls", "switches"):
+                assert seen[key] == learned[key], key
+
+        rig.deploy("learns", "cpu_preferred")
+        same(rig.function("learns"))
+        assert rig.call("learns") == "gpu"
+        learned = rig.function("learns")
+        assert rig.daemon.stop() == 0
+
+        rig.daemon.start()
+        told = json.loads(cli("top", "--once", "--json", node=rig.daemon.url).stdout)
+        same(next(one for one in told["functions"] if one["name"] == "learns"))
+        assert told["gpus"][0]["state"] == "off"
+        rig.call("learns")  # it starts the GPU
+        rig.until(lambda: rig.gpu["state"] == "ready")
+        assert [rig.call("learns", number) for number in range(3)] == ["gpu"] * 3
+        assert rig.function("learns")["changed_at"] == learned["changed_at"]
+        assert rig.daemon.stop() == 0
+
+        (rig.daemon.state / "accel.kept").write_bytes(b"edgeagent accel 1\nrubbish")
+        rig.daemon.start()
+        assert rig.function("learns")["kernel_calls"] == {"cpu": 0, "gpu": 0}
+        assert rig.call("learns") == "cpu"
+        assert rig.daemon.log_text().count("CPU or GPU is learned anew") == 1
+    finally:
+        assert rig.daemon.stop() == 0
+
+
 def test_pinned_functions_are_obeyed(rig: Rig) -> None:
     rig.deploy("never", "cpu")
     rig.deploy("pinned", "gpu")
