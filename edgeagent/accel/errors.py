@@ -7,6 +7,7 @@ EdgeError
     ├── TraceRefused 400         recorded latencies that cannot be replayed; names the file and the line
     └── GpuFailed 503            a call was not answered by a GPU: the CPU must do it
         ├── GpuFull              no room in the queue or in the arena; the GPU is not to blame
+        ├── OperandRefused       operands cannot be read where they lie: copy them
         ├── DeviceFull           the GPU has no memory for it
         ├── KernelRaised         the kernel failed there
         └── BrokerLost           the broker died, hangs, or makes no sense; so are all calls that it had
@@ -32,6 +33,7 @@ __all__ = [
     "KeptDamaged",
     "KernelRaised",
     "LostBeside",
+    "OperandRefused",
     "SettingsRefused",
     "TraceRefused",
 ]
@@ -61,6 +63,10 @@ class GpuFailed(AccelFault):
 
 class GpuFull(GpuFailed):
     slug = "gpu-call-refused"
+
+
+class OperandRefused(GpuFailed):
+    slug = "gpu-operand-refused"
 
 
 class DeviceFull(GpuFailed):

@@ -16,6 +16,7 @@ def cases() -> list[Case]:
         accel_promotion,
         accel_replay,
         accel_sharing,
+        accel_zero_copy,
     )
 
     return [
@@ -24,5 +25,6 @@ def cases() -> list[Case]:
         *accel_promotion.promotion_cases(),
         *accel_auto.auto_cases(),
         *accel_broker.broker_cases(),
+        *accel_zero_copy.zero_copy_cases(),
         *accel_sharing.sharing_cases(),
     ]

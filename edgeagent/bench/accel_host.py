@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -66,8 +67,16 @@ class HostBackend:
         assert len(arena)
         return Described(_NAME)
 
-    def run(self, _function: str, prepared: Prepared, slot: memoryview) -> None:
-        run_on_gpu(prepared, slot, self)
+    def run(
+        self, _function: str, prepared: Prepared, slot: memoryview, maps: Sequence[memoryview] = ()
+    ) -> None:
+        run_on_gpu(prepared, slot, self, maps)
+
+    def attach(self, memory: memoryview) -> None:
+        """It is fast enough."""
+
+    def detach(self, attached: Any) -> None:
+        """Nothing was made."""
 
     def put(self, array: Any) -> Any:
         return self.xp.array(array)
