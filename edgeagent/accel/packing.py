@@ -54,6 +54,11 @@ class Packing(NamedTuple):
         return all(one.raw for one in (*self.inputs, *self.outputs))
 
     @property
+    def input_bytes(self) -> int:
+        """That are copied into the slot."""
+        return sum(one.slot.range[1] - one.slot.range[0] for one in self.inputs)
+
+    @property
     def copied_bytes(self) -> int:
         """Both ways."""
         return sum(one.slot.range[1] - one.slot.range[0] for one in (*self.inputs, *self.outputs))

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from edgeagent.accel.packing import Packing
     from edgeagent.node.accel_gpus import Gpus
     from edgeagent.node.accel_routing import FunctionRoutes, Routing
-    from edgeagent.node.accel_serving import CallPlan, Serving
+    from edgeagent.node.accel_serving import Serving
+    from edgeagent.node.accel_ways import CallPlan
 
 __all__ = ["AccelGuest"]
 
@@ -133,7 +134,7 @@ class AccelGuest:
 
     async def _plan(self, ask: Ask) -> CallPlan:
         """As it was prepared before, or on a thread: other kernels' packages are imported there."""
-        from edgeagent.node.accel_serving import CallPlan
+        from edgeagent.node.accel_ways import CallPlan
 
         assert ask.window is not None
         key = ask.name, ask.extra, ask.window.size

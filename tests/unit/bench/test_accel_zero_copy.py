@@ -29,9 +29,11 @@ def test_ours_is_mapped_and_the_baseline_is_copied(tmp_path: Path, monkeypatch: 
 
 def test_a_wrong_answer_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accel_zero_copy, "KERNEL", "mean")
-    with zero_copy_samplers(NAME, 1 << 16) as (samplers, _):
-        with pytest.raises(AssertionError, match="a sum of 16384 ones"):
-            samplers["staged"]()
+    with (
+        zero_copy_samplers(NAME, 1 << 16) as (samplers, _),
+        pytest.raises(AssertionError, match="a sum of 16384 ones"),
+    ):
+        samplers["staged"]()
 
 
 def test_without_a_gpu_the_document_says_what_was_driven(monkeypatch: pytest.MonkeyPatch) -> None:

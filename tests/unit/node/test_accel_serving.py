@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from edgeagent.accel.arena import Arena, Slot
-from edgeagent.accel.broker import Broker
+from edgeagent.accel.broker import Broker, Source
 from edgeagent.accel.broker_state import State
 from edgeagent.accel.broker_wire import Done
 from edgeagent.accel.controller import Route
@@ -21,8 +21,10 @@ from edgeagent.accel.dtypes import Dtype
 from edgeagent.accel.errors import BrokerLost, DeviceFull, GpuFull, KernelRaised, LostBeside
 from edgeagent.accel.execute import CallLimits, prepare, run_on_gpu
 from edgeagent.accel.guest_layout import Backend, Code
+from edgeagent.accel.mapped import Mappings
 from edgeagent.accel.probing import ProbePlan
 from edgeagent.accel.registry import shipped
+from edgeagent.accel.views import map_bases
 from edgeagent.model.errors import NotFound
 from edgeagent.model.function import Deployed
 from edgeagent.node.accel_gpus import Gpus
@@ -68,16 +70,25 @@ class Played:
             raise GpuFull("not ready")
         return self.arena.take(count)
 
-    async def run(self, function: str, kernel: str, described: bytes, slot: Slot) -> Done:
+    async def run(
+        self,
+        function: str,
+        kernel: str,
+        described: bytes,
+        slot: Slot,
+        maps: Sequence[tuple[int, int]] = (),
+        sources: Sequence[Source] = (),
+    ) -> Done:
         self.begun.set()
         next_ = self.coming.pop(0) if self.coming else None
         if isinstance(next_, asyncio.Event):
             await next_.wait()
         elif next_ is not None:
             raise next_
-        run_on_gpu(
-            prepare(shipped(), kernel, described, len(slot.memory), CallLimits()), slot.memory, Plain()
-        )
+        books = Mappings(lambda _: None, lambda _: None)
+        mapped = books.of([one.fd for one in sources], maps)
+        total = map_bases(len(slot.memory), maps)[1]
+        run_on_gpu(prepare(shipped(), kernel, described, total, CallLimits()), slot.memory, Plain(), mapped)
         self.ran.append(kernel)
         return Done(1, 1)
 
@@ -183,7 +194,8 @@ async def test_a_call_that_prefers_the_gpu_runs_there_when_it_is_ready(
     assert await rig.ask() == 0
     assert rig.output() == [0, 1, 2, 3, 0, 1, 4, 9]
     assert (rig.backend(), rig.routes.calls, rig.routes.last) == ("gpu", {"cpu": 1, "gpu": 1}, "gpu")
-    assert rig.meters.counters == {"accel_calls": 2, "accel_cpu_calls": 1, "accel_gpu_calls": 1}
+    counted = {"accel_calls": 2, "accel_cpu_calls": 1, "accel_gpu_calls": 1, "accel_copied_bytes": 16}
+    assert rig.meters.counters == counted
     assert rig.broker.arena.used_bytes == 0
     await rig.guest.stop()
     assert rig.broker.closed
