@@ -276,6 +276,7 @@ def test_what_came_by_a_hose_reaches_the_gpu_without_a_copy(rig: Rig) -> None:
     producer.call("reply", at, len(given))
     rig.deploy("lends", "cpu", hose_guest())
     rig.deploy("sums", "gpu", bytes(wasmtime.wat2wasm(_SUMS)))
+    rig.deploy("never-sums", "cpu", bytes(wasmtime.wat2wasm(_SUMS)))
     rig.until(lambda: rig.gpu["state"] == "ready")
     copied = rig.daemon.metric("edgeagent_accel_copied_bytes_total")
     for _ in range(2):
@@ -285,8 +286,10 @@ def test_what_came_by_a_hose_reaches_the_gpu_without_a_copy(rig: Rig) -> None:
         assert reply.headers["edgeagent-hose"].startswith("share")
         assert reply.headers["edgeagent-backend"] == "gpu"
     assert rig.daemon.metric("edgeagent_accel_mapped_bytes_total") == 2 * numbers.nbytes
+    both = rig.daemon.invoke("lends", producer.encoded() + given, Edgeagent_Then="never-sums+sums")
+    assert (both.status, both.headers["edgeagent-backend"]) == (200, "gpu"), both.body
     assert rig.daemon.metric("edgeagent_accel_copied_bytes_total") == copied
-    assert (rig.commands / "mapped").read_text().split() == [str(numbers.nbytes)] * 2
+    assert (rig.commands / "mapped").read_text().split() == [str(numbers.nbytes)] * 3
     assert len((rig.commands / "attached").read_text().split()) <= 2
     rig.daemon.request("DELETE", "/v1/functions/sums")
 
