@@ -43,13 +43,15 @@ class CudaBackend:
         """Raises DeviceAbsent without a driver, a device, the extension or CuPy."""
         try:
             self._cupy = load_cupy()
-            # A cached plan keeps memory of the function that made it, and is used for others.
-            self._cupy.fft.config.get_plan_cache().set_size(0)
+            # First of all: where there is no driver it says so, and CuPy only that something failed.
             context = self._context = GpuContext(
                 self._device, pinned_bytes_max=arena.nbytes + MAPPED_BYTES_MAX
             )
         except GpuAbsent as error:
             raise DeviceAbsent(error.message, hint=error.hint) from None
+        with self._cupy.cuda.Device(self._device):  # the cache is of a device and of a thread
+            # A cached plan keeps memory of the function that made it, and is used for others.
+            self._cupy.fft.config.get_plan_cache().set_size(0)
         self._pinned = self._registered(arena, read_only=False)
         return Described(context.facts.name, context.facts.total_bytes)
 

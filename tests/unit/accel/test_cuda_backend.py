@@ -47,10 +47,19 @@ class Cupy:
 
     def __init__(self) -> None:
         self.plans = 16
+        self.device = -1
+        self.cuda = SimpleNamespace(Device=self._on)
         cache = SimpleNamespace(set_size=self._set_size)
         self.fft = SimpleNamespace(config=SimpleNamespace(get_plan_cache=lambda: cache))
 
+    @contextlib.contextmanager
+    def _on(self, device: int) -> Iterator[None]:
+        self.device = device
+        yield
+        self.device = -1
+
     def _set_size(self, size: int) -> None:
+        assert self.device == 3  # each device has its own
         self.plans = size
 
     def asarray(self, array: Any, dtype: Any = None) -> Any:
@@ -217,6 +226,21 @@ def test_no_library_is_an_absent_device(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(DeviceAbsent, match="CuPy"):
         backend.start(memoryview(bytearray(8)))
     assert backend.used_bytes() == 0
+
+
+def test_no_driver_is_an_absent_device_before_cupy_is_asked_anything(
+    faults: list[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object, **__: object) -> Any:
+        raise GpuAbsent("no CUDA driver")
+
+    def asked(*_: object) -> Any:
+        raise AssertionError("CuPy says only that something failed")
+
+    monkeypatch.setattr(cuda_backend, "GpuContext", missing)
+    monkeypatch.setattr(Cupy, "_on", asked)
+    with pytest.raises(DeviceAbsent, match="no CUDA driver"):
+        CudaBackend(3).start(memoryview(bytearray(8)))
 
 
 def test_the_function_that_was_not_used_for_longest_gives_way(faults: list[Exception]) -> None:
