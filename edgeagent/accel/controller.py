@@ -360,6 +360,12 @@ class Controller:
 
     # -- the GPU as a whole ------------------------------------------------------------------------------------------
 
+    def gpu_rests(self, now_s: float) -> str:
+        """Why the GPU may not serve now; empty: it may. One that failed may be tried once it has rested."""
+        rests = self._gpu_rests(now_s)
+        is_over = self._ready and not self._veto.reason and self._breaker.may_try(now_s)
+        return "" if rests and is_over else rests
+
     def _gpu_rests(self, now_s: float) -> str:
         if self._veto.reason:
             return self._veto.reason

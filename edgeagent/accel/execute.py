@@ -19,7 +19,7 @@ from edgeagent.accel.registry import Registry
 from edgeagent.accel.views import map_bases, view, whole
 from edgeagent.model.errors import EdgeError
 
-__all__ = ["CallLimits", "Device", "Prepared", "prepare", "run_on_cpu", "run_on_gpu"]
+__all__ = ["CallLimits", "Device", "Prepared", "beyond_cpu", "prepare", "run_on_cpu", "run_on_gpu"]
 
 
 class CallLimits(NamedTuple):
@@ -44,13 +44,24 @@ def prepare(
     check_operands(description, memory_bytes, in_place=kernel.in_place)
     call = bind(kernel, description)
     work = kernel.plan(call)
-    for what, wanted, most in (
-        ("seconds of a CPU", work.cpu_s, limits.cpu_s),
-        ("bytes of scratch", work.scratch_bytes, limits.scratch_bytes),
-    ):
-        if wanted > most:
-            raise KernelTooLarge(f"a call of {name} takes about {wanted:g} {what}", hint=f"at most {most:g}")
-    return Prepared(kernel, call, work)
+    prepared = Prepared(kernel, call, work)
+    beyond = beyond_cpu(prepared, limits.cpu_s) or _beyond(
+        name, "bytes of scratch", work.scratch_bytes, limits.scratch_bytes
+    )
+    if beyond is not None:
+        raise beyond
+    return prepared
+
+
+def beyond_cpu(prepared: Prepared, cpu_s: float) -> KernelTooLarge | None:
+    """Why a CPU must not be asked for this: it could not be stopped, once it runs. None: it may be."""
+    return _beyond(prepared.kernel.name, "seconds of a CPU", prepared.work.cpu_s, cpu_s)
+
+
+def _beyond(name: str, what: str, wanted: float, most: float) -> KernelTooLarge | None:
+    if wanted <= most:
+        return None
+    return KernelTooLarge(f"a call of {name} takes about {wanted:g} {what}", hint=f"at most {most:g}")
 
 
 class Device(Protocol):

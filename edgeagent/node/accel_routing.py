@@ -124,6 +124,14 @@ class FunctionRoutes:
         controller.conditions(self._conditions())
         return controller.route(now_s, size)
 
+    def gpu_rests(self, now_s: float, kernel: str, *, ready: bool) -> str:
+        """Why no call of this kernel may go to a GPU now; empty: it may. Of a pinned one only what makes it wait."""
+        self.look_at_device()
+        controller = self._controller(kernel)
+        controller.gpu_is(ready=ready)
+        controller.conditions(self._conditions())
+        return "" if self.mode == "gpu" else controller.gpu_rests(now_s)
+
     def served(
         self, now_s: float, kernel: str, size: float, backend: Backend, ms: float, *, failed: bool = False
     ) -> None:

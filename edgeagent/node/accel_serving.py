@@ -6,7 +6,8 @@
    failure of the GPU, unless the queue was full, or the broker was lost with another call.
 3. A probe runs the same call on the other backend, on copies; the guest does not wait for it. Probes of the CPU cannot
    be stopped once they run, so that they may take ``_CPU_PROBE_SHARE`` of the time of one core.
-4. A function that is pinned to the GPU is refused (OFF, FULL) where the GPU is not ready or full; what was under way
+4. A call of more than ``CallLimits.cpu_s`` is only ever sent to a GPU; where none may serve it, it is refused.
+5. A function that is pinned to the GPU is refused (OFF, FULL) where the GPU is not ready or full; what was under way
    when it was lost is replayed all the same.
 """
 
@@ -23,6 +24,7 @@ from edgeagent.accel.arena import Slot
 from edgeagent.accel.broker import Broker
 from edgeagent.accel.errors import GpuFailed, GpuFull, LostBeside, OperandRefused
 from edgeagent.accel.execute import Prepared
+from edgeagent.accel.kernel_errors import KernelTooLarge
 from edgeagent.accel.packing import Packing, read_outputs, write_inputs
 from edgeagent.accel.probing import ProbePlan
 from edgeagent.model.errors import Busy, Cancelled, Unavailable
@@ -85,6 +87,9 @@ class Serving:
         call = _Call(ask, plan, routes)
         if routes.wants_gpu:
             self.gpus.want()
+        if plan.beyond_cpu is not None:
+            await self._only_on_gpu(call, plan.beyond_cpu)
+            return
         route = routes.route(self._clock(), plan.kernel, plan.size, ready=self.gpus.ready)
         if route.backend == "gpu":
             if await self._on_gpu(call, route.probe):
@@ -92,6 +97,16 @@ class Serving:
             await self._on_cpu(call, None)
         else:
             await self._on_cpu(call, route.probe)
+
+    async def _only_on_gpu(self, call: _Call, refusal: KernelTooLarge) -> None:
+        """A call that no CPU may be asked for: there is no choice, no probe and no replay. It waits for the broker at
+        most ``deadline_s`` of the GPU's time, and its guest no longer than its invocation may.
+        """
+        rests = call.routes.gpu_rests(self._clock(), call.kernel, ready=self.gpus.ready)
+        if rests:
+            raise KernelTooLarge(refusal.message, hint=f"{refusal.hint}, and no GPU does it: {rests}")
+        if not await self._on_gpu(call, None):
+            raise refusal
 
     async def stop(self) -> None:
         """Give probes up, and let the GPUs go."""
@@ -175,10 +190,13 @@ class Serving:
     def _failed(self, call: _Call, error: GpuFailed) -> None:
         if not isinstance(error, LostBeside):
             call.routes.served(self._clock(), call.kernel, call.size, "gpu", 0.0, failed=True)
-        call.routes.replays += 1
-        self._meters.count("accel_replays")
+        if call.plan.beyond_cpu is None:
+            call.routes.replays += 1
+            self._meters.count("accel_replays")
         log.warning(
-            "a kernel is done again by the CPU",
+            "a kernel is done again by the CPU"
+            if call.plan.beyond_cpu is None
+            else "a kernel failed on the GPU, and is too much for the CPU",
             function=call.ask.function,
             kernel=call.kernel,
             why=error.message,

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from edgeagent.accel.execute import Prepared
+from edgeagent.accel.kernel_errors import KernelTooLarge
 from edgeagent.accel.packing import Lying, Packing, pack_operands
 from edgeagent.runtime.port import HoseSource, Window
 
@@ -33,10 +34,13 @@ class Way(NamedTuple):
 
 
 class CallPlan:
-    """A call as it was described: the same for every run of a function that describes it by the same bytes."""
+    """A call as it was described: the same for every run of a function that describes it by the same bytes.
 
-    def __init__(self, kernel: str, prepared: Prepared) -> None:
-        self.kernel, self.prepared = kernel, prepared
+    ``beyond_cpu``: why no CPU may be asked for it; only a GPU may do it then.
+    """
+
+    def __init__(self, kernel: str, prepared: Prepared, beyond_cpu: KernelTooLarge | None = None) -> None:
+        self.kernel, self.prepared, self.beyond_cpu = kernel, prepared, beyond_cpu
         work = prepared.work
         self.size = float(max(work.flops, work.read_bytes + work.written_bytes))
         self._packings: OrderedDict[tuple[Lying, ...], Packing] = OrderedDict()

@@ -15,6 +15,7 @@ from edgeagent.accel.arena import Arena, Slot
 from edgeagent.accel.broker import Broker, Source
 from edgeagent.accel.broker_state import State
 from edgeagent.accel.broker_wire import Done
+from edgeagent.accel.conditions import Conditions
 from edgeagent.accel.controller import Route
 from edgeagent.accel.descriptors import Description, contiguous
 from edgeagent.accel.dtypes import Dtype
@@ -100,14 +101,14 @@ class Played:
 
 
 class Rig:
-    def __init__(self, mode: str = "gpu_preferred") -> None:
+    def __init__(self, mode: str = "gpu_preferred", limits: CallLimits | None = None) -> None:
         self.desk, self.meters, self.memory = Desk(), Meters(), Memory()
         self.broker = Played()
         self.gpus = Gpus([cast("Broker", self.broker)])
         self.routing = Routing(NoChance())
         self.routing.forgotten = self.gpus.forget
         self.deployed: Deployed | None = deployed(mode)
-        self.guest = AccelGuest(cast("Engine", self.desk), self.meters)
+        self.guest = AccelGuest(cast("Engine", self.desk), self.meters, limits=limits)
         self.guest.use_gpus(self.gpus, self.routing, self.find)
         self.marks = CallMarks()
 
@@ -279,6 +280,36 @@ async def test_a_pinned_function_is_refused_where_the_gpu_is_not_there(
     assert await rig.ask() == 0
     assert rig.backend() == "gpu"
     await rig.guest.stop()
+
+
+@on_loop
+async def test_what_is_too_much_for_a_cpu_goes_to_a_gpu_or_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig("cpu_preferred", CallLimits(cpu_s=1e-9))
+    assert await rig.ask() == 0
+    assert (rig.backend(), rig.routes.calls) == ("gpu", {"cpu": 0, "gpu": 1})
+    assert rig.output()[4:] == [0, 1, 4, 9]
+    with capture_logs() as logs:
+        for error in (KernelRaised("raised"), GpuFull("queue")):
+            rig.broker.coming = [error]
+            assert await rig.ask() == Code.TOO_LARGE
+    assert [one["event"] for one in logs] == ["a kernel failed on the GPU, and is too much for the CPU"]
+    assert rig.routes.replays == 0
+    rig.routing.conditions = lambda: Conditions(gpu_c=99.0)
+    assert await rig.ask() == Code.TOO_LARGE
+    rig.routing.conditions = Conditions
+    rig.broker.ready = False
+    assert await rig.ask() == Code.TOO_LARGE
+    assert rig.broker.wanted == 4  # it is no use while it is hot
+    assert rig.routes.calls == {"cpu": 0, "gpu": 1}
+    await rig.guest.stop()
+    pinned = Rig("cpu", CallLimits(cpu_s=1e-9))
+    assert await pinned.ask() == Code.TOO_LARGE
+    await pinned.guest.stop()
+    pinned = Rig("gpu", CallLimits(cpu_s=1e-9))
+    assert await pinned.ask() == 0
+    pinned.broker.ready = False
+    assert await pinned.ask() == Code.OFF
+    await pinned.guest.stop()
 
 
 @on_loop
