@@ -20,7 +20,7 @@ no chance of its own, so that a recorded trace gives the same answers as the day
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgeagent.accel.breaker import Breaker
 from edgeagent.accel.conditions import ConditionLimits, Conditions, Veto
@@ -150,6 +150,11 @@ class Controller:
     def gpu_is(self, *, ready: bool) -> None:
         """What the broker says of itself."""
         self._ready = ready
+
+    def limit_is(self, slo_ms: float) -> None:
+        """What the function's limit leaves for one of these requests; 0: no limit."""
+        if slo_ms != self._goal.slo_ms:
+            self._goal = replace(self._goal, slo_ms=slo_ms)
 
     def conditions(self, now: Conditions) -> str:
         """Heat, battery and sun as they are now; the reason that forbids the GPU, empty: none."""

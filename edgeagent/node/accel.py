@@ -18,6 +18,7 @@ from edgeagent.accel.devices import NO_GPU, count_gpus
 from edgeagent.model.errors import Unavailable
 from edgeagent.model.function import Deployed
 from edgeagent.node.accel_guest import AccelGuest
+from edgeagent.node.call_marks import CallMarks
 from edgeagent.node.config_accel import AccelSection
 from edgeagent.node.functions import Functions
 from edgeagent.node.loaded import LoadedEntry
@@ -124,6 +125,11 @@ class Acceleration:
                 f"{entry.name} is pinned to the GPU: {self.gpus.why_not}", retry_after_s=_RETRY_S
             )
 
+    def ended(self, entry: LoadedEntry, marks: CallMarks, whole_ms: float) -> None:
+        """A call of a function that asks for kernels came to its end, waiting for its turn not counted."""
+        if self.routing is not None and marks.kernels:
+            self.routing.of(entry.deployed).ended(marks.kernels, whole_ms)
+
     def keep_up(self) -> None:
         """Now and then: a function that is pinned to the GPU should find it ready, however rarely it is called; and
         what was learned is kept.
@@ -202,7 +208,8 @@ def acceleration_of(node: Node, cache_dir: str, state_dir: Path) -> Acceleration
         backend=node.gpu_backend,
         state_dir=state_dir,
     )
-    node.mailboxes.accel, node.invoker.admit = made.guest, made.admit
+    node.mailboxes.accel = made.guest
+    node.invoker.admit, node.invoker.ended = made.admit, made.ended
     return made
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import datetime
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from edgeagent.accel.chosen_mode import chosen
 from edgeagent.accel.conditions import Conditions
 from edgeagent.accel.controller import Change, Controller, Route
 from edgeagent.accel.goal import Goal
 from edgeagent.accel.kept import KeptFunction, Shelf
+from edgeagent.accel.limit_share import LimitShare
 from edgeagent.accel.probing import ProbePlan
 from edgeagent.accel.settings import Backend, Chance, ControllerSettings, Mode
 from edgeagent.model.function import Deployed
@@ -68,6 +69,7 @@ class FunctionRoutes:
         self._goal = goal_of(deployed, prices)
         self._settings, self._chance, self._told = settings, chance, changed
         self._controllers: OrderedDict[str, Controller] = OrderedDict()
+        self._shares: dict[str, LimitShare] = {}
         self._conditions, self._device = conditions, device
         self.learned_on = ""  # the GPU that the controllers know
         self.is_new = False  # whether something happened since it was last kept
@@ -156,6 +158,18 @@ class FunctionRoutes:
         """A probe has ended, or was given up."""
         controller = self._controller(kernel)
         self._note(controller.probed(now_s, size, plan, served_ms, ms, failed=failed))
+
+    def ended(self, kernels: Mapping[str, tuple[int, float]], whole_ms: float) -> None:
+        """A call of the function ended: by kernel its calls and the ms that they took of all."""
+        if not self._goal.slo_ms:
+            return
+        for kernel in self._shares.keys() - self._controllers.keys():
+            del self._shares[kernel]
+        for kernel, (calls, ms) in kernels.items():
+            if (controller := self._controllers.get(kernel)) is not None:
+                share = self._shares.setdefault(kernel, LimitShare(self._goal.slo_ms))
+                share.add(whole_ms, ms, calls)
+                controller.limit_is(share.limit_ms)
 
     def _controller(self, kernel: str) -> Controller:
         known = self._controllers.get(kernel)

@@ -27,6 +27,7 @@ from edgeagent.accel.execute import Prepared
 from edgeagent.accel.kernel_errors import KernelTooLarge
 from edgeagent.accel.packing import Packing, read_outputs, write_inputs
 from edgeagent.accel.probing import ProbePlan
+from edgeagent.accel.settings import Backend
 from edgeagent.model.errors import Busy, Cancelled, Unavailable
 from edgeagent.node.accel_gpus import Gpus
 from edgeagent.node.accel_routing import FunctionRoutes, Routing
@@ -176,10 +177,13 @@ class Serving:
         await broker.run(call.ask.function, call.kernel, packing.described, slot, packing.maps, way.sources)
 
     def _answered(self, call: _Call, begun_s: float) -> None:
-        call.routes.served(self._clock(), call.kernel, call.size, "gpu", self._ms_since(begun_s))
-        self._meters.count("accel_gpu_calls")
+        self._served(call, "gpu", self._ms_since(begun_s))
+
+    def _served(self, call: _Call, backend: Backend, ms: float) -> None:
+        call.routes.served(self._clock(), call.kernel, call.size, backend, ms)
+        self._meters.count(f"accel_{backend}_calls")
         if (marks := marks_of(call.ask.context)) is not None:
-            marks.backend = "gpu"
+            marks.answered(call.kernel, backend, ms)
 
     def _too_busy(self, call: _Call, error: GpuFull) -> bool:
         self._meters.count("accel_gpu_busy")
@@ -233,8 +237,7 @@ class Serving:
             call.routes.served(self._clock(), call.kernel, call.size, "cpu", 0.0, failed=True)
             raise
         ms = self._ms_since(begun_s)
-        call.routes.served(self._clock(), call.kernel, call.size, "cpu", ms)
-        self._meters.count("accel_cpu_calls")
+        self._served(call, "cpu", ms)
         if shadow is not None:
             shadow.set_result(ms)
 
