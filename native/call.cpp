@@ -418,6 +418,10 @@ CallHoses &Call::hoses() {
   return *hoses_;
 }
 
+std::vector<HoseMessage> Call::hose_views() const {
+  return hoses_ ? hoses_->views() : std::vector<HoseMessage>();
+}
+
 bool Call::use_input(std::shared_ptr<Payload> input, bool may_move) {
   if (!hoses().use_input(std::move(input), may_move)) {
     return false;

@@ -111,6 +111,8 @@ public:
   // edge_alloc, or with `align` > 0 edge_alloc_aligned; false: the guest failed, and the call with it.
   bool allocate(std::uint32_t bytes, std::uint32_t align, std::uint32_t &ptr);
   CallHoses &hoses();
+  // What of the memory came by hoses.
+  std::vector<HoseMessage> hose_views() const;
   CallState &state() { return state_; }
   // Bytes of this range are about to be written: 2 MiB pages are asked for where that pays.
   void expect_bulk(std::uint64_t start, std::uint64_t bytes);

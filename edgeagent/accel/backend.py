@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 from edgeagent.accel.execute import Prepared
 
@@ -27,8 +28,22 @@ class Backend(Protocol):
         """Open the device; ``arena`` is where operands will lie. Raises DeviceAbsent where there is none for good."""
         ...
 
-    def run(self, function: str, prepared: Prepared, slot: memoryview) -> None:
-        """One call, its operands in the slot; the outputs are there when it returns."""
+    def run(
+        self, function: str, prepared: Prepared, slot: memoryview, maps: Sequence[memoryview] = ()
+    ) -> None:
+        """One call, its operands in the slot, inputs also in ``maps`` (``views.map_bases`` says at which offsets),
+        which cannot be written; the outputs are there when it returns.
+        """
+        ...
+
+    def attach(self, memory: memoryview) -> Any:
+        """Memory that can only be read is mapped, and calls will have parts of it: what may be done to make them
+        faster is done. None: nothing; anything else comes to ``detach`` before the memory goes.
+        """
+        ...
+
+    def detach(self, attached: Any) -> None:
+        """No call has it any more."""
         ...
 
     def forget(self, function: str) -> None:

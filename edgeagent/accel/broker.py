@@ -16,8 +16,8 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine, Sequence
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -37,11 +37,19 @@ from edgeagent.accel.broker_wire import (
     Unfit,
     Work,
 )
-from edgeagent.accel.errors import BrokerLost, DeviceFull, GpuFailed, GpuFull, KernelRaised, LostBeside
+from edgeagent.accel.errors import (
+    BrokerLost,
+    DeviceFull,
+    GpuFailed,
+    GpuFull,
+    KernelRaised,
+    LostBeside,
+    OperandRefused,
+)
 from edgeagent.accel.fair_queue import FairQueue
 from edgeagent.accel.settings import Chance
 
-__all__ = ["Broker", "BrokerSettings"]
+__all__ = ["Broker", "BrokerSettings", "Source"]
 
 log = structlog.get_logger("accel")
 
@@ -61,11 +69,20 @@ class BrokerSettings(NamedTuple):
     cache_dir: str = ""
 
 
-class _Call:
-    __slots__ = ("begun_s", "charged_s", "function", "future", "slot", "work")
+class Source(Protocol):
+    """Memory of a hose that an operand lies in: a descriptor to read by. It is kept until its call is over."""
 
-    def __init__(self, work: Work, slot: Slot, future: asyncio.Future[Done]) -> None:
-        self.work, self.slot, self.future = work, slot, future
+    @property
+    def fd(self) -> int: ...
+
+
+class _Call:
+    __slots__ = ("begun_s", "charged_s", "function", "future", "slot", "sources", "work")
+
+    def __init__(
+        self, work: Work, slot: Slot, sources: Sequence[Source], future: asyncio.Future[Done]
+    ) -> None:
+        self.work, self.slot, self.sources, self.future = work, slot, sources, future
         self.function = work.function
         self.begun_s, self.charged_s = math.inf, 0.0
 
@@ -129,16 +146,26 @@ class Broker:
             raise GpuFull("the GPU is not ready")
         return self._link.arena.take(count)
 
-    async def run(self, function: str, kernel: str, described: bytes, slot: Slot) -> Done:
+    async def run(
+        self,
+        function: str,
+        kernel: str,
+        described: bytes,
+        slot: Slot,
+        maps: Sequence[tuple[int, int]] = (),
+        sources: Sequence[Source] = (),
+    ) -> Done:
         """One call whose inputs lie in ``slot``, which ``reserve`` gave; its outputs do then. Raises GpuFailed.
+
+        ``maps``: (offset, bytes) of inputs that lie elsewhere, as ``Packing`` has them; ``sources`` are where.
 
         Whoever is cancelled drops its own hold of the slot, no more: the broker may still write there.
         """
         if self._link is None or not self.ready:
             raise GpuFull("the GPU is not ready")
         self._number += 1
-        work = Work(self._number, function, kernel, described, slot.offset, len(slot.memory))
-        call = _Call(work, slot, asyncio.get_running_loop().create_future())
+        work = Work(self._number, function, kernel, described, slot.offset, len(slot.memory), tuple(maps))
+        call = _Call(work, slot, sources, asyncio.get_running_loop().create_future())
         if not self._waiting.push(function, call):
             raise GpuFull("the queue of the GPU is full", hint="accel.queue_max says how long it may be")
         slot.hold()
@@ -176,7 +203,7 @@ class Broker:
             call.charged_s = charged_s
             self._under_way.append(call)
             self._run_head()
-            self._say(call.work)
+            self._say(call.work, [one.fd for one in call.sources])
 
     def _run_head(self) -> None:
         """From now on the first one counts as running."""
@@ -201,10 +228,10 @@ class Broker:
             self._run_head()
         self._pump()
 
-    def _say(self, message: Work | Forget | Ping) -> None:
+    def _say(self, message: Work | Forget | Ping, fds: Sequence[int] = ()) -> None:
         assert self._link is not None
         try:
-            self._link.send(message)
+            self._link.send(message, fds)
         except BrokerLost as error:
             self._fall(error.message)
 
@@ -215,6 +242,8 @@ class Broker:
                 self._ended(id_, run_us / 1e6, message)
             case Failed(id_, "memory", text):
                 self._ended(id_, self._ran_s(), DeviceFull(text))
+            case Failed(id_, "operand", text):
+                self._ended(id_, self._ran_s(), OperandRefused(text))
             case Failed(id_, "kernel", text):
                 self._ended(id_, self._ran_s(), KernelRaised(text))
             case Failed(_, _, text) | Unfit(text):

@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import edgeagent
@@ -72,11 +72,14 @@ class Link:
             return
         self._loop.add_reader(ours.fileno(), self._readable)
 
-    def send(self, message: ToBroker) -> None:
-        """Raises BrokerLost."""
+    def send(self, message: ToBroker, fds: Sequence[int] = ()) -> None:
+        """With descriptors, of which the broker gets its own. Raises BrokerLost."""
         assert self._socket is not None
         try:
-            self._socket.send(pack(message))
+            if fds:
+                socket.send_fds(self._socket, [pack(message)], list(fds))
+            else:
+                self._socket.send(pack(message))
         except OSError as error:  # a full socket too: there is never so much under way
             raise BrokerLost(f"the broker takes nothing: {error.strerror}") from None
 

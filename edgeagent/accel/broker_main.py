@@ -34,10 +34,20 @@ from edgeagent.accel.broker_wire import (
     pack,
     to_broker,
 )
-from edgeagent.accel.errors import BrokerLost, DeviceAbsent, DeviceFull, DeviceGone, DevicePoisoned
+from edgeagent.accel.descriptors import OPERANDS_MAX
+from edgeagent.accel.errors import (
+    BrokerLost,
+    DeviceAbsent,
+    DeviceFull,
+    DeviceGone,
+    DevicePoisoned,
+    OperandRefused,
+)
 from edgeagent.accel.execute import CallLimits, Prepared, prepare
+from edgeagent.accel.mapped import Mappings
 from edgeagent.accel.registry import Registry, load_others, shipped
 from edgeagent.accel.self_test import SELF_TEST_BYTES, self_test
+from edgeagent.accel.views import map_bases
 from edgeagent.model.errors import EdgeError
 
 __all__ = ["Broker", "main"]
@@ -55,6 +65,7 @@ class Broker:
         self._link, self._arena, self._backend = link, arena, backend
         self._registry = self._kernels()
         self._prepared = lru_cache(_PREPARED_MAX)(self._prepare)
+        self._mappings = Mappings(backend.attach, backend.detach)
 
     @staticmethod
     def _kernels() -> Registry:
@@ -66,10 +77,13 @@ class Broker:
         """Until the node goes away, or the device."""
         if not self._start():
             return
-        while packet := self._link.recv(PACKET_BYTES_MAX + 1):
+        while True:
+            packet, fds, _, _ = socket.recv_fds(self._link, PACKET_BYTES_MAX + 1, OPERANDS_MAX)
+            if not packet:
+                return
             match to_broker(packet):
                 case Work() as work:
-                    answer: FromBroker = self._work(work)
+                    answer: FromBroker = self._work(work, fds)
                 case Ping(id_):
                     answer = self._ping(id_)
                 case Forget(function):
@@ -99,18 +113,25 @@ class Broker:
     def _prepare(self, kernel: str, described: bytes, length: int) -> Prepared:
         return prepare(self._registry, kernel, described, length, _LIMITS)
 
-    def _work(self, work: Work) -> FromBroker:
+    def _work(self, work: Work, fds: list[int]) -> FromBroker:
         begun = time.perf_counter_ns()
         try:
-            prepared = self._prepared(work.kernel, work.described, work.length)
+            maps = self._mappings.of(fds, work.maps) if work.maps else []
+            _, length = map_bases(work.length, work.maps)
+            prepared = self._prepared(work.kernel, work.described, length)
             with self._arena[work.offset : work.offset + work.length] as slot:
-                self._backend.run(work.function, prepared, slot)
+                self._backend.run(work.function, prepared, slot, maps)
+        except OperandRefused as error:
+            return Failed(work.id, "operand", error.message)
         except DeviceFull as error:
             return Failed(work.id, "memory", error.message)
         except (DevicePoisoned, DeviceGone) as error:
             return Failed(work.id, _fatal(error), error.message)
         except Exception as error:  # noqa: BLE001 - others' kernels, of whatever quality
             return Failed(work.id, "kernel", _text(error))
+        finally:
+            for fd in fds:  # a mapping needs none
+                os.close(fd)
         return Done(work.id, (time.perf_counter_ns() - begun) // 1000)
 
     def _ping(self, id_: int) -> FromBroker:
@@ -118,6 +139,7 @@ class Broker:
             self._test()
         except Exception as error:  # noqa: BLE001 - a device that fails what it could do before
             return Failed(id_, _fatal(error), _text(error))
+        self._mappings.fade()
         return Pong(id_, self._backend.used_bytes())
 
     def _tell(self, message: FromBroker) -> None:

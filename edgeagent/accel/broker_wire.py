@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from edgeagent.accel.descriptors import CALL_BYTES_MAX, NAME_BYTES_MAX
+from edgeagent.accel.descriptors import CALL_BYTES_MAX, NAME_BYTES_MAX, OPERANDS_MAX
 from edgeagent.accel.errors import BrokerLost
 from edgeagent.model.decoding import UNDECODABLE
 
@@ -38,10 +38,11 @@ __all__ = [
 
 VERSION = 1
 TEXT_MAX = 500
-PACKET_BYTES_MAX = CALL_BYTES_MAX + NAME_BYTES_MAX + 2 * TEXT_MAX + 256
+PACKET_BYTES_MAX = CALL_BYTES_MAX + NAME_BYTES_MAX + 2 * TEXT_MAX + 256 + 20 * OPERANDS_MAX
 
-# memory: the device has none left; kernel: it raised; poisoned and gone: this broker answers nothing more.
-Why = Literal["memory", "kernel", "poisoned", "gone"]
+# memory: the device has none left; operand: a descriptor is of no use; kernel: it raised; poisoned and gone: this
+# broker answers nothing more.
+Why = Literal["memory", "operand", "kernel", "poisoned", "gone"]
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -49,7 +50,9 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Work(_Message, frozen=True):
-    """A call of ``kernel`` as ``pack_call`` describes it; its operands lie in ``length`` bytes of the arena."""
+    """A call of ``kernel`` as ``pack_call`` describes it; its operands lie in ``length`` bytes of the arena, and in
+    ``maps``: (offset, bytes) of a file each, whose descriptors come with the packet.
+    """
 
     id: int
     function: str
@@ -57,6 +60,7 @@ class Work(_Message, frozen=True):
     described: bytes
     offset: int
     length: int
+    maps: tuple[tuple[int, int], ...] = ()
 
 
 class Forget(_Message, frozen=True):

@@ -20,15 +20,16 @@ no chance of its own, so that a recorded trace gives the same answers as the day
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgeagent.accel.breaker import Breaker
 from edgeagent.accel.conditions import ConditionLimits, Conditions, Veto
 from edgeagent.accel.drift import shifted
 from edgeagent.accel.evidence import Evidence
 from edgeagent.accel.goal import SEEN_MIN, Goal, wanted
+from edgeagent.accel.kept import PAIRS_KEPT, TIMES_KEPT, KeptClass, KeptController
 from edgeagent.accel.probing import ProbePlan, Schedule
-from edgeagent.accel.settings import Backend, Chance, ControllerSettings, Mode, other_of
+from edgeagent.accel.settings import BACKENDS, Backend, Chance, ControllerSettings, Mode, other_of
 from edgeagent.accel.size_classes import neighbours_prior, size_class
 
 __all__ = ["Change", "Controller", "Route"]
@@ -86,6 +87,34 @@ class _Class:
         self.slow = 0  # requests in a row that were far slower than usual
         self.slow_from = math.inf  # the logarithm of the time from which one is
 
+    def kept(self, which: int) -> KeptClass:
+        known = self.evidence
+        return KeptClass(
+            which,
+            self.backend,
+            known.number,
+            self.schedule.requests,
+            self.schedule.proven,
+            tuple(self.changed),
+            known.prior,
+            known.spread2,
+            known.windows["cpu"].last_times(TIMES_KEPT),
+            known.windows["gpu"].last_times(TIMES_KEPT),
+            known.last_pairs(PAIRS_KEPT),
+        )
+
+    def resume(self, kept: KeptClass) -> None:
+        known, schedule = self.evidence, self.schedule
+        self.backend, self.changed = kept.backend, list(kept.changed)
+        known.resume(kept.number, kept.prior, kept.spread2)
+        for backend, times in zip(BACKENDS, (kept.cpu, kept.gpu), strict=True):
+            for number, ms in times:
+                known.windows[backend].add(number, ms)
+        known.pairs.extend(kept.pairs)
+        schedule.requests, schedule.proven = kept.requests, kept.proven
+        if kept.cpu and kept.gpu:
+            schedule.ask(1)  # nobody knows what happened meanwhile
+
 
 class Controller:
     """Of one function; at most ``settings.classes_max`` size classes, which powers of four do not exceed."""
@@ -121,6 +150,11 @@ class Controller:
     def gpu_is(self, *, ready: bool) -> None:
         """What the broker says of itself."""
         self._ready = ready
+
+    def limit_is(self, slo_ms: float) -> None:
+        """What the function's limit leaves for one of these requests; 0: no limit."""
+        if slo_ms != self._goal.slo_ms:
+            self._goal = replace(self._goal, slo_ms=slo_ms)
 
     def conditions(self, now: Conditions) -> str:
         """Heat, battery and sun as they are now; the reason that forbids the GPU, empty: none."""
@@ -197,6 +231,18 @@ class Controller:
             one.evidence.add(one.backend, served_ms)
             return self._move(now_s, which, one, "much faster")
         return self._decide(now_s, which, one)
+
+    def kept(self) -> KeptController:
+        """What is worth keeping for a controller after this one."""
+        return KeptController(
+            self._requests, tuple(one.kept(which) for which, one in sorted(self._classes.items()))
+        )
+
+    def resume(self, kept: KeptController) -> None:
+        """Begin with what an earlier one knew of the same function on the same devices; before the first request."""
+        self._requests = kept.requests
+        for one in kept.classes[: self._settings.classes_max]:
+            self._class(one.which).resume(one)
 
     # -- one class ---------------------------------------------------------------------------------------------------
 
@@ -318,6 +364,12 @@ class Controller:
         return change
 
     # -- the GPU as a whole ------------------------------------------------------------------------------------------
+
+    def gpu_rests(self, now_s: float) -> str:
+        """Why the GPU may not serve now; empty: it may. One that failed may be tried once it has rested."""
+        rests = self._gpu_rests(now_s)
+        is_over = self._ready and not self._veto.reason and self._breaker.may_try(now_s)
+        return "" if rests and is_over else rests
 
     def _gpu_rests(self, now_s: float) -> str:
         if self._veto.reason:

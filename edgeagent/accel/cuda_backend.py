@@ -9,28 +9,22 @@ from __future__ import annotations
 
 import gc
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 from edgeagent.accel.backend import Described
-from edgeagent.accel.cupy_glue import CupyDevice, fault_from_cupy, load_cupy, using_tenant
+from edgeagent.accel.cupy_glue import CupyDevice, array_over, fault_from_cupy, load_cupy, using_tenant
 from edgeagent.accel.errors import DeviceAbsent, DeviceFull, DeviceGone, DevicePoisoned
 from edgeagent.accel.execute import Prepared, run_on_gpu
-from edgeagent.accel.gpu_context import GpuContext, Tenant
-from edgeagent.accel.gpu_errors import (
-    GpuAbsent,
-    GpuFault,
-    GpuOutOfMemory,
-    GpuPoisoned,
-    GpuQuota,
-    GpuUnsupported,
-)
+from edgeagent.accel.gpu_context import GpuContext, Registration, Tenant
+from edgeagent.accel.gpu_errors import GpuAbsent, GpuFault, GpuOutOfMemory, GpuPoisoned, GpuQuota
+from edgeagent.accel.mapped import MAPPED_BYTES_MAX
 
 __all__ = ["CudaBackend"]
 
 _TENANTS_MAX = 64
 # Of the device's memory, for one function; the rest of it keeps others from failing beside a greedy one.
 _QUOTA_SHARE = 0.75
-_RING_BYTES = 64 << 20  # of pinned memory beside the arena
 _KEEP_BYTES = 256 << 20  # what an idle function's pool keeps
 
 
@@ -43,30 +37,58 @@ class CudaBackend:
         self._context: GpuContext | None = None
         self._tenants: OrderedDict[str, Tenant] = OrderedDict()
         self._pinned: Any = None
+        self._attached: list[Registration] = []
 
     def start(self, arena: memoryview) -> Described:
         """Raises DeviceAbsent without a driver, a device, the extension or CuPy."""
         try:
             self._cupy = load_cupy()
-            # A cached plan keeps memory of the function that made it, and is used for others.
-            self._cupy.fft.config.get_plan_cache().set_size(0)
-            context = self._context = GpuContext(self._device, pinned_bytes_max=arena.nbytes + _RING_BYTES)
+            # First of all: where there is no driver it says so, and CuPy only that something failed.
+            context = self._context = GpuContext(
+                self._device, pinned_bytes_max=arena.nbytes + MAPPED_BYTES_MAX
+            )
         except GpuAbsent as error:
             raise DeviceAbsent(error.message, hint=error.hint) from None
-        try:
-            self._pinned = context.register(arena)
-        except (GpuUnsupported, GpuQuota, GpuOutOfMemory):
-            self._pinned = None  # copies go through the driver's own staging
+        with self._cupy.cuda.Device(self._device):  # the cache is of a device and of a thread
+            # A cached plan keeps memory of the function that made it, and is used for others.
+            self._cupy.fft.config.get_plan_cache().set_size(0)
+        self._pinned = self._registered(arena, read_only=False)
         return Described(context.facts.name, context.facts.total_bytes)
 
-    def run(self, function: str, prepared: Prepared, slot: memoryview) -> None:
+    def run(
+        self, function: str, prepared: Prepared, slot: memoryview, maps: Sequence[memoryview] = ()
+    ) -> None:
         """Raises DeviceFull, DevicePoisoned, DeviceGone, and what the kernel raises."""
-        why = self._attempt(function, prepared, slot)
+        why = self._attempt(function, prepared, slot, maps)
         if isinstance(why, DeviceFull):
             self._free()
-            why = self._attempt(function, prepared, slot)
+            why = self._attempt(function, prepared, slot, maps)
         if why is not None:
             raise why  # here: a traceback from where the arrays are would keep their memory
+
+    def attach(self, memory: memoryview) -> Registration | None:
+        """Pinned, where the device can be held to reading: a kernel that runs wild must not write into a hose."""
+        assert self._context is not None
+        if not self._context.facts.read_only_register:
+            return None
+        made = self._registered(memory, read_only=True)
+        if made is not None:
+            self._attached.append(made)
+        return made
+
+    def detach(self, attached: Any) -> None:
+        self._attached.remove(attached)
+        attached.close()
+
+    def _registered(self, memory: memoryview, *, read_only: bool) -> Registration | None:
+        """None where the driver refuses: copies go through its own staging then."""
+        assert self._context is not None
+        try:
+            return self._context.register(memory, read_only=read_only)
+        except GpuPoisoned as fault:
+            raise DevicePoisoned(fault.message) from None
+        except GpuFault:  # pinned memory is short, or of a kind that this driver does not pin
+            return None
 
     def forget(self, function: str) -> None:
         """Its stream and memory go."""
@@ -81,11 +103,14 @@ class CudaBackend:
         """The end of the process frees the rest, and faster."""
         self._tenants.clear()
 
-    def _attempt(self, function: str, prepared: Prepared, slot: memoryview) -> Exception | None:
+    def _attempt(
+        self, function: str, prepared: Prepared, slot: memoryview, maps: Sequence[memoryview]
+    ) -> Exception | None:
         assert self._context is not None
         try:
             with using_tenant(self._context, self._tenant(function), self._cupy) as cupy:
-                run_on_gpu(prepared, slot, CupyDevice(cupy))
+                device = _Device(cupy, self._context.facts.ordinal, self._attached)
+                run_on_gpu(prepared, slot, device, maps)
         except Exception as error:  # noqa: BLE001 - of CuPy, of the driver, of others' kernels
             return _told(error).with_traceback(None)
         return None
@@ -108,6 +133,31 @@ class CudaBackend:
         gc.collect()
         for tenant in self._tenants.values():
             tenant.trim()
+
+
+class _Device(CupyDevice):
+    """CuPy, which takes arrays where they lie if the device shares that memory with the host."""
+
+    def __init__(self, cupy: Any, device_id: int, attached: Sequence[Registration]) -> None:
+        super().__init__(cupy)
+        self._device_id = device_id
+        self._shared = [one for one in attached if one.zero_copy]
+
+    def put(self, array: Any) -> Any:
+        address = array.__array_interface__["data"][0]
+        for one in self._shared if array.flags.c_contiguous else ():
+            lead = address - one.host_ptr
+            if 0 <= lead <= one.size_bytes - array.nbytes:
+                return array_over(
+                    self.xp,
+                    one.device_ptr + lead,
+                    array.nbytes,
+                    one,
+                    shape=array.shape,
+                    dtype=array.dtype.str,
+                    device_id=self._device_id,
+                )
+        return super().put(array)
 
 
 def _told(error: Exception) -> Exception:

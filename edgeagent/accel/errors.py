@@ -3,9 +3,11 @@
 EdgeError
 └── AccelFault 422               base
     ├── SettingsRefused 400      a knob of the controller that cannot be
+    ├── KeptDamaged              what was kept of earlier runs cannot be read: begin anew
     ├── TraceRefused 400         recorded latencies that cannot be replayed; names the file and the line
     └── GpuFailed 503            a call was not answered by a GPU: the CPU must do it
         ├── GpuFull              no room in the queue or in the arena; the GPU is not to blame
+        ├── OperandRefused       operands cannot be read where they lie: copy them
         ├── DeviceFull           the GPU has no memory for it
         ├── KernelRaised         the kernel failed there
         └── BrokerLost           the broker died, hangs, or makes no sense; so are all calls that it had
@@ -28,8 +30,10 @@ __all__ = [
     "DevicePoisoned",
     "GpuFailed",
     "GpuFull",
+    "KeptDamaged",
     "KernelRaised",
     "LostBeside",
+    "OperandRefused",
     "SettingsRefused",
     "TraceRefused",
 ]
@@ -45,6 +49,10 @@ class SettingsRefused(AccelFault):
     slug, status = "accel-settings-refused", 400
 
 
+class KeptDamaged(AccelFault):
+    slug = "accel-kept-damaged"
+
+
 class TraceRefused(AccelFault):
     slug, status = "trace-refused", 400
 
@@ -55,6 +63,10 @@ class GpuFailed(AccelFault):
 
 class GpuFull(GpuFailed):
     slug = "gpu-call-refused"
+
+
+class OperandRefused(GpuFailed):
+    slug = "gpu-operand-refused"
 
 
 class DeviceFull(GpuFailed):

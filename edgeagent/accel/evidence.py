@@ -135,6 +135,19 @@ class Evidence:
             self._cached = self._with_failures(self._of_times())
         return self._cached
 
+    @property
+    def spread2(self) -> float:
+        """The variance of the logarithm that is expected of either backend."""
+        return self._spread2
+
+    def last_pairs(self, count: int) -> tuple[tuple[int, float], ...]:
+        """(number of the request, logarithm of the ratio) of the newest so many, oldest first."""
+        return tuple(self.pairs)[-count:]
+
+    def resume(self, number: int, prior: tuple[float, float], spread2: float) -> None:
+        """Go on where an earlier one was, of which times and pairs are added with their numbers."""
+        self.number, self.prior, self._spread2, self._cached = number, prior, spread2, None
+
     def _of_times(self) -> Estimate:
         since = self.number - _STRETCH
         cpu, gpu = self.windows["cpu"], self.windows["gpu"]

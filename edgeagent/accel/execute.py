@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from edgeagent.accel.descriptors import Operand, check_operands, unpack_call
 from edgeagent.accel.kernel_errors import KernelFailed, KernelTooLarge
 from edgeagent.accel.kernels.kernel import Call, Kernel, Work, bind
 from edgeagent.accel.registry import Registry
-from edgeagent.accel.views import view, whole
+from edgeagent.accel.views import map_bases, view, whole
 from edgeagent.model.errors import EdgeError
 
-__all__ = ["CallLimits", "Device", "Prepared", "prepare", "run_on_cpu", "run_on_gpu"]
+__all__ = ["CallLimits", "Device", "Prepared", "beyond_cpu", "prepare", "run_on_cpu", "run_on_gpu"]
 
 
 class CallLimits(NamedTuple):
@@ -43,13 +44,24 @@ def prepare(
     check_operands(description, memory_bytes, in_place=kernel.in_place)
     call = bind(kernel, description)
     work = kernel.plan(call)
-    for what, wanted, most in (
-        ("seconds of a CPU", work.cpu_s, limits.cpu_s),
-        ("bytes of scratch", work.scratch_bytes, limits.scratch_bytes),
-    ):
-        if wanted > most:
-            raise KernelTooLarge(f"a call of {name} takes about {wanted:g} {what}", hint=f"at most {most:g}")
-    return Prepared(kernel, call, work)
+    prepared = Prepared(kernel, call, work)
+    beyond = beyond_cpu(prepared, limits.cpu_s) or _beyond(
+        name, "bytes of scratch", work.scratch_bytes, limits.scratch_bytes
+    )
+    if beyond is not None:
+        raise beyond
+    return prepared
+
+
+def beyond_cpu(prepared: Prepared, cpu_s: float) -> KernelTooLarge | None:
+    """Why a CPU must not be asked for this: it could not be stopped, once it runs. None: it may be."""
+    return _beyond(prepared.kernel.name, "seconds of a CPU", prepared.work.cpu_s, cpu_s)
+
+
+def _beyond(name: str, what: str, wanted: float, most: float) -> KernelTooLarge | None:
+    if wanted <= most:
+        return None
+    return KernelTooLarge(f"a call of {name} takes about {wanted:g} {what}", hint=f"at most {most:g}")
 
 
 class Device(Protocol):
@@ -104,18 +116,32 @@ def _attempt(prepared: Prepared, memory: Any) -> EdgeError | None:
     return None
 
 
-def run_on_gpu(prepared: Prepared, memory: memoryview, device: Device) -> None:
+def run_on_gpu(
+    prepared: Prepared, memory: memoryview, device: Device, maps: Sequence[memoryview] = ()
+) -> None:
     """By the same array function on the device's arrays; outputs are written to ``memory`` once all are known.
+
+    Inputs may lie in ``maps``, which follow ``memory`` as ``map_bases`` says.
 
     Raises whatever the kernel and the device raise: it is for the backend to tell what it means.
     """
     kernel, call, _ = prepared
     held = whole(memory)
-    inputs = [_put(device, held, one) for one in call.inputs]
+    bases, _ = map_bases(len(memory), [(0, len(one)) for one in maps])
+    mapped = list(zip(bases, map(whole, maps), strict=True))
+    inputs = [_put(device, *_place(held, mapped, one)) for one in call.inputs]
     outputs = [device.empty(one.shape, one.dtype.array_name) for one in call.outputs]
     kernel.run(device.xp, inputs, outputs, call)
     for array, one in zip(outputs, call.outputs, strict=True):
         device.take(array, view(held, one, writable=True))
+
+
+def _place(held: Any, mapped: list[tuple[int, Any]], one: Operand) -> tuple[Any, Operand]:
+    """What an input lies in, and the input there."""
+    for base, memory in reversed(mapped):
+        if one.range[0] >= base:
+            return memory, one._replace(offset=one.offset - base)
+    return held, one
 
 
 def _put(device: Device, held: Any, one: Operand) -> Any:

@@ -7,13 +7,14 @@ leaves an element of its output unwritten shows some of it, on a GPU as here (``
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from edgeagent.accel.descriptors import Description, Operand, contiguous, pack_call
 from edgeagent.accel.execute import Prepared
-from edgeagent.accel.views import view, whole
+from edgeagent.accel.views import MAP_ALIGN_BYTES, map_bases, view, whole
 
-__all__ = ["Packing", "pack_operands", "read_outputs", "write_inputs"]
+__all__ = ["Lying", "Packing", "pack_operands", "read_outputs", "write_inputs"]
 
 _ALIGN_BYTES = 256  # as device memory is; more than any element needs
 _PLAIN_BYTES_MAX = (
@@ -29,13 +30,23 @@ class _Part(NamedTuple):
     raw: bool
 
 
+class Lying(NamedTuple):
+    """Where an input, by its place in the call, lies that need not be copied: its first byte in a file."""
+
+    place: int
+    offset: int
+
+
 class Packing(NamedTuple):
-    """``slot_bytes`` is what the slot must have; ``described`` is the call with offsets in the slot."""
+    """``slot_bytes`` is what the slot must have; ``described`` is the call with offsets in the slot, and behind it in
+    ``maps``, (offset, bytes) of files (``views.map_bases``). ``inputs`` are those that are copied.
+    """
 
     inputs: tuple[_Part, ...]
     outputs: tuple[_Part, ...]
     slot_bytes: int
     described: bytes
+    maps: tuple[tuple[int, int], ...] = ()
 
     @property
     def is_raw(self) -> bool:
@@ -43,27 +54,49 @@ class Packing(NamedTuple):
         return all(one.raw for one in (*self.inputs, *self.outputs))
 
     @property
+    def input_bytes(self) -> int:
+        """That are copied into the slot."""
+        return sum(one.slot.range[1] - one.slot.range[0] for one in self.inputs)
+
+    @property
     def copied_bytes(self) -> int:
         """Both ways."""
         return sum(one.slot.range[1] - one.slot.range[0] for one in (*self.inputs, *self.outputs))
 
 
-def pack_operands(prepared: Prepared) -> Packing:
-    """Where everything goes. Operands that see an element many times are not made larger by it."""
+def pack_operands(prepared: Prepared, lying: Sequence[Lying] = ()) -> Packing:
+    """Where everything goes. Operands that see an element many times are not made larger by it. Inputs that are
+    ``lying`` somewhere stay there, and each gets an entry of ``maps``, in order.
+    """
     call, at = prepared.call, 0
     inputs, outputs = [], []
-    for one in call.inputs:
+    elsewhere = {source.place for source in lying}
+    twins = list(call.inputs)
+    for place, one in enumerate(call.inputs):
+        if place in elsewhere:
+            continue
         part, at = _input_at(one, at)
         inputs.append(part)
+        twins[place] = part.slot
     for one in call.outputs:
         twin = contiguous(at, one.dtype, one.shape)
         outputs.append(_Part(one, twin, twin.strides == one.strides))
         at = _aligned(at + twin.bytes)
     numbers = tuple(call.values[param.name] for param in prepared.kernel.params)
-    described = Description(
-        tuple(part.slot for part in inputs), tuple(part.slot for part in outputs), numbers, call.text
-    )
-    return Packing(tuple(inputs), tuple(outputs), at, pack_call(described))
+    maps = [_map_of(call.inputs[source.place], source) for source in lying]
+    for source, base, (start, _) in zip(lying, map_bases(at, maps)[0], maps, strict=True):
+        operand = call.inputs[source.place]
+        lead = source.offset - start + operand.offset - operand.range[0]
+        twins[source.place] = operand._replace(offset=base + lead)
+    described = Description(tuple(twins), tuple(part.slot for part in outputs), numbers, call.text)
+    return Packing(tuple(inputs), tuple(outputs), at, pack_call(described), tuple(maps))
+
+
+def _map_of(operand: Operand, lying: Lying) -> tuple[int, int]:
+    """From the page that its first byte is on."""
+    low, high = operand.range
+    start = lying.offset - lying.offset % MAP_ALIGN_BYTES
+    return start, lying.offset - start + high - low
 
 
 def _input_at(one: Operand, at: int) -> tuple[_Part, int]:

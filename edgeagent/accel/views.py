@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from edgeagent.accel.descriptors import Operand
 
-__all__ = ["view", "whole"]
+__all__ = ["MAP_ALIGN_BYTES", "map_bases", "view", "whole"]
+
+MAP_ALIGN_BYTES = 4096
+
+
+def map_bases(slot_bytes: int, maps: Sequence[tuple[int, int]]) -> tuple[list[int], int]:
+    """At which offsets of a call's memory maps of (offset, bytes) lie, behind its slot; and where all of it ends."""
+    bases, at = [], slot_bytes
+    for _, count in maps:
+        at = -(-at // MAP_ALIGN_BYTES) * MAP_ALIGN_BYTES
+        bases.append(at)
+        at += count
+    return bases, at
 
 
 def whole(memory: memoryview) -> Any:

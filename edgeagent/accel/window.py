@@ -106,6 +106,11 @@ class Window:
         """The logarithms, oldest first."""
         return list(self._logs)
 
+    def last_times(self, count: int) -> tuple[tuple[int, float], ...]:
+        """(number of the request, ms) of the newest so many, oldest first."""
+        known = list(zip(self._numbers, self._ms, strict=True))
+        return tuple(known[-count:])
+
     @property
     def newest(self) -> int:
         """The number of the newest request, of one or more."""

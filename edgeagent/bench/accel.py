@@ -9,7 +9,15 @@ __all__ = ["cases"]
 
 def cases() -> list[Case]:
     """The identifier against labelled code, the controller over synthetic traces, then whole calls of real guests."""
-    from edgeagent.bench import accel_auto, accel_broker, accel_emi, accel_promotion, accel_replay
+    from edgeagent.bench import (
+        accel_auto,
+        accel_broker,
+        accel_emi,
+        accel_promotion,
+        accel_replay,
+        accel_sharing,
+        accel_zero_copy,
+    )
 
     return [
         *accel_emi.cases(),
@@ -17,4 +25,6 @@ def cases() -> list[Case]:
         *accel_promotion.promotion_cases(),
         *accel_auto.auto_cases(),
         *accel_broker.broker_cases(),
+        *accel_zero_copy.zero_copy_cases(),
+        *accel_sharing.sharing_cases(),
     ]

@@ -15,22 +15,20 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from edgeagent.accel.broker import Broker, BrokerSettings
-from edgeagent.accel.broker_state import State
 from edgeagent.accel.descriptors import Description, contiguous, pack_call
 from edgeagent.accel.devices import NO_GPU, count_gpus
 from edgeagent.accel.dtypes import Dtype
 from edgeagent.accel.execute import CallLimits, Prepared, prepare, run_on_gpu
 from edgeagent.accel.packing import pack_operands, read_outputs, write_inputs
 from edgeagent.accel.registry import shipped
+from edgeagent.bench.accel_host import CUDA, until_ready
 from edgeagent.bench.harness import Bench, Case, CaseSkipped, Rounds, Sample, Sampler
 
 __all__ = ["broker_cases", "overhead_samplers"]
 
-CUDA = "edgeagent.accel.cuda_backend:CudaBackend"
 KERNEL = "elementwise"
 ELEMENTS = 1024
 CALLS = 100  # in a round
-_LOOK_S = 0.01
 
 Direct = Callable[[Prepared, memoryview], None]
 
@@ -42,15 +40,6 @@ def small_call() -> tuple[Prepared, bytearray]:
     memory = bytearray(2 * size)
     described = pack_call(Description((a,), (out,), (), "2 * a + 1"))
     return prepare(shipped(), KERNEL, described, len(memory), CallLimits()), memory
-
-
-async def _until_ready(broker: Broker) -> None:
-    """Raises CaseSkipped where it does not come to that."""
-    broker.want()
-    while not broker.ready:
-        if broker.life.state in (State.BROKEN, State.ABSENT):
-            raise CaseSkipped(f"no GPU: {broker.life.why}")
-        await asyncio.sleep(_LOOK_S)
 
 
 async def _many(broker: Broker, prepared: Prepared, memory: memoryview) -> float:
@@ -84,7 +73,7 @@ def overhead_samplers(backend: str, direct: Direct) -> Iterator[dict[str, Sample
     with asyncio.Runner() as runner:
         broker = runner.run(_made(backend))
         try:
-            runner.run(_until_ready(broker))
+            runner.run(until_ready(broker))
             yield {
                 "ours": lambda: (runner.run(_many(broker, prepared, memoryview(memory))), {}),
                 "direct-cupy": by_hand,

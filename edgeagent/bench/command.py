@@ -9,7 +9,8 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -152,6 +153,19 @@ def _replay(args: argparse.Namespace) -> int:
     return replay(args)
 
 
+@contextmanager
+def _log_on_stderr() -> Iterator[None]:
+    """What parts of a node say when they run in this process: standard output is for the document."""
+    import structlog
+
+    before = structlog.get_config()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
 def run(args: argparse.Namespace) -> int:
     """Run a benchmark; returns 0, 1 when a case failed or the run was interrupted, 2 on wrong usage."""
     if args.calibrate:
@@ -185,7 +199,8 @@ def run(args: argparse.Namespace) -> int:
     )
     before = signal.signal(signal.SIGTERM, _interrupt)  # servers that we started must not outlive us
     try:
-        good = run_cases(cases, Bench(options=options, progress=progress), report)
+        with _log_on_stderr():
+            good = run_cases(cases, Bench(options=options, progress=progress), report)
     finally:
         signal.signal(signal.SIGTERM, before)
     document = msgspec.json.format(msgspec.json.encode(report), indent=2)

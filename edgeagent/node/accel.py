@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -17,6 +18,7 @@ from edgeagent.accel.devices import NO_GPU, count_gpus
 from edgeagent.model.errors import Unavailable
 from edgeagent.model.function import Deployed
 from edgeagent.node.accel_guest import AccelGuest
+from edgeagent.node.call_marks import CallMarks
 from edgeagent.node.config_accel import AccelSection
 from edgeagent.node.functions import Functions
 from edgeagent.node.loaded import LoadedEntry
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from edgeagent.accel.conditions import Conditions
     from edgeagent.accel.controller import Change
     from edgeagent.node.accel_gpus import Gpus
+    from edgeagent.node.accel_keeper import Keeper
     from edgeagent.node.accel_routing import FunctionRoutes, Routing
     from edgeagent.node.node import Node
 
@@ -39,7 +42,10 @@ _NEVER = "accel.enabled = never"
 
 
 class Acceleration:
-    """On the event loop's thread. ``cache_dir`` is for compiled code; ``backend``: what brokers drive, if not CUDA."""
+    """On the event loop's thread. ``cache_dir`` is for compiled code; ``backend``: what brokers drive, if not CUDA.
+
+    What was learned of CPU and GPU is kept in ``state_dir``; None: nowhere.
+    """
 
     def __init__(
         self,
@@ -50,27 +56,36 @@ class Acceleration:
         *,
         cache_dir: str = "",
         backend: str = "",
+        state_dir: Path | None = None,
     ) -> None:
         self.guest = AccelGuest(engine, meters)
         self.gpus: Gpus | None = None
         self.routing: Routing | None = None
         self._functions, self._meters = functions, meters
+        self._keeper: Keeper | None = None
         self._conditions: Callable[[], Conditions] | None = None
         self._why_none = _NEVER if section.enabled == "never" else NO_GPU
         count = 0 if section.enabled == "never" else 1 if backend else count_gpus()
         if count:
-            self._open(section, count, cache_dir, backend)
+            self._open(section, count, cache_dir, backend, state_dir)
         else:
             log.info("kernels run on the CPU", why=self._why_none)
 
-    def _open(self, section: AccelSection, count: int, cache_dir: str, backend: str) -> None:
+    def _open(
+        self, section: AccelSection, count: int, cache_dir: str, backend: str, state_dir: Path | None
+    ) -> None:
         from edgeagent.node.accel_gpus import open_gpus
+        from edgeagent.node.accel_keeper import KEPT, Keeper
         from edgeagent.node.accel_meters import AccelMeters
         from edgeagent.node.accel_routing import Routing
 
         self.gpus = open_gpus(section, count, cache_dir, backend)
         self.routing = Routing(random.Random(), changed=self._changed)
-        self.routing.forgotten = self.gpus.forget
+        gpus = self.gpus
+        self.routing.forgotten, self.routing.device = gpus.forget, lambda: gpus.described
+        if state_dir is not None:
+            self._keeper = Keeper(state_dir / KEPT)
+            self.routing.shelf = self._keeper.read()
         self.guest.use_gpus(self.gpus, self.routing, self._functions.get)
         self._meters.registry.register(AccelMeters(self.gpus, self.routing))
 
@@ -110,10 +125,19 @@ class Acceleration:
                 f"{entry.name} is pinned to the GPU: {self.gpus.why_not}", retry_after_s=_RETRY_S
             )
 
+    def ended(self, entry: LoadedEntry, marks: CallMarks, whole_ms: float) -> None:
+        """A call of a function that asks for kernels came to its end, waiting for its turn not counted."""
+        if self.routing is not None and marks.kernels:
+            self.routing.of(entry.deployed).ended(marks.kernels, whole_ms)
+
     def keep_up(self) -> None:
-        """Now and then: a function that is pinned to the GPU should find it ready, however rarely it is called."""
+        """Now and then: a function that is pinned to the GPU should find it ready, however rarely it is called; and
+        what was learned is kept.
+        """
         if self.gpus is None or self.routing is None:
             return
+        if self._keeper is not None:
+            self._keeper.look(self.routing)
         for deployed in self._functions.list():
             calls = any(item.module == "edge_accel" for item in deployed.info.imports)
             if calls and self.routing.of(deployed).mode == "gpu":
@@ -122,6 +146,8 @@ class Acceleration:
 
     async def stop(self) -> None:
         await self.guest.stop()
+        if self._keeper is not None and self.routing is not None:
+            await self._keeper.close(self.routing)
 
     def _changed(self, function: str, change: Change) -> None:
         self._meters.count("accel_switches")
@@ -167,11 +193,11 @@ class Acceleration:
         }
         if self.routing is None:
             return shown
-        routes = self.routing.find(deployed.name)
+        routes = self.routing.find(deployed)
         return {**shown, **({"why": "no kernel was called"} if routes is None else _routes(routes))}
 
 
-def acceleration_of(node: Node, cache_dir: str) -> Acceleration:
+def acceleration_of(node: Node, cache_dir: str, state_dir: Path) -> Acceleration:
     """A node's, in its places; ``node.gpu_backend`` is what its brokers drive instead of CUDA."""
     made = Acceleration(
         node.config.accel,
@@ -180,8 +206,10 @@ def acceleration_of(node: Node, cache_dir: str) -> Acceleration:
         node.meters,
         cache_dir=cache_dir,
         backend=node.gpu_backend,
+        state_dir=state_dir,
     )
-    node.mailboxes.accel, node.invoker.admit = made.guest, made.admit
+    node.mailboxes.accel = made.guest
+    node.invoker.admit, node.invoker.ended = made.admit, made.ended
     return made
 
 

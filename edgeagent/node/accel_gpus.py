@@ -47,6 +47,12 @@ class Gpus:
         """Why none is ready."""
         return "; ".join(f"GPU {one.device} is {one.life.state}: {one.life.why}" for one in self.brokers)
 
+    @property
+    def described(self) -> str:
+        """The first one that was ready in this process, and its memory; empty: none was yet."""
+        known = next((one for one in self.brokers if one.device_name), None)
+        return "" if known is None else f"{known.device_name}, {known.memory_bytes >> 30} GiB"
+
     def want(self) -> None:
         """Somebody could use one. The next is started where those before it are lost, or have much to do."""
         for one in self.brokers:

@@ -8,6 +8,7 @@ call.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 from collections import Counter, OrderedDict
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from edgeagent.accel.execute import CallLimits, Prepared, prepare, run_on_cpu
+from edgeagent.accel.execute import CallLimits, Prepared, beyond_cpu, prepare, run_on_cpu
 from edgeagent.accel.guest_layout import Backend, Code, code_of, pack_query
 from edgeagent.accel.registry import Registry, load_others, shipped
 from edgeagent.model.errors import Cancelled, EdgeError, NotFound
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from edgeagent.accel.packing import Packing
     from edgeagent.node.accel_gpus import Gpus
     from edgeagent.node.accel_routing import FunctionRoutes, Routing
-    from edgeagent.node.accel_serving import CallPlan, Serving
+    from edgeagent.node.accel_serving import Serving
+    from edgeagent.node.accel_ways import CallPlan
 
 __all__ = ["AccelGuest"]
 
@@ -133,15 +135,18 @@ class AccelGuest:
 
     async def _plan(self, ask: Ask) -> CallPlan:
         """As it was prepared before, or on a thread: other kernels' packages are imported there."""
-        from edgeagent.node.accel_serving import CallPlan
+        from edgeagent.node.accel_ways import CallPlan
 
         assert ask.window is not None
         key = ask.name, ask.extra, ask.window.size
         plan = self._plans.get(key)
         if plan is None:
             name = ask.name.decode("ascii", "replace")
-            prepared = await self._in_thread(self._prepare, name, ask.extra, ask.window.size)
-            plan = self._plans[key] = CallPlan(name, prepared)
+            prepared = await self._in_thread(
+                self._prepare, name, ask.extra, ask.window.size, self._limits._replace(cpu_s=math.inf)
+            )
+            plan = CallPlan(name, prepared, beyond_cpu(prepared, self._limits.cpu_s))
+            self._plans[key] = plan
             if len(self._plans) > _PREPARED_MAX:
                 self._plans.popitem(last=False)
         self._plans.move_to_end(key)
@@ -171,8 +176,10 @@ class AccelGuest:
                 self._given = registry
             return self._given
 
-    def _prepare(self, name: str, described: bytes, memory_bytes: int) -> Prepared:
-        return prepare(self._kernels(), name, described, memory_bytes, self._limits)
+    def _prepare(
+        self, name: str, described: bytes, memory_bytes: int, limits: CallLimits | None = None
+    ) -> Prepared:
+        return prepare(self._kernels(), name, described, memory_bytes, limits or self._limits)
 
     def _query(self, _ask: Ask) -> Payload:
         is_ready = self._serving is not None and self._serving.gpus.ready

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import datetime
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from edgeagent.accel.chosen_mode import chosen
 from edgeagent.accel.conditions import Conditions
 from edgeagent.accel.controller import Change, Controller, Route
 from edgeagent.accel.goal import Goal
+from edgeagent.accel.kept import KeptFunction, Shelf
+from edgeagent.accel.limit_share import LimitShare
 from edgeagent.accel.probing import ProbePlan
 from edgeagent.accel.settings import Backend, Chance, ControllerSettings, Mode
 from edgeagent.model.function import Deployed
@@ -23,6 +25,7 @@ __all__ = ["FunctionRoutes", "Prices", "Routing", "goal_of"]
 
 _CONTROLLERS_MAX = 64  # of one function; the kernel that was not called for longest is forgotten
 _FUNCTIONS_MAX = 1024
+_WHY_MAX = 200  # of a text that is kept
 
 Prices = tuple[float, float]  # US dollars for a second: of a core, of the GPU
 
@@ -40,7 +43,10 @@ def goal_of(deployed: Deployed, prices: Prices) -> Goal:
 
 
 class FunctionRoutes:
-    """Of one function as it is deployed; counts its calls by the backend that answered."""
+    """Of one function as it is deployed; counts its calls by the backend that answered.
+
+    ``device`` says which GPU this node has, empty: not known yet. What was learned of another one is forgotten.
+    """
 
     def __init__(
         self,
@@ -50,19 +56,60 @@ class FunctionRoutes:
         prices: Prices,
         conditions: Callable[[], Conditions],
         changed: Callable[[Change], None],
+        device: Callable[[], str],
     ) -> None:
         self.deployed = deployed
         self.mode: Mode = chosen(deployed.manifest.accel, deployed.info, deployed.sources).mode
         self.calls = {"cpu": 0, "gpu": 0}
         self.replays = 0
         self.switches = 0
-        self.last: Backend = "gpu" if self.mode in {"gpu", "gpu_preferred"} else "cpu"
+        self.last = _first(self.mode)
         self.why = f"mode {self.mode}"
         self.changed_at = ""
         self._goal = goal_of(deployed, prices)
         self._settings, self._chance, self._told = settings, chance, changed
         self._controllers: OrderedDict[str, Controller] = OrderedDict()
-        self._conditions = conditions
+        self._shares: dict[str, LimitShare] = {}
+        self._conditions, self._device = conditions, device
+        self.learned_on = ""  # the GPU that the controllers know
+        self.is_new = False  # whether something happened since it was last kept
+
+    def kept(self) -> KeptFunction:
+        """What is worth keeping beyond this deploy and this process."""
+        self.is_new = False
+        return KeptFunction(
+            self.learned_on,
+            self.mode,
+            self.last,
+            self.why[:_WHY_MAX],
+            self.changed_at,
+            self.calls["cpu"],
+            self.calls["gpu"],
+            self.replays,
+            self.switches,
+            {name: one.kept() for name, one in self._controllers.items() if len(name) <= _WHY_MAX},
+        )
+
+    def resume(self, kept: KeptFunction) -> None:
+        """Go on where an earlier deploy of the same code was, or an earlier process of this node."""
+        self.learned_on = kept.device
+        self.calls = {"cpu": kept.calls_cpu, "gpu": kept.calls_gpu}
+        self.replays, self.switches = kept.replays, kept.switches
+        if kept.mode == self.mode:
+            self.last, self.why, self.changed_at = kept.last, kept.why, kept.changed_at
+        for kernel, one in list(kept.kernels.items())[-_CONTROLLERS_MAX:]:
+            self._controller(kernel).resume(one)
+
+    def look_at_device(self) -> None:
+        """What was learned of another GPU holds no longer."""
+        device = self._device()
+        if not device or device == self.learned_on:
+            return
+        if self.learned_on:
+            self._controllers.clear()
+            self.last, self.changed_at = _first(self.mode), ""
+            self.why = f"mode {self.mode}; another GPU: begun anew"
+        self.learned_on = device
 
     @property
     def wants_gpu(self) -> bool:
@@ -72,15 +119,26 @@ class FunctionRoutes:
 
     def route(self, now_s: float, kernel: str, size: float, *, ready: bool) -> Route:
         """Where the next call goes."""
+        self.look_at_device()
+        self.is_new = True
         controller = self._controller(kernel)
         controller.gpu_is(ready=ready)
         controller.conditions(self._conditions())
         return controller.route(now_s, size)
 
+    def gpu_rests(self, now_s: float, kernel: str, *, ready: bool) -> str:
+        """Why no call of this kernel may go to a GPU now; empty: it may. Of a pinned one only what makes it wait."""
+        self.look_at_device()
+        controller = self._controller(kernel)
+        controller.gpu_is(ready=ready)
+        controller.conditions(self._conditions())
+        return "" if self.mode == "gpu" else controller.gpu_rests(now_s)
+
     def served(
         self, now_s: float, kernel: str, size: float, backend: Backend, ms: float, *, failed: bool = False
     ) -> None:
         """A call was answered, or has failed there."""
+        self.is_new = True
         if not failed:
             self.calls[backend] += 1
             self.last = backend
@@ -100,6 +158,18 @@ class FunctionRoutes:
         """A probe has ended, or was given up."""
         controller = self._controller(kernel)
         self._note(controller.probed(now_s, size, plan, served_ms, ms, failed=failed))
+
+    def ended(self, kernels: Mapping[str, tuple[int, float]], whole_ms: float) -> None:
+        """A call of the function ended: by kernel its calls and the ms that they took of all."""
+        if not self._goal.slo_ms:
+            return
+        for kernel in self._shares.keys() - self._controllers.keys():
+            del self._shares[kernel]
+        for kernel, (calls, ms) in kernels.items():
+            if (controller := self._controllers.get(kernel)) is not None:
+                share = self._shares.setdefault(kernel, LimitShare(self._goal.slo_ms))
+                share.add(whole_ms, ms, calls)
+                controller.limit_is(share.limit_ms)
 
     def _controller(self, kernel: str) -> Controller:
         known = self._controllers.get(kernel)
@@ -121,11 +191,16 @@ class FunctionRoutes:
         self._told(change)
 
 
+def _first(mode: Mode) -> Backend:
+    return "gpu" if mode in {"gpu", "gpu_preferred"} else "cpu"
+
+
 class Routing:
     """Of all functions that call kernels; on the event loop's thread.
 
     ``conditions`` gives heat, battery and sun as they are now, and is asked for each call; ``prices`` hold for
-    functions that are seen later.
+    functions that are seen later. ``shelf`` is what was learned before: a function whose name and code are known there
+    goes on with it, on the GPU that ``device`` names.
     """
 
     def __init__(
@@ -141,12 +216,16 @@ class Routing:
         self._functions: OrderedDict[str, FunctionRoutes] = OrderedDict()
         self.conditions: Callable[[], Conditions] = Conditions
         self.forgotten: Callable[[str], None] = lambda _name: None
+        self.shelf = Shelf()
+        self.device: Callable[[], str] = str
 
     def of(self, deployed: Deployed) -> FunctionRoutes:
-        """Its routes; what was learned of an earlier deploy of that name is gone with it."""
+        """Its routes; what was learned of an earlier deploy of that name holds for the same code only."""
         known = self._functions.get(deployed.name)
         if known is None or known.deployed is not deployed:
             name = deployed.name
+            if known is not None:
+                self._keep(known)
             known = FunctionRoutes(
                 deployed,
                 self._settings,
@@ -154,24 +233,47 @@ class Routing:
                 self.prices,
                 self._now,
                 lambda change: self._changed(name, change),
+                self._device_now,
             )
+            if (kept := self.shelf.get(name, deployed.sha256)) is not None:
+                known.resume(kept)
             self._functions[name] = known
             if len(self._functions) > _FUNCTIONS_MAX:
-                self._functions.popitem(last=False)
+                self._keep(self._functions.popitem(last=False)[1])
         self._functions.move_to_end(deployed.name)
         return known
 
     def _now(self) -> Conditions:
         return self.conditions()
 
-    def find(self, name: str) -> FunctionRoutes | None:
-        """Of a function that has called kernels."""
-        return self._functions.get(name)
+    def _device_now(self) -> str:
+        return self.device()
+
+    def find(self, deployed: Deployed) -> FunctionRoutes | None:
+        """Of a function that has called kernels, in this process or in one before."""
+        known = self._functions.get(deployed.name)
+        if known is None and self.shelf.get(deployed.name, deployed.sha256) is None:
+            return None
+        known = self.of(deployed)
+        known.look_at_device()
+        return known
 
     def forget(self, name: str) -> None:
-        """A function is gone."""
-        if self._functions.pop(name, None) is not None:
+        """A function is gone. What was learned stays on the shelf: it may be deployed again."""
+        gone = self._functions.pop(name, None)
+        if gone is not None:
+            self.shelf.put(name, gone.deployed.sha256, gone.kept().uncounted())
             self.forgotten(name)
+
+    def keep(self, count: int) -> bool:
+        """Put what has changed on the shelf, of so many functions at most; whether there was any."""
+        new = [one for one in self._functions.values() if one.is_new][:count]
+        for one in new:
+            self._keep(one)
+        return bool(new)
+
+    def _keep(self, one: FunctionRoutes) -> None:
+        self.shelf.put(one.deployed.name, one.deployed.sha256, one.kept())
 
     def all(self) -> list[FunctionRoutes]:
         return list(self._functions.values())

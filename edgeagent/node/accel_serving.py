@@ -1,12 +1,13 @@
 """One kernel call on a node with a GPU: where it goes, what beside it is tried, and that it is answered once.
 
-1. The route says CPU or GPU. A call for the GPU has its operands copied out of the guest's memory, and its outputs
-   copied back only when all went well: until then the guest's memory is as it was.
+1. The route says CPU or GPU. A call for the GPU has its operands copied out of the guest's memory (but for those that
+   the broker can read in a hose), and its outputs copied back only when all went well: until then it is as it was.
 2. Whatever the GPU answers but the outputs, the call is done again by the CPU, within the same ask (a replay). It is a
    failure of the GPU, unless the queue was full, or the broker was lost with another call.
 3. A probe runs the same call on the other backend, on copies; the guest does not wait for it. Probes of the CPU cannot
    be stopped once they run, so that they may take ``_CPU_PROBE_SHARE`` of the time of one core.
-4. A function that is pinned to the GPU is refused (OFF, FULL) where the GPU is not ready or full; what was under way
+4. A call of more than ``CallLimits.cpu_s`` is only ever sent to a GPU; where none may serve it, it is refused.
+5. A function that is pinned to the GPU is refused (OFF, FULL) where the GPU is not ready or full; what was under way
    when it was lost is replayed all the same.
 """
 
@@ -15,44 +16,33 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import cached_property
 from typing import NamedTuple
 
 import structlog
 
 from edgeagent.accel.arena import Slot
 from edgeagent.accel.broker import Broker
-from edgeagent.accel.errors import GpuFailed, GpuFull, LostBeside
+from edgeagent.accel.errors import GpuFailed, GpuFull, LostBeside, OperandRefused
 from edgeagent.accel.execute import Prepared
-from edgeagent.accel.packing import Packing, pack_operands, read_outputs, write_inputs
+from edgeagent.accel.kernel_errors import KernelTooLarge
+from edgeagent.accel.packing import Packing, read_outputs, write_inputs
 from edgeagent.accel.probing import ProbePlan
+from edgeagent.accel.settings import Backend
 from edgeagent.model.errors import Busy, Cancelled, Unavailable
 from edgeagent.node.accel_gpus import Gpus
 from edgeagent.node.accel_routing import FunctionRoutes, Routing
+from edgeagent.node.accel_ways import CallPlan, Way, way_of
 from edgeagent.node.call_marks import marks_of
 from edgeagent.node.meters import Meters
 from edgeagent.runtime.port import Ask, Window
 
-__all__ = ["CallPlan", "CpuRuns", "Serving"]
+__all__ = ["CpuRuns", "Serving"]
 
 log = structlog.get_logger("accel")
 
 _CPU_PROBE_SHARE = 0.05
+_REFUSED_S = 60.0
 _HERE_BYTES_MAX = 32 << 10  # less is copied where the loop runs: a thread would take longer
-
-
-class CallPlan:
-    """A call as it was described: the same for every run of a function that describes it by the same bytes."""
-
-    def __init__(self, kernel: str, prepared: Prepared) -> None:
-        self.kernel, self.prepared = kernel, prepared
-        work = prepared.work
-        self.size = float(max(work.flops, work.read_bytes + work.written_bytes))
-
-    @cached_property
-    def packing(self) -> Packing:
-        """Where its operands lie in a slot."""
-        return pack_operands(self.prepared)
 
 
 class CpuRuns(NamedTuple):
@@ -91,13 +81,16 @@ class Serving:
         self.gpus, self.routing = gpus, routing
         self._cpu, self._meters, self._clock = cpu, meters, clock
         self._tasks: set[asyncio.Task[None]] = set()
-        self._cpu_probe_from_s = 0.0
+        self._cpu_probe_from_s = self._copies_until_s = 0.0
 
     async def serve(self, ask: Ask, plan: CallPlan, routes: FunctionRoutes) -> None:
         """Raises what the kernel raises on the CPU; of a pinned function Unavailable and Busy."""
         call = _Call(ask, plan, routes)
         if routes.wants_gpu:
             self.gpus.want()
+        if plan.beyond_cpu is not None:
+            await self._only_on_gpu(call, plan.beyond_cpu)
+            return
         route = routes.route(self._clock(), plan.kernel, plan.size, ready=self.gpus.ready)
         if route.backend == "gpu":
             if await self._on_gpu(call, route.probe):
@@ -105,6 +98,16 @@ class Serving:
             await self._on_cpu(call, None)
         else:
             await self._on_cpu(call, route.probe)
+
+    async def _only_on_gpu(self, call: _Call, refusal: KernelTooLarge) -> None:
+        """A call that no CPU may be asked for: there is no choice, no probe and no replay. It waits for the broker at
+        most ``deadline_s`` of the GPU's time, and its guest no longer than its invocation may.
+        """
+        rests = call.routes.gpu_rests(self._clock(), call.kernel, ready=self.gpus.ready)
+        if rests:
+            raise KernelTooLarge(refusal.message, hint=f"{refusal.hint}, and no GPU does it: {rests}")
+        if not await self._on_gpu(call, None):
+            raise refusal
 
     async def stop(self) -> None:
         """Give probes up, and let the GPUs go."""
@@ -118,35 +121,69 @@ class Serving:
     async def _on_gpu(self, call: _Call, probe: ProbePlan | None) -> bool:
         """Whether it was answered there."""
         begun_s = self._clock()
-        broker, packing = self.gpus.pick(), call.plan.packing
+        broker = self.gpus.pick()
         if broker is None:
             if call.routes.mode == "gpu":
                 raise Unavailable(f"{call.ask.function} is pinned to the GPU: {self.gpus.why_not}")
             return False
         try:
-            slot = broker.reserve(packing.slot_bytes)
-        except GpuFull as error:
-            return self._too_busy(call, error)
-        try:
-            await self._copy(write_inputs, packing, call, slot)
-            await broker.run(call.ask.function, call.kernel, packing.described, slot)
-            await self._copy(_back, packing, call, slot)
-            self._answered(call, begun_s)
-            self._probe_cpu(call, probe, packing, slot, self._ms_since(begun_s))
+            # A probe of the CPU works in the slot, and so wants all operands there.
+            way = Way(call.plan.packing) if probe is not None else await self._way(call)
+            try:
+                await self._through(call, probe, broker, way, begun_s)
+            except OperandRefused as error:
+                self._refused(call, error)
+                await self._through(call, probe, broker, Way(call.plan.packing), begun_s)
         except GpuFull as error:
             return self._too_busy(call, error)
         except GpuFailed as error:
             self._failed(call, error)
             return False
-        finally:
-            slot.drop()
         return True
 
+    async def _way(self, call: _Call) -> Way:
+        window = call.ask.window
+        assert window is not None
+        if not call.plan.may_lie or self._clock() < self._copies_until_s:
+            return Way(call.plan.packing)
+        found: list[Way] = []
+        await self._cpu.other(lambda: found.append(way_of(call.plan, window)))
+        return found[0]
+
+    def _refused(self, call: _Call, error: OperandRefused) -> None:
+        self._meters.count("accel_operands_refused")
+        self._copies_until_s = self._clock() + _REFUSED_S  # what refuses one mostly refuses all
+        log.info("operands are copied for the GPU", function=call.ask.function, why=error.message)
+
+    async def _through(
+        self, call: _Call, probe: ProbePlan | None, broker: Broker, way: Way, begun_s: float
+    ) -> None:
+        packing = way.packing
+        slot = broker.reserve(packing.slot_bytes)
+        try:
+            await self._copy(write_inputs, packing, call, slot)
+            await self._run(call, broker, way, slot)
+            await self._copy(_back, packing, call, slot)
+            self._answered(call, begun_s)
+            self._probe_cpu(call, probe, packing, slot, self._ms_since(begun_s))
+        finally:
+            slot.drop()
+
+    async def _run(self, call: _Call, broker: Broker, way: Way, slot: Slot) -> None:
+        packing = way.packing
+        for name, count in (("copied", packing.input_bytes), ("mapped", way.mapped_bytes)):
+            if count:
+                self._meters.count(f"accel_{name}_bytes", count)
+        await broker.run(call.ask.function, call.kernel, packing.described, slot, packing.maps, way.sources)
+
     def _answered(self, call: _Call, begun_s: float) -> None:
-        call.routes.served(self._clock(), call.kernel, call.size, "gpu", self._ms_since(begun_s))
-        self._meters.count("accel_gpu_calls")
+        self._served(call, "gpu", self._ms_since(begun_s))
+
+    def _served(self, call: _Call, backend: Backend, ms: float) -> None:
+        call.routes.served(self._clock(), call.kernel, call.size, backend, ms)
+        self._meters.count(f"accel_{backend}_calls")
         if (marks := marks_of(call.ask.context)) is not None:
-            marks.backend = "gpu"
+            marks.answered(call.kernel, backend, ms)
 
     def _too_busy(self, call: _Call, error: GpuFull) -> bool:
         self._meters.count("accel_gpu_busy")
@@ -157,10 +194,13 @@ class Serving:
     def _failed(self, call: _Call, error: GpuFailed) -> None:
         if not isinstance(error, LostBeside):
             call.routes.served(self._clock(), call.kernel, call.size, "gpu", 0.0, failed=True)
-        call.routes.replays += 1
-        self._meters.count("accel_replays")
+        if call.plan.beyond_cpu is None:
+            call.routes.replays += 1
+            self._meters.count("accel_replays")
         log.warning(
-            "a kernel is done again by the CPU",
+            "a kernel is done again by the CPU"
+            if call.plan.beyond_cpu is None
+            else "a kernel failed on the GPU, and is too much for the CPU",
             function=call.ask.function,
             kernel=call.kernel,
             why=error.message,
@@ -197,8 +237,7 @@ class Serving:
             call.routes.served(self._clock(), call.kernel, call.size, "cpu", 0.0, failed=True)
             raise
         ms = self._ms_since(begun_s)
-        call.routes.served(self._clock(), call.kernel, call.size, "cpu", ms)
-        self._meters.count("accel_cpu_calls")
+        self._served(call, "cpu", ms)
         if shadow is not None:
             shadow.set_result(ms)
 
@@ -206,36 +245,35 @@ class Serving:
         """Begin the same call on the GPU; it must be told what the CPU took. The inputs are copied first: a kernel
         may work in place.
         """
-        broker, packing = self.gpus.pick(), call.plan.packing
+        broker = self.gpus.pick()
         if broker is None:
             return None
+        begun_s = self._clock()
+        way = await self._way(call)
         try:
-            slot = broker.reserve(packing.slot_bytes)
+            slot = broker.reserve(way.packing.slot_bytes)
         except GpuFull:
             return None
-        begun_s = self._clock()
         try:
-            await self._copy(write_inputs, packing, call, slot)
+            await self._copy(write_inputs, way.packing, call, slot)
         except BaseException:
             slot.drop()
             raise
         served: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self._spawn(self._probe_gpu(call, probe, packing, (broker, slot), begun_s, served))
+        self._spawn(self._probe_gpu(call, probe, way, (broker, slot), begun_s, served))
         return served
 
     async def _probe_gpu(
         self,
         call: _Call,
         probe: ProbePlan,
-        packing: Packing,
+        way: Way,
         at: tuple[Broker, Slot],
         begun_s: float,
         served: asyncio.Future[float],
     ) -> None:
         broker, slot = at
-        run = asyncio.ensure_future(
-            self._timed(broker.run(call.ask.function, call.kernel, packing.described, slot), begun_s)
-        )
+        run = asyncio.ensure_future(self._timed(self._run(call, broker, way, slot), begun_s))
         try:
             served_ms = await served
             limit_ms = probe.limit_ms(served_ms)
@@ -245,6 +283,8 @@ class Serving:
                 self._tell_probe(call, probe, served_ms, limit_ms)
                 return
             self._tell_probe(call, probe, served_ms, min(run.result(), limit_ms))
+        except OperandRefused as error:
+            self._refused(call, error)
         except (GpuFull, LostBeside):
             pass  # no news of what the GPU does with it
         except GpuFailed as error:

@@ -1,4 +1,4 @@
-"""What is learned of a call while it runs, for its reply."""
+"""What is learned of a call while it runs, for its reply, and for those who choose where its kernels go."""
 
 from __future__ import annotations
 
@@ -8,12 +8,22 @@ __all__ = ["CallMarks", "carry_marks", "marks_of"]
 
 
 class CallMarks:
-    """``backend``: "gpu" once a GPU has answered a kernel of it."""
+    """``backend``: "gpu" once a GPU has answered a kernel of it; ``kernels``: by name, calls that were answered, and
+    the milliseconds that the guest waited for them.
+    """
 
-    __slots__ = ("backend",)
+    __slots__ = ("backend", "kernels")
 
     def __init__(self) -> None:
         self.backend: Literal["cpu", "gpu"] = "cpu"
+        self.kernels: dict[str, tuple[int, float]] = {}
+
+    def answered(self, kernel: str, backend: Literal["cpu", "gpu"], ms: float) -> None:
+        """A kernel call was answered."""
+        if backend == "gpu":
+            self.backend = "gpu"
+        calls, before_ms = self.kernels.get(kernel, (0, 0.0))
+        self.kernels[kernel] = calls + 1, before_ms + ms
 
 
 def carry_marks(session: object, marks: CallMarks) -> None:

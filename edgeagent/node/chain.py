@@ -270,6 +270,7 @@ class Chains:
             output=b"",
             payload=payload,
             steps=tuple(step for r in results for step in r.steps),
+            backend="gpu" if any(r.backend == "gpu" for r in results) else "cpu",
             session=reduce(joined_sessions, (r.session for r in results), ""),
         )
         return joined if job.keep else await as_bytes(joined)

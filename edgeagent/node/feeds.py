@@ -15,6 +15,7 @@ from typing import Protocol
 import structlog
 
 from edgeagent.hose.local_socket import Frame, LocalSocket, LocalSocketSettings
+from edgeagent.hose.sealed import sealed_memfd
 from edgeagent.model.errors import EdgeError
 from edgeagent.model.function import Deployed
 from edgeagent.node.mailboxes import Mailboxes, Message
@@ -40,6 +41,15 @@ class _Exported:
 
     def release(self) -> None:
         os.close(self.fd)
+
+
+def _exported(payload: Payload) -> _Exported:
+    """Raises RuntimeError."""
+    try:
+        return _Exported(*payload.export())
+    except RuntimeError:  # pages that are pinned for a GPU cannot be sealed: a copy can
+        data = payload.read()
+        return _Exported(sealed_memfd(data), 0, len(data))
 
 
 class Feeds:
@@ -74,7 +84,7 @@ class Feeds:
     async def publish(self, hose: str, payload: Payload) -> None:
         """Give the processes that read from the hose a sealed view of the payload, which stays the caller's."""
         try:
-            exported = _Exported(*await asyncio.to_thread(payload.export))  # may copy all of it
+            exported = await asyncio.to_thread(_exported, payload)  # may copy all of it
         except RuntimeError as error:
             self._failed("an output could not be published", hose, str(error))
             return

@@ -53,8 +53,8 @@ class Invoker:
         self.anywhere: Run = self._run
         self.state: StateSessions | None = None
         self.known: Callable[[str], Awaitable[None]] = self._known_here
-        # Raises EdgeError: it cannot run here now.
-        self.admit: Callable[[LoadedEntry], None] = lambda _entry: None
+        self.admit: Callable[[LoadedEntry], None] = lambda _: None  # raises EdgeError: it cannot run here now
+        self.ended: Callable[[LoadedEntry, CallMarks, float], None] = lambda *_: None
         self.background = Background(journal, self._run_anywhere, config.queue.background_max or 2 * workers)
         self.idempotency = Idempotency(journal, self._run_anywhere, self.background, meters)
         self._config = config
@@ -249,11 +249,13 @@ class Invoker:
             else:
                 outcome, seen = await start(), ""
         finally:
-            entry.leave((time.monotonic() - begun) * 1000)
+            whole_ms = (time.monotonic() - begun) * 1000
+            entry.leave(whole_ms)
         result = self._settled(entry, outcome, bytes_in, cold)
         result.session = seen
         if marks is not None:
             result.backend = marks.backend
+            self.ended(entry, marks, whole_ms)
         result.hose = port.Handover(*outcome.hose)
         if outcome.payload is not None:
             result.payload = outcome.payload

@@ -381,7 +381,7 @@ class Node:
         self._ending.push_async_callback(self.mailboxes.stop)
         self.mailboxes.nn = models = NnGuest(self.engine, self.meters, self.config.nn)
         self._ending.push_async_callback(models.stop)
-        self.accel = acceleration_of(self, str(self._scratch.parent / "gpu"))
+        self.accel = acceleration_of(self, str(self._scratch.parent / "gpu"), state)
         self._ending.push_async_callback(self.accel.stop)
         if self.config.mesh.keys:
             await asyncio.to_thread(load_node, Path(self.config.mesh.keys), self.node_id)

@@ -34,6 +34,7 @@ __all__ = [
     "EngineStats",
     "Function",
     "Handover",
+    "HoseSource",
     "HoseStats",
     "Lease",
     "LoadSpec",
@@ -99,6 +100,15 @@ class Lease(Protocol):
         ...
 
 
+class HoseSource(Protocol):
+    """Bytes of a hose, which is kept for as long as this is: a descriptor to read by, and where they begin in it."""
+
+    @property
+    def fd(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+
+
 class Window(Protocol):
     """The whole memory of a guest that waits for what it has asked, for somebody who works there. From any thread.
 
@@ -112,6 +122,12 @@ class Window(Protocol):
         ...
 
     def leave(self) -> None: ...
+
+    def source(self, start: int, count: int) -> HoseSource | None:
+        """Where so many bytes lie in a hose, if they are still what the guest got by it. None: nowhere, or nobody
+        knows: copy them. It looks at the list of pages, so that a thread is the place to ask for much.
+        """
+        ...
 
 
 class AskKind(IntEnum):

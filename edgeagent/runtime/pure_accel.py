@@ -46,6 +46,9 @@ class PureWindow:
             self._inside -= 1
             self._changed.notify_all()
 
+    def source(self, _start: int, _count: int) -> None:
+        """Nowhere: guests of this engine get copies."""
+
     def close(self) -> None:
         """Nobody enters any more; waits until whoever is inside has left, beyond a deadline if it must."""
         with self._changed:

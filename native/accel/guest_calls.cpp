@@ -54,7 +54,7 @@ std::int32_t run_kernel(Call &call, std::uint32_t name, std::uint32_t name_bytes
   wanted.kind = AskKind::AccelCall;
   wanted.name = bytes_at(call, name, name_bytes);
   wanted.extra = bytes_at(call, ptr, bytes);
-  const auto window = std::make_shared<Window>(call.guest_base(), call.guest_bytes());
+  const auto window = std::make_shared<Window>(call.guest_base(), call.guest_bytes(), call.hose_views());
   wanted.window = window;
   const std::shared_ptr<void> closing(nullptr, [&window](void *) { window->close(); });
   Answer answer;

@@ -150,7 +150,7 @@ bool CallHoses::share_in(const HoseRange &range, std::uint32_t guest_ptr, Held::
   }
   touched_pages_ = true;
   had_views_ = true;
-  ledger_.add({kind, guest_ptr, whole, extent, range.hose, range.offset});
+  ledger_.add({kind, guest_ptr, whole, extent, range.hose, range.offset, range.bytes});
   report_.mapped += whole;
   copy_in(range.data() + whole, range.bytes - whole, guest_ptr + static_cast<std::uint32_t>(whole));
   return true;

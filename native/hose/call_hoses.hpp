@@ -53,6 +53,8 @@ public:
   bool place_input(std::uint32_t &guest_ptr);
   // The range as one of a hose, if the guest wrote it into a loan. It may still be written by this guest, if that runs on.
   std::optional<HoseRange> in_loan(std::uint64_t start, std::uint64_t bytes) const;
+  // What this guest got by hoses and has mapped, for somebody who reads it elsewhere.
+  std::vector<HoseMessage> views() const { return ledger_.views(); }
   // The input is not needed any more.
   void forget_input();
 

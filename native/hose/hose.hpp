@@ -57,6 +57,16 @@ private:
 
 using Lease = std::shared_ptr<Hose>;
 
+// A part of a guest's memory that is a private view of a hose, whose bytes nobody can change any more. Where the guest
+// has written since, its pages are its own; what lies behind the last whole page was copied to it.
+struct HoseMessage {
+  std::uint64_t start = 0;       // in the guest's memory
+  std::uint64_t mapped = 0;      // bytes of whole pages
+  std::uint64_t bytes = 0;       // of the message
+  std::uint64_t hose_offset = 0; // of its first byte
+  Lease hose;
+};
+
 struct HosePoolStats {
   std::size_t bytes = 0;      // of all hoses, lent or not
   std::size_t idle_bytes = 0; // of those not lent

@@ -28,6 +28,16 @@ const Held *Ledger::containing(std::uint64_t start, std::uint64_t bytes) const {
   return nullptr;
 }
 
+std::vector<HoseMessage> Ledger::views() const {
+  std::vector<HoseMessage> found;
+  for (const Held &held : held_) {
+    if (held.message > 0) {
+      found.push_back({held.start, held.bytes, held.message, held.hose_offset, held.hose});
+    }
+  }
+  return found;
+}
+
 const Held *Ledger::starting_at(std::uint64_t start) const {
   const auto found = std::find_if(held_.begin(), held_.end(), [&](const Held &held) { return held.start == start; });
   return found == held_.end() ? nullptr : &*found;

@@ -23,6 +23,7 @@ struct Held {
   std::uint64_t extent; // all that belongs to it, at least `bytes`
   Lease hose;
   std::uint64_t hose_offset;
+  std::uint64_t message = 0; // bytes in the hose that nobody can change any more, from `hose_offset` on
 };
 
 class Ledger {
@@ -41,6 +42,8 @@ public:
   // The entry that holds all of the range, or null.
   const Held *containing(std::uint64_t start, std::uint64_t bytes) const;
   const Held *starting_at(std::uint64_t start) const;
+  // Those that show a message which nobody can change.
+  std::vector<HoseMessage> views() const;
 
   // Makes the interval zeros again and forgets it. False: the kernel refused, the entry stays.
   bool release(std::uint8_t *base, std::uint64_t start);

@@ -4,6 +4,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstring>
 
@@ -42,6 +44,31 @@ bool add_seals(int fd, int seals) { return !is_broken(128) && ::fcntl(fd, F_ADD_
 bool map_zeros(std::uint8_t *at, std::size_t bytes) {
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
   return !is_broken(16) && ::mmap(at, bytes, kReadWrite, flags, -1, 0) == at;
+}
+
+bool shows_file(const std::uint8_t *at, std::size_t bytes) {
+  // Documentation/admin-guide/mm/pagemap.rst: bits 63 present, 62 swapped out, 61 of a file or shared.
+  constexpr std::uint64_t kThere = std::uint64_t{3} << 62;
+  constexpr std::uint64_t kOfFile = std::uint64_t{1} << 61;
+  const int fd = is_broken(512) ? -1 : ::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+  std::uint64_t first = reinterpret_cast<std::uintptr_t>(at) / page_bytes();
+  const std::uint64_t end = round_up(reinterpret_cast<std::uintptr_t>(at) + bytes, page_bytes()) / page_bytes();
+  std::array<std::uint64_t, 1024> pages{};
+  bool is_same = fd >= 0;
+  while (is_same && first < end) {
+    const std::size_t count = std::min<std::uint64_t>(end - first, pages.size());
+    const auto wanted = static_cast<ssize_t>(count * sizeof(pages[0]));
+    is_same = ::pread(fd, pages.data(), static_cast<std::size_t>(wanted), static_cast<off_t>(first * sizeof(pages[0]))) ==
+                  wanted &&
+              std::none_of(pages.begin(), pages.begin() + static_cast<std::ptrdiff_t>(count), [](std::uint64_t page) {
+                return (page & kThere) != 0 && (page & kOfFile) == 0;
+              });
+    first += count;
+  }
+  if (fd >= 0) {
+    ::close(fd);
+  }
+  return is_same;
 }
 
 Moved move_pages(std::uint8_t *from, std::uint8_t *to, std::size_t bytes) {

@@ -42,6 +42,10 @@ Moved move_pages(std::uint8_t *from, std::uint8_t *to, std::size_t bytes);
 // kernel refuses, the steps that were done are undone. Both whole pages, not overlapping.
 Moved swap_pages(std::uint8_t *one, std::uint8_t *other, std::size_t bytes);
 
+// Whether every page of a private view of a file still shows it: none was written, which gives a page of one's own.
+// False also where the system does not say.
+bool shows_file(const std::uint8_t *at, std::size_t bytes);
+
 // Asks for 2 MiB pages where the range holds some; a hint, and a page fault for 2 MiB instead of 512.
 void advise_huge(std::uint8_t *at, std::size_t bytes);
 
@@ -50,7 +54,7 @@ std::vector<std::string> missing_features();
 
 // For tests: the named system call fails from now on as if the kernel lacked it. 0 none, 1 mremap, 2 mmap of a memfd,
 // 4 memfd_create, 8 MADV_COLLAPSE, 16 taking a window away, 32 the second step of an exchange, 64 its last one, 128 the
-// seals of a memfd, 256 the second half of a move; a bit set.
+// seals of a memfd, 256 the second half of a move, 512 the list of pages; a bit set.
 void break_for_tests(unsigned what);
 bool is_broken(unsigned what);
 

@@ -39,7 +39,7 @@ def load(
     return engine.load(code, spec)
 
 
-async def start(function: Function, body: bytes = b"", **more: Any) -> Outcome:
+async def start(function: Function, body: Any = b"", **more: Any) -> Outcome:
     """``start`` and, where it is a future, its result."""
     begun = function.start(body, **more)
     return await begun if isinstance(begun, asyncio.Future) else begun

@@ -14,7 +14,10 @@ from edgeagent.accel import cupy_glue
 from edgeagent.accel import gpu_errors as errors
 from edgeagent.accel.gpu_context import GpuContext
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="CuPy is not installed")
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="CuPy is not installed"),
+    pytest.mark.filterwarnings("default"),  # of CuPy about a newer numpy, mostly: no faults of ours
+]
 
 MIB = 2**20
 

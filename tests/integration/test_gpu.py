@@ -14,10 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import wasmtime
 
 from edgeagent.accel.descriptors import Description, contiguous
 from edgeagent.accel.dtypes import Dtype
+from tests.conftest import engine_names
 from tests.contract.accel_calls import DATA, accel_guest, program
+from tests.contract.hose_calls import HoseProgram, Ref, hose_guest
 from tests.guest_frames import pack_call
 from tests.integration.daemon import Daemon, Reply, cli, patience
 from tests.unit.accel.gpu_double import calls_done, command
@@ -61,9 +64,9 @@ class Rig:
         self.daemon.program = ("-m", "tests.integration.gpu_daemon", str(self.commands))
         self.daemon.start()
 
-    def deploy(self, name: str, mode: str) -> None:
+    def deploy(self, name: str, mode: str, wasm: bytes = b"") -> None:
         manifest = f'[function]\nname = "{name}"\n[accel]\nmode = "{mode}"\n'
-        parts = {"wasm": accel_guest(pages=50), "manifest": manifest.encode()}
+        parts = {"wasm": wasm or accel_guest(pages=50), "manifest": manifest.encode()}
         body = b"".join(
             f'--edge\r\nContent-Disposition: form-data; name="{part}"\r\n\r\n'.encode() + data + b"\r\n"
             for part, data in parts.items()
@@ -173,6 +176,42 @@ def test_the_broker_goes_with_its_node(rig: Rig) -> None:
     rig.daemon.start()
 
 
+def test_what_was_learned_outlives_a_redeploy_and_a_restart(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    try:
+        rig.deploy("learns", "cpu_preferred")
+        rig.on_gpu("learns")
+        learned = rig.function("learns")
+
+        def same(seen: dict[str, Any]) -> None:
+            for key in ("backend", "why", "changed_at", "kernel_calls", "switches"):
+                assert seen[key] == learned[key], key
+
+        rig.deploy("learns", "cpu_preferred")
+        same(rig.function("learns"))
+        assert rig.call("learns") == "gpu"
+        learned = rig.function("learns")
+        assert rig.daemon.stop() == 0
+
+        rig.daemon.start()
+        told = json.loads(cli("top", "--once", "--json", node=rig.daemon.url).stdout)
+        same(next(one for one in told["functions"] if one["name"] == "learns"))
+        assert told["gpus"][0]["state"] == "off"
+        rig.call("learns")  # it starts the GPU
+        rig.until(lambda: rig.gpu["state"] == "ready")
+        assert [rig.call("learns", number) for number in range(3)] == ["gpu"] * 3
+        assert rig.function("learns")["changed_at"] == learned["changed_at"]
+        assert rig.daemon.stop() == 0
+
+        (rig.daemon.state / "accel.kept").write_bytes(b"edgeagent accel 1\nrubbish")
+        rig.daemon.start()
+        assert rig.function("learns")["kernel_calls"] == {"cpu": 0, "gpu": 0}
+        assert rig.call("learns") == "cpu"
+        assert rig.daemon.log_text().count("CPU or GPU is learned anew") == 1
+    finally:
+        assert rig.daemon.stop() == 0
+
+
 def test_pinned_functions_are_obeyed(rig: Rig) -> None:
     rig.deploy("never", "cpu")
     rig.deploy("pinned", "gpu")
@@ -204,6 +243,55 @@ def test_whatever_the_gpu_does_each_call_is_answered_once_and_right(rig: Rig) ->
     assert rig.gpu["falls"] == falls + 2
     assert rig.daemon.metric("edgeagent_accel_replays_total") == replays + 3
     assert rig.daemon.metric("edgeagent_accel_calls_failed_total") == 0
+
+
+# Its input: the bytes of a description of a sum, that at 8, and numbers at 4096, whose sum it answers with.
+_SUMS = """(module
+  (import "edge_accel" "call" (func $call (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 8) "sum")
+  (func (export "edge_alloc") (param i32) (result i32) (i32.const 4096))
+  (func (export "edge_alloc_aligned") (param $len i32) (param $align i32) (result i32)
+    (drop (memory.grow (i32.shr_u (i32.add (local.get $len) (i32.shl (local.get $align) (i32.const 1)))
+                                  (i32.const 16))))
+    (i32.and (i32.add (i32.const 65536) (i32.sub (local.get $align) (i32.const 1)))
+             (i32.sub (i32.const 0) (local.get $align))))
+  (func (export "edge_handle") (param $p i32) (param $len i32) (result i64)
+    (memory.copy (i32.const 1024) (i32.add (local.get $p) (i32.const 8)) (i32.load (local.get $p)))
+    (i64.store (i32.const 1040) (i64.extend_i32_u (i32.add (local.get $p) (i32.const 4096))))
+    (i32.store (i32.const 64) (call $call (i32.const 8) (i32.const 3) (i32.const 1024) (i32.load (local.get $p))))
+    (i64.const 0x4000000010)))"""
+
+
+@pytest.mark.skipif("native" not in engine_names(), reason="the extension is not built")
+def test_what_came_by_a_hose_reaches_the_gpu_without_a_copy(rig: Rig) -> None:
+    numbers = np.arange(1 << 19, dtype="int64")
+    operands = contiguous(0, Dtype.I64, numbers.shape), contiguous(72, Dtype.I64, (1,))
+    described = pack_call(Description(operands[:1], operands[1:], (0.0,)))
+    page = (struct.pack("<II", len(described), 0) + described).ljust(4096, b"\0")
+    given = page + numbers.tobytes()
+    producer = HoseProgram()
+    at, source = producer.call("loan", len(given)), producer.call("input")
+    producer.call("copy", at, Ref(source.call, 4 + 28 * 4), len(given))
+    producer.call("reply", at, len(given))
+    rig.deploy("lends", "cpu", hose_guest())
+    rig.deploy("sums", "gpu", bytes(wasmtime.wat2wasm(_SUMS)))
+    rig.deploy("never-sums", "cpu", bytes(wasmtime.wat2wasm(_SUMS)))
+    rig.until(lambda: rig.gpu["state"] == "ready")
+    copied = rig.daemon.metric("edgeagent_accel_copied_bytes_total")
+    for _ in range(2):
+        reply = rig.daemon.invoke("lends", producer.encoded() + given, Edgeagent_Then="sums")
+        assert reply.status == 200, reply.body
+        assert struct.unpack("<iiq", reply.body) == (0, 0, int(numbers.sum()))
+        assert reply.headers["edgeagent-hose"].startswith("share")
+        assert reply.headers["edgeagent-backend"] == "gpu"
+    assert rig.daemon.metric("edgeagent_accel_mapped_bytes_total") == 2 * numbers.nbytes
+    both = rig.daemon.invoke("lends", producer.encoded() + given, Edgeagent_Then="never-sums+sums")
+    assert (both.status, both.headers["edgeagent-backend"]) == (200, "gpu"), both.body
+    assert rig.daemon.metric("edgeagent_accel_copied_bytes_total") == copied
+    assert (rig.commands / "mapped").read_text().split() == [str(numbers.nbytes)] * 3
+    assert len((rig.commands / "attached").read_text().split()) <= 2
+    rig.daemon.request("DELETE", "/v1/functions/sums")
 
 
 def test_where_there_is_no_gpu_the_cpu_serves_and_a_pinned_function_says_so(tmp_path: Path) -> None:

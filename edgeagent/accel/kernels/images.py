@@ -133,7 +133,8 @@ def _roots(xp: Any, nodes: int, a: Any, b: Any) -> Any:
     """The least node of each node's component: parents are hooked to lesser ones and paths halved until nothing
     changes, which takes about as many rounds as the logarithm of the longest path.
     """
-    parents = xp.arange(nodes, dtype="int64")
+    # CuPy's minimum.at knows no int64; nodes are fewer than bytes of scratch.
+    parents = xp.arange(nodes, dtype="int64" if xp.__name__ == "numpy" else "int32")
     while True:
         of_a, of_b = parents[a], parents[b]
         if bool((of_a == of_b).all()):

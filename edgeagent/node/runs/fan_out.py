@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -33,19 +33,22 @@ _AT_ONCE = 16  # items of one fan-out
 
 
 class _Done(msgspec.Struct):
-    """Of the calls of a fan-out; ``outputs`` by the number of the item."""
+    """Of the calls of a fan-out; ``outputs`` by the number of the item, ``backend``: "gpu" once a GPU was of use."""
 
     outputs: dict[int, bytes | memoryview] = {}
     nodes: dict[str, int] = {}
     duration_us: int = 0
     cold: bool = False
     hose: str = ""
+    backend: Literal["cpu", "gpu"] = "cpu"
 
     def add(self, index: int, node: str, result: Result, output: bytes | memoryview) -> None:
         self.outputs[index] = output
         self.nodes[node] = self.nodes.get(node, 0) + 1
         self.duration_us += result.duration_us
         self.cold = self.cold or result.cold
+        if result.backend == "gpu":
+            self.backend = "gpu"
         self.hose = tier_of(result)
 
 
@@ -92,7 +95,7 @@ class FanOut:
             await asyncio.gather(*tasks, return_exceptions=True)
         del self._done[step.name]
         step.node = max(done.nodes, key=lambda node: done.nodes[node]) if done.nodes else self._node_id
-        step.backend, step.hose, step.items = "cpu", done.hose, len(items)
+        step.backend, step.hose, step.items = done.backend, done.hose, len(items)
         step.duration_ms, step.cold = done.duration_us / 1000, done.cold
         self._orders.record.decided(
             {"event": "fanned-out", "step": step.name, "items": len(items), "nodes": done.nodes}

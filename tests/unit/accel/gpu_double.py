@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,16 +80,28 @@ class NumpyGpu:
             (self._folder / "caches").write_text(os.environ.get("CUPY_CACHE_DIR", ""))
         return Described(f"numpy {self._device}", 1 << 30)
 
-    def run(self, function: str, prepared: Prepared, slot: memoryview) -> None:
+    def attach(self, memory: memoryview) -> str:
+        assert memory.readonly
+        self._note("attached", str(len(memory)))
+        return "attached"
+
+    def detach(self, attached: Any) -> None:
+        assert attached == "attached"
+        self._note("detached", "")
+
+    def run(
+        self, function: str, prepared: Prepared, slot: memoryview, maps: Sequence[memoryview] = ()
+    ) -> None:
         if function != SELF_TEST and self._misbehave("calls") == "half":
             slot[-8:] = b"half" * 2
             os.kill(os.getpid(), signal.SIGKILL)
-        run_on_gpu(prepared, slot, _Device())
+        run_on_gpu(prepared, slot, _Device(), maps)
         if self._wrong or (self._folder is not None and (self._folder / "miscounts").exists()):
             slot[-4:] = b"\0\0\0\0"
-        if function != SELF_TEST and self._folder is not None:
-            with (self._folder / "done").open("a") as file:
-                file.write(f"{function} {prepared.kernel.name}\n")
+        if function != SELF_TEST:
+            self._note("done", f"{function} {prepared.kernel.name}")
+            if maps:
+                self._note("mapped", " ".join(str(len(one)) for one in maps))
 
     def forget(self, function: str) -> None:
         if self._folder is not None:
@@ -99,6 +112,11 @@ class NumpyGpu:
 
     def close(self) -> None:
         """Nothing is open."""
+
+    def _note(self, kind: str, line: str) -> None:
+        if self._folder is not None:
+            with (self._folder / kind).open("a") as file:
+                file.write(f"{line}\n")
 
     def _misbehave(self, kind: str) -> str:
         if self._folder is None or not (self._folder / kind).exists():

@@ -6,6 +6,7 @@ import contextlib
 import math
 import random
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -419,7 +420,14 @@ class Computes:
     def start(self, arena: memoryview) -> Described:
         return Described("")
 
-    def run(self, function: str, prepared: Prepared, slot: memoryview) -> None:
+    def attach(self, memory: memoryview) -> None: ...
+
+    def detach(self, attached: object) -> None: ...
+
+    def run(
+        self, function: str, prepared: Prepared, slot: memoryview, maps: Sequence[memoryview] = ()
+    ) -> None:
+        assert not maps
         if prepared.kernel.name != self._broken:
             run_on_gpu(prepared, slot, Plain())
 

@@ -19,6 +19,7 @@ from edgeagent.accel.execute import CallLimits, Prepared, prepare
 from edgeagent.accel.gpu_errors import (
     GpuAbsent,
     GpuFault,
+    GpuMisuse,
     GpuOutOfMemory,
     GpuPoisoned,
     GpuQuota,
@@ -46,10 +47,19 @@ class Cupy:
 
     def __init__(self) -> None:
         self.plans = 16
+        self.device = -1
+        self.cuda = SimpleNamespace(Device=self._on)
         cache = SimpleNamespace(set_size=self._set_size)
         self.fft = SimpleNamespace(config=SimpleNamespace(get_plan_cache=lambda: cache))
 
+    @contextlib.contextmanager
+    def _on(self, device: int) -> Iterator[None]:
+        self.device = device
+        yield
+        self.device = -1
+
     def _set_size(self, size: int) -> None:
+        assert self.device == 3  # each device has its own
         self.plans = size
 
     def asarray(self, array: Any, dtype: Any = None) -> Any:
@@ -76,18 +86,34 @@ class Tenant:
         self.closed = True
 
 
+class Registration:
+    def __init__(self, memory: memoryview, *, read_only: bool, zero_copy: bool) -> None:
+        self.read_only, self.zero_copy, self.closed = read_only, zero_copy, False
+        self.size_bytes = memory.nbytes
+        self.host_ptr = np.frombuffer(memory, "u1").__array_interface__["data"][0]
+        self.device_ptr = self.host_ptr  # the driver's own on a real one
+
+    def close(self) -> None:
+        self.closed = True
+
+
 class Context:
     def __init__(self, device: int, *, pinned_bytes_max: int) -> None:
         self.pinned_bytes_max = pinned_bytes_max
-        self.facts = SimpleNamespace(name=f"double {device}", total_bytes=1 << 30)
+        self.facts = SimpleNamespace(
+            name=f"double {device}", total_bytes=1 << 30, ordinal=device, read_only_register=True
+        )
+        self.registered: list[Registration] = []
+        self.zero_copy = False
         self.tenants: list[Tenant] = []
         self.refusal: GpuFault | None = None
 
-    def register(self, arena: memoryview) -> object:
-        assert arena.nbytes < self.pinned_bytes_max
+    def register(self, memory: memoryview, *, read_only: bool) -> Registration:
+        assert memory.nbytes < self.pinned_bytes_max
         if self.refusal is not None:
             raise self.refusal
-        return arena
+        self.registered.append(Registration(memory, read_only=read_only, zero_copy=self.zero_copy))
+        return self.registered[-1]
 
     def tenant(self, name: str, *, quota_bytes: int, keep_bytes: int) -> Tenant:
         assert 0 < keep_bytes <= quota_bytes < 1 << 30
@@ -175,7 +201,9 @@ def test_errors_are_told_apart(faults: list[Exception], raised: Exception, kind:
         backend.run("f", prepared, slot)
 
 
-@pytest.mark.parametrize("refusal", [GpuUnsupported("no"), GpuQuota("no"), GpuOutOfMemory("no")])
+@pytest.mark.parametrize(
+    "refusal", [GpuUnsupported("no"), GpuQuota("no"), GpuOutOfMemory("no"), GpuMisuse("an invalid value")]
+)
 def test_an_arena_that_cannot_be_pinned_is_used_all_the_same(
     faults: list[Exception], monkeypatch: pytest.MonkeyPatch, refusal: GpuFault
 ) -> None:
@@ -200,9 +228,88 @@ def test_no_library_is_an_absent_device(monkeypatch: pytest.MonkeyPatch) -> None
     assert backend.used_bytes() == 0
 
 
+def test_no_driver_is_an_absent_device_before_cupy_is_asked_anything(
+    faults: list[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object, **__: object) -> Any:
+        raise GpuAbsent("no CUDA driver")
+
+    def asked(*_: object) -> Any:
+        raise AssertionError("CuPy says only that something failed")
+
+    monkeypatch.setattr(cuda_backend, "GpuContext", missing)
+    monkeypatch.setattr(Cupy, "_on", asked)
+    with pytest.raises(DeviceAbsent, match="no CUDA driver"):
+        CudaBackend(3).start(memoryview(bytearray(8)))
+
+
 def test_the_function_that_was_not_used_for_longest_gives_way(faults: list[Exception]) -> None:
     backend, context = started()
     prepared, slot = twice()
     for number in range(66):
         backend.run(f"f{number}", prepared, slot)
     assert [one.name for one in context.tenants if one.closed] == ["f0", "f1"]
+
+
+def over(*, zero_copy: bool) -> tuple[CudaBackend, Context, memoryview]:
+    backend, context = started()
+    context.zero_copy = zero_copy
+    return backend, context, memoryview(np.arange(4096, dtype="float32").tobytes())
+
+
+def mapped_sum(backend: CudaBackend, memory: memoryview, count: int) -> float:
+    """Of the first so many numbers of a mapping, which lie behind the slot."""
+    slot = memoryview(bytearray(16))
+    a, out = contiguous(4096, Dtype.F32, (count,)), contiguous(0, Dtype.F32, (1,))
+    described = pack_call(Description((a,), (out,), (0.0,)))
+    prepared = prepare(shipped(), "sum", described, 4096 + len(memory), CallLimits())
+    backend.run("f", prepared, slot, [memory])
+    return float(np.frombuffer(slot[:4], "float32")[0])
+
+
+def test_mapped_memory_is_pinned_for_reading_and_let_go(faults: list[Exception]) -> None:
+    backend, context, memory = over(zero_copy=False)
+    attached: Any = backend.attach(memory)
+    assert attached is context.registered[-1]
+    assert attached.read_only
+    assert mapped_sum(backend, memory, 1000) == 499500.0
+    backend.detach(attached)
+    assert attached.closed
+    assert mapped_sum(backend, memory, 10) == 45.0
+
+
+def test_memory_that_the_device_shares_is_taken_where_it_lies(
+    faults: list[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[tuple[int, int]] = []
+
+    def array_over(_cupy: Any, ptr: int, size_bytes: int, owner: Any, **made: Any) -> Any:
+        taken.append((ptr - owner.host_ptr, size_bytes))
+        assert made["device_id"] == 3
+        return np.zeros(made["shape"], made["dtype"]).view(Array)
+
+    monkeypatch.setattr(cuda_backend, "array_over", array_over)
+    backend, _, memory = over(zero_copy=True)
+    backend.attach(memory)
+    assert mapped_sum(backend, memory, 100) == 0.0
+    assert taken == [(0, 400)]
+    assert mapped_sum(backend, memoryview(bytes(memory)), 10) == 45.0  # other memory is copied
+    prepared, slot = twice()
+    backend.run("f", prepared, slot)
+    assert len(taken) == 1
+
+
+def test_a_device_that_cannot_be_held_to_reading_is_given_nothing(faults: list[Exception]) -> None:
+    backend, context, memory = over(zero_copy=False)
+    context.facts.read_only_register = False
+    assert backend.attach(memory) is None
+    assert len(context.registered) == 1  # the arena
+
+
+def test_a_context_that_is_lost_while_memory_is_pinned(faults: list[Exception]) -> None:
+    backend, context, memory = over(zero_copy=False)
+    context.refusal = GpuPoisoned("illegal address")
+    with pytest.raises(DevicePoisoned, match="illegal"):
+        backend.attach(memory)
+    context.refusal = GpuQuota("too much")
+    assert backend.attach(memory) is None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from edgeagent.bench import command
 from edgeagent.bench.harness import Bench, Case, Sample, Sampler
@@ -54,6 +55,19 @@ def test_json_alone_goes_to_stdout_and_to_the_file(
     assert document["cases"][0]["ratio"] == {"peer": 2.0}
     assert "warning: this machine is busy (50%)" in shown.err
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_what_parts_of_a_node_say_goes_to_stderr(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def sampler() -> tuple[float, dict[str, Any]]:
+        structlog.get_logger("accel").warning("a GPU was lost")
+        return 10.0, {}
+
+    before = structlog.get_config()
+    assert bench("--json", sampler=sampler) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["benchmark"] == "quick"
+    assert "a GPU was lost" in err
+    assert structlog.get_config() == before
 
 
 def test_without_json_a_table_is_printed(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from edgeagent.accel.devices import NO_GPU
 from edgeagent.model.errors import Unavailable
 from edgeagent.model.function import Deployed, Import
 from edgeagent.node.accel import Acceleration
+from edgeagent.node.call_marks import CallMarks
 from edgeagent.node.config_accel import AccelSection
 from edgeagent.node.functions import Functions
 from edgeagent.node.loaded import LoadedEntry
@@ -136,3 +137,22 @@ async def test_what_is_shown_and_counted() -> None:
     accel.forget("detect")
     assert "edgeagent_accel_on_gpu{" not in node.meters.render().decode()
     await accel.stop()
+
+
+@on_loop
+async def test_calls_that_ended_tell_what_the_limit_leaves_for_kernels() -> None:
+    one = deployed("gpu_preferred", "limited", latency_ms_p95=100.0)
+    node = Node(one)
+    assert node.accel.routing is not None
+    routes = node.accel.routing.of(one)
+    routes.route(0.0, "sum", 1.0, ready=False)
+    marks = CallMarks()
+    node.accel.ended(entry(one), marks, 90.0)  # it called nothing
+    marks.answered("sum", "cpu", 20.0)
+    for _ in range(8):
+        node.accel.ended(entry(one), marks, 90.0)
+    assert routes._controllers["sum"]._goal.slo_ms == 30.0
+    await node.accel.stop()
+    without = Node(one, enabled="never")
+    without.accel.ended(entry(one), marks, 90.0)
+    await without.accel.stop()

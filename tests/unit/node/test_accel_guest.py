@@ -21,7 +21,7 @@ from edgeagent.accel.registry import Failed, Registry, shipped
 from edgeagent.node import accel_guest
 from edgeagent.node.accel_guest import AccelGuest
 from edgeagent.node.meters import Meters
-from edgeagent.runtime.port import Ask, AskKind, Engine, Payload
+from edgeagent.runtime.port import Ask, AskKind, Engine, HoseSource, Payload
 from edgeagent.runtime.pure_call import PurePayload
 from tests.guest_frames import pack_call, unpack_query
 
@@ -66,6 +66,9 @@ class Memory:
 
     def leave(self) -> None:
         self.inside -= 1
+
+    def source(self, start: int, count: int) -> HoseSource | None:
+        return None
 
 
 class Bench:

@@ -73,12 +73,35 @@ def test_a_new_deploy_is_learned_anew_and_what_is_gone_is_forgotten() -> None:
     routes = routing.of(first)
     assert routing.of(first) is routes
     assert routing.of(deployed()) is not routes
-    assert routing.find("step") is not None
+    assert routing.find(first) is not None
     routing.forget("step")
     routing.forget("step")
     assert gone == ["step"]
-    assert routing.find("step") is None
     assert routing.all() == []
+
+
+def test_the_limit_is_of_the_whole_call_and_kernels_get_what_it_leaves() -> None:
+    """100 ms in all: 40 are the guest's own, so that two kernel calls of 45 ms are too slow."""
+    routing = Routing(NoChance())
+    one = deployed("cpu_preferred", latency_ms_p95=100.0)
+    routes = routing.of(one)
+    ms = {"cpu": 45.0, "gpu": 44.0}
+    for number in range(80):
+        whole_ms = 40.0
+        for _ in range(2):
+            route = routes.route(float(number), "matmul", 1e9, ready=True)
+            routes.served(float(number), "matmul", 1e9, route.backend, ms[route.backend])
+            whole_ms += ms[route.backend]
+            if route.probe is not None:
+                plan = route.probe
+                routes.probed(float(number), "matmul", 1e9, plan, ms[route.backend], ms[plan.backend])
+        routes.ended({"matmul": (2, whole_ms - 40.0), "gone": (1, 1.0)}, whole_ms)
+    assert routes._controllers["matmul"]._goal.slo_ms == pytest.approx(30.0)
+    assert routing.of(deployed("cpu_preferred", "other"))._shares == {}
+    routing.of(deployed("cpu_preferred", "other")).ended({"matmul": (1, 1.0)}, 2.0)  # it has no limit
+    routes._controllers.clear()
+    routes.ended({}, 1.0)
+    assert routes._shares == {}
 
 
 def test_functions_and_kernels_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -12,17 +12,20 @@ import pytest
 from structlog.testing import capture_logs
 
 from edgeagent.accel.arena import Arena, Slot
-from edgeagent.accel.broker import Broker
+from edgeagent.accel.broker import Broker, Source
 from edgeagent.accel.broker_state import State
 from edgeagent.accel.broker_wire import Done
+from edgeagent.accel.conditions import Conditions
 from edgeagent.accel.controller import Route
 from edgeagent.accel.descriptors import Description, contiguous
 from edgeagent.accel.dtypes import Dtype
 from edgeagent.accel.errors import BrokerLost, DeviceFull, GpuFull, KernelRaised, LostBeside
 from edgeagent.accel.execute import CallLimits, prepare, run_on_gpu
 from edgeagent.accel.guest_layout import Backend, Code
+from edgeagent.accel.mapped import Mappings
 from edgeagent.accel.probing import ProbePlan
 from edgeagent.accel.registry import shipped
+from edgeagent.accel.views import map_bases
 from edgeagent.model.errors import NotFound
 from edgeagent.model.function import Deployed
 from edgeagent.node.accel_gpus import Gpus
@@ -68,16 +71,25 @@ class Played:
             raise GpuFull("not ready")
         return self.arena.take(count)
 
-    async def run(self, function: str, kernel: str, described: bytes, slot: Slot) -> Done:
+    async def run(
+        self,
+        function: str,
+        kernel: str,
+        described: bytes,
+        slot: Slot,
+        maps: Sequence[tuple[int, int]] = (),
+        sources: Sequence[Source] = (),
+    ) -> Done:
         self.begun.set()
         next_ = self.coming.pop(0) if self.coming else None
         if isinstance(next_, asyncio.Event):
             await next_.wait()
         elif next_ is not None:
             raise next_
-        run_on_gpu(
-            prepare(shipped(), kernel, described, len(slot.memory), CallLimits()), slot.memory, Plain()
-        )
+        books = Mappings(lambda _: None, lambda _: None)
+        mapped = books.of([one.fd for one in sources], maps)
+        total = map_bases(len(slot.memory), maps)[1]
+        run_on_gpu(prepare(shipped(), kernel, described, total, CallLimits()), slot.memory, Plain(), mapped)
         self.ran.append(kernel)
         return Done(1, 1)
 
@@ -89,14 +101,14 @@ class Played:
 
 
 class Rig:
-    def __init__(self, mode: str = "gpu_preferred") -> None:
+    def __init__(self, mode: str = "gpu_preferred", limits: CallLimits | None = None) -> None:
         self.desk, self.meters, self.memory = Desk(), Meters(), Memory()
         self.broker = Played()
         self.gpus = Gpus([cast("Broker", self.broker)])
         self.routing = Routing(NoChance())
         self.routing.forgotten = self.gpus.forget
         self.deployed: Deployed | None = deployed(mode)
-        self.guest = AccelGuest(cast("Engine", self.desk), self.meters)
+        self.guest = AccelGuest(cast("Engine", self.desk), self.meters, limits=limits)
         self.guest.use_gpus(self.gpus, self.routing, self.find)
         self.marks = CallMarks()
 
@@ -183,7 +195,8 @@ async def test_a_call_that_prefers_the_gpu_runs_there_when_it_is_ready(
     assert await rig.ask() == 0
     assert rig.output() == [0, 1, 2, 3, 0, 1, 4, 9]
     assert (rig.backend(), rig.routes.calls, rig.routes.last) == ("gpu", {"cpu": 1, "gpu": 1}, "gpu")
-    assert rig.meters.counters == {"accel_calls": 2, "accel_cpu_calls": 1, "accel_gpu_calls": 1}
+    counted = {"accel_calls": 2, "accel_cpu_calls": 1, "accel_gpu_calls": 1, "accel_copied_bytes": 16}
+    assert rig.meters.counters == counted
     assert rig.broker.arena.used_bytes == 0
     await rig.guest.stop()
     assert rig.broker.closed
@@ -267,6 +280,36 @@ async def test_a_pinned_function_is_refused_where_the_gpu_is_not_there(
     assert await rig.ask() == 0
     assert rig.backend() == "gpu"
     await rig.guest.stop()
+
+
+@on_loop
+async def test_what_is_too_much_for_a_cpu_goes_to_a_gpu_or_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig("cpu_preferred", CallLimits(cpu_s=1e-9))
+    assert await rig.ask() == 0
+    assert (rig.backend(), rig.routes.calls) == ("gpu", {"cpu": 0, "gpu": 1})
+    assert rig.output()[4:] == [0, 1, 4, 9]
+    with capture_logs() as logs:
+        for error in (KernelRaised("raised"), GpuFull("queue")):
+            rig.broker.coming = [error]
+            assert await rig.ask() == Code.TOO_LARGE
+    assert [one["event"] for one in logs] == ["a kernel failed on the GPU, and is too much for the CPU"]
+    assert rig.routes.replays == 0
+    rig.routing.conditions = lambda: Conditions(gpu_c=99.0)
+    assert await rig.ask() == Code.TOO_LARGE
+    rig.routing.conditions = Conditions
+    rig.broker.ready = False
+    assert await rig.ask() == Code.TOO_LARGE
+    assert rig.broker.wanted == 4  # it is no use while it is hot
+    assert rig.routes.calls == {"cpu": 0, "gpu": 1}
+    await rig.guest.stop()
+    pinned = Rig("cpu", CallLimits(cpu_s=1e-9))
+    assert await pinned.ask() == Code.TOO_LARGE
+    await pinned.guest.stop()
+    pinned = Rig("gpu", CallLimits(cpu_s=1e-9))
+    assert await pinned.ask() == 0
+    pinned.broker.ready = False
+    assert await pinned.ask() == Code.OFF
+    await pinned.guest.stop()
 
 
 @on_loop

@@ -21,7 +21,7 @@ from edgeagent.node.config_nn import NnSection
 from edgeagent.node.meters import Meters
 from edgeagent.node.nn_guest import NnGuest
 from edgeagent.node.nn_process import Model, NnProcess
-from edgeagent.runtime.port import Ask, AskKind, Engine
+from edgeagent.runtime.port import Ask, AskKind, Engine, HoseSource
 from tests.contract.nn_calls import SQUARES
 
 P = ParamSpec("P")
@@ -71,6 +71,9 @@ class Memory:
 
     def leave(self) -> None:
         self.inside -= 1
+
+    def source(self, start: int, count: int) -> HoseSource | None:
+        return None
 
 
 class Bench:
