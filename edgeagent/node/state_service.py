@@ -182,7 +182,8 @@ class StateService:
         wanted: Group,
     ) -> dict[str, Done]:
         self.reads += len(keys)
-        here = await self._here(keys)
+        damaged: dict[str, DamagedValue] = {}
+        here = await self._here(keys, damaged)
         if not wanted.here_only and self.circle.is_gathering():
             is_final = all(key in here and here[key][0].mode is Mode.ONCE for key in keys)
             if not is_final:
@@ -222,6 +223,8 @@ class StateService:
             unsure = silent.get(key) or (() if seen or wanted.here_only else self.circle.unheard())
             if seen is None and unsure:  # that there is none, nobody can say
                 raise self.reader.behind(key, unsure)
+            if seen is None and key in damaged:  # there is one, and nobody has it sound
+                raise damaged[key]
             done[key] = self._done(key, seen, value, known.get(key, ""), session)
         return done
 
@@ -269,34 +272,40 @@ class StateService:
             if key not in found or one[0].version > found[key][0].version
         }
 
-    async def _here(self, keys: Sequence[str]) -> dict[str, tuple[Entry, bytes | None]]:
-        """What is held here, deletions too; a value that is damaged counts as none: others have it."""
+    async def _here(
+        self, keys: Sequence[str], damaged: dict[str, DamagedValue]
+    ) -> dict[str, tuple[Entry, bytes | None]]:
+        """What is held here, deletions too; a value that is ``damaged`` counts as none: others have it."""
         found: dict[str, tuple[Entry, bytes | None]] = {}
-        for entry, inline in await self._sound(keys):
+        for entry, inline in await self._sound(keys, damaged):
             try:
                 value = inline if not entry.chunks else await self._whole(entry)
             except DamagedValue as error:
-                self._is_damaged(entry.key, error)
+                damaged[entry.key] = error
                 continue
             found[entry.key] = (entry, value)
         for key in keys:
             try:
                 gone = None if key in found else await self.store.look(key)
             except DamagedValue as error:
-                self._is_damaged(key, error)
+                damaged[key] = error
                 continue
             if gone is not None and not gone.is_there(self._utc_ms()):
                 found[key] = (gone, None)
+        for key, error in damaged.items():
+            self._is_damaged(key, error)
         return found
 
-    async def _sound(self, keys: Sequence[str]) -> list[tuple[Entry, bytes | None]]:
+    async def _sound(
+        self, keys: Sequence[str], damaged: dict[str, DamagedValue]
+    ) -> list[tuple[Entry, bytes | None]]:
         try:
             return await self.store.get_many(keys, None)
         except DamagedValue as error:
             if len(keys) == 1:
-                self._is_damaged(keys[0], error)
+                damaged[keys[0]] = error
                 return []
-        return [one for key in keys for one in await self._sound([key])]
+        return [one for key in keys for one in await self._sound([key], damaged)]
 
     def _is_damaged(self, key: str, error: DamagedValue) -> None:
         log.warning("a value is damaged on this disk", key=key, why=error.message)

@@ -28,7 +28,7 @@ from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import BadConfig, EdgeError, StorageFull, StoreFailed, Unavailable
 from edgeagent.state.consistency import merge
 from edgeagent.state.entry import Entry
-from edgeagent.state.hlc import Version
+from edgeagent.state.hlc import UNSET_BEFORE_MS, Version
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -285,8 +285,10 @@ def _put(pipe: Any, name: bytes, entry: Entry, value: bytes | None) -> None:
     pipe.hset(name, mapping=fields)
     if entry.deleted:
         pipe.pexpire(name, DELETED_MS)
-    elif entry.expires_ms:
+    elif entry.expires_ms >= UNSET_BEFORE_MS:
         pipe.pexpireat(name, entry.expires_ms)
+    elif entry.expires_ms:  # by a clock that was not set
+        pipe.pexpire(name, entry.ttl_ms)
 
 
 def _size(entry: Entry) -> int:

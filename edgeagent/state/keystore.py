@@ -39,17 +39,23 @@ from edgeagent.state.keystore_writes import Setting, Wanted, check_entries, merg
 from edgeagent.state.lock_file import LockFile
 from edgeagent.state.repair import COMPLETE
 from edgeagent.state.reserve import Reserve
+from edgeagent.state.salvage import log_is_damaged
 from edgeagent.state.scrub import Scrub
 from edgeagent.state.segments import Place, Segments
 from edgeagent.state.store import Store
 from edgeagent.state.sweep import Sweep
 
-__all__ = ["KeyStore"]
+__all__ = ["KeyStore", "repair_hint"]
 
 T = TypeVar("T")
 
 ListOf = list  # the class has a method of that name
 _TRIES = 3  # of a write whose chunks, which were here, have gone meanwhile
+
+
+def repair_hint(directory: Path) -> str:
+    """What mends a damaged store."""
+    return f"edgeagent state repair {directory} keeps all that is intact, and says what is not"
 
 
 class KeyStore:
@@ -103,10 +109,7 @@ class KeyStore:
             await self._open()
         except DamagedStore as error:
             await self.close()
-            raise DamagedStore(
-                error.message,
-                hint=f"edgeagent state repair {self.directory} keeps all that is intact, and says what is not",
-            ) from None
+            raise DamagedStore(error.message, hint=repair_hint(self.directory)) from None
         except BaseException:
             await self.close()
             raise
@@ -127,6 +130,12 @@ class KeyStore:
         has_chunks = any((self.directory / "segments").glob("*.seg"))
         if has_chunks and not (self.directory / "state.db").exists():
             raise DamagedStore(f"the state in {self.directory} has chunks and no index")
+        try:
+            is_damaged = log_is_damaged(self.directory / "state.db")
+        except OSError:
+            return  # SQLite says better what is wrong with it
+        if is_damaged:
+            raise DamagedStore(f"the write-ahead log of the state in {self.directory} is damaged")
 
     async def close(self) -> None:
         """Write what waits, and close; idempotent."""
