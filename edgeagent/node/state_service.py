@@ -26,7 +26,7 @@ import structlog
 
 from edgeagent.model.errors import BadRequest, EdgeError, TooLarge
 from edgeagent.node.state_decider import StateDecider
-from edgeagent.node.state_ground import adopt
+from edgeagent.node.state_ground import GROUND_STORE, adopt
 from edgeagent.node.state_reader import Asker, Newer
 from edgeagent.node.state_views import StateViews
 from edgeagent.state.calls import Done, Group, GroupDone, Op
@@ -216,7 +216,7 @@ class StateService:
             found[key] = one.entry, value
             self._show(one.entry.version)
             self._repair(one, value, is_held=key in here)
-        found |= await self._from_ground(doubtful, found, session, wanted)
+        found |= await self._from_ground(doubtful, found, session, wanted, silent)
         done = {}
         for key in keys:
             seen, value = found.get(key) or (None, None)
@@ -253,8 +253,11 @@ class StateService:
         found: Mapping[str, tuple[Entry, bytes | None]],
         session: Session,
         wanted: Group,
+        silent: dict[str, list[str]],
     ) -> dict[str, tuple[Entry, bytes | None]]:
-        """What no member has, or nothing as late as the session has seen."""
+        """What no member has, or nothing as late as the session has seen. ``silent`` is told of what is there and
+        cannot be had.
+        """
         ground = self.views.ground
         if ground is None:
             return {}
@@ -262,7 +265,9 @@ class StateService:
         lacking = [
             key for key in doubtful if every or key not in found or found[key][0].version < session.least(key)
         ]
-        there = await ground.find(lacking)
+        there, moved = await ground.seek(lacking)
+        for key in moved:
+            silent[key] = [*silent.get(key, ()), GROUND_STORE]
         for entry, value in there.values():
             if entry.mode is Mode.ONCE and value is not None and entry.is_there(self._utc_ms()):
                 self._adopt_soon(entry, value)
@@ -292,8 +297,8 @@ class StateService:
                 continue
             if gone is not None and not gone.is_there(self._utc_ms()):
                 found[key] = (gone, None)
-        for key, error in damaged.items():
-            self._is_damaged(key, error)
+        for key, why in damaged.items():
+            self._is_damaged(key, why)
         return found
 
     async def _sound(

@@ -32,7 +32,7 @@ from edgeagent.state.keys import CHUNK_BYTES, INLINE_BYTES_MAX
 from edgeagent.state.keystore_batch import Batches, Request
 from edgeagent.state.keystore_cache import ValueCache
 from edgeagent.state.keystore_chunks import Chunks, check_piece, check_pieces, damaged_chunk, missing_chunks
-from edgeagent.state.keystore_notes import check_notes, notes_of, put_notes
+from edgeagent.state.keystore_notes import check_notes, notes_below, notes_named, notes_of, put_notes
 from edgeagent.state.keystore_rows import MIGRATIONS, Change, entry_of_key, ledger_of, usage_of
 from edgeagent.state.keystore_types import KeyBounds, ScrubReport, Swept, Usage, Written
 from edgeagent.state.keystore_writes import Setting, Wanted, check_entries, merge_all, wanted_of
@@ -423,6 +423,14 @@ class KeyStore:
     async def notes(self, space: str) -> dict[str, bytes]:
         """Raises DamagedValue."""
         return await self._store.read(lambda c: notes_of(c, space))
+
+    async def notes_named(self, space: str, names: Sequence[str]) -> dict[str, bytes]:
+        """Those of the names that there are."""
+        return await self._store.read(lambda c: notes_named(c, space, names))
+
+    async def notes_below(self, space: str, prefix: str, after: str, limit: int) -> dict[str, bytes]:
+        """Those whose names begin so and stand behind ``after``, in their order."""
+        return await self._store.read(lambda c: notes_below(c, space, prefix, after, limit))
 
     async def _changing(
         self,

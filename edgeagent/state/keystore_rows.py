@@ -333,9 +333,7 @@ class Change:
 
     def date(self, held: Entry) -> None:
         """When it is due, by the clock as it is now."""
-        self.connection.execute(
-            "UPDATE entries SET due_ms = ? WHERE key = ?", (self._due_ms(held), held.key)
-        )
+        self.connection.execute("UPDATE entries SET due_ms = ? WHERE key = ?", (self._due_ms(held), held.key))
 
     def retain(self, chunks: Iterable[bytes], places: Mapping[bytes, Place]) -> None:
         """An entry names them. Raises MissingChunks naming those that are nowhere."""

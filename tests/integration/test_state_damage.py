@@ -45,7 +45,9 @@ def test_a_damaged_note_stops_the_start_with_the_command_that_mends_it(tmp_path:
     node.stop()
     state = tmp_path / "n" / "state"
     with sqlite3.connect(state / "state.db") as connection:
-        connection.execute("INSERT INTO notes (space, name, crc, value) VALUES ('obligations', 'n', 1, x'00')")
+        connection.execute(
+            "INSERT INTO notes (space, name, crc, value) VALUES ('obligations', 'n', 1, x'00')"
+        )
     connection.close()
     node.spawn()
     assert node.process.stdout is not None

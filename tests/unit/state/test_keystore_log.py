@@ -70,9 +70,7 @@ def test_a_damaged_log_stops_the_start_and_what_is_behind_the_damage_is_kept(
     frames = (log.stat().st_size - 32) // FRAME_BYTES
     assert not log_is_damaged(folder / "state.db")
     raw = log.read_bytes()
-    commits = [
-        n for n in range(frames) if struct.unpack_from(">I", raw, 32 + n * FRAME_BYTES + 4) != (0,)
-    ]
+    commits = [n for n in range(frames) if struct.unpack_from(">I", raw, 32 + n * FRAME_BYTES + 4) != (0,)]
     hit = 32 + (commits[-6]) * FRAME_BYTES
     flip(log, {"page": hit + 3000, "sum": hit + 17, "salt": hit + 9, "header": 25, "commit": hit + 2}[where])
 
@@ -111,7 +109,7 @@ def _spoil(folder: Path, change: Callable[[bytearray], None]) -> None:
     (folder / "state.db").write_bytes(raw)
 
 
-def _found(raw: bytes, text: bytes, *, index: bool) -> int:
+def _found(raw: bytearray, text: bytes, *, index: bool) -> int:
     """Where a text stands in a page of an index (kind 10), or of a table (13)."""
     at = -1
     while (at := raw.find(text, at + 1)) >= 0:
@@ -140,7 +138,9 @@ def test_a_key_that_is_no_text_any_more_takes_no_other_with_it(tmp_path: Path) -
 
     async def main(store: KeyStore) -> None:
         assert {one.key for one in await store.list("", limit=100)} == set(SOUND) - {"lww/5"}
-        assert len(await store.entries_since(0, 100)) == len(SOUND)  # the deletion is one, the damaged is none
+        assert len(await store.entries_since(0, 100)) == len(
+            SOUND
+        )  # the deletion is one, the damaged is none
         assert len(await store.get_many([], "lww/")) == len(SOUND) - 1
         assert await store.get("lww/5") is None
         report = await store.scrub(1 << 20)
