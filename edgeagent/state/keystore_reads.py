@@ -151,14 +151,13 @@ def sizes_of(connection: sqlite3.Connection, keys: Sequence[str]) -> int:
 
 
 def _rows_below(connection: sqlite3.Connection, prefix: str, after: str, columns: str) -> list[Any]:
-    end = _after_all(prefix)
-    bound = "key < ?" if end else "? = ''"
-    # A damaged key need not be text: behind it the rows go on all the same.
+    # A damaged key need not be UTF-8: behind it the rows go on all the same. What is no text at all stands behind all
+    # that is, and is left out.
     behind = after.encode("utf-8", "surrogateescape")
     return connection.execute(
-        f"SELECT {columns} FROM entries WHERE key > CAST(? AS TEXT) AND key >= ? AND {bound}"  # noqa: S608
+        f"SELECT {columns} FROM entries WHERE key > CAST(? AS TEXT) AND key >= ? AND key < ?"  # noqa: S608
         " ORDER BY key LIMIT ?",
-        (behind, prefix, end, _PAGE),
+        (behind, prefix, _after_all(prefix) or b"", _PAGE),
     ).fetchall()
 
 

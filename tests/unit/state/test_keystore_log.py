@@ -128,13 +128,20 @@ def test_an_index_that_is_damaged_hides_nothing(tmp_path: Path) -> None:
     assert values(folder) == SOUND
 
 
-def test_a_key_that_is_no_text_any_more_takes_no_other_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["bits", "blob", "end"])
+def test_a_key_that_is_no_text_any_more_takes_no_other_with_it(tmp_path: Path, how: str) -> None:
     folder = crashed(tmp_path)
 
     def change(raw: bytearray) -> None:
         raw[_found(raw, b"lww/5", index=False) + 4] ^= 0x80
 
-    _spoil(folder, change)
+    if how == "bits":
+        _spoil(folder, change)
+    else:
+        end = "x'6c77772fff'" if how == "blob" else "CAST(x'ff6c77772f' AS TEXT)"
+        with sqlite3.connect(folder / "state.db") as connection:
+            connection.execute(f"UPDATE entries SET key = {end} WHERE key = 'lww/5'")
+        connection.close()
 
     async def main(store: KeyStore) -> None:
         assert {one.key for one in await store.list("", limit=100)} == set(SOUND) - {"lww/5"}
