@@ -59,7 +59,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     def is_there(self, utc_ms: int) -> bool:
         """Whether a reader gets a value."""
-        return not self.deleted and not (0 < self.expires_ms <= utc_ms and self.has_date(utc_ms))
+        return not self.deleted and not self.is_expired(utc_ms)
+
+    def is_expired(self, utc_ms: int) -> bool:
+        """Whether its time is over."""
+        return 0 < self.expires_ms <= utc_ms and self.has_date(utc_ms)
 
     def has_date(self, utc_ms: int) -> bool:
         """Whether its expiry says anything to a clock that stands so: one that was written by a clock that was never

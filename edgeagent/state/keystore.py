@@ -39,6 +39,7 @@ from edgeagent.state.keystore_writes import Setting, Wanted, check_entries, merg
 from edgeagent.state.lock_file import LockFile
 from edgeagent.state.repair import COMPLETE
 from edgeagent.state.reserve import Reserve
+from edgeagent.state.restamp import restamp
 from edgeagent.state.salvage import log_is_damaged
 from edgeagent.state.scrub import Scrub
 from edgeagent.state.segments import Place, Segments
@@ -383,6 +384,16 @@ class KeyStore:
             return removed > 0
 
         return await self._store.write(work, essential=True)
+
+    async def restamp(self) -> tuple[ListOf[Entry], int]:
+        """What this node wrote while its clock was ahead, with versions of now, and the last change's number: another
+        node has refused it (:mod:`edgeagent.state.restamp`).
+        """
+        setting = self._opened()
+        utc_ms = self._utc_ms()
+        stamped = await self._store.write(lambda c: restamp(c, setting, utc_ms))
+        self._cache.clear()
+        return stamped, self.seq
 
     async def sweep(self) -> Swept:
         """Let go of what has expired, of old deletions and of chunks that nothing names; a bounded part a call."""

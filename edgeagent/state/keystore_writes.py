@@ -15,7 +15,7 @@ from edgeagent.state.calls import Op
 from edgeagent.state.consistency import Merged, admit, merge, wins
 from edgeagent.state.entry import Entry, Mode, entry_of
 from edgeagent.state.errors import BadKey, DamagedValue, KeyTaken, ModeConflict, WrongHash
-from edgeagent.state.hlc import NONE, Version, read_version
+from edgeagent.state.hlc import NONE, Clock, Version, read_version
 from edgeagent.state.keys import CHUNK_BYTES, INLINE_BYTES_MAX, check_key
 from edgeagent.state.keystore_groups import merge_by_moment
 from edgeagent.state.keystore_rows import Change, Ledger, entry_of_key, row_of
@@ -106,6 +106,8 @@ def write_one(change: Change, setting: Setting, wanted: Wanted, places: Mapping[
     if settled.deleted and held is not None and held.deleted and held.epoch == settled.epoch:
         return Written(op, held, found=False, changed=False)
     version = setting.ledger.clock.next(utc_ms)
+    if held is not None and version <= held.version:  # of a clock that was ahead
+        version = Clock(setting.node, high=held.version).next(utc_ms)
     entry = msgspec.structs.replace(settled, version=version, expires_ms=_expires_ms(wanted, version.wall_ms))
     if held is not None and entry.mode is not Mode.LWW:
         _give_way(change, held, entry)
