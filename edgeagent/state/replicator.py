@@ -119,7 +119,7 @@ class Replicator:
         return self._done()
 
     def restamped(self, entries: Sequence[Entry], *, seq: int) -> list[Effect]:
-        """This node's clock was ahead, and is right again: these have other versions now."""
+        """The clock of this node was ahead, and is right again: these have other versions now."""
         self._desk.high_ms = 0
         return self.wrote(entries, seq=seq)
 

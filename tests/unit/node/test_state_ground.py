@@ -217,8 +217,15 @@ def test_what_was_moved_to_the_ground_is_not_taken_for_nothing_while_that_is_awa
                 await below.store.drop([(one.key, one.version) for one in await below.store.held(["a/1"])])
                 assert not (await get(below, "a/1")).found
                 await until(lambda: _gone(below, "a/1"))
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(below.store, "put_notes", _broken)
+                    await below.ground._forget(["a/1"])  # another time
 
     asyncio.run(body())
+
+
+async def _broken(*_: Any) -> None:
+    raise StoreFailed("broken")
 
 
 async def _gone(node: KeyState, key: str) -> bool:

@@ -233,6 +233,18 @@ def test_a_server_that_forgets_is_no_ground(tmp_path: Path) -> None:
 
 
 @needs_server
+def test_a_server_that_may_not_be_asked_what_it_keeps_is_believed(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with server(tmp_path, "--rename-command", "INFO", "") as url:
+            one = entry("a", b"v", 1)
+            async with Ground(url, {"a": one}) as ground:
+                ground.store.put([one[0]])
+                await ground.until("a")
+
+    asyncio.run(main())
+
+
+@needs_server
 def test_a_deadline_that_was_written_in_1970_is_counted_from_now(tmp_path: Path) -> None:
     async def main() -> None:
         async with server(tmp_path) as url:

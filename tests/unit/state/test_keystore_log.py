@@ -8,9 +8,11 @@ import sqlite3
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from edgeagent.state import database, keystore
 from edgeagent.state.calls import Op
 from edgeagent.state.database import DamagedStore
 from edgeagent.state.keystore import KeyStore
@@ -172,3 +174,31 @@ def test_two_rows_of_one_key_are_for_the_repair(tmp_path: Path) -> None:
     asyncio.run(main())
     repair(folder)
     assert values(folder) == {key: value for key, value in SOUND.items() if key != "lww/5"}
+
+
+class Refusing:
+    """A connection whose log cannot be emptied."""
+
+    def __init__(self, code: int) -> None:
+        self._code = code
+
+    def execute(self, words: str) -> None:
+        error = sqlite3.OperationalError("refused")
+        error.sqlite_errorcode = self._code
+        raise error
+
+
+def test_a_log_that_cannot_be_emptied_stays_but_where_the_disk_is_not_to_be_believed() -> None:
+    database._empty_log(cast("Any", Refusing(sqlite3.SQLITE_FULL)))
+    with pytest.raises(sqlite3.OperationalError):
+        database._empty_log(cast("Any", Refusing(sqlite3.SQLITE_IOERR_FSYNC)))
+
+
+def test_a_log_that_cannot_be_read_is_for_sqlite_to_judge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(_: Path) -> bool:
+        raise OSError("no")
+
+    monkeypatch.setattr(keystore, "log_is_damaged", unreadable)
+    assert values(crashed(tmp_path)) == SOUND

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -93,5 +94,25 @@ def test_so_much_at_once_that_it_is_not_ahead_again(tmp_path: Path, monkeypatch:
         found = await store.get("c")
         assert found is not None
         assert found[1] == b"2"
+
+    with_store(tmp_path, scenario, clock)
+
+
+def test_a_damaged_row_is_left_to_the_scrub(tmp_path: Path) -> None:
+    clock = Clock()
+
+    async def written(store: KeyStore) -> None:
+        clock.utc_ms += AHEAD_MS
+        for key in "ab":
+            await put(store, key, b"1")
+
+    with_store(tmp_path, written, clock)
+    with sqlite3.connect(tmp_path / "state.db") as connection:
+        connection.execute("UPDATE entries SET crc = crc + 1 WHERE key = 'a'")
+    connection.close()
+    clock.utc_ms = NOW_MS
+
+    async def scenario(store: KeyStore) -> None:
+        assert [one.key for one in (await store.restamp())[0]] == ["b"]
 
     with_store(tmp_path, scenario, clock)
