@@ -28,10 +28,11 @@ from edgeagent.node.state_service import StateService, modes_of
 from edgeagent.node.state_sky import StateSky
 from edgeagent.node.state_views import StateViews
 from edgeagent.state.calls import Group, GroupDone, Listed, Where
+from edgeagent.state.database import DamagedStore
 from edgeagent.state.entry import Durability, Entry, chunks_of
 from edgeagent.state.errors import DamagedValue
 from edgeagent.state.keys import GROUP_ITEMS_MAX, RUNS
-from edgeagent.state.keystore import KeyStore
+from edgeagent.state.keystore import KeyStore, repair_hint
 from edgeagent.state.keystore_types import KeyBounds, ScrubReport, Usage
 
 __all__ = ["KeyState"]
@@ -138,6 +139,13 @@ class KeyState:
 
     async def open(self) -> None:
         """Raises StoreFailed, with the command that mends a damaged store, StorageFull, BadConfig."""
+        try:
+            await self._open()
+        except (DamagedStore, DamagedValue) as error:
+            await self.close()
+            raise DamagedStore(error.message, hint=repair_hint(self.store.directory)) from None
+
+    async def _open(self) -> None:
         await self.store.open()
         self.usage = await self.store.usage()
         await self._known_groups()

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from edgeagent.node.state_ground import GROUND_STORE
 from edgeagent.node.state_reader import Asker
 from edgeagent.node.state_views import StateViews
 from edgeagent.state.calls import Done, Group, GroupDone, Op
@@ -102,7 +103,9 @@ class StateDecider:
                 value = await reader.value_of(entry, nodes, deadline_s=deadline_s)
             newer.append((entry, value))
         if ground is not None:
-            there = await ground.find([key for key in keys if key not in found and key not in known])
+            there, moved = await ground.seek([key for key in keys if key not in found and key not in known])
+            if moved:  # what it depends on is not to be had
+                raise reader.behind(next(iter(moved)), [GROUND_STORE])
             newer += there.values()
         return newer
 

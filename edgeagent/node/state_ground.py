@@ -5,11 +5,14 @@ it, and what no member has is read from it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import structlog
 
+from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import EdgeError
 from edgeagent.state.entry import Entry, chunks_of
 from edgeagent.state.ground import GroundStore
@@ -18,12 +21,13 @@ from edgeagent.state.hlc import Version
 if TYPE_CHECKING:
     from edgeagent.state.keystore import KeyStore
 
-__all__ = ["GROUND_STORE", "StateGround", "adopt"]
+__all__ = ["GROUND_STORE", "StateGround", "adopt", "bare_entry"]
 
 log = structlog.get_logger("state")
 
 GROUND_STORE = "ground-store"  # among the holders of a key
 SPACE = "ground"  # of the notes of the key store
+MOVED = "ground-moved"  # ... by key: the entry, bare, that is there and no more here
 AGAIN_S = 1.0
 FIND_S = 5.0
 _AT_ONCE = 8
@@ -37,6 +41,19 @@ async def adopt(store: KeyStore, entry: Entry, value: bytes | None) -> None:
         pieces = zip(entry.chunks, map(bytes, chunks_of(value)), strict=True)
         await store.put_chunks(list(pieces))
     await store.accept([entry], custody=False)
+
+
+def bare_entry(entry: Entry) -> Entry:
+    """Without its value."""
+    return msgspec.structs.replace(entry, inline=None, chunks=())
+
+
+def _entries(notes: Mapping[str, bytes]) -> dict[str, Entry]:
+    found = {}
+    for key, note in notes.items():
+        with contextlib.suppress(*UNDECODABLE):
+            found[key] = msgspec.msgpack.decode(note, type=Entry)
+    return found
 
 
 class StateGround:
@@ -96,7 +113,11 @@ class StateGround:
             self._spawn(self._drop(key, version))
 
     async def _drop(self, key: str, version: Version) -> None:
+        """What goes is remembered, by name: that it is there has to be known while the server is away."""
         try:
+            held = [one for one in await self._store.held([key]) if one.version == version]
+            bare = {one.key: msgspec.msgpack.encode(bare_entry(one)) for one in held}
+            await self._store.put_notes(MOVED, {**bare})
             dropped = await self._store.drop([(key, version)])
             self.evicted += len(dropped)
         except EdgeError as error:  # it stays, and may go another time
@@ -130,9 +151,40 @@ class StateGround:
 
     async def find(self, keys: Sequence[str]) -> dict[str, tuple[Entry, bytes | None]]:
         """What is there of these keys, deletions too; nothing while it is away."""
-        if not keys or self.server.is_away:
-            return {}
+        return (await self.seek(keys))[0]
+
+    async def seek(
+        self, keys: Sequence[str]
+    ) -> tuple[dict[str, tuple[Entry, bytes | None]], dict[str, Entry]]:
+        """The same, and of those that this node has moved there, and that cannot be had now, what was moved."""
+        if not keys:
+            return {}, {}
         found: dict[str, tuple[Entry, bytes | None]] = {}
+        is_whole = False
+        if not self.server.is_silent:
+            is_whole = await self._find(keys, found)
+        lacking = [key for key in keys if key not in found]
+        moved = await self._moved(lacking) if lacking else {}
+        if moved and is_whole:  # it has expired, or was deleted long ago
+            self._spawn(self._forget(moved))
+            moved = {}
+        return found, moved
+
+    async def _moved(self, keys: Sequence[str]) -> dict[str, Entry]:
+        return _entries(await self._store.notes_named(MOVED, keys))
+
+    async def moved_below(self, prefix: str, after: str, limit: int) -> list[Entry]:
+        """What this node has moved there, in the order of the keys; without the values."""
+        return list(_entries(await self._store.notes_below(MOVED, prefix, after, limit)).values())
+
+    async def _forget(self, keys: Iterable[str]) -> None:
+        try:
+            await self._store.put_notes(MOVED, dict.fromkeys(keys))
+        except EdgeError as error:  # another reader tries it again
+            log.info("what was moved to the ground is still noted", why=error.message)
+
+    async def _find(self, keys: Sequence[str], found: dict[str, tuple[Entry, bytes | None]]) -> bool:
+        """Whether it has answered for all of them."""
         try:
             async with asyncio.timeout(FIND_S):
                 for at in range(0, len(keys), _AT_ONCE):
@@ -141,16 +193,20 @@ class StateGround:
                     found |= {key: one for key, one in zip(some, there, strict=True) if one is not None}
         except (EdgeError, TimeoutError) as error:
             log.info("the ground store was not asked to the end", keys=len(keys), why=str(error)[:200])
-        self.found += len(found)
-        return found
+            return False
+        finally:
+            self.found += len(found)
+        return True
 
-    async def bring(self, keys: Sequence[str]) -> None:
-        """What is there of these keys is here, too, for others to fetch."""
-        for entry, value in (await self.find(keys)).values():
+    async def bring(self, keys: Sequence[str]) -> list[str]:
+        """What is there of these keys is here, too, for others to fetch. Those that are there and cannot be had now."""
+        found, moved = await self.seek(keys)
+        for entry, value in found.values():
             try:
                 await adopt(self._store, entry, value)
             except EdgeError as error:
                 log.info("a value was not brought from the ground", key=entry.key, why=error.message)
+        return list(moved)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -51,12 +51,13 @@ class Newer(NamedTuple):
 class _Found:
     """The newest entry of a key, and who has it."""
 
-    __slots__ = ("entry", "others", "where")
+    __slots__ = ("entry", "others", "unsure", "where")
 
     def __init__(self) -> None:
         self.entry: Entry | None = None
         self.where: list[str] = []
         self.others: list[str] = []  # who have another one
+        self.unsure: list[str] = []  # who would have one, and cannot read it now
 
     def take(self, node: str, held: Held) -> None:
         entry = held.entry
@@ -113,6 +114,9 @@ class StateReader:
                 if one.entry is None or one.entry.version < least(key)
             }
             await self._round(missing, found, deadline_s)
+        if silent is not None:
+            for key, one in found.items():
+                silent[key] += one.unsure
         return {
             key: Newer(one.entry, one.where, one.others)
             for key, one in found.items()
@@ -164,6 +168,9 @@ class StateReader:
             for held in answer.held:
                 if held.entry.key in found:
                     found[held.entry.key].take(node, held)
+            for key in answer.unsure:
+                if key in found:
+                    found[key].unsure.append(node)
         return heard
 
     async def _all(

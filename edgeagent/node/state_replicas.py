@@ -27,7 +27,7 @@ from edgeagent.state.entry import Durability, Entry
 from edgeagent.state.errors import BadTransfer
 from edgeagent.state.hlc import Version
 from edgeagent.state.keystore_types import Written
-from edgeagent.state.messages import REQUESTS, Message, Request
+from edgeagent.state.messages import REQUESTS, Message, Refusal, Request
 from edgeagent.state.obligations import SPACE
 from edgeagent.state.replicator import Replicator
 from edgeagent.state.wire import decode, encode, is_heavy
@@ -80,7 +80,7 @@ class StateReplicas:
         self._levels: OrderedDict[str, tuple[Version, Durability]] = OrderedDict()
         self._waiting: dict[str, list[tuple[Version, Durability, asyncio.Future[None]]]] = {}
         self._answering: dict[tuple[str, int], asyncio.Future[bytes]] = {}
-        self._is_open = False
+        self._is_open = self._restamping = False
         # In no mesh there is nobody to owe anything to: the feed of the store says later what was written meanwhile.
         self.is_alone = False
         self.ground: StateGround | None = None
@@ -320,7 +320,26 @@ class StateReplicas:
             log.debug("a transfer was not answered", node=peer, why=error.message)
             self._do(self._core.failed(message))
             return
+        if getattr(reply, "refused", None) is Refusal.CLOCK and not self._restamping:
+            self._restamping = True
+            self._spawn(self._restamp())
         self._do(self._core.message(peer, reply))
+
+    async def _restamp(self) -> None:
+        """Another member finds our versions ahead; where our clock does, too, it was wrong when they were made."""
+        try:
+            entries, seq = await self._store.restamp()
+            if entries:
+                log.warning(
+                    "what was written while this clock was ahead has versions of now", keys=len(entries)
+                )
+                for entry in entries:
+                    self._levels.pop(entry.key, None)
+                self._do(self._core.restamped(entries, seq=seq))
+        except EdgeError as error:  # when it is refused again
+            log.warning("what was written while this clock was ahead stays so", why=error.message)
+        finally:
+            self._restamping = False
 
     async def _ask_store(self, effect: Any) -> None:
         effects = await self._ledger.carry_out(effect, self._core)

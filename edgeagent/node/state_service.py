@@ -26,7 +26,7 @@ import structlog
 
 from edgeagent.model.errors import BadRequest, EdgeError, TooLarge
 from edgeagent.node.state_decider import StateDecider
-from edgeagent.node.state_ground import adopt
+from edgeagent.node.state_ground import GROUND_STORE, adopt
 from edgeagent.node.state_reader import Asker, Newer
 from edgeagent.node.state_views import StateViews
 from edgeagent.state.calls import Done, Group, GroupDone, Op
@@ -185,7 +185,8 @@ class StateService:
         wanted: Group,
     ) -> dict[str, Done]:
         self.reads += len(keys)
-        here = await self._here(keys)
+        damaged: dict[str, DamagedValue] = {}
+        here = await self._here(keys, damaged)
         if not wanted.here_only and self.circle.is_gathering():
             is_final = all(key in here and here[key][0].mode is Mode.ONCE for key in keys)
             if not is_final:
@@ -218,13 +219,15 @@ class StateService:
             found[key] = one.entry, value
             self._show(one.entry.version)
             self._repair(one, value, is_held=key in here)
-        found |= await self._from_ground(doubtful, found, session, wanted)
+        found |= await self._from_ground(doubtful, found, session, wanted, silent)
         done = {}
         for key in keys:
             seen, value = found.get(key) or (None, None)
             unsure = silent.get(key) or (() if seen or wanted.here_only else self.circle.unheard())
             if seen is None and unsure:  # that there is none, nobody can say
                 raise self.reader.behind(key, unsure)
+            if seen is None and key in damaged:  # there is one, and nobody has it sound
+                raise damaged[key]
             done[key] = self._done(key, seen, value, known.get(key, ""), session)
         return done
 
@@ -253,8 +256,11 @@ class StateService:
         found: Mapping[str, tuple[Entry, bytes | None]],
         session: Session,
         wanted: Group,
+        silent: dict[str, list[str]],
     ) -> dict[str, tuple[Entry, bytes | None]]:
-        """What no member has, or nothing as late as the session has seen."""
+        """What no member has, or nothing as late as the session has seen. ``silent`` is told of what is there and
+        cannot be had.
+        """
         ground = self.views.ground
         if ground is None:
             return {}
@@ -262,7 +268,9 @@ class StateService:
         lacking = [
             key for key in doubtful if every or key not in found or found[key][0].version < session.least(key)
         ]
-        there = await ground.find(lacking)
+        there, moved = await ground.seek(lacking)
+        for key in moved:
+            silent[key] = [*silent.get(key, ()), GROUND_STORE]
         for entry, value in there.values():
             if entry.mode is Mode.ONCE and value is not None and entry.is_there(self._utc_ms()):
                 self._adopt_soon(entry, value)
@@ -272,17 +280,19 @@ class StateService:
             if key not in found or one[0].version > found[key][0].version
         }
 
-    async def _here(self, keys: Sequence[str]) -> dict[str, tuple[Entry, bytes | None]]:
-        """What is held here, deletions too; a value that is damaged counts as none: others have it."""
+    async def _here(
+        self, keys: Sequence[str], damaged: dict[str, DamagedValue]
+    ) -> dict[str, tuple[Entry, bytes | None]]:
+        """What is held here, deletions too; a value that is ``damaged`` counts as none: others have it."""
         found: dict[str, tuple[Entry, bytes | None]] = {}
         large: list[Entry] = []
-        for entry, inline in await self._sound(keys):
+        for entry, inline in await self._sound(keys, damaged):
             found[entry.key] = (entry, inline)
             if entry.chunks:
                 large.append(entry)
         for entry, value in zip(large, await asyncio.gather(*map(self._whole, large)), strict=True):
             if isinstance(value, DamagedValue):
-                self._is_damaged(entry.key, value)
+                damaged[entry.key] = value
                 del found[entry.key]
             else:
                 found[entry.key] = (entry, value)
@@ -290,20 +300,24 @@ class StateService:
             try:
                 gone = None if key in found else await self.store.look(key)
             except DamagedValue as error:
-                self._is_damaged(key, error)
+                damaged[key] = error
                 continue
             if gone is not None and not gone.is_there(self._utc_ms()):
                 found[key] = (gone, None)
+        for key, why in damaged.items():
+            self._is_damaged(key, why)
         return found
 
-    async def _sound(self, keys: Sequence[str]) -> list[tuple[Entry, bytes | None]]:
+    async def _sound(
+        self, keys: Sequence[str], damaged: dict[str, DamagedValue]
+    ) -> list[tuple[Entry, bytes | None]]:
         try:
             return await self.store.get_many(keys, None)
         except DamagedValue as error:
             if len(keys) == 1:
-                self._is_damaged(keys[0], error)
+                damaged[keys[0]] = error
                 return []
-        return [one for key in keys for one in await self._sound([key])]
+        return [one for key in keys for one in await self._sound([key], damaged)]
 
     def _is_damaged(self, key: str, error: DamagedValue) -> None:
         log.warning("a value is damaged on this disk", key=key, why=error.message)

@@ -11,7 +11,7 @@ import msgspec
 
 from edgeagent.model.errors import BadRequest, EdgeError, NotFound
 from edgeagent.node.state_circle import StateCircle
-from edgeagent.node.state_ground import GROUND_STORE
+from edgeagent.node.state_ground import GROUND_STORE, bare_entry
 from edgeagent.node.state_reader import StateReader
 from edgeagent.state.calls import Aside, Listed, Where
 from edgeagent.state.consistency import wins
@@ -48,7 +48,7 @@ class StateViews:
         check_prefix(prefix)
         if after:
             check_key(after)
-        own = {entry.key: entry for entry in await self.store.list(prefix, after, limit)}
+        own = {entry.key: entry for entry in await self._below(prefix, after, limit, here_only=here_only)}
         newest = dict(own)
         if not here_only and self.circle.reachable():
             deadline_s = asyncio.get_running_loop().time() + _PATIENCE_S
@@ -76,6 +76,17 @@ class StateViews:
             if one.is_there(now_ms)
         ][:limit]
 
+    async def _below(self, prefix: str, after: str, limit: int, *, here_only: bool = False) -> list[Entry]:
+        """What is held here and, unless ``here_only``, what was moved to the ground store, in their order."""
+        entries = await self.store.list(prefix, after, limit)
+        if self.ground is None or here_only:
+            return entries
+        moved = await self.ground.moved_below(prefix, after, limit)
+        held = {one.key for one in await self.store.held([one.key for one in moved])}
+        return sorted([*entries, *(one for one in moved if one.key not in held)], key=lambda one: one.key)[
+            :limit
+        ]
+
     async def where(self, key: str) -> list[Where]:
         """The nodes that hold a key, the freshest first."""
         check_key(key)
@@ -85,8 +96,11 @@ class StateViews:
         rows = [] if here is None else [(self.node_id, await self._held(here), self._is_ground)]
         deadline_s = asyncio.get_running_loop().time() + _PATIENCE_S
         rows += await self.reader.held_by(key, deadline_s=deadline_s)
-        if self.ground is not None and (there := (await self.ground.find([key])).get(key)):
-            rows.append((GROUND_STORE, Held(entry=_bare(there[0])), True))
+        if self.ground is not None:
+            there, moved = await self.ground.seek([key])
+            known = there[key][0] if there else moved.get(key)
+            if known is not None:
+                rows.append((GROUND_STORE, Held(entry=bare_entry(known)), True))
         for node, held, is_ground in sorted(rows, key=lambda row: row[1].entry.version, reverse=True):
             if held.entry.is_there(now_ms):
                 found.append(
@@ -132,11 +146,12 @@ class StateViews:
         if asked.known and len(asked.known) != len(asked.keys):
             raise BadRequest("a fetch with as many versions as keys, or with none")
         if asked.prefix is not None:
-            entries = await self.store.list(check_prefix(asked.prefix), asked.after, asked.limit)
-            return Fetched(held=[Held(entry=_bare(one)) for one in entries], is_ground=self._is_ground)
+            entries = await self._below(check_prefix(asked.prefix), asked.after, asked.limit)
+            return Fetched(held=[Held(entry=bare_entry(one)) for one in entries], is_ground=self._is_ground)
+        unsure: list[str] = []
         if self.ground is not None:
             here = {entry.key for entry in await self.store.held(asked.keys)}
-            await self.ground.bring([key for key in asked.keys if key not in here])
+            unsure = await self.ground.bring([key for key in asked.keys if key not in here])
         held, size = [], 0
         for at, key in enumerate(asked.keys):
             entry = await self.store.look(check_key(key))
@@ -148,9 +163,9 @@ class StateViews:
                 continue
             size += len(entry.inline or b"")
             if size > FETCH_BYTES_MAX:
-                return Fetched(held=held, more=True, is_ground=self._is_ground)
+                return Fetched(held=held, more=True, is_ground=self._is_ground, unsure=unsure)
             held.append(Held(entry=entry))
-        return Fetched(held=held, is_ground=self._is_ground)
+        return Fetched(held=held, is_ground=self._is_ground, unsure=unsure)
 
     async def chunks(self, asked: ChunksWanted) -> Chunks:
         """Chunks that another node asks for."""
@@ -164,7 +179,7 @@ class StateViews:
 
     async def _held(self, entry: Entry) -> Held:
         aside = 0 if entry.mode is Mode.LWW else len(await self.store.list_aside(entry.key))
-        return Held(entry=_bare(entry), aside=aside)
+        return Held(entry=bare_entry(entry), aside=aside)
 
 
 def _no_aside(key: str, version: Version) -> NotFound:
@@ -172,10 +187,6 @@ def _no_aside(key: str, version: Version) -> NotFound:
         f"no value of {key[:200]!r} with the version {version.text()} is set aside here",
         hint="edgeagent state where says which nodes keep some",
     )
-
-
-def _bare(entry: Entry) -> Entry:
-    return msgspec.structs.replace(entry, inline=None, chunks=())
 
 
 def _utc_ms() -> int:

@@ -97,6 +97,7 @@ def open_writer(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
         connection.execute(f"PRAGMA journal_size_limit={WAL_BYTES_KEPT}")
         connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         _check(connection, path)
+        _empty_log(connection)
         _migrate(connection, path, migrations)
     except (sqlite3.Error, EdgeError) as error:
         if connection is not None:
@@ -140,6 +141,8 @@ def typed(error: sqlite3.Error) -> EdgeError:
         return SyncLost(
             f"the disk did not confirm a write ({error})", hint="check the disk, then restart the node"
         )
+    if code & 0xFF in _DAMAGED:
+        return DamagedStore(f"the state database is damaged: {error}", hint="stop the node, and repair it")
     return StoreFailed(f"the state database refused: {error}")
 
 
@@ -172,7 +175,13 @@ def _rolled_back(connection: sqlite3.Connection) -> bool:
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA temp_store=MEMORY")
+    connection.text_factory = _text
     return connection
+
+
+def _text(raw: bytes) -> str:
+    """Of a damaged row, too: what is no UTF-8 is that row's affair, and not that of all that are read with it."""
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def _make_private(path: Path) -> None:
@@ -198,6 +207,30 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     finding = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if finding != "ok":
         raise _damaged(path, str(finding))
+    _mend_indexes(connection, path)
+
+
+def _mend_indexes(connection: sqlite3.Connection, path: Path) -> None:
+    """A damaged index of a sound table hides rows; it holds nothing of its own, and is made anew."""
+    if connection.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok":
+        return
+    try:
+        connection.execute("REINDEX")
+    except sqlite3.IntegrityError as error:  # of two rows with one key, one is damaged
+        raise _damaged(path, str(error)) from None
+    finding = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    if finding != "ok":
+        raise _damaged(path, str(finding))
+
+
+def _empty_log(connection: sqlite3.Connection) -> None:
+    """What a crash has left in the log goes to its place, so that what a life finds there is of one life before."""
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) in _SYNC_CODES:
+            raise
+        return  # a full disk, or one that cannot be written: it stays where it is
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:

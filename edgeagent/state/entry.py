@@ -8,7 +8,7 @@ from typing import Annotated
 
 import msgspec
 
-from edgeagent.state.hlc import NONE, Version
+from edgeagent.state.hlc import NONE, UNSET_BEFORE_MS, Version
 from edgeagent.state.keys import CHUNK_BYTES, INLINE_BYTES_MAX
 
 __all__ = ["Durability", "Entry", "Mode", "chunks_of", "entry_of"]
@@ -41,7 +41,8 @@ class Durability(enum.StrEnum):
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """``sha256`` is of the whole value. A value of up to INLINE_BYTES_MAX is ``inline``, a larger one is named by
     ``chunks``, the SHA-256 of every CHUNK_BYTES of it. A tombstone has ``deleted`` and no value. ``epoch`` and
-    ``owner`` are of mode ``owner``; for ``once``, ``epoch`` is that of the run. ``expires_ms``: UTC, 0 = never.
+    ``owner`` are of mode ``owner``; for ``once``, ``epoch`` is that of the run. ``expires_ms``: UTC, 0 = never; by the
+    clock of its version, so that a writer whose own clock is behind makes nothing that others find expired already.
     """
 
     key: str
@@ -58,7 +59,22 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     def is_there(self, utc_ms: int) -> bool:
         """Whether a reader gets a value."""
-        return not self.deleted and not 0 < self.expires_ms <= utc_ms
+        return not self.deleted and not self.is_expired(utc_ms)
+
+    def is_expired(self, utc_ms: int) -> bool:
+        """Whether its time is over."""
+        return 0 < self.expires_ms <= utc_ms and self.has_date(utc_ms)
+
+    def has_date(self, utc_ms: int) -> bool:
+        """Whether its expiry says anything to a clock that stands so: one that was written by a clock that was never
+        set (in 1970) is in the past of every other. It goes ``ttl_ms`` after it has come, then.
+        """
+        return self.expires_ms >= UNSET_BEFORE_MS or utc_ms < UNSET_BEFORE_MS
+
+    @property
+    def ttl_ms(self) -> int:
+        """How long after its version it was to expire."""
+        return max(1, self.expires_ms - self.version.wall_ms)
 
 
 def chunks_of(value: bytes | memoryview) -> list[memoryview]:

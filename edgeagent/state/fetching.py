@@ -59,12 +59,15 @@ class Held(msgspec.Struct, kw_only=True, array_like=True, frozen=True):
 
 
 class Fetched(msgspec.Struct, kw_only=True, array_like=True):
-    """``held``: of those asked for, what is here, tombstones too; ``more``: not all of it."""
+    """``held``: of those asked for, what is here, tombstones too; ``more``: not all of it. ``unsure``: what is known to
+    be in the ground store, which does not answer.
+    """
 
     form: Annotated[int, msgspec.Meta(ge=1, le=1)] = VERSION
     held: Annotated[list[Held], msgspec.Meta(max_length=2 * GROUP_ITEMS_MAX)] = []
     more: bool = False
     is_ground: bool = False
+    unsure: Annotated[list[_Key], msgspec.Meta(max_length=GROUP_ITEMS_MAX)] = []
 
 
 class ChunksWanted(msgspec.Struct, kw_only=True, array_like=True):

@@ -8,6 +8,9 @@ that write at once cannot undo each other; a group is one transaction.
 server knows WAITAOF (Redis 7.2, Valkey 7.2), the write is confirmed by it; where it keeps no append-only file, a
 warning says so at the first write.
 
+A server that forgets values when it is full (``maxmemory-policy``) is no ground: nothing is written to it. A value that
+it refuses, because it is larger than the server takes, waits by itself.
+
 While the server is away, writes wait in a queue that is bounded by bytes and refuses beyond; the values themselves are
 on this node's disk. On the event loop's thread.
 """
@@ -28,7 +31,7 @@ from edgeagent.model.decoding import UNDECODABLE
 from edgeagent.model.errors import BadConfig, EdgeError, StorageFull, StoreFailed, Unavailable
 from edgeagent.state.consistency import merge
 from edgeagent.state.entry import Entry
-from edgeagent.state.hlc import Version
+from edgeagent.state.hlc import UNSET_BEFORE_MS, Version
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -45,6 +48,7 @@ BATCH = 64
 BATCH_BYTES = 8 << 20
 DELETED_MS = 30 * 86_400_000  # deletions are remembered there
 TRIES_MAX = 8
+KEEPS_S = 60.0
 
 # (key, version) -> what is held here now; None: it is gone
 Held = Callable[[str], Awaitable[tuple[Entry, bytes | None] | None]]
@@ -62,11 +66,16 @@ class GroundStore:
         self._waiting: OrderedDict[str, int] = OrderedDict()  # keys and their bytes
         self._flying: dict[str, int] = {}  # those that are being written
         self._alone = 0  # so many keys are written each by itself: one of them was refused
+        self._refused: dict[
+            str, tuple[float, float]
+        ] = {}  # not before (of the loop's clock), and the pause then
+        self._looked_s = -1e9  # at what the server does when it is full
         self._more = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._client: Redis | None = None
         self._confirms: bool | None = None  # whether the server knows WAITAOF
         self.is_away = ""
+        self.is_silent = False  # it does not even answer
         self.waiting_bytes = 0
         self.written = 0
         self.refused = 0
@@ -130,6 +139,7 @@ class GroundStore:
     def take_up(self, entries: Sequence[Entry]) -> None:
         """The same of what has been promised before: without a bound."""
         for one in entries:  # what is being written now may be an older version of it
+            self._refused.pop(one.key, None)  # nor need another version of it be refused
             self.waiting_bytes += _size(one) - self._waiting.get(one.key, 0)
             self._waiting[one.key] = _size(one)
         self._more.set()
@@ -137,51 +147,82 @@ class GroundStore:
     async def _write_on(self) -> None:
         pause_s = PAUSE_S_FIRST
         while True:
-            if not self._waiting:
-                self._more.clear()
-                await self._more.wait()
             self._flying = self._next()
+            if not self._flying:
+                await self._until_more()
+                continue
             try:
                 settled = await self._write(list(self._flying))
             except EdgeError as error:
-                self._back(refused=isinstance(error, StoreFailed))
+                is_one = self._back(refused=isinstance(error, StoreFailed))
                 if not self.is_away:
                     log.warning(
                         "the ground store is away: writes wait", why=error.message, waiting=self.waiting
                     )
-                self.is_away = error.message
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, PAUSE_S_MAX)
+                self.is_away, self.is_silent = error.message, not isinstance(error, StoreFailed)
+                self._looked_s = -1e9
+                if not is_one:  # else it has a pause of its own
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, PAUSE_S_MAX)
                 continue
             if self.is_away:
                 log.info("the ground store is back", waiting=self.waiting)
-            self.is_away, pause_s = "", PAUSE_S_FIRST
+            self.is_away, self.is_silent, pause_s = "", False, PAUSE_S_FIRST
             self.waiting_bytes -= sum(self._flying.values())
+            for key in self._flying:
+                self._refused.pop(key, None)
             self._flying = {}
             for key, version in settled.items():
                 self.written += 1
                 self._settled(key, version)
 
+    async def _until_more(self) -> None:
+        """Something waits that was not refused a moment ago."""
+        self._more.clear()
+        now_s = asyncio.get_running_loop().time()
+        first_s = min((self._refused[key][0] for key in self._waiting), default=None)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None if first_s is None else max(0.0, first_s - now_s)):
+                await self._more.wait()
+
     def _next(self) -> dict[str, int]:
+        now_s = asyncio.get_running_loop().time()
         keys: dict[str, int] = {}
         most = 1 if self._alone else BATCH
-        self._alone = max(0, self._alone - 1)
-        while self._waiting and len(keys) < most and sum(keys.values()) < BATCH_BYTES:
-            key, size = self._waiting.popitem(last=False)
+        for key, size in self._waiting.items():
+            if len(keys) >= most or sum(keys.values()) >= BATCH_BYTES:
+                break
+            again_s, _ = self._refused.get(key, (0.0, 0.0))
+            if again_s and (now_s < again_s or keys):
+                continue  # by itself
             keys[key] = size
+            if again_s:
+                break
+        for key in keys:
+            del self._waiting[key]
+        if keys:
+            self._alone = max(0, self._alone - 1)
         return keys
 
-    def _back(self, *, refused: bool) -> None:
-        """What could not be written waits again; of several, one that is refused is not to hold the others."""
+    def _back(self, *, refused: bool) -> bool:
+        """What could not be written waits again; of several, one that is refused is not to hold the others. Whether it
+        was a single one that was refused.
+        """
+        is_one = refused and len(self._flying) == 1
         if refused:
             self._alone = len(self._flying) if len(self._flying) > 1 else self._alone
         for key, size in reversed(self._flying.items()):
+            if is_one:
+                _, pause_s = self._refused.get(key, (0.0, PAUSE_S_FIRST / 2))
+                pause_s = min(2 * pause_s, PAUSE_S_MAX)
+                self._refused[key] = asyncio.get_running_loop().time() + pause_s, pause_s
             if key in self._waiting:
                 self.waiting_bytes -= size  # a later version of it waits
                 continue
             self._waiting[key] = size
-            self._waiting.move_to_end(key, last=refused and len(self._flying) == 1)
+            self._waiting.move_to_end(key, last=is_one)
         self._flying = {}
+        return is_one
 
     async def _write(self, keys: Sequence[str]) -> Mapping[str, Version]:
         """What is there afterwards. Raises Unavailable, StoreFailed."""
@@ -200,6 +241,7 @@ class GroundStore:
         from redis.exceptions import WatchError
 
         client = self._open()
+        await self._check_keeps(client)
         names = {key: PREFIX + key.encode() for key in found}
         for _ in range(TRIES_MAX):
             pipe: Any
@@ -216,11 +258,33 @@ class GroundStore:
                         _put(pipe, name, entry, value)
                 try:
                     await pipe.execute()
-                except WatchError:
+                except WatchError as error:
+                    if "occurred while watching" in str(error):
+                        # The client's word for a connection that ended: of a value that is too large for the server.
+                        raise StoreFailed("the ground store hung up while it was written") from None
                     continue
             await self._confirm(client)
             return after
         raise StoreFailed(f"the ground store changed {TRIES_MAX} times while it was written", retry_after_s=1)
+
+    async def _check_keeps(self, client: Any) -> None:
+        """Raises StoreFailed where the server would forget what it has, to make room."""
+        from redis.exceptions import ResponseError
+
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._looked_s < KEEPS_S:
+            return
+        try:
+            told = await client.info("memory")
+        except ResponseError:  # it may not be asked
+            told = {}
+        policy = str(told.get("maxmemory_policy", "noeviction"))
+        if int(told.get("maxmemory", 0)) and policy != "noeviction":
+            raise StoreFailed(
+                f"the ground store forgets values when it is full: its maxmemory-policy is {policy}",
+                hint="set noeviction there",
+            )
+        self._looked_s = now_s
 
     async def _confirm(self, client: Any) -> None:
         """Until the write is on the server's disk, where it can say so."""
@@ -285,8 +349,10 @@ def _put(pipe: Any, name: bytes, entry: Entry, value: bytes | None) -> None:
     pipe.hset(name, mapping=fields)
     if entry.deleted:
         pipe.pexpire(name, DELETED_MS)
-    elif entry.expires_ms:
+    elif entry.expires_ms >= UNSET_BEFORE_MS:
         pipe.pexpireat(name, entry.expires_ms)
+    elif entry.expires_ms:  # by a clock that was not set
+        pipe.pexpire(name, entry.ttl_ms)
 
 
 def _size(entry: Entry) -> int:

@@ -33,24 +33,31 @@ from edgeagent.state.keystore_batch import Batches, Request
 from edgeagent.state.keystore_cache import ValueCache
 from edgeagent.state.keystore_chunks import Chunks, check_piece, check_pieces, damaged_chunk, missing_chunks
 from edgeagent.state.keystore_hashing import with_chunks
-from edgeagent.state.keystore_notes import check_notes, notes_of, put_notes
+from edgeagent.state.keystore_notes import check_notes, notes_below, notes_named, notes_of, put_notes
 from edgeagent.state.keystore_rows import MIGRATIONS, Change, entry_of_key, ledger_of, usage_of
 from edgeagent.state.keystore_types import KeyBounds, ScrubReport, Swept, Usage, Written
 from edgeagent.state.keystore_writes import Setting, Wanted, check_entries, merge_all, wanted_of
 from edgeagent.state.lock_file import LockFile
 from edgeagent.state.repair import COMPLETE
 from edgeagent.state.reserve import Reserve
+from edgeagent.state.restamp import restamp
+from edgeagent.state.salvage import log_is_damaged
 from edgeagent.state.scrub import Scrub
 from edgeagent.state.segments import Segments
 from edgeagent.state.store import Store
 from edgeagent.state.sweep import Sweep
 
-__all__ = ["KeyStore"]
+__all__ = ["KeyStore", "repair_hint"]
 
 T = TypeVar("T")
 
 ListOf = list  # the class has a method of that name
 _TRIES = 3  # of a write whose chunks, which were here, have gone meanwhile
+
+
+def repair_hint(directory: Path) -> str:
+    """What mends a damaged store."""
+    return f"edgeagent state repair {directory} keeps all that is intact, and says what is not"
 
 
 class KeyStore:
@@ -106,10 +113,7 @@ class KeyStore:
             await self._open()
         except DamagedStore as error:
             await self.close()
-            raise DamagedStore(
-                error.message,
-                hint=f"edgeagent state repair {self.directory} keeps all that is intact, and says what is not",
-            ) from None
+            raise DamagedStore(error.message, hint=repair_hint(self.directory)) from None
         except BaseException:
             await self.close()
             raise
@@ -130,6 +134,12 @@ class KeyStore:
         has_chunks = any((self.directory / "segments").glob("*.seg"))
         if has_chunks and not (self.directory / "state.db").exists():
             raise DamagedStore(f"the state in {self.directory} has chunks and no index")
+        try:
+            is_damaged = log_is_damaged(self.directory / "state.db")
+        except OSError:
+            return  # SQLite says better what is wrong with it
+        if is_damaged:
+            raise DamagedStore(f"the write-ahead log of the state in {self.directory} is damaged")
 
     async def close(self) -> None:
         """Write what waits, and close; idempotent."""
@@ -390,6 +400,16 @@ class KeyStore:
 
         return await self._store.write(work, essential=True)
 
+    async def restamp(self) -> tuple[ListOf[Entry], int]:
+        """What this node wrote while its clock was ahead, with versions of now, and the last change's number: another
+        node has refused it (:mod:`edgeagent.state.restamp`).
+        """
+        setting = self._opened()
+        utc_ms = self._utc_ms()
+        stamped = await self._store.write(lambda c: restamp(c, setting, utc_ms))
+        self._cache.clear()
+        return stamped, self.seq
+
     async def sweep(self) -> Swept:
         """Let go of what has expired, of old deletions and of chunks that nothing names; a bounded part a call."""
         setting = self._opened()
@@ -429,6 +449,14 @@ class KeyStore:
     async def notes(self, space: str) -> dict[str, bytes]:
         """Raises DamagedValue."""
         return await self._store.read(lambda c: notes_of(c, space))
+
+    async def notes_named(self, space: str, names: Sequence[str]) -> dict[str, bytes]:
+        """Those of the names that there are."""
+        return await self._store.read(lambda c: notes_named(c, space, names))
+
+    async def notes_below(self, space: str, prefix: str, after: str, limit: int) -> dict[str, bytes]:
+        """Those whose names begin so and stand behind ``after``, in their order."""
+        return await self._store.read(lambda c: notes_below(c, space, prefix, after, limit))
 
     async def _changing(
         self,

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 
 from edgeagent.state.entry import Entry
+from edgeagent.state.hlc import UNSET_BEFORE_MS
 
 __all__ = ["ValueCache"]
 
@@ -91,6 +92,8 @@ class ValueCache:
         self.drop(key)
         if size > self._bytes_max // _SHARE:
             return
+        if 0 < found[0].expires_ms < UNSET_BEFORE_MS:
+            return  # only the index knows when it goes
         self._held[key] = found
         self._bytes += size
         while self._bytes > self._bytes_max:

@@ -13,7 +13,7 @@ from edgeagent.state.errors import DamagedValue
 from edgeagent.state.hlc import Version
 from edgeagent.state.keys import RUNS
 from edgeagent.state.keystore_groups import siblings
-from edgeagent.state.keystore_rows import decode, entry_of_key, is_sound, row_of
+from edgeagent.state.keystore_rows import decode, entry_of_key, is_sound, is_text, row_of
 from edgeagent.state.keystore_writes import Setting, Wanted, entry_wanted
 from edgeagent.state.segments import record_bytes
 
@@ -54,7 +54,9 @@ def entries_of(
             known = set(keys)
             after = ""
             while rows := _rows_below(connection, prefix, after, "key"):
-                found += [entry_of_key(connection, key) for key, *_ in rows if key not in known]
+                found += [
+                    entry_of_key(connection, key) for key, *_ in rows if key not in known and is_text(key)
+                ]
                 after = rows[-1][0]
     return [entry for entry in found if entry is not None and entry.is_there(utc_ms)]
 
@@ -134,7 +136,7 @@ def would_be_admitted(
             seen.add(one.op.key)
             admit(
                 row_of(connection, one.op.key),
-                entry_wanted(one, utc_ms),
+                entry_wanted(one),
                 node=one.op.owner or setting.node,
                 utc_ms=utc_ms,
                 expect=one.expect,
@@ -149,11 +151,13 @@ def sizes_of(connection: sqlite3.Connection, keys: Sequence[str]) -> int:
 
 
 def _rows_below(connection: sqlite3.Connection, prefix: str, after: str, columns: str) -> list[Any]:
-    end = _after_all(prefix)
-    bound = "key < ?" if end else "? = ''"
+    # A damaged key need not be UTF-8: behind it the rows go on all the same. What is no text at all stands behind all
+    # that is, and is left out.
+    behind = after.encode("utf-8", "surrogateescape")
     return connection.execute(
-        f"SELECT {columns} FROM entries WHERE key > ? AND key >= ? AND {bound} ORDER BY key LIMIT ?",  # noqa: S608
-        (after, prefix, end, _PAGE),
+        f"SELECT {columns} FROM entries WHERE key > CAST(? AS TEXT) AND key >= ? AND key < ?"  # noqa: S608
+        " ORDER BY key LIMIT ?",
+        (behind, prefix, _after_all(prefix) or b"", _PAGE),
     ).fetchall()
 
 

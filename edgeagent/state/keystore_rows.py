@@ -32,6 +32,7 @@ __all__ = [
     "encode",
     "entry_of_key",
     "is_sound",
+    "is_text",
     "ledger_of",
     "places_of",
     "row_of",
@@ -178,6 +179,11 @@ def row_of(connection: sqlite3.Connection, key: str) -> Entry | None:
     """What is held, its value too. Raises DamagedValue."""
     row = connection.execute("SELECT crc, record, value FROM entries WHERE key = ?", (key,)).fetchone()
     return None if row is None else decode(key, *row)
+
+
+def is_text(key: str) -> bool:
+    """Whether a key that was read is one; in a damaged row it may be any bytes."""
+    return not any("\udc80" <= one <= "\udcff" for one in key)
 
 
 def is_sound(entry: Entry) -> bool:
@@ -329,6 +335,10 @@ class Change:
             (self._due_ms(gone), crc, record, held.key),
         )
 
+    def date(self, held: Entry) -> None:
+        """When it is due, by the clock as it is now."""
+        self.connection.execute("UPDATE entries SET due_ms = ? WHERE key = ?", (self._due_ms(held), held.key))
+
     def retain(self, chunks: Iterable[bytes], places: Mapping[bytes, Place]) -> None:
         """An entry names them. Raises MissingChunks naming those that are nowhere."""
         missing: list[bytes] = []
@@ -420,7 +430,9 @@ class Change:
     def _due_ms(self, entry: Entry) -> int | None:
         if entry.deleted:
             return max(entry.version.wall_ms, self.utc_ms) + self._bounds.tombstone_ms
-        return entry.expires_ms or None
+        if not entry.expires_ms:
+            return None
+        return entry.expires_ms if entry.has_date(self.utc_ms) else self.utc_ms + entry.ttl_ms
 
 
 def places_of(connection: sqlite3.Connection, chunks: Sequence[bytes]) -> dict[bytes, Place | None]:

@@ -15,7 +15,7 @@ from edgeagent.state.calls import Op
 from edgeagent.state.consistency import Merged, admit, merge, wins
 from edgeagent.state.entry import Entry, Mode, entry_of
 from edgeagent.state.errors import BadKey, DamagedValue, KeyTaken, ModeConflict, WrongHash
-from edgeagent.state.hlc import NONE, Version, read_version
+from edgeagent.state.hlc import NONE, Clock, Version, read_version
 from edgeagent.state.keys import CHUNK_BYTES, INLINE_BYTES_MAX, check_key
 from edgeagent.state.keystore_groups import merge_by_moment
 from edgeagent.state.keystore_rows import Change, Ledger, entry_of_key, row_of
@@ -109,7 +109,7 @@ def write_one(change: Change, setting: Setting, wanted: Wanted, places: Mapping[
         )
     settled = admit(
         held,
-        entry_wanted(wanted, utc_ms),
+        entry_wanted(wanted),
         node=op.owner or setting.node,
         utc_ms=utc_ms,
         expect=wanted.expect,
@@ -119,20 +119,28 @@ def write_one(change: Change, setting: Setting, wanted: Wanted, places: Mapping[
         return Written(op, held, found=True, changed=False)
     if settled.deleted and held is not None and held.deleted and held.epoch == settled.epoch:
         return Written(op, held, found=False, changed=False)
-    entry = msgspec.structs.replace(settled, version=setting.ledger.clock.next(utc_ms))
+    version = setting.ledger.clock.next(utc_ms)
+    if held is not None and version <= held.version:  # of a clock that was ahead
+        version = Clock(setting.node, high=held.version).next(utc_ms)
+    entry = msgspec.structs.replace(settled, version=version, expires_ms=_expires_ms(wanted, version.wall_ms))
     if held is not None and entry.mode is not Mode.LWW:
         _give_way(change, held, entry)
     change.put(entry, held, places)
     return Written(op, entry, there or not entry.deleted, changed=True, seq=setting.ledger.seq)
 
 
-def entry_wanted(wanted: Wanted, utc_ms: int) -> Entry:
-    expires_ms = (
-        min(utc_ms + wanted.op.ttl_ms, _COUNT_MAX) if wanted.op.ttl_ms and wanted.value is not None else 0
-    )
+def entry_wanted(wanted: Wanted) -> Entry:
+    """Without version and expiry: the clock gives both."""
     if wanted.entry is not None:
-        return msgspec.structs.replace(wanted.entry, expires_ms=expires_ms)
-    return entry_of(wanted.op.key, wanted.value, mode=wanted.mode, epoch=wanted.epoch, expires_ms=expires_ms)
+        return wanted.entry
+    return entry_of(wanted.op.key, wanted.value, mode=wanted.mode, epoch=wanted.epoch)
+
+
+def _expires_ms(wanted: Wanted, wall_ms: int) -> int:
+    """By the version's clock, which is never behind that of this node and follows the others'."""
+    if not wanted.op.ttl_ms or wanted.value is None:
+        return 0
+    return min(wall_ms + wanted.op.ttl_ms, _COUNT_MAX)
 
 
 def _give_way(change: Change, held: Entry, entry: Entry) -> None:

@@ -141,7 +141,7 @@ class Receiving:
         latest_ms = max(entry.version.wall_ms for entry in entries)
         if utc_ms >= UNSET_BEFORE_MS and latest_ms > max(utc_ms + SKEW_MS_MAX, self._desk.high_ms):
             return Refusal.CLOCK
-        if all(0 < entry.expires_ms <= utc_ms for entry in entries):
+        if all(entry.is_expired(utc_ms) for entry in entries):
             return Refusal.EXPIRED
         return Refusal.NONE
 

@@ -126,6 +126,11 @@ class Replicator:
         self._mark = max(self._mark, seq)
         return self._done()
 
+    def restamped(self, entries: Sequence[Entry], *, seq: int) -> list[Effect]:
+        """The clock of this node was ahead, and is right again: these have other versions now."""
+        self._desk.high_ms = 0
+        return self.wrote(entries, seq=seq)
+
     def _owe(self, entries: Sequence[Entry], durability: Durability, by_utc_ms: int = 0) -> None:
         desk = self._desk
         desk.high_ms = max([desk.high_ms, *(entry.version.wall_ms for entry in entries)])

@@ -1,7 +1,8 @@
 """Rows out of a SQLite file that SQLite itself refuses: whatever leaf pages of tables still hold.
 
 Pages are looked at one by one, so that damage costs what lies in it and no more; of the write-ahead log, what its
-checksums vouch for up to the last commit replaces pages, as SQLite would have it. Nothing is written.
+checksums vouch for up to the last commit replaces pages, as SQLite would have it, and what lies behind a damaged part
+too. Nothing is written.
 
 Source: sqlite.org/fileformat2.html (sections 1.5, 1.6, 2.1 and 4).
 """
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["salvaged_rows"]
+__all__ = ["log_is_damaged", "salvaged_rows"]
 
 _LEAF = 0x0D  # of a table
 _WAL_MAGIC = (0x377F0682, 0x377F0683)
@@ -48,6 +49,25 @@ class _File:
         return got if len(got) == size else b""
 
 
+class _Log:
+    """``frames``: where the write-ahead log has pages, by their numbers; ``count``: pages of the file then; both up to
+    the last commit. ``is_damaged``: see :func:`log_is_damaged`.
+    """
+
+    __slots__ = ("count", "frames", "is_damaged")
+
+    def __init__(self) -> None:
+        self.frames: dict[int, int] = {}
+        self.count = 0
+        self.is_damaged = False
+
+    def copy(self) -> _Log:
+        """As it is now."""
+        made = _Log()
+        made.frames, made.count = dict(self.frames), self.count
+        return made
+
+
 class _Pages:
     """The pages as the last commit left them, as far as they can be had. The first has number 1."""
 
@@ -55,15 +75,15 @@ class _Pages:
         self._data = _File(path)
         self._wal = _File(path.with_name(f"{path.name}-wal"))
         self.page_bytes = self._page_bytes()
-        self._frames, wal_pages = _frames(self._wal, self.page_bytes)
-        self.count = wal_pages or self._data.size_bytes // self.page_bytes
+        self.log = _read_log(self._wal, self.page_bytes)
+        self.count = self.log.count or self._data.size_bytes // self.page_bytes
 
     def page(self, number: int) -> bytes:
         """b"" where there is none."""
         if not 0 < number <= self.count:
             return b""
-        if number in self._frames:
-            return self._wal.read(self._frames[number], self.page_bytes)
+        if number in self.log.frames:
+            return self._wal.read(self.log.frames[number], self.page_bytes)
         return self._data.read((number - 1) * self.page_bytes, self.page_bytes)
 
     def free(self) -> set[int]:
@@ -85,6 +105,16 @@ class _Pages:
             if 512 <= found <= 65536 and found & (found - 1) == 0:
                 return found
         return _PAGE_BYTES
+
+
+def log_is_damaged(path: Path) -> bool:
+    """Whether the write-ahead log of the database at ``path`` has lost something that was on the disk. Raises OSError.
+
+    SQLite takes the first frame that is not what its checksum says for the end, as a crash leaves it, and forgets in
+    silence what follows. But a transaction begins when the one before it is on the disk: where there are frames behind
+    the end of one that is not whole, it was whole once.
+    """
+    return _Pages(path).log.is_damaged
 
 
 def salvaged_rows(path: Path) -> Iterator[tuple[int, list[Any]]]:
@@ -179,30 +209,43 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     return value << 8 | data[at + 8], at + 9
 
 
-def _frames(wal: _File, page_bytes: int) -> tuple[dict[int, int], int]:
-    """Where the log has pages, by their numbers, and how many pages the file then has; up to the last commit."""
+def _read_log(wal: _File, page_bytes: int) -> _Log:
     head = wal.read(0, 32)
-    if not head or struct.unpack_from(">I", head)[0] not in _WAL_MAGIC:
-        return {}, 0
-    order = ">" if head[3] & 1 else "<"
-    sums = _checksum(head[:24], order, (0, 0))
-    if sums != struct.unpack_from(">II", head, 24):
-        return {}, 0
-    committed: dict[int, int] = {}
+    order, sums = _order_of(head), (0, 0)
+    salt = head[16:24]
+    is_sound = False
+    if head:
+        sums = _checksum(head[:24], order, sums)
+        is_sound = sums == struct.unpack_from(">II", head, 24)
+        salt = salt if is_sound else wal.read(40, 8)  # the first frame has it too
+    log, end = _Log(), None if is_sound else _Log()
     pending: dict[int, int] = {}
-    count, at = 0, 32
+    at, commits = 32, 0  # ... since the first frame that is none
     while frame := wal.read(at, 24 + page_bytes):
         number, size = struct.unpack_from(">II", frame)
-        sums = _checksum(frame[24:], order, _checksum(frame[:8], order, sums))
-        if frame[8:16] != head[16:24] or sums != struct.unpack_from(">II", frame, 16):
-            break
-        pending[number] = at + 24
-        if size:
-            committed |= pending
+        is_ours = frame[8:16] == salt  # else it is of a former log
+        if is_ours and commits:
+            log.is_damaged = True
+        if is_ours:
+            sums = _checksum(frame[24:], order, _checksum(frame[:8], order, sums))
+        stated = struct.unpack_from(">II", frame, 16)
+        if is_ours and sums == stated:
+            pending[number] = at + 24
+        elif end is None:
+            end = log.copy()
+        if is_ours and size:
+            log.frames |= pending
+            log.count = size
             pending = {}
-            count = size
+            commits += end is not None
+        sums = stated  # each frame says where the next one begins
         at += len(frame)
-    return committed, count
+    return log if log.is_damaged or end is None else end
+
+
+def _order_of(head: bytes) -> str:
+    """The byte order of checksums; the common one where the header is damaged."""
+    return ">" if head[:4] == struct.pack(">I", _WAL_MAGIC[1]) else "<"
 
 
 def _checksum(data: bytes, order: str, sums: tuple[int, int]) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeagent.state.entry import Entry
 from edgeagent.state.errors import DamagedValue
-from edgeagent.state.keystore_rows import decode, is_sound
+from edgeagent.state.keystore_rows import decode, is_sound, is_text
 from edgeagent.state.keystore_types import ScrubReport
 from edgeagent.state.segments import Place, Segments
 from edgeagent.state.store import Store
@@ -67,7 +67,7 @@ class Scrub:
                 try:
                     entry = decode(key, crc, record, value)
                 except DamagedValue:
-                    found.append((str(key), b""))
+                    found.append((key if isinstance(key, str) and is_text(key) else "", b""))
                     continue
                 if not is_sound(entry):
                     found.append((key, entry.sha256))

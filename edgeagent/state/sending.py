@@ -240,7 +240,7 @@ class Sending:
         if entries is None:
             self._fail(transfer, Refusal.STORE, here=True)
             return
-        held = {entry.key: entry for entry in entries if not 0 < entry.expires_ms <= self._desk.utc_ms}
+        held = {entry.key: entry for entry in entries if not entry.is_expired(self._desk.utc_ms)}
         asked = {key for bundle in transfer.bundles for key in bundle.versions}
         if len(held) > ITEMS_MAX and len(transfer.bundles) > 1:
             self._fail(transfer, Refusal.INVALID, here=True)  # each by itself, then

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgeagent.model.errors import StorageFull
 from edgeagent.state.errors import DamagedValue
+from edgeagent.state.hlc import UNSET_BEFORE_MS
 from edgeagent.state.keystore_rows import Change, Ledger
 from edgeagent.state.keystore_types import KeyBounds, Swept
 from edgeagent.state.segments import Place, Segments
@@ -47,10 +48,10 @@ class Sweep:
     def _let_go(self, connection: sqlite3.Connection, ledger: Ledger, utc_ms: int) -> tuple[int, int, int]:
         change = Change(connection, ledger, self._bounds, utc_ms)
         due = connection.execute(
-            "SELECT key FROM entries WHERE due_ms <= ? ORDER BY due_ms LIMIT ?", (utc_ms, _ROWS)
+            "SELECT key, due_ms FROM entries WHERE due_ms <= ? ORDER BY due_ms LIMIT ?", (utc_ms, _ROWS)
         ).fetchall()
         expired = forgotten = 0
-        for (key,) in due:
+        for key, due_ms in due:
             try:
                 held = change.held(key)
             except DamagedValue:
@@ -59,7 +60,10 @@ class Sweep:
                 continue
             if held is None:
                 continue
-            if held.deleted:
+            if due_ms < UNSET_BEFORE_MS <= utc_ms:
+                # This clock has been set since: nobody knows how long ago that was.
+                change.date(held)
+            elif held.deleted:
                 change.remove(key, held)
                 change.remove_aside(key)
                 forgotten += 1

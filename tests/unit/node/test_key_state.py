@@ -18,6 +18,7 @@ from edgeagent.node.key_state import KeyState
 from edgeagent.node.state_moves import Needed
 from edgeagent.state.calls import Done, Group, Op
 from edgeagent.state.entry import Durability
+from edgeagent.state.errors import DamagedValue
 from tests.unit.node.state_rig import Cluster, cluster, put
 
 LARGE = random.Random(5).randbytes(600_000)
@@ -105,7 +106,8 @@ def test_damage_that_nobody_can_mend_is_said(tmp_path: Path) -> None:
             await of.end("n0")
             spoil_segments(of, "n0")
             node = await of.up("n0")
-            assert not (await get(node, "a/large")).found
+            with pytest.raises(DamagedValue):  # there is one: it is not "not found"
+                await get(node, "a/large")
             with pytest.raises(EdgeError):
                 await node.store.get("a/large")
             assert not await node.mend("a/large", b"")

@@ -16,7 +16,7 @@ from edgeagent.node.key_state import KeyState
 from edgeagent.node.state_ground import GROUND_STORE, StateGround, adopt
 from edgeagent.state.calls import Done, Group, Op
 from edgeagent.state.entry import Durability, entry_of
-from edgeagent.state.errors import KeyTaken, NotDurable
+from edgeagent.state.errors import Behind, KeyTaken, NotDurable
 from edgeagent.state.hlc import Version
 from edgeagent.state.keystore_notes import NOTES_MAX
 from tests.unit.node.state_rig import cluster, put
@@ -171,6 +171,65 @@ def test_a_full_node_moves_what_is_oldest_to_the_ground(tmp_path: Path) -> None:
             assert (await get(node, "a/0")).value == random.Random(0).randbytes(50_000)
 
     asyncio.run(body())
+
+
+@needs_server
+def test_what_was_moved_to_the_ground_is_not_taken_for_nothing_while_that_is_away(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with cluster(tmp_path, "satellite", "ground", replicas=0) as of:
+            await of.end("n1")
+            async with server(tmp_path) as url:
+                below = await of.up("n1", ground_url=url, once_prefixes="once/")
+                keys = ("a/1", "a/2", "once/x")
+                for key in (*keys, "a/gone"):
+                    await put(below, key, b"v")
+                await evicted(below, *keys, "a/gone")
+                await below.group(Group(ops=[Op(op="delete", key="a/gone")]))
+                for node in of.nodes.values():
+                    assert [one.key for one in await node.views.listed("a/", "", 10)] == ["a/1", "a/2"]
+                    assert [one.key for one in await node.views.listed("a/", "a/1", 10)] == ["a/2"]
+                assert await below.views.listed("a/", "", 10, here_only=True) == []
+                read = await below.group(Group(prefix="a/"))
+                assert [one.value for one in read.results] == [b"v", b"v"]
+            for again in (below, None):  # over a restart, too
+                if again is None:
+                    await of.end("n1")
+                    below = await of.up("n1", ground_url=url, once_prefixes="once/")
+                for node in of.nodes.values():
+                    with pytest.raises(Behind):
+                        await get(node, "a/1")
+                    assert not (await get(node, "a/none")).found
+                with pytest.raises(Behind):  # or there would be two values of what is written once
+                    await put(below, "once/x", b"other")
+                with pytest.raises(Behind):
+                    await put(below, "a/1", b"w", expect="")
+                assert [one.node for one in await below.views.where("a/1")] == [GROUND_STORE]
+                assert (await put(below, "a/2", b"w")).found, "the last write wins whatever there was"
+                assert (await get(below, "a/2")).value == b"w"
+            async with server(tmp_path):
+                await until(lambda: _is(not below.ground or not below.ground.server.is_silent))
+                assert (await get(of.nodes["n0"], "a/1")).value == b"v"
+                with pytest.raises(KeyTaken):
+                    await put(below, "once/x", b"other")
+                assert below.ground is not None
+                client = below.ground.server._open()
+                await client.delete(b"edgeagent:a/1")  # as when it has expired
+                await below.store.drop([(one.key, one.version) for one in await below.store.held(["a/1"])])
+                assert not (await get(below, "a/1")).found
+                await until(lambda: _gone(below, "a/1"))
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(below.store, "put_notes", _broken)
+                    await below.ground._forget(["a/1"])  # another time
+
+    asyncio.run(body())
+
+
+async def _broken(*_: Any) -> None:
+    raise StoreFailed("broken")
+
+
+async def _gone(node: KeyState, key: str) -> bool:
+    return not await node.store.notes_named(state_ground.MOVED, [key])
 
 
 @needs_server

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -196,5 +197,31 @@ def test_a_store_that_fails_is_said_at_the_start(tmp_path: Path, monkeypatch: py
             monkeypatch.setattr(of.nodes["n0"].store, "notes", broken)
             with pytest.raises(StoreFailed):
                 await of.nodes["n0"].replicas.open()
+
+    asyncio.run(body())
+
+
+def test_what_was_written_by_a_clock_that_was_ahead_goes_once_it_is_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with cluster(tmp_path, "satellite", "satellite") as of:
+            node = of.nodes["n0"]
+
+            async def failing() -> Any:
+                raise StoreFailed("broken")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(node.store, "restamp", failing)
+                await node.replicas._restamp()
+            with monkeypatch.context() as patch:
+                patch.setattr(node.store, "_utc_ms", lambda: int((time.time() + 3e9) * 1000))
+                await put(node, "a/then", b"v")
+            async with asyncio.timeout(60):
+                while await of.nodes["n1"].store.look("a/then") is None:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)  # it is refused, and stamped
+            held = await node.store.look("a/then")
+            assert held is not None
+            assert held.version.wall_ms < (time.time() + 60) * 1000
 
     asyncio.run(body())

@@ -35,12 +35,12 @@ def entry(key: str, value: bytes | None, at: int, mode: Mode = Mode.LWW) -> tupl
 
 
 @contextlib.asynccontextmanager
-async def server(tmp_path: Path) -> AsyncIterator[str]:
+async def server(tmp_path: Path, *options: str) -> AsyncIterator[str]:
     """A server of its own on a Unix socket; its URL."""
     assert SERVER is not None
     sock = tmp_path / "r.sock"
     words = ["--port", "0", "--unixsocket", str(sock), "--dir", str(tmp_path), "--save", ""]
-    words += ["--appendonly", "yes", "--appendfsync", "always"]
+    words += ["--appendonly", "yes", "--appendfsync", "always", *options]
     process = subprocess.Popen([SERVER, *words], stdout=subprocess.DEVNULL)  # noqa: ASYNC220
     try:
         async with asyncio.timeout(20):
@@ -187,6 +187,73 @@ def test_what_is_damaged_here_does_not_spread_and_what_is_foreign_there_is_said(
                     await ground.store.get("foreign")
                 with pytest.raises(StoreFailed, match="refused"):
                     await ground.store.get("text")
+
+    asyncio.run(main())
+
+
+@needs_server
+def test_a_value_that_the_server_does_not_take_holds_no_other(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with server(tmp_path, "--proto-max-bulk-len", "1mb") as url:
+            held = {"big": entry("big", bytes(2 << 20), 1)}
+            held |= {f"a/{number}": entry(f"a/{number}", b"v", 1) for number in range(5)}
+            async with Ground(url, held, queue_bytes=8 << 20) as ground:
+                ground.store.put([one for one, _ in held.values()])
+                await ground.until(*(key for key in held if key != "big"))
+                for number in range(5, 40):  # one after the other: none waits for it to be refused again
+                    held[f"a/{number}"] = entry(f"a/{number}", b"v", 1)
+                    ground.store.put([held[f"a/{number}"][0]])
+                    await ground.until(f"a/{number}")
+                assert ground.store.waiting == 1
+                assert not ground.store.is_silent
+                held["big"] = entry("big", b"shorter", 2)
+                ground.store.put([held["big"][0]])
+                await ground.until("big")
+                assert (ground.store.waiting, ground.store.waiting_bytes) == (0, 0)
+
+    asyncio.run(main())
+
+
+@needs_server
+def test_a_server_that_forgets_is_no_ground(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with server(tmp_path, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru") as url:
+            one = entry("a", b"v", 1)
+            async with Ground(url, {"a": one}) as ground:
+                ground.store.put([one[0]])
+                async with asyncio.timeout(20):
+                    while "maxmemory-policy" not in ground.store.is_away:  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
+                assert not ground.settled
+                assert await ground.store.get("a") is None
+                await ground.store._open().config_set("maxmemory-policy", "noeviction")
+                await ground.until("a")
+
+    asyncio.run(main())
+
+
+@needs_server
+def test_a_server_that_may_not_be_asked_what_it_keeps_is_believed(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with server(tmp_path, "--rename-command", "INFO", "") as url:
+            one = entry("a", b"v", 1)
+            async with Ground(url, {"a": one}) as ground:
+                ground.store.put([one[0]])
+                await ground.until("a")
+
+    asyncio.run(main())
+
+
+@needs_server
+def test_a_deadline_that_was_written_in_1970_is_counted_from_now(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with server(tmp_path) as url:
+            made = entry_of("a", b"v", version(5_000), expires_ms=3_605_000)
+            async with Ground(url, {"a": (made, b"v")}) as ground:
+                ground.store.put([made])
+                await ground.until("a")
+                assert await ground.store.get("a") is not None
+                assert await ground.store._open().pttl(b"edgeagent:a") > 3_500_000
 
     asyncio.run(main())
 

@@ -168,6 +168,50 @@ def test_values_expire(tmp_path: Path) -> None:
     with_store(tmp_path, scenario, clock)
 
 
+def test_expiry_follows_the_clock_of_the_version_and_not_one_that_was_never_set(tmp_path: Path) -> None:
+    clock = Clock()
+    clock.utc_ms = 5_000  # of 1970
+    other = make(tmp_path / "other")
+
+    async def scenario(store: KeyStore) -> None:
+        await put(store, "alone", b"1", ttl_ms=1000)
+        seen, _ = foreign("seen", b"1")
+        await store.accept([seen], custody=False)
+        follows = await put(store, "after", b"1", ttl_ms=1000)
+        assert follows.entry is not None
+        assert follows.entry.expires_ms == NOW_MS + 1000, "as others count, of whom it has heard"
+        await put(store, "gone", b"1")
+        await store.write([Op(op="delete", key="gone")], mode_of)
+        alone = await store.look("alone")
+        assert alone is not None
+        # Another node, whose clock is right, counts from when it comes there.
+        await other.open()
+        (merged,) = await other.accept([alone], custody=False)
+        assert merged.changed
+        assert await other.get("alone") is not None
+        assert (await other.sweep()).expired == 0
+        await other.close()
+        later = Clock()
+        later.utc_ms = NOW_MS + 1000
+        again = make(tmp_path / "other", later)
+        await again.open()
+        assert (await again.sweep()).expired == 1
+        assert await again.get("alone") is None
+        await again.close()
+        # Here the clock is set: what it meant by its deadlines is counted anew.
+        clock.utc_ms = NOW_MS
+        assert (await store.sweep()).expired == 0
+        assert await store.get("alone") is not None
+        clock.utc_ms += 1000
+        assert (await store.sweep()).expired == 2
+        assert await store.get("alone") is None
+        gone = await store.look("gone")
+        assert gone is not None, "a deletion is remembered as long as any"
+        assert gone.deleted
+
+    with_store(tmp_path / "one", scenario, clock)
+
+
 def test_a_chunk_that_is_shared_stays_while_one_value_has_it(tmp_path: Path) -> None:
     async def scenario(store: KeyStore) -> None:
         await put(store, "a", BIG)
