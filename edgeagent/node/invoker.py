@@ -1,12 +1,10 @@
-"""Running a function once for a caller who waits: admission, deadline, engine, outcome; and the ways to
-ask for more.
+"""Running a function once for a caller who waits: admission, deadline, engine, outcome; and ways to ask for more.
 
 - ``try_invoke``: the hot path, without a task, for functions that were short last time.
 - ``invoke``: the ordinary way; with an Idempotency-Key through ``idempotency``.
 - ``submit`` and ``status``: async invocations, through ``background``.
 
-Every permit taken is given back on every path: success, failure, deadline, a caller who leaves while
-waiting or running.
+Every permit taken is given back on every path: success, failure, deadline, a caller who waits or runs and leaves.
 """
 
 from __future__ import annotations
