@@ -90,7 +90,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.add_argument("--out", metavar="F", type=Path, help="also write the JSON document to this file")
     parser.add_argument("--full", action="store_true", help="more rounds, no limit of 5 minutes")
-    parser.add_argument("--case", metavar="GLOB", default="*", help="only the cases whose name matches")
+    parser.add_argument(
+        "--case",
+        metavar="GLOB",
+        action="append",
+        help="only the cases whose name matches; may be given several times",
+    )
     parser.add_argument(
         "--calibrate",
         action="store_true",
@@ -154,10 +159,12 @@ def run(args: argparse.Namespace) -> int:
     if args.replay is not None:
         return _replay(args)
     cases = BENCHMARKS[args.name]()
-    if not any(fnmatch.fnmatchcase(case.name, args.case) for case in cases):
-        names = ", ".join(case.name for case in cases)
-        print(f"edgeagent bench: no case matches {args.case!r}; there are: {names}", file=sys.stderr)
-        return 2
+    patterns = tuple(args.case or ["*"])
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(case.name, pattern) for case in cases):
+            names = ", ".join(case.name for case in cases)
+            print(f"edgeagent bench: no case matches {pattern!r}; there are: {names}", file=sys.stderr)
+            return 2
     if args.out is not None and not args.out.parent.is_dir():
         print(f"edgeagent bench: no such directory: {args.out.parent}", file=sys.stderr)
         return 2
@@ -167,7 +174,7 @@ def run(args: argparse.Namespace) -> int:
         share = machine["busy_share_before"]
         progress.say(f"warning: this machine is busy ({share:.0%}), the figures will be noisy")
     options = Options(
-        full=args.full, pattern=args.case, seed=args.seed, budget_s=math.inf if args.full else BUDGET_S
+        full=args.full, patterns=patterns, seed=args.seed, budget_s=math.inf if args.full else BUDGET_S
     )
     report = Report(
         benchmark=args.name,

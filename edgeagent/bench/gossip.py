@@ -168,7 +168,7 @@ def _shell(bench: Bench) -> Iterator[dict[str, Sampler]]:
     day_s = HOURS_FULL * 3600.0
     if bench.options.full:
         for_s, within_s = day_s, math.inf
-    elif bench.options.pattern != "*":  # somebody wants to know: as long as patience allows
+    elif bench.options.is_choice:  # somebody wants to know: as long as patience allows
         for_s, within_s = day_s, SHELL_CHOSEN_WITHIN_S
     else:
         for_s, within_s = SHELL_S, SHELL_WITHIN_S

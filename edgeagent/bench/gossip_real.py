@@ -161,7 +161,7 @@ def _environment() -> dict[str, str]:
 def _opener(count: int) -> Any:
     @contextmanager
     def opened(bench: Bench) -> Iterator[dict[str, Sampler]]:
-        if count >= _MANY and not bench.options.full and bench.options.pattern == "*":
+        if count >= _MANY and not bench.options.full and not bench.options.is_choice:
             raise CaseSkipped(_TOO_LONG)
         kinds = ["ours"]
         if importlib.util.find_spec(PEER) is None:

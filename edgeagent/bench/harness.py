@@ -78,9 +78,17 @@ class Options:
     """What the command line chose; ``budget_s`` is infinite with ``--full``."""
 
     full: bool = False
-    pattern: str = "*"
+    patterns: tuple[str, ...] = ("*",)
     seed: int = 1
     budget_s: float = BUDGET_S
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether somebody chose the cases."""
+        return self.patterns != ("*",)
+
+    def wants(self, case: str) -> bool:
+        return any(fnmatch.fnmatchcase(case, pattern) for pattern in self.patterns)
 
 
 @dataclass(kw_only=True)
@@ -230,7 +238,7 @@ def run_cases(cases: Sequence[Case], bench: Bench, report: Report) -> bool:
     """
     started = time.monotonic()
     deadline = started + bench.options.budget_s
-    chosen = [case for case in cases if fnmatch.fnmatchcase(case.name, bench.options.pattern)]
+    chosen = [case for case in cases if bench.options.wants(case.name)]
     good, group = True, ""
     try:
         for case in chosen:

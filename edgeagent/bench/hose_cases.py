@@ -49,7 +49,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
 def is_thorough(bench: Bench) -> bool:
     """Whether time is no matter: ``--full``, or somebody chose the cases."""
-    return bench.options.full or bench.options.pattern != "*"
+    return bench.options.full or bench.options.is_choice
 
 
 def rounds_of(count: int) -> tuple[int, int]:

@@ -1,7 +1,10 @@
 """``fanoutN-SIZE`` (CPU ms) and ``fanoutN-SIZE-pss`` (MiB): one output, N consumers that read every byte.
 
-CPU time is that of all threads, producing included. For the memory all N consumers exist at once, with what they read
-still mapped; PSS is that of the whole process (smaps_rollup) at that moment, less what it was before.
+CPU time is that of all threads, producing and reading included: ``floor`` is one guest that produces and then reads N
+times, nothing is handed over. ``handover_cpu_ms`` is what each way takes above it.
+
+For the memory all N consumers exist at once, with what they read still mapped; PSS is that of the whole process
+(smaps_rollup) at that moment, less what it was before.
 """
 
 from __future__ import annotations
@@ -10,13 +13,15 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from edgeagent.bench.harness import Bench, Case, Sample, Sampler
+from edgeagent.bench.harness import Bench, Case, Rounds, Sample, Sampler
 from edgeagent.bench.hose_cases import FROM_1MIB, Shape, sized_cases
 from edgeagent.bench.hose_cost import Cost
 from edgeagent.bench.hose_guests import request
 from edgeagent.bench.hose_rig import KIB, MIB, Rig, Side, checked, good, kept, made, opened_rig
+from edgeagent.bench.stats import significant
 from edgeagent.runtime.port import Payload
 
 __all__ = ["fanout_cases"]
@@ -43,6 +48,10 @@ def _copied(side: Side, consumers: int, count: int) -> None:
     output = good(side.plain_produce.call(request(count, lent=False))).output
     for _ in range(consumers):
         checked(side.plain_consume.call(output), count)
+
+
+def _alone(side: Side, consumers: int, count: int) -> None:
+    side.alone(count, reads=consumers)
 
 
 def _cpu(side: Side, work: Callable[[Side, int, int], None], consumers: int, count: int) -> Sample:
@@ -95,6 +104,23 @@ def _cpu_of(bench: Bench, count: int, _: ExitStack, *, consumers: int) -> dict[s
     return {
         "ours": lambda: _cpu(rig.ours, _hosed, consumers, count),
         "two-copies": lambda: _cpu(rig.copies, _copied, consumers, count),
+        "floor": lambda: _cpu(rig.ours, _alone, consumers, count),
+    }
+
+
+def _above_floor(_count: int, rounds: Rounds, _bench: Bench) -> dict[str, Any]:
+    """Medians of the differences round by round; near nothing they may be negative."""
+    floor = [value for value, _ in rounds.get("floor", ())]
+    if not floor:
+        return {}
+    return {
+        "handover_cpu_ms": {
+            name: significant(
+                median(value - below for (value, _), below in zip(taken, floor, strict=True)), 4
+            )
+            for name, taken in rounds.items()
+            if name != "floor"
+        }
     }
 
 
@@ -115,7 +141,11 @@ def fanout_cases() -> list[Case]:
     cases = []
     for n in _CONSUMERS:
         shape = Shape(
-            unit="CPU ms", params={"consumers": n}, times=n, only_full=partial(_is_long, consumers=n)
+            unit="CPU ms",
+            params={"consumers": n},
+            times=n,
+            fields=_above_floor,
+            only_full=partial(_is_long, consumers=n),
         )
         cases += sized_cases(f"fanout{n}-{{}}", partial(_cpu_of, consumers=n), shape)
     for n in _CONSUMERS:

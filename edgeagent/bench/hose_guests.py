@@ -1,7 +1,8 @@
 """The guests of ``bench hose``, as text: one produces bytes, one reads every byte of its input, one does both.
 
 All have the bump allocator that sdk/edge.h has; ``aligned`` ones export ``edge_alloc_aligned`` too, so that whole pages
-can change hands. Input of a producer: the number of bytes (u32, little-endian), then 1 to fill a lent buffer.
+can change hands. Input of a producer: the number of bytes (u32, little-endian), then 1 to fill a lent buffer, then how
+often the guest that does both shall read them.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ _MODULE = """
   (func $buffer (param $ask i32) (result i32)
     {buffer})
   (func (export "edge_handle") (param $ptr i32) (param $len i32) (result i64)
-    (local $at i32) (local $n i32)
+    (local $at i32) (local $n i32) (local $left i32)
     {work}))
 """
 
@@ -75,6 +76,14 @@ _PRODUCE = """(local.set $n (i32.load (local.get $ptr)))
     (call $fill (local.get $at) (local.get $n))"""
 _REPLY_ALL = """
     (i64.or (i64.shl (i64.extend_i32_u (local.get $at)) (i64.const 32)) (i64.extend_i32_u (local.get $n)))"""
+_READ_TIMES = """(local.set $n (i32.load (local.get $ptr)))
+    (local.set $left (i32.load (i32.add (local.get $ptr) (i32.const 8))))
+    (local.set $at (call $buffer (local.get $ptr)))
+    (call $fill (local.get $at) (local.get $n))
+    (loop $again
+      (i64.store (i32.const 64) (call $sum (local.get $at) (local.get $n)))
+      (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+    (i64.or (i64.shl (i64.const 64) (i64.const 32)) (i64.const 8))"""
 _REPLY_SUM = """
     (i64.store (i32.const 64) (call $sum (local.get $at) (local.get $n)))
     (i64.or (i64.shl (i64.const 64) (i64.const 32)) (i64.const 8))"""
@@ -127,12 +136,12 @@ def holder() -> bytes:
 
 
 def both() -> bytes:
-    """Produces and reads in one instance: the floor, nothing is handed over."""
-    return _build(_PRODUCE + _REPLY_SUM, lends=True, aligned=True)
+    """Produces and reads, as often as it is asked to, in one instance: the floor, nothing is handed over."""
+    return _build(_READ_TIMES, lends=True, aligned=True)
 
 
-def request(count: int, *, lent: bool) -> bytes:
-    return struct.pack("<II", count, int(lent))
+def request(count: int, *, lent: bool, reads: int = 1) -> bytes:
+    return struct.pack("<III", count, int(lent), reads)
 
 
 def expected_sum(count: int) -> bytes:

@@ -109,9 +109,9 @@ class Side:
         output = good(self.plain_produce.call(request(count, lent=False))).output
         return checked(self.plain_consume.call(output), count)
 
-    def alone(self, count: int) -> Outcome:
+    def alone(self, count: int, *, reads: int = 1) -> Outcome:
         """Produced and read by one guest in a lent buffer."""
-        return checked(self.both.call(request(count, lent=True)), count)
+        return checked(self.both.call(request(count, lent=True, reads=reads)), count)
 
 
 class Rig(msgspec.Struct, frozen=True):

@@ -23,7 +23,7 @@ from edgeagent.gossip.presets import preset, without_lifeguard
 
 def _run(pattern: str, rounds: int = 2) -> Report:
     report = Report(benchmark="gossip", machine={}, date="", seed=1, full=False)
-    bench = Bench(options=Options(pattern=pattern), progress=Progress(io.StringIO()))
+    bench = Bench(options=Options(patterns=(pattern,)), progress=Progress(io.StringIO()))
     chosen = [replace(case, rounds=rounds) for case in cases()]
     assert run_cases(chosen, bench, report), report.skipped
     return report

@@ -99,8 +99,10 @@ def test_helpers_are_interleaved_but_published_by_the_cases_own_fields_alone() -
 def test_only_cases_that_match_the_pattern_run() -> None:
     done = report()
     cases = [case(name, {"ours": lambda: (1.0, {})}, rounds=1) for name in ("http-c1", "http-c16", "idle")]
-    run_cases(cases, bench(pattern="http*"), done)
+    run_cases(cases, bench(patterns=("http*",)), done)
     assert [one["name"] for one in done.cases] == ["http-c1", "http-c16"]
+    run_cases(cases, bench(patterns=("idle", "*-c1")), more := report())
+    assert [one["name"] for one in more.cases] == ["http-c1", "idle"]
 
 
 @pytest.mark.parametrize("good_rounds", [0, 3])

@@ -15,7 +15,7 @@ from edgeagent.bench.report import Report
 
 def _run(pattern: str) -> Report:
     report = Report(benchmark="orbit", machine={}, date="", seed=1, full=False)
-    bench = Bench(options=Options(pattern=pattern), progress=Progress(io.StringIO()))
+    bench = Bench(options=Options(patterns=(pattern,)), progress=Progress(io.StringIO()))
     assert run_cases([_short(case) for case in cases()], bench, report)
     return report
 
