@@ -52,6 +52,11 @@ class Calls(Expressions, ABC):
     ) -> Value: ...
 
     @abstractmethod
+    def base_part(self) -> Value:
+        """What ``super()`` is in the method that is followed."""
+        ...
+
+    @abstractmethod
     def run_text(self, text: str, node: ast.AST) -> None: ...
 
     def _call(self, node: ast.Call) -> Value:
@@ -191,6 +196,8 @@ class Calls(Expressions, ABC):
             return None
         if name in ("exec", "eval") and isinstance(first, Const) and isinstance(first.value, str):
             self.run_text(first.value, node)
+        if name == "super":
+            return self.base_part()
         if name == "dict" and not args:
             return Table(dict(keywords))
         if name == "range":

@@ -108,6 +108,15 @@ class Kind(msgspec.Struct, eq=False):
                 return found
         return None
 
+    def holder(self, function: Function, depth: int = 8) -> Kind | None:
+        """The class, this one or one that it is made of, that has this very method."""
+        if any(one is function for one in self.methods.values()):
+            return self
+        for base in self.bases if depth else ():
+            if isinstance(base, Kind) and (found := base.holder(function, depth - 1)):
+                return found
+        return None
+
 
 class Instance(msgspec.Struct, eq=False):
     kind: Kind

@@ -59,6 +59,7 @@ class Walker(Calls):
         self.ran: set[int] = set()
         self.escaped: list[Function] = []
         self._active: list[int] = []
+        self._methods: list[tuple[Function, Value]] = []
         self._returns: list[list[Value]] = []
         # Conditions that hold to the end of the function, and to the end of the loop's body.
         self._function_conditions = [0]
@@ -321,6 +322,15 @@ class Walker(Calls):
                 return self.call_function(function, [], {}, owner)
         return super().attribute(owner, name)
 
+    def base_part(self) -> Value:
+        function, owner = self._methods[-1] if self._methods else (None, None)
+        if function is None or not isinstance(owner, Instance):
+            return None
+        kind = owner.kind.holder(function)
+        if kind is None:
+            return None
+        return Instance(Kind(kind.node, {}, {}, kind.bases), owner.attributes)
+
     def run_text(self, text: str, node: ast.AST) -> None:
         try:
             body = ast.parse(text).body
@@ -341,6 +351,7 @@ class Walker(Calls):
         names = self._parameters(function, args, keywords)
         self.scope = Scope(names, function.scope)
         self._active.append(key)
+        self._methods.append((function, owner))
         self._returns.append([])
         self._function_conditions.append(0)
         self._loop_conditions.append(0)
@@ -353,6 +364,7 @@ class Walker(Calls):
         finally:
             self.record.condition(-self._function_conditions.pop() - self._loop_conditions.pop())
             self._returns.pop()
+            self._methods.pop()
             self._active.pop()
             self.scope = outer
 

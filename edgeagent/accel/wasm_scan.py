@@ -111,7 +111,7 @@ class _Calls:
 
     def made(self, made: Made) -> float | None:
         """Its work, None: not known."""
-        self.memory.effort.spend(100)
+        self.memory.effort.spend(20)
         self._seen.add((made.offset, made.callee))
         is_kernel = self._imports[made.callee].module == "edge_accel"
         flops = self._kernel(made) if is_kernel else self._model(made)
@@ -134,11 +134,12 @@ class _Calls:
     def _kernel(self, made: Made) -> float | None:
         if len(made.values) != 4:
             return None
-        at, length, described, _ = made.values
+        at, length, described, size = made.values
         if at is None or described is None or length is None or not 0 < length <= _NAME_BYTES_MAX:
             return None
         name = _text(self.memory.read(at, length))
-        shapes = read_shapes(self.memory.read(described, _DESCRIPTION_BYTES_MAX))
+        most = _DESCRIPTION_BYTES_MAX
+        shapes = read_shapes(self.memory.read(described, most if size is None else min(size, most)))
         if name is None or shapes is None:
             return None
         flops = kernel_flops(name, *shapes)

@@ -294,6 +294,44 @@ def test_what_came_by_a_hose_reaches_the_gpu_without_a_copy(rig: Rig) -> None:
     rig.daemon.request("DELETE", "/v1/functions/sums")
 
 
+def test_a_broker_that_stands_still_is_ended_and_nobody_waits_for_it(rig: Rig) -> None:
+    rig.deploy("still", "gpu_preferred")
+    rig.on_gpu("still")
+    pid, falls = rig.broker_pid(), rig.gpu["falls"]
+    os.kill(pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(4) as pool:
+        assert len(list(pool.map(lambda number: rig.call("still", number), range(8)))) == 8
+    assert rig.gpu["falls"] == falls + 1
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_function_that_goes_while_it_is_called(rig: Rig) -> None:
+    """What was taken on is answered, by code that is gone since; nothing of it stays."""
+    rig.deploy("goes-away", "gpu_preferred")
+    rig.on_gpu("goes-away")
+    command(rig.commands, "calls", "slow0.3")
+    with ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(rig.call, "goes-away", number) for number in range(4)]
+        rig.until(lambda: bool(rig.gpu["load"]))
+        assert rig.daemon.request("DELETE", "/v1/functions/goes-away").status == 204
+        assert len([one.result() for one in answers]) == 4
+    assert "goes-away" not in {one["name"] for one in rig.view()["functions"]}
+
+
+def test_a_node_that_is_interrupted_answers_what_runs_on_its_gpu(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.deploy("last", "gpu_preferred")
+    rig.on_gpu("last")
+    pid = rig.broker_pid()
+    command(rig.commands, "calls", "slow0.3")
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(rig.call, "last", number) for number in range(2)]
+        rig.until(lambda: rig.view()["load"]["active"] == 2)
+        assert rig.daemon.stop(signal.SIGINT) == 0
+        assert len([one.result() for one in answers]) == 2
+    assert not Path(f"/proc/{pid}").exists()
+
+
 def test_where_there_is_no_gpu_the_cpu_serves_and_a_pinned_function_says_so(tmp_path: Path) -> None:
     rig = Rig(tmp_path, "accel.enabled=never")
     try:

@@ -256,3 +256,16 @@ def test_text_that_is_formatted() -> None:
         assert _python(shown.format(text, values)).device
     for text, values in (("{}", "x"), ("{9}", "'cuda'"), ("{d}", "n='cuda'"), ("{0.a}", "'cuda'")):
         assert not _python(shown.format(text, values)).device
+
+
+def test_what_a_class_takes_from_its_base() -> None:
+    base = "import torch\nclass A:\n def go(self, x):\n  return x.cuda()\n"
+    child = "class B(A):\n def go(self, x):\n  return super().go(x)\n"
+    assert _python(f"{base}{child}B().go(torch.ones(2))").device
+    made = "class B(A):\n def __init__(self):\n  super().go(torch.ones(2))\nB()"
+    assert _python(base + made).device
+    assert not _python(f"{base}class B(A):\n def go(self, x):\n  return x\nB().go(torch.ones(2))").device
+    assert not _python(
+        "import torch\nclass B(torch.nn.Module):\n def __init__(self):\n  super().__init__()\nB()"
+    ).device
+    assert not _python("import torch\nx = super()").device
