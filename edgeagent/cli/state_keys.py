@@ -89,7 +89,10 @@ def _get(args: argparse.Namespace) -> int:
         "size_bytes": len(reply.body),
     }
     if args.out:
-        Path(args.out).write_bytes(reply.body)
+        try:
+            Path(args.out).write_bytes(reply.body)
+        except OSError as error:
+            raise BadRequest(f"cannot write {args.out}: {error.strerror}") from None
         told["out"] = args.out
     if args.json:
         if not args.out:
@@ -128,7 +131,12 @@ def _value(args: argparse.Namespace) -> bytes:
     word: str = args.data if args.value is None else args.value
     if word == "-":
         return sys.stdin.buffer.read()
-    return Path(word[1:]).read_bytes() if word.startswith("@") else word.encode()
+    if not word.startswith("@"):
+        return word.encode()
+    try:
+        return Path(word[1:]).read_bytes()
+    except OSError as error:
+        raise BadRequest(f"cannot read {word[1:]}: {error.strerror}") from None
 
 
 def _delete(args: argparse.Namespace) -> int:

@@ -49,6 +49,7 @@ BATCH_BYTES = 8 << 20
 DELETED_MS = 30 * 86_400_000  # deletions are remembered there
 TRIES_MAX = 8
 KEEPS_S = 60.0
+CANCEL_S = 1.0
 
 # (key, version) -> what is held here now; None: it is gone
 Held = Callable[[str], Awaitable[tuple[Entry, bytes | None] | None]]
@@ -111,9 +112,10 @@ class GroundStore:
 
     async def close(self) -> None:
         """What waits stays noted where it came from. Idempotent."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        task, self._task = self._task, None
+        while task is not None and not task.done():
+            task.cancel()  # again: the client turns a cancellation in the middle of a write into an error of its own
+            await asyncio.wait([task], timeout=CANCEL_S)
         client, self._client = self._client, None
         if client is not None:
             with contextlib.suppress(*_errors()):

@@ -267,6 +267,9 @@ def test_the_cli_does_it_all(node: Daemon, tmp_path: Path) -> None:
     refused = cli("state", "get", "cli/x", "--node", node.url, "--json")
     assert refused.returncode == 1
     assert json.loads(refused.stdout)["problem"]["status"] == 404
+    for words in (("put", "cli/x", f"@{tmp_path / 'none'}"), ("get", "cli/t", "--out", str(tmp_path))):
+        refused = cli("state", *words, "--node", node.url, "--json")
+        assert (refused.returncode, json.loads(refused.stdout)["ok"]) == (1, False), refused
 
 
 # -- several nodes ---------------------------------------------------------------------------------------------------

@@ -7,13 +7,14 @@ import contextlib
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Self
 
 import pytest
 
 from edgeagent.model.errors import BadConfig, StorageFull, StoreFailed, Unavailable
+from edgeagent.state import ground as module
 from edgeagent.state.entry import Entry, Mode, entry_of
 from edgeagent.state.ground import GroundStore
 from edgeagent.state.hlc import Version
@@ -240,6 +241,31 @@ def test_a_server_that_may_not_be_asked_what_it_keeps_is_believed(tmp_path: Path
             async with Ground(url, {"a": one}) as ground:
                 ground.store.put([one[0]])
                 await ground.until("a")
+
+    asyncio.run(main())
+
+
+def test_it_ends_whatever_the_client_makes_of_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CANCEL_S", 0.01)
+
+    async def main() -> None:
+        begun = asyncio.Event()
+
+        async def stubborn(keys: Sequence[str]) -> dict[str, Version]:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise Unavailable("the connection ended") from None
+            return {}
+
+        one = entry("a", b"v", 1)
+        async with Ground("unix:///nowhere", {"a": one}) as ground:
+            monkeypatch.setattr(ground.store, "_write", stubborn)
+            ground.store.put([one[0]])
+            await begun.wait()
+            async with asyncio.timeout(10):
+                await ground.store.close()
 
     asyncio.run(main())
 
