@@ -22,6 +22,7 @@ class Notifier:
         self._address = _address(environ.get("NOTIFY_SOCKET", ""))
         self.watchdog_s = _watchdog_s(environ) if self._address else 0.0
         self._handle: asyncio.TimerHandle | None = None
+        self._owed: list[str] = []  # what the manager has to hear, and had no room for yet
 
     @property
     def enabled(self) -> bool:
@@ -29,13 +30,13 @@ class Notifier:
 
     def ready(self, status: str = "") -> None:
         """The daemon serves."""
-        self._send("READY=1" + (f"\nSTATUS={_line(status)}" if status else ""))
+        self._send("READY=1" + (f"\nSTATUS={_line(status)}" if status else ""), must=True)
 
     def status(self, text: str) -> None:
         self._send(f"STATUS={_line(text)}")
 
     def stopping(self, status: str = "") -> None:
-        self._send("STOPPING=1" + (f"\nSTATUS={_line(status)}" if status else ""))
+        self._send("STOPPING=1" + (f"\nSTATUS={_line(status)}" if status else ""), must=True)
 
     def start_watchdog(
         self, loop: asyncio.AbstractEventLoop, healthy: Callable[[], bool] = lambda: True
@@ -54,16 +55,22 @@ class Notifier:
             self._send("WATCHDOG=1")
         self._handle = loop.call_later(self.watchdog_s / 2, self._feed, loop, healthy)
 
-    def _send(self, message: str) -> None:
+    def _send(self, message: str, *, must: bool = False) -> None:
+        """Without waiting; what ``must`` be heard and finds no room goes before the next message."""
         if self._address is None:
             return
+        owed, self._owed = [*self._owed, message], []
+        kept = len(owed) if must else len(owed) - 1
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as notify:
-                notify.sendto(message.encode(), self._address)
+                for number, one in enumerate(owed):
+                    self._owed = owed[number:kept]
+                    notify.sendto(one.encode(), self._address)
+            self._owed = []
+        except BlockingIOError:
+            return  # a manager that is slow must not stop the node; a missed feed is made up by the next
         except OSError:
-            # A manager that went away or is slow must not stop the node; a missed feed is made up by the
-            # next.
-            return
+            self._owed = []  # it went away
 
 
 def _address(text: str) -> str | None:

@@ -57,8 +57,7 @@ class SimDisk:
         for key, entry in rows.items():
             held = self.rows.get(key)
             if entry is None:
-                self.rows.pop(key, None)
-                self.order.pop(key, None)
+                self.drop(key)
                 continue
             if held is not None and wins(held, entry):
                 self.went_back.append(f"{key} from {held.version.text()} to {entry.version.text()}")
@@ -72,6 +71,11 @@ class SimDisk:
                 self.notes.pop(name, None)
             else:
                 self.notes[name] = note
+
+    def drop(self, key: str) -> None:
+        """The key is not held any more."""
+        self.rows.pop(key, None)
+        self.order.pop(key, None)
 
     def _version(self, key: str) -> Version | None:
         return self.rows[key].version if key in self.rows else None

@@ -104,7 +104,7 @@ def bit_flips(world: StateWorld) -> None:
     for node in world.nodes.values():
         for key in [key for key in node.disk.rows if not node.disk.is_good(key)]:
             if not any(other.disk.is_good(key) for other in world.nodes.values()):
-                del node.disk.rows[key]
+                node.disk.drop(key)
     world.finish()
 
 

@@ -299,9 +299,10 @@ def test_systemd_hears_of_the_start_the_state_and_the_end(
         said: list[str] = []
 
         async def heard(*texts: str) -> None:
-            while not all(any(text in line for line in said) for text in texts):
-                line = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(manager, 500), 20)
-                said.append(line.decode())
+            async with asyncio.timeout(20):
+                while not all(any(text in line for line in said) for text in texts):
+                    line = await asyncio.get_running_loop().sock_recv(manager, 500)
+                    said.append(line.decode())
 
         async def scenario(node: Node) -> None:
             node.serving("http://127.0.0.1:1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Iterator
@@ -38,6 +39,24 @@ def test_what_is_said(manager: socket.socket) -> None:
     assert manager.recv(100) == b"STOPPING=1\nSTATUS=draining"
     says.stopping()
     assert manager.recv(100) == b"STOPPING=1"
+
+
+def test_what_must_be_heard_waits_for_room(manager: socket.socket) -> None:
+    manager.setblocking(False)
+    says = notifier(manager)
+    for number in range(1000):  # more than any queue of datagrams here takes
+        says.status(str(number))
+    says.ready()
+    says.status("dropped")
+    heard = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            heard.append(manager.recv(100))
+    assert not {b"READY=1", b"STATUS=999"} & set(heard)
+    says.status("next")
+    assert [manager.recv(100), manager.recv(100)] == [b"READY=1", b"STATUS=next"]
+    with pytest.raises(BlockingIOError):
+        manager.recv(100)
 
 
 def test_an_abstract_socket() -> None:
