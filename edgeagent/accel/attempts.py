@@ -46,6 +46,11 @@ class Attempts:
             for _ in range(self._changed_at()):
                 self._drop()
 
+    @property
+    def failed(self) -> int:
+        """How many of them did."""
+        return self._failed
+
     def clear(self) -> None:
         """What failed is explained and over."""
         self._seen.clear()

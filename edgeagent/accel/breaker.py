@@ -1,8 +1,8 @@
 """A GPU that fails is left alone, longer each time: failures in a row that chance does not explain open the breaker.
 
-How many these are follows from the share that failed before: so many that it explains them in fewer than four of a
-thousand cases, two where none did. Open, the GPU serves nothing; after a wait (some requests' time, 5 s at most; a
-third longer each time, up to 10 min) one may try it. What it then answers closes the breaker; the wait shrinks back
+How many these are follows from the share that failed before: so many that it explains them in fewer than one of a
+thousand cases, two where none did. Open, the GPU serves nothing; after a wait (a request's time, 5 s at most; a
+sixth longer each time, up to 10 min) one may try it. What it then answers closes the breaker; the wait shrinks back
 with each answer, so that a GPU that dies again and again is asked ever less.
 """
 
@@ -10,13 +10,13 @@ from __future__ import annotations
 
 __all__ = ["Breaker"]
 
-_CHANCE = 0.004
-_FAILED_FIRST, _TRIED_FIRST = 0.5, 10.0  # failures and attempts that are assumed beforehand
+_CHANCE = 0.001
+_FAILED_FIRST, _TRIED_FIRST = 0.25, 10.0  # failures and attempts that are assumed beforehand
 _MEMORY = 0.995  # what an attempt leaves of those before it
-_WAIT_REQUESTS = 4.0
+_WAIT_REQUESTS = 1.0
 _WAIT_FIRST_S = 5.0
 _WAIT_MAX_S = 600.0
-_GROWS = 1.33  # so a GPU that is back is found within a third of the time that it was away
+_GROWS = 1.15  # so a GPU that is back is found within a sixth of the time that it was away
 _RECOVERS = 0.8  # what an answer leaves of the wait
 
 

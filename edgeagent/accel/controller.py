@@ -4,11 +4,12 @@ Theory of operation. The caller asks :meth:`Controller.route` before a request a
 it; if the route has a probe, it runs the request on that backend too and tells :meth:`Controller.probed`. No clock and
 no chance of its own, so that a recorded trace gives the same answers as the day it was recorded.
 
-1. Requests are told apart by size class; each has its evidence, its probes and its backend. A class that has too little
-   of its own goes where its neighbours' crossover says.
+1. Requests are told apart by size class; each has its evidence, its probes and its backend. What other classes know is
+   its prior: a class that has too little of its own goes where their line says.
 2. A class changes its backend when the other is faster by ``gain_min`` and by so many standard errors that a chance is
    unlikely; each recent change asks for more, and for a longer stay.
-3. When the times of the serving backend change in kind, what is known becomes a guess, and both are looked at again.
+3. When the times of the serving backend change in kind, or looks contradict what is known, that becomes a guess, in
+   all classes, and both are looked at again.
 4. A failure counts as ten times the usual time. Those of the GPU that chance does not explain, mostly two in a row,
    open its breaker: all goes to the CPU.
 5. The GPU is wanted (:attr:`Controller.wants_gpu`) from the first request on where the mode allows it, but nothing is
@@ -28,7 +29,8 @@ from edgeagent.accel.drift import shifted
 from edgeagent.accel.evidence import Evidence
 from edgeagent.accel.goal import SEEN_MIN, Goal, wanted
 from edgeagent.accel.kept import PAIRS_KEPT, TIMES_KEPT, KeptClass, KeptController
-from edgeagent.accel.probing import ProbePlan, Schedule
+from edgeagent.accel.probing import EARLY, PROVEN, ProbePlan, Schedule
+from edgeagent.accel.purse import Purse
 from edgeagent.accel.settings import BACKENDS, Backend, Chance, ControllerSettings, Mode, other_of
 from edgeagent.accel.size_classes import neighbours_prior, size_class
 
@@ -48,10 +50,19 @@ _ODD, _ODD_DEVIATIONS = 0.4, 1.5
 _TRIAL = 3  # requests after a promotion that the CPU answers too
 _EXPECTED_MAX = math.log(100.0)  # times that are expected of what was never seen to end
 _PROVEN_GAIN = 0.3
+_FAILED_EVERY = 12  # requests without a look at a GPU that failed lately
 _PAUSE_S = 600.0
-_SURPRISE = 0.5  # least difference of the logarithm at which a probe contradicts what was known
-_TENTATIVE = 0.7  # errors at which a class without evidence follows its neighbours
+# Probes that contradict what was known (Page 1954): deviations beyond ``_SLACK`` add up, each counts so many at most.
+_SLACK, _SURPRISE_MAX = 0.75, 3.5
+_SURPRISE, _CONTRADICTED = 1.5, 4.5  # sums at which another look is wanted, and at which it is believed
+_SURPRISE_SPREAD = 0.15  # least deviation
+# A class without evidence follows its neighbours: to the CPU at so many errors, to the GPU at one error of the gain, or
+# less where that is large; a guess from ``_FAR`` is no better than a throw, and the likelier side is taken.
+_TENTATIVE = 0.7
+_HOPEFUL = 0.25
+_FAR, _FAR_GAIN = 0.4, 0.12
 _CHANGES_MAX = 64
+_ALONE = 12  # samples from which on the neighbours are asked less often
 
 
 @dataclass(frozen=True)
@@ -75,15 +86,30 @@ class Change:
 
 
 class _Class:
-    __slots__ = ("backend", "changed", "evidence", "schedule", "seen_s", "slow", "slow_from", "surprises")
+    __slots__ = (
+        "above",
+        "backend",
+        "below",
+        "changed",
+        "drifted_at",
+        "evidence",
+        "looked_at",
+        "schedule",
+        "seen_s",
+        "slow",
+        "slow_from",
+        "strange",
+    )
 
-    def __init__(self, backend: Backend, settings: ControllerSettings) -> None:
+    def __init__(self, backend: Backend, settings: ControllerSettings, purse: Purse) -> None:
         self.backend: Backend = backend
         self.evidence = Evidence()
-        self.schedule = Schedule(settings)
+        self.schedule = Schedule(settings, purse)
         self.changed: list[int] = []  # the numbers of the requests after which it went elsewhere
         self.seen_s = -math.inf
-        self.surprises = 0
+        self.above = self.below = 0.0  # how far the newest probes are above and below what was known
+        self.strange = 0  # how many these are
+        self.looked_at = self.drifted_at = 0  # the function's requests of the newest pair and the last drift
         self.slow = 0  # requests in a row that were far slower than usual
         self.slow_from = math.inf  # the logarithm of the time from which one is
 
@@ -132,6 +158,7 @@ class Controller:
         self._goal = goal or Goal()
         self._veto = Veto(limits)
         self._breaker = Breaker()
+        self._purse = Purse()
         self._classes: dict[int, _Class] = {}
         self._ready = False
         self._requests = 0
@@ -170,8 +197,7 @@ class Controller:
         if now_s - one.seen_s > _PAUSE_S and one.seen_s > -math.inf:
             one.schedule.ask(1)
         one.seen_s = now_s
-        if self._goal.compares_cost:
-            self._keep_known(one)
+        self._ask(one)
         rests = self._gpu_rests(now_s)
         if rests:
             return Route("cpu", self._trial(now_s, one), rests)
@@ -192,6 +218,8 @@ class Controller:
             return self._failed(now_s, which, one, backend)
         if backend == "gpu":
             self._answered(now_s)
+        if self._requests > EARLY:
+            self._earn(one, backend, ms)
         if backend == one.backend:
             self._add_served(one, backend, ms)
         else:
@@ -213,7 +241,7 @@ class Controller:
             self._answered(now_s)
         usual_ms = self._usual_ms(one, one.backend)
         if usual_ms > 0.0:
-            one.schedule.paid(plan, ms / usual_ms)
+            one.schedule.paid(plan, ms / usual_ms, usual_ms)
         cancelled = ms >= plan.limit_ms(served_ms)
         at_least_ms = ms
         if cancelled:
@@ -223,10 +251,11 @@ class Controller:
             if plan.scout or (known and expected_ms > _CANCELLED * ms):
                 return None
             at_least_ms = max(_CANCELLED * ms, expected_ms)
-        self._compare(one, plan.backend, served_ms, at_least_ms)
+        self._compare(one, plan.backend, served_ms, at_least_ms, bound=cancelled)
         one.evidence.add(plan.backend, at_least_ms)
         if one.slow >= _SLOW_TWICE and served_ms > _SLOW_TIMES * at_least_ms:
             # It was slow twice, and the other one is not: waiting for more would cost more than a wrong change.
+            self._drifted(one)
             one.evidence.forget(plan.backend, 1)
             one.evidence.add(one.backend, served_ms)
             return self._move(now_s, which, one, "much faster")
@@ -254,54 +283,97 @@ class Controller:
         if known is None:
             if len(self._classes) >= self._settings.classes_max:
                 return self._classes[min(self._classes, key=lambda one: abs(one - which))]
-            known = self._classes[which] = _Class(self._first_backend(), self._settings)
+            known = self._classes[which] = _Class(self._first_backend(), self._settings, self._purse)
         return known
 
-    def _follow_neighbours(self, which: int, one: _Class) -> None:
-        if len(self._classes) < 2 or one.evidence.estimate().count >= self._settings.samples_min:
-            return
-        others = {each: known.evidence.estimate() for each, known in self._classes.items()}
-        prior = neighbours_prior(which, others)
-        if prior is None:
-            return
-        one.evidence.set_prior(*prior)
-        known = one.evidence.estimate()
-        is_new = one.schedule.requests == 0
-        if abs(known.log_ratio) > (self._settings.gain_min if is_new else _TENTATIVE * known.error):
-            one.backend = "gpu" if known.log_ratio < 0.0 else "cpu"
+    def _earn(self, one: _Class, backend: Backend, ms: float) -> None:
+        """What a request adds to what looks at the GPU may take."""
+        if backend == "gpu":
+            gain = min(one.evidence.estimate().gain_of("gpu"), _EXPECTED_MAX)
+            self._purse.saved(ms * math.expm1(gain))
+        else:
+            self._purse.served(ms, self._settings.gpu_share * (PROVEN if one.schedule.proven else 1.0))
 
-    def _keep_known(self, one: _Class) -> None:
-        """Where cost may decide, the backend that does not serve must be known however clear the latency is."""
-        known = len(one.evidence.windows[other_of(one.backend)])
-        if known < SEEN_MIN and one.schedule.requests % self._settings.cpu_every == 0:
-            one.schedule.ask(1)
+    def _follow_neighbours(self, which: int, one: _Class) -> None:
+        if len(self._classes) < 2:
+            return
+        known = one.evidence.estimate()
+        if known.count >= _ALONE and known.count % 4:
+            return
+        others = {
+            each: told
+            for each, other in self._classes.items()
+            if other.looked_at >= one.drifted_at and (told := other.evidence.told()) is not None
+        }
+        one.evidence.set_near(neighbours_prior(which, others))
+        known = one.evidence.estimate()
+        if known.count >= self._settings.samples_min:
+            return
+        far = not known.count and known.error > _FAR
+        more = _FAR_GAIN if far else min(known.error, _HOPEFUL)
+        if known.gain_of("gpu") > self._settings.gain_min + more:
+            one.backend = "gpu"
+        elif known.gain_of("cpu") > _TENTATIVE * known.error:
+            one.backend = "cpu"
+
+    def _ask(self, one: _Class) -> None:
+        """Looks that are wanted whatever one more sample is worth."""
+        known, serving, schedule = one.evidence.estimate(), one.backend, one.schedule
+        seen = len(one.evidence.windows[other_of(serving)])
+        if self._goal.compares_cost and seen < SEEN_MIN and schedule.requests % self._settings.cpu_every == 0:
+            schedule.ask(1)  # where cost may decide, both must be known however clear the latency is
+        if serving == "cpu" and schedule.since >= _FAILED_EVERY and one.evidence.attempts["gpu"].failed:
+            schedule.ask(1)  # what failed is over some day
+        if serving == "gpu" and schedule.since > 1:
+            proven = known.gain_of("gpu") > self._settings.gain_min + known.error
+            if not proven:
+                schedule.ask(1)  # the GPU must earn its place
 
     def _usual_ms(self, one: _Class, backend: Backend) -> float:
         return one.evidence.windows[backend].mean_ms()
 
     def _expected_ms(self, one: _Class, probed: Backend, served_ms: float) -> float:
         """How long a probe should take beside a request that took so long."""
-        return served_ms * math.exp(min(-one.evidence.estimate().gain_of(probed), _EXPECTED_MAX))
+        times = one.evidence.estimate().log_times
+        return served_ms * math.exp(min(times if probed == "gpu" else -times, _EXPECTED_MAX))
 
-    def _compare(self, one: _Class, probed: Backend, served_ms: float, probed_ms: float) -> None:
-        """Add a pair; twice in a row far from what was known: the probed backend is another than it was."""
+    def _compare(
+        self, one: _Class, probed: Backend, served_ms: float, probed_ms: float, *, bound: bool = False
+    ) -> None:
+        """Add a pair; where these contradict what was known, the probed backend is another than it was."""
         known = one.evidence.estimate()
         cpu_ms, gpu_ms = (probed_ms, served_ms) if probed == "cpu" else (served_ms, probed_ms)
-        if known.count >= self._settings.samples_min:
-            off = math.log(max(gpu_ms, 1e-3) / max(cpu_ms, 1e-3)) - known.log_ratio
-            spread = one.evidence.pair_spread(one.surprises)
-            strange = abs(off) > max(_SURPRISE, 3.0 * spread)
-            one.surprises = one.surprises + 1 if strange else 0
-            if strange:
+        if known.count:
+            off = math.log(max(gpu_ms, 1e-3) / max(cpu_ms, 1e-3)) - known.log_times
+            spread = max(math.hypot(one.evidence.pair_spread(one.strange), known.error), _SURPRISE_SPREAD)
+            step = min(max(off / spread, -_SURPRISE_MAX), _SURPRISE_MAX)
+            one.above = max(one.above + step - _SLACK, 0.0)
+            one.below = max(one.below - step - _SLACK, 0.0)
+            surprise = max(one.above, one.below)
+            one.strange = one.strange + 1 if surprise else 0
+            if surprise > _SURPRISE:
                 one.schedule.ask(1)
-            if one.surprises >= 2:
-                one.surprises = 0
-                one.evidence.forget(probed, 1)
+            if surprise > _CONTRADICTED:
+                keep = min(max(one.strange - 1, 1), 2)
+                one.above = one.below = 0.0
+                one.strange = 0
+                self._drifted(one)
+                one.evidence.forget(probed, keep)
                 one.evidence.add(other_of(probed), served_ms)
-        one.evidence.add_pair(cpu_ms, gpu_ms)
+        one.evidence.add_pair(cpu_ms, gpu_ms, bound=bound)
+        one.looked_at = self._requests
         newest = one.evidence.pairs_shifted()
         if newest:
+            self._drifted(one)
             one.evidence.keep_pairs(probed, newest)
+
+    def _drifted(self, one: _Class) -> None:
+        """One class is another than it was: so may the others be, and what they knew before does not count here."""
+        one.drifted_at = self._requests
+        for each in self._classes.values():
+            if each is not one:
+                each.evidence.doubt(each.backend)
+                each.schedule.ask(1)
 
     def _decide(self, now_s: float, which: int, one: _Class) -> Change | None:
         known, settings = one.evidence.estimate(), self._settings
@@ -314,7 +386,8 @@ class Controller:
         if not reason:
             return None
         recent = sum(number > one.evidence.number - settings.memory for number in one.changed)
-        doubt = (settings.confidence + recent * settings.confidence_step) * known.error
+        sure = settings.confidence_gpu if other == "gpu" else settings.confidence
+        doubt = (sure + recent * settings.confidence_step) * known.error
         fast = gain > max(_FAST_GAIN, _FAST_TIMES * doubt)
         since = one.evidence.number - (one.changed[-1] if one.changed else -settings.memory)
         if not fast and (since < settings.dwell * 2**recent or (reason == "faster" and gain < doubt)):
@@ -339,6 +412,7 @@ class Controller:
             return
         newest = shifted(one.evidence.windows[backend].logs())
         if newest:
+            self._drifted(one)
             one.evidence.forget(backend, newest)
             one.schedule.ask(2)
 
@@ -356,7 +430,7 @@ class Controller:
             one.slow_from = max(usual.mean_log + far, window.largest_log() + _SLOW_BEYOND)
         one.slow = one.slow + 1 if log > one.slow_from else 0
         if one.slow:
-            one.schedule.ask(1, urgent=True)
+            one.schedule.ask(1)
         return abs(log - usual.mean_log) > max(_ODD, _ODD_DEVIATIONS * spread)
 
     def _changed(self, change: Change) -> Change:

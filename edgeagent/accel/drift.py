@@ -1,9 +1,10 @@
-"""Whether the newest times are of another kind than those before: medians over three spans.
+"""Whether the newest times are of another kind than those before: means over spans of doubling length.
 
-The last 3, 6 and 12 logarithms are compared with those before them. A span differs when its median is further from
-theirs than ``_DEVIATIONS`` standard errors of a median and than a floor: short spans see only large changes, and all
-three of the shortest must agree. The spread is the median absolute deviation, which outliers do not move, or half the
-standard deviation, which knows of a second mode.
+The last 3, 6, 12, 24 and 48 logarithms are compared with those before them. A span differs when its mean is further
+from theirs than ``_DEVIATIONS`` standard errors and than a floor: short spans see only large changes, and all three of
+the shortest must agree. What lies far off counts as ``_REACH`` deviations off: outliers do not move a mean much then.
+The spread is the median absolute deviation, which outliers do not move, or half the standard deviation, which knows of
+a second mode.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ from collections.abc import Sequence
 
 __all__ = ["shifted"]
 
-_SPANS = ((3, 0.6), (6, 0.3), (12, 0.15))  # length, least change of the logarithm
+_SPANS = ((3, 0.6), (6, 0.3), (12, 0.15), (24, 0.12), (48, 0.1))  # length, least change of the logarithm
 _BEFORE_MIN = 5
 _DEVIATIONS = 4.0
+_REACH = 2.5
 _SPREAD_MIN = 0.02
 _PAIRS_SPREAD_MIN = 0.2
 _SHORTEST = 3
 _OUTLIERS = 0.5
-_MEDIAN_ERROR = 1.2533  # sqrt(pi / 2): of a median, over that of a mean
+_PRICE = 1.1  # error of a mean of which outliers are pulled in, over that of a mean
 
 
 def shifted(logs: Sequence[float], *, pairs: bool = False) -> int:
@@ -29,17 +31,24 @@ def shifted(logs: Sequence[float], *, pairs: bool = False) -> int:
     before_min, spread_min = (2, _PAIRS_SPREAD_MIN) if pairs else (_BEFORE_MIN, _SPREAD_MIN)
     for span, least in _SPANS:
         before = logs[:-span]
-        if len(before) < before_min:
+        if len(before) < max(before_min, span // 2):
             return 0
         middle = statistics.median(before)
         off = [one - middle for one in before]
         spread = max(
             1.4826 * statistics.median(map(abs, off)),
             _OUTLIERS * math.sqrt(sum(one * one for one in off) / len(off)),
+            spread_min,
         )
-        error = _MEDIAN_ERROR * max(spread, spread_min) * math.sqrt(1.0 / span + 1.0 / len(before))
-        newest = [one - middle for one in logs[-span:]]
-        shift = min(newest, key=abs) if span == _SHORTEST and not pairs else statistics.median(newest)
+        reach = _REACH * spread
+        usual = sum(min(max(one, -reach), reach) for one in off) / len(off)
+        error = _PRICE * spread * math.sqrt(1.0 / span + 1.0 / len(before))
+        newest = [one - middle - usual for one in logs[-span:]]
+        if span == _SHORTEST and not pairs:
+            shift = min(newest, key=abs)
+        else:
+            centre = statistics.median(newest)
+            shift = centre + sum(min(max(one - centre, -reach), reach) for one in newest) / span
         if abs(shift) > max(least, _DEVIATIONS * error) and (span > _SHORTEST or _one_sided(newest)):
             return span
     return 0

@@ -4,7 +4,7 @@
 
 1. *Pairs*: both backends on the same request, so that what the input does cancels out.
 2. The windows of both, where they are of the same stretch: better where times scatter for other reasons.
-3. A *prior*: neighbouring classes, or what held before the last drift.
+3. A *prior*: what other classes say (``near``), and what held before the last drift.
 
 Of the first two the one of lower variance is taken, its tail corrected by the windows, and weighed with the prior.
 Failures are counted apart: the share of them adds so many times ``FAILED_TIMES`` the slower mean.
@@ -22,7 +22,7 @@ from edgeagent.accel.drift import shifted
 from edgeagent.accel.settings import BACKENDS, Backend, other_of
 from edgeagent.accel.window import SPREAD_PRIOR, Window, moments
 
-__all__ = ["FAILED_TIMES", "Estimate", "Evidence"]
+__all__ = ["FAILED_TIMES", "UNKNOWN_ERROR", "Estimate", "Evidence", "Own"]
 
 FAILED_TIMES = 10.0  # a failure counts as so many times what is usual: more than any gain, and still a number
 _PAIRS_MAX = 64
@@ -31,8 +31,9 @@ _KEPT = 6
 _TAIL_WEIGHT = 12.0  # samples at which the seen tail counts half
 _DRIFT2 = 2e-5  # variance of the logarithm that a request adds to what was not looked at since
 _OLD_ERROR = 0.7  # standard error of what held before a drift
-_UNKNOWN_ERROR = 1.5
-_UNKNOWN = (0.0, _UNKNOWN_ERROR)
+UNKNOWN_ERROR = 1.5
+_BOUND2 = 0.6  # variance of a ratio of which only a bound was seen
+_UNKNOWN = (0.0, UNKNOWN_ERROR)
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,31 @@ class Estimate:
         return -self.log_ratio if backend == "gpu" else self.log_ratio
 
 
+@dataclass(frozen=True)
+class Own:
+    """As in Estimate, without what was thought before; ``variance`` is the squared error of ``log_ratio``."""
+
+    log_ratio: float
+    variance: float
+    count: int
+    spread: float
+
+
 class Evidence:
     """Windows, pairs, failures and prior of one class; ``number`` counts its requests."""
 
-    __slots__ = ("_cached", "_spread2", "attempts", "number", "pairs", "prior", "windows")
+    __slots__ = (
+        "_cached",
+        "_own",
+        "_spread2",
+        "attempts",
+        "bound",
+        "near",
+        "number",
+        "pairs",
+        "prior",
+        "windows",
+    )
 
     def __init__(self) -> None:
         self.number = 0
@@ -64,6 +86,9 @@ class Evidence:
         self.attempts: dict[Backend, Attempts] = {"cpu": Attempts(), "gpu": Attempts()}
         self.pairs: deque[tuple[int, float]] = deque(maxlen=_PAIRS_MAX)
         self.prior: tuple[float, float] = _UNKNOWN
+        self.near: tuple[float, float] | None = None  # what other classes say
+        self.bound = 0.0  # the share of the newest pairs that say only which one is longer
+        self._own: Own | None = None
         self._spread2 = SPREAD_PRIOR**2
         self._cached: Estimate | None = None
 
@@ -71,7 +96,7 @@ class Evidence:
         """One time of a backend, of the newest request."""
         self.windows[backend].add(self.number, ms)
         self.attempts[backend].add(self.number, failed=False)
-        self._cached = None
+        self._cached = self._own = None
 
     def add_failure(self, backend: Backend) -> None:
         """A request that the backend failed."""
@@ -83,10 +108,11 @@ class Evidence:
         self.attempts[backend].clear()
         self._cached = None
 
-    def add_pair(self, cpu_ms: float, gpu_ms: float) -> None:
-        """Both times of one request."""
+    def add_pair(self, cpu_ms: float, gpu_ms: float, *, bound: bool = False) -> None:
+        """Both times of one request; ``bound``: the longer one was cancelled."""
+        self.bound += 0.5 * (bound - self.bound)
         self.pairs.append((self.number, math.log(max(gpu_ms, 1e-3) / max(cpu_ms, 1e-3))))
-        self._cached = None
+        self._cached = self._own = None
 
     def pairs_shifted(self) -> int:
         """How many of the newest pairs are of another kind than those before."""
@@ -97,7 +123,7 @@ class Evidence:
         for _ in range(len(self.pairs) - keep):
             self.pairs.popleft()
         self.windows[backend].keep_last(keep)
-        self._cached = None
+        self._cached = self._own = None
 
     def pair_spread(self, but: int) -> float:
         """The standard deviation of the pairs' logarithms, but for so many of the newest."""
@@ -107,6 +133,10 @@ class Evidence:
     def set_prior(self, log_ratio: float, error: float) -> None:
         """What is thought before anything is seen."""
         self.prior, self._cached = (log_ratio, error), None
+
+    def set_near(self, near: tuple[float, float] | None) -> None:
+        """What other classes say: (log ratio, its error)."""
+        self.near, self._cached = near, None
 
     def forget(self, backend: Backend, keep: int) -> None:
         """After a drift of ``backend``: its newest ``keep`` times stay, the rest becomes the prior.
@@ -121,19 +151,45 @@ class Evidence:
             self._spread2 = moments(before).variance_log
         if before and after:
             half = 0.5 * (statistics.fmean(after) - statistics.fmean(before))
-        ratio = known.log_ratio + (half if backend == "gpu" else -half)
+        ratio = known.log_times + (half if backend == "gpu" else -half)
         error = math.hypot(known.error, max(_OLD_ERROR, abs(half)))
-        self.set_prior(ratio, min(error, max(_UNKNOWN_ERROR, abs(half))))
+        self.set_prior(ratio, min(error, max(UNKNOWN_ERROR, abs(half))))
         self.windows[backend].keep_last(keep)
         self.windows[other_of(backend)].keep_last(0)
         fresh = self.number - keep
         self.pairs = deque((pair for pair in self.pairs if pair[0] > fresh), maxlen=_PAIRS_MAX)
+        self.near = self._own = None
+
+    def doubt(self, serving: Backend) -> None:
+        """Something drifted elsewhere: what is known of the other backend is a guess."""
+        known = self.estimate()
+        self.set_prior(known.log_times, math.hypot(known.error, _OLD_ERROR))
+        self.windows[other_of(serving)].keep_last(0)
+        self.pairs.clear()
+        self.near = self._own = None
 
     def estimate(self) -> Estimate:
         """What is thought now."""
         if self._cached is None:
             self._cached = self._with_failures(self._of_times())
         return self._cached
+
+    def told(self) -> tuple[float, float] | None:
+        """(log ratio, its variance) for other classes; None: nothing is known.
+
+        After a drift it is what held before. How much longer a cancelled look would have taken is open.
+        """
+        own = self.own()
+        if own.count:
+            return own.log_ratio, own.variance + _BOUND2 * self.bound**2
+        ratio, error = self.prior
+        return (ratio, error * error) if error < UNKNOWN_ERROR else None
+
+    def own(self) -> Own:
+        """What was seen of this class alone."""
+        if self._own is None:
+            self._own = self._seen()
+        return self._own
 
     @property
     def spread2(self) -> float:
@@ -146,9 +202,24 @@ class Evidence:
 
     def resume(self, number: int, prior: tuple[float, float], spread2: float) -> None:
         """Go on where an earlier one was, of which times and pairs are added with their numbers."""
-        self.number, self.prior, self._spread2, self._cached = number, prior, spread2, None
+        self.number, self.prior, self._spread2 = number, prior, spread2
+        self._cached = self._own = None
 
     def _of_times(self) -> Estimate:
+        own = self.own()
+        (prior, prior_error), near = self.prior, self.near
+        if near is not None:
+            weight, near_weight = prior_error**-2, near[1] ** -2
+            prior = (weight * prior + near_weight * near[0]) / (weight + near_weight)
+            prior_error = (weight + near_weight) ** -0.5
+        if not own.count:
+            return Estimate(prior, prior_error, 0, SPREAD_PRIOR, prior)
+        trust = 1.0 / (1.0 + prior_error**2 / own.variance)
+        ratio = trust * prior + (1.0 - trust) * own.log_ratio
+        error = 1.0 / math.sqrt(prior_error**-2 + 1.0 / own.variance)
+        return Estimate(ratio, error, own.count, own.spread, ratio)
+
+    def _seen(self) -> Own:
         since = self.number - _STRETCH
         cpu, gpu = self.windows["cpu"], self.windows["gpu"]
         cpu.forget_before(since, _KEPT)
@@ -156,9 +227,8 @@ class Evidence:
         while len(self.pairs) > _KEPT and self.pairs[0][0] < since:
             self.pairs.popleft()
         count = min(len(cpu), len(gpu))
-        prior, prior_error = self.prior
         if not count:
-            return Estimate(prior, prior_error, 0, SPREAD_PRIOR, prior)
+            return Own(0.0, 0.0, 0, SPREAD_PRIOR)
         # The backend that is seen more says what scatter to expect of the other, but for less than is usual.
         if len(cpu) >= len(gpu):
             of_cpu = cpu.moments(self._spread2)
@@ -179,10 +249,7 @@ class Evidence:
         weight = count / (count + _TAIL_WEIGHT)
         ratio += weight * (of_gpu.tail - of_cpu.tail)
         variance += weight * weight * (of_gpu.tail_variance + of_cpu.tail_variance) + 1e-5
-        trust = 1.0 / (1.0 + prior_error**2 / variance)
-        ratio = trust * prior + (1.0 - trust) * ratio
-        error = 1.0 / math.sqrt(prior_error**-2 + 1.0 / variance)
-        return Estimate(ratio, error, count, math.sqrt(spread2), ratio)
+        return Own(ratio, variance, count, math.sqrt(spread2))
 
     def _with_failures(self, known: Estimate) -> Estimate:
         since = self.number - _STRETCH

@@ -13,7 +13,8 @@ __all__ = ["SEEN_MIN", "Goal", "wanted"]
 SEEN_MIN = 8
 _BETTER_SHARE = 0.15  # so many fewer misses of the limit decide between backends of like latency
 _LIKE = 0.05
-_NOTHING = 0.06  # a gain of the GPU that is not worth it
+_NOTHING = 0.05  # a gain of the GPU that is not worth it, by so many errors and from so many samples on
+_NOTHING_ERRORS, _NOTHING_MIN = 0.7, 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,7 @@ def wanted(goal: Goal, evidence: Evidence, other: Backend, known: Estimate, *, g
     """Why a class should go to ``other``; empty: it should not."""
     gain = known.gain_of(other)
     serving = other_of(other)
+    keeps_better = False
     other_usd = _request_usd(goal, evidence, other)
     if goal.usd_max and other_usd > goal.usd_max and other_usd > _request_usd(goal, evidence, serving):
         return ""
@@ -64,7 +66,9 @@ def wanted(goal: Goal, evidence: Evidence, other: Backend, known: Estimate, *, g
             return "cost" if within is not None and within <= 0.05 and cheaper else ""
         if ours is not None and theirs is not None and ours - theirs > _BETTER_SHARE and gain > -_LIKE:
             return "slo"
+        keeps_better = ours is not None and theirs is not None and ours < theirs
     if gain > gain_min:
         return "faster"
-    nothing = other == "cpu" and known.gain_of("gpu") + known.error < _NOTHING
+    sure = other == "cpu" and not keeps_better and known.count >= _NOTHING_MIN
+    nothing = sure and known.gain_of("gpu") + _NOTHING_ERRORS * known.error < _NOTHING
     return "the GPU brings nothing" if nothing else ""

@@ -10,8 +10,9 @@
    full probe is made instead, and paid.
 4. A drift, a probe that contradicts what was known, or a long pause asks for full probes at once.
 
-Budgets are kept by class in requests' worth: each request adds its share, a probe takes what it should cost. Spaces are
-drawn at random, so that no period of the load hides from them, and nothing is spent before it was saved.
+Budgets are kept by class in requests' worth: each request adds its share, a probe takes what it should cost. The GPU's
+time is bounded over all classes too (``purse``); what is urgent or promising may owe more. Spaces are drawn at random,
+so that no period of the load hides from them.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from edgeagent.accel.evidence import Estimate
+from edgeagent.accel.evidence import UNKNOWN_ERROR, Estimate
+from edgeagent.accel.purse import Purse
 from edgeagent.accel.settings import Backend, Chance, ControllerSettings, other_of
 
-__all__ = ["ProbePlan", "Schedule"]
+__all__ = ["EARLY", "PROVEN", "ProbePlan", "Schedule"]
 
 _FULL: Mapping[Backend, float] = MappingProxyType(
     {"gpu": 2.0, "cpu": 3.0}
@@ -33,19 +35,19 @@ _FULL_SERVED = 1.25  # or at so many times what this request took, whichever is 
 # Caps of scouts in means of the serving backend, each with its part of the budget, so that none waits for another.
 _SCOUTS: Mapping[Backend, tuple[tuple[float, float], ...]] = MappingProxyType(
     {
-        "gpu": ((1.0, 0.4), (0.5, 0.35), (0.25, 0.15), (0.08, 0.1)),
+        "gpu": ((1.0, 0.35), (0.7, 0.27), (0.45, 0.2), (0.25, 0.12), (0.1, 0.06)),
         "cpu": ((1.1, 0.4), (0.6, 0.22), (0.3, 0.22), (0.1, 0.16)),
     }
 )
-_CREDIT = (0.0, 0.25, 0.25, 0.08)  # what the GPU's budgets hold after the learning phase
+_CREDIT = (0.0, 0.3, 0.22, 0.14, 0.06)  # what the GPU's budgets hold after the learning phase
 _PAY_FULL = (0.55, 0.45)  # of what a full probe costs, from the first budgets
 _LUCKY = 2.0  # deviations below what is expected at which a cap is no matter of chance
-_EARLY = (
+EARLY = (
     30  # requests of the function in which scouts may take ``_EARLY_SHARE`` of the time, and looks are cheap
 )
 _EARLY_SHARE = 0.05
 _LATE = (20, 28)  # requests of the function at which the GPU is looked at once more, a start being over
-_PROVEN = 4.0  # so much more of the time is spent on looks at a GPU that brought something before
+PROVEN = 4.0  # so much more of the time is spent on looks at a GPU that brought something before
 _HORIZON = 300.0  # requests that a choice is thought to hold for
 # What a second of a probe must bring in seconds of latency: those of the GPU are scarce.
 _PORTION_MIN = 0.3  # of these that a class is thought to get at least
@@ -54,7 +56,9 @@ _PRICE: Mapping[Backend, float] = MappingProxyType({"gpu": 2.5, "cpu": 0.5})
 _PRICE_OF_DEBT = 0.5
 _PRICE_SERVE = 1.0  # where a probe answers, its price is what it loses
 _WORTH_MAX = 1.6  # what one of the budgets can hold, or owe
-_ASKED_SPACE = 20  # requests between probes of the GPU that are asked for and not paid for
+# Requests of the class that the purse may owe for a look: usually, at a class that is hardly known, for one that was
+# asked for or at a class that came after the learning phase, and where the GPU seems to gain.
+_DEBT, _DEBT_FEW, _DEBT_ASKED, _DEBT_HOPE = 0.25, 1.2, 2.0, 6.0
 _FIRST = 10  # request of a class up to which probes that answer may be slow: they are the first
 _FIRST_ERROR = 1.0  # what neighbours know enough of
 _SERVE_EVERY = 60  # requests between probes that answer, where nothing is hoped for
@@ -93,13 +97,15 @@ class Schedule:
     __slots__ = (
         "_debited",
         "_early",
+        "_fresh",
         "_horizon",
         "_late",
+        "_mean_ms",
         "_number",
+        "_purse",
         "_settings",
         "asked",
         "first_left",
-        "free_from",
         "gap",
         "loss_worth",
         "proven",
@@ -108,8 +114,10 @@ class Schedule:
         "worth",
     )
 
-    def __init__(self, settings: ControllerSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: ControllerSettings, purse: Purse | None = None) -> None:
+        self._settings, self._purse = settings, purse or Purse()
+        self._mean_ms = 0.0
+        self._fresh = False  # whether it came after the learning phase
         self._early, self._horizon = True, _HORIZON
         self._debited: tuple[float, tuple[float, ...]] = (
             0.0,
@@ -121,17 +129,14 @@ class Schedule:
         self.since = 0  # requests since the last probe
         self.proven = False  # whether the GPU brought something to this class once
         self.gap = 1.0
-        self.free_from = 0
         self._late: tuple[int, ...] = _LATE
         self._number = 0
         self.worth: dict[Backend, list[float]] = {one: [0.0] * len(levels) for one, levels in _SCOUTS.items()}
         self.loss_worth = 0.0
 
-    def ask(self, count: int, *, urgent: bool = False) -> None:
-        """So many full probes, as soon as can be; ``urgent``: even if some were asked for a moment ago."""
+    def ask(self, count: int) -> None:
+        """So many full probes, as soon as can be."""
         self.asked = max(self.asked, count)
-        if urgent:
-            self.free_from = 0
 
     def due(
         self, serving: Backend, mean_ms: float, known: Estimate, chance: Chance, number: int
@@ -143,12 +148,15 @@ class Schedule:
         self.requests += 1
         self.since += 1
         self._number = number
-        if self._early and number > _EARLY:
+        if self.requests == 1:
+            self._fresh = number > EARLY
+        if self._early and number > EARLY:
             self._early = False
             self.worth["gpu"] = list(_CREDIT)
         self._horizon = _HORIZON * min(max(self.requests / max(number, 1), _PORTION_MIN), 1.0)
-        if mean_ms <= 0.0:
-            return None  # nothing to compare with yet
+        if mean_ms <= 0.0:  # nothing to compare with yet
+            return self._at_once(other_of(serving), known)
+        self._mean_ms = mean_ms
         self.loss_worth += self._settings.serve_loss_share
         serves = self._settings.probe == "serve"
         plan = (self._answering if serves else self._beside)(other_of(serving), mean_ms, known)
@@ -159,9 +167,16 @@ class Schedule:
             self.asked = max(self.asked - 1, 0)
         return plan
 
-    def paid(self, plan: ProbePlan, times: float) -> None:
-        """A probe took so many times what the serving backend usually takes: its budgets held another cost before."""
-        thought, parts = self._debited
+    def _at_once(self, other: Backend, known: Estimate) -> ProbePlan | None:
+        """The first request of a class is looked at if its neighbours know something, but little."""
+        new = self.requests == 1 and known.error < UNKNOWN_ERROR and not known.count
+        if not new or self._settings.probe == "serve" or abs(known.log_ratio) > known.error:
+            return None
+        return ProbePlan(other, 0.0, scout=False)
+
+    def paid(self, plan: ProbePlan, times: float, mean_ms: float) -> None:
+        """A probe took so many times ``mean_ms``, what the serving backend takes; its budgets held another cost."""
+        (thought, parts), self._mean_ms = self._debited, mean_ms
         self._debited = (0.0, ())
         self._take(plan.backend, times - thought, parts)
 
@@ -171,6 +186,8 @@ class Schedule:
             self._take(backend, cost, parts)
 
     def _take(self, backend: Backend, cost: float, parts: tuple[float, ...]) -> None:
+        if backend == "gpu" and not self._early:
+            self._purse.take(cost * self._mean_ms)
         for level, part in enumerate(parts):
             self.worth[backend][level] = max(self.worth[backend][level] - part * cost, -_WORTH_MAX)
 
@@ -189,7 +206,7 @@ class Schedule:
         settings = self._settings
         early = self._early and other == "gpu"
         share = (
-            settings.gpu_share * (_PROVEN if self.proven else 1.0) if other == "gpu" else settings.cpu_share
+            settings.gpu_share * (PROVEN if self.proven else 1.0) if other == "gpu" else settings.cpu_share
         )
         self._earn(other, _EARLY_SHARE if early else share)
         log_times = min(max(known.log_times if other == "gpu" else -known.log_times, -20.0), 20.0)
@@ -202,15 +219,27 @@ class Schedule:
             # A recorded or real start of the GPU may have been all that the first ones saw.
             self._late = self._late[1:]
             return ProbePlan("gpu", mean_ms, scout=False)
-        asked = self.asked > 0 and self.requests >= self.free_from
-        debt = max(-sum(self.worth[other][: len(_PAY_FULL)]), 0.0)
-        price = _PRICE_EARLY if early else _PRICE[other] * (1.0 + _PRICE_OF_DEBT * debt)
-        if asked or _value(known, other, settings.gain_min, self._horizon) > price * cost:
-            if asked and other == "gpu":
-                self.free_from = self.requests + _ASKED_SPACE
+        owed = max(-sum(self.worth[other][: len(_PAY_FULL)]), 0.0)
+        price = _PRICE_EARLY if early else _PRICE[other] * (1.0 + _PRICE_OF_DEBT * owed)
+        few = other == "gpu" and not early and known.count < settings.samples_min
+        wished = (
+            self.asked > 0 or few or _value(known, other, settings.gain_min, self._horizon) > price * cost
+        )
+        if wished and self._pays(other, cost * mean_ms, self._debt(known, few=few) * mean_ms):
             self._debit(other, cost)
             return full
         return self._scout(other, mean_ms, cost, log_times - _LUCKY * known.spread)
+
+    def _debt(self, known: Estimate, *, few: bool) -> float:
+        """What the purse may owe for a full look at the GPU, in requests."""
+        if known.gain_of("gpu") > self._settings.gain_min:
+            return _DEBT_HOPE
+        if self.asked or (few and self._fresh):
+            return _DEBT_ASKED
+        return _DEBT_FEW if few else _DEBT
+
+    def _pays(self, other: Backend, ms: float, debt_ms: float) -> bool:
+        return other == "cpu" or self._early or self._purse.pays(ms, debt_ms)
 
     def _earn(self, other: Backend, share: float) -> None:
         worth = self.worth[other]
@@ -222,7 +251,8 @@ class Schedule:
         for level, (cap, _) in enumerate(_SCOUTS[other]):
             near = math.log(cap) > log_near
             need = cost if near else cap
-            if self.worth[other][level] >= need * self.gap:
+            paid = self._pays(other, need * mean_ms, _DEBT * mean_ms)
+            if paid and self.worth[other][level] >= need * self.gap:
                 self._debit(other, need, (*[0.0] * level, 1.0))
                 return ProbePlan(other, (_FULL[other] if near else cap) * mean_ms, scout=not near)
         return None

@@ -30,10 +30,10 @@ def other_of(backend: Backend) -> Backend:
 class ControllerSettings:
     """Choices of ours, tuned on generated traces (tests/unit/accel), not measured on hardware.
 
-    A change to the GPU needs a gain of ``gain_min`` (of the latency's logarithm), one to the CPU ``gain_back_min``, and
-    ``confidence`` standard errors of it; each change of the last ``memory`` requests of its class asks for
-    ``confidence_step`` more, and ``dwell`` requests (doubled by each) must have passed. A change needs ``samples_min``
-    of the backend that it goes to.
+    A change to the GPU needs a gain of ``gain_min`` (of the latency's logarithm) and ``confidence_gpu`` standard errors
+    of it, one to the CPU ``gain_back_min`` and ``confidence``; each change of the last ``memory`` requests of its class
+    asks for ``confidence_step`` more, and ``dwell`` requests (doubled by each) must have passed. A change needs
+    ``samples_min`` of the backend that it goes to.
 
     Looks for a change take at most ``gpu_share`` of the seconds that requests took on the CPU, and ``cpu_share`` of
     those on the GPU; ``probes_first`` of each class are free of that. Where probes answer, the CPU is asked every
@@ -44,12 +44,13 @@ class ControllerSettings:
     gain_min: float = 0.08
     gain_back_min: float = 0.03
     confidence: float = 1.8
+    confidence_gpu: float = 2.2
     confidence_step: float = 0.6
     memory: int = 400
     dwell: int = 6
     samples_min: int = 2
     gpu_share: float = 0.0095
-    cpu_share: float = 0.2
+    cpu_share: float = 0.35
     probes_first: int = 2
     cpu_every: int = 20
     probe: Probe = "shadow"
@@ -68,5 +69,5 @@ class ControllerSettings:
         )
         if not all(0.0 <= share < 1.0 for share in shares):
             raise SettingsRefused("a share of the controller is not one", hint="give 0 or more, below 1")
-        if min(self.confidence, self.confidence_step) < 0.0 or self.classes_max < 1:
+        if min(self.confidence, self.confidence_gpu, self.confidence_step) < 0.0 or self.classes_max < 1:
             raise SettingsRefused("a bound of the controller is negative", hint="give 0 or more")

@@ -8,16 +8,17 @@ takes its prior from the line through its two nearest neighbours, the less sure 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-
-from edgeagent.accel.evidence import Estimate
+from collections.abc import Mapping, Sequence
 
 __all__ = ["neighbours_prior", "size_class"]
 
-_STEP_ERROR = 0.35  # before anything was seen
+_LEVEL_ERROR = 1.5  # of the log ratio where nothing is known
+_SLOPE, _SLOPE_ERROR = (
+    -0.25,
+    0.6,
+)  # of a step: a GPU gains with size, as what it costs to ask it does not grow
+_STEP_ERROR = 0.35  # how far a class lies off the line, before anything was seen
 _STEP_TRUST = 2.0  # classes that this is worth
-_SLOPE_ERROR = 0.7  # of a step, where only one class is known
-_SLOPE_MAX = 1.6  # log 4 is a ratio that grows like the size itself
 
 
 def size_class(size: float) -> int:
@@ -25,32 +26,35 @@ def size_class(size: float) -> int:
     return (int(min(max(size, 0.0), 2.0**62)).bit_length() + 1) // 2
 
 
-def _step_error(known: Mapping[int, Estimate]) -> float:
-    """How far a class lies off the line through its neighbours, as seen so far."""
-    seen = sorted(one for one in known if known[one].count)
+def _step_error(seen: Sequence[tuple[int, float, float]]) -> float:
+    """How far a class lies off the line through its neighbours, but for noise, as seen so far."""
     squares = _STEP_TRUST * _STEP_ERROR**2
     for left, middle, right in zip(seen, seen[1:], seen[2:], strict=False):
-        share = (middle - left) / (right - left)
-        line = known[left].log_ratio * (1.0 - share) + known[right].log_ratio * share
-        squares += (known[middle].log_ratio - line) ** 2
+        share = (middle[0] - left[0]) / (right[0] - left[0])
+        line = left[1] * (1.0 - share) + right[1] * share
+        noise2 = middle[2] + left[2] * (1.0 - share) ** 2 + right[2] * share**2
+        squares += max((middle[1] - line) ** 2 - noise2, 0.0)
     return math.sqrt(squares / (_STEP_TRUST + max(len(seen) - 2, 0)))
 
 
-def neighbours_prior(which: int, known: Mapping[int, Estimate]) -> tuple[float, float] | None:
-    """(log ratio, its error) for class ``which``; None where no class has evidence."""
-    near = sorted(
-        (one for one in known if one != which and known[one].count), key=lambda one: abs(one - which)
-    )
-    if not near:
+def neighbours_prior(which: int, known: Mapping[int, tuple[float, float]]) -> tuple[float, float] | None:
+    """(log ratio, its error) of class ``which`` by the (log ratio, variance) of others; None where there are none.
+
+    A line through all of them, each the less trusted the further it is (ridge regression; random effects by class).
+    """
+    seen = sorted((one, ratio, variance) for one, (ratio, variance) in known.items() if one != which)
+    if not seen:
         return None
-    first = known[near[0]]
-    distance = abs(near[0] - which)
-    step = _step_error(known)
-    if len(near) < 2:
-        return first.log_ratio, math.hypot(first.error, step * distance, _SLOPE_ERROR * distance)
-    second, apart = known[near[1]], near[1] - near[0]
-    slope = (second.log_ratio - first.log_ratio) / apart
-    slope = min(max(slope, -_SLOPE_MAX), _SLOPE_MAX)
-    share = (which - near[0]) / apart  # of the way to the second
-    error = math.hypot((1.0 - share) * first.error, share * second.error, step * distance)
-    return first.log_ratio + slope * (which - near[0]), error
+    step2 = _step_error(seen) ** 2
+    level, slope, across = _LEVEL_ERROR**-2, _SLOPE_ERROR**-2, 0.0
+    up = down = 0.0
+    for one, ratio, variance in seen:
+        away = one - which
+        weight = 1.0 / (variance + step2 * away * away)
+        level += weight
+        across += weight * away
+        slope += weight * away * away
+        up += weight * (ratio - _SLOPE * away)
+        down += weight * (ratio - _SLOPE * away) * away
+    determinant = level * slope - across * across
+    return (slope * up - across * down) / determinant, math.sqrt(slope / determinant + step2)

@@ -149,6 +149,26 @@ def test_a_size_that_was_never_seen_follows_its_neighbours() -> None:
     assert controller.route(0.0, 4.0**2).backend == "cpu"
 
 
+def test_a_class_that_is_new_follows_a_line_that_drifted_lately() -> None:
+    controller, chance = _controller(), random.Random(4)
+    for power in range(4, 9):
+        for _ in range(12):
+            cpu = 2.0 * 4.0**power * chance.uniform(0.95, 1.05)
+            _drive(controller, [(cpu, 3000.0)], size=4.0**power)
+    for _ in range(12):
+        _drive(controller, [(2.0 * 4.0**8 * 3.0, 3000.0)], size=4.0**8)
+    assert controller.route(0.0, 4.0**9).backend == "gpu"
+
+
+def test_failures_are_no_news_of_times() -> None:
+    chance = random.Random(6)
+    rows = [(-1.0 if chance.random() < 0.3 else 500.0, 650.0) for _ in range(600)]
+    controller = _controller()
+    served = _drive(controller, [(500.0, 650.0)] * 4 + rows)
+    assert served[-1] == "gpu"
+    assert len(controller.changes) <= 3
+
+
 @pytest.mark.parametrize(
     ("now", "reason"),
     [
