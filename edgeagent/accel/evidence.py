@@ -34,6 +34,8 @@ _OLD_ERROR = 0.7  # standard error of what held before a drift
 UNKNOWN_ERROR = 1.5
 _BOUND2 = 0.6  # variance of a ratio of which only a bound was seen
 _UNKNOWN = (0.0, UNKNOWN_ERROR)
+_LEVEL = 24  # newest times that say where a backend is now
+_LEVEL_ERRORS = 2.0  # standard errors by which it must have moved
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Evidence:
         "_spread2",
         "attempts",
         "bound",
+        "level",
         "near",
         "number",
         "pairs",
@@ -88,6 +91,7 @@ class Evidence:
         self.prior: tuple[float, float] = _UNKNOWN
         self.near: tuple[float, float] | None = None  # what other classes say
         self.bound = 0.0  # the share of the newest pairs that say only which one is longer
+        self.level: tuple[Backend, float] | None = None  # whose times were where, when the newest pair came
         self._own: Own | None = None
         self._spread2 = SPREAD_PRIOR**2
         self._cached: Estimate | None = None
@@ -111,6 +115,10 @@ class Evidence:
     def add_pair(self, cpu_ms: float, gpu_ms: float, *, bound: bool = False) -> None:
         """Both times of one request; ``bound``: the longer one was cancelled."""
         self.bound += 0.5 * (bound - self.bound)
+        serving = max(BACKENDS, key=lambda one: len(self.windows[one]))
+        self.level = (
+            (serving, self.windows[serving].newest_log(_LEVEL)) if len(self.windows[serving]) else None
+        )
         self.pairs.append((self.number, math.log(max(gpu_ms, 1e-3) / max(cpu_ms, 1e-3))))
         self._cached = self._own = None
 
@@ -123,7 +131,7 @@ class Evidence:
         for _ in range(len(self.pairs) - keep):
             self.pairs.popleft()
         self.windows[backend].keep_last(keep)
-        self._cached = self._own = None
+        self.level = self._cached = self._own = None
 
     def pair_spread(self, but: int) -> float:
         """The standard deviation of the pairs' logarithms, but for so many of the newest."""
@@ -158,7 +166,7 @@ class Evidence:
         self.windows[other_of(backend)].keep_last(0)
         fresh = self.number - keep
         self.pairs = deque((pair for pair in self.pairs if pair[0] > fresh), maxlen=_PAIRS_MAX)
-        self.near = self._own = None
+        self.near = self.level = self._own = None
 
     def doubt(self, serving: Backend) -> None:
         """Something drifted elsewhere: what is known of the other backend is a guess."""
@@ -166,7 +174,7 @@ class Evidence:
         self.set_prior(known.log_times, math.hypot(known.error, _OLD_ERROR))
         self.windows[other_of(serving)].keep_last(0)
         self.pairs.clear()
-        self.near = self._own = None
+        self.near = self.level = self._own = None
 
     def estimate(self) -> Estimate:
         """What is thought now."""
@@ -243,13 +251,25 @@ class Evidence:
         spread2 = (of_gpu if len(cpu) >= len(gpu) else of_cpu).variance_log
         if self.pairs:
             paired = moments([one for _, one in self.pairs], expected2)
-            old2 = _DRIFT2 * (self.number - self.pairs[-1][0])
+            half = 0.5 * self._moved(cpu if len(cpu) >= len(gpu) else gpu)
+            old2 = _DRIFT2 * (self.number - self.pairs[-1][0]) + half * half
             if paired.error2 + old2 < variance:
-                ratio, variance, spread2 = paired.mean_log, paired.error2 + old2, paired.variance_log
+                ratio, variance, spread2 = paired.mean_log + half, paired.error2 + old2, paired.variance_log
         weight = count / (count + _TAIL_WEIGHT)
         ratio += weight * (of_gpu.tail - of_cpu.tail)
         variance += weight * weight * (of_gpu.tail_variance + of_cpu.tail_variance) + 1e-5
         return Own(ratio, variance, count, math.sqrt(spread2))
+
+    def _moved(self, serving: Window) -> float:
+        """How much the logarithm of the ratio would be another since the newest pair, if only one backend had moved:
+        slowly, for what is sudden is forgotten. Both may have, so half of it is believed.
+        """
+        if self.level is None or self.windows[self.level[0]] is not serving:
+            return 0.0
+        chance = _LEVEL_ERRORS * math.sqrt(2.0 * serving.moments(self._spread2).variance_log / _LEVEL)
+        up = serving.newest_log(_LEVEL) - self.level[1]
+        moved = math.copysign(max(abs(up) - chance, 0.0), up)
+        return -moved if self.level[0] == "cpu" else moved
 
     def _with_failures(self, known: Estimate) -> Estimate:
         since = self.number - _STRETCH

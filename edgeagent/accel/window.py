@@ -135,6 +135,11 @@ class Window:
         newest = list(islice(reversed(self._ms), _NEWEST))
         return sum(newest) / len(newest) if newest else 0.0
 
+    def newest_log(self, count: int) -> float:
+        """The mean logarithm of the newest so many, of one or more."""
+        newest = list(islice(reversed(self._logs), count))
+        return sum(newest) / len(newest)
+
     def share_over(self, log: float) -> float:
         """The share of one or more times whose logarithm is above this."""
         return sum(one > log for one in self._logs) / len(self._logs)

@@ -84,6 +84,23 @@ def test_pairs_see_through_inputs_of_any_size() -> None:
     assert found.gain_of("gpu") > 0.0
 
 
+def test_a_backend_that_moves_slowly_makes_old_pairs_doubtful() -> None:
+    """The inputs may grow for both, or one backend alone becomes slower: at least half of it is believed."""
+    evidence, chance = Evidence(), random.Random(3)
+    for number in range(400):
+        evidence.number = number
+        evidence.add("cpu", 100.0 * max(number / 200.0, 1.0) * chance.uniform(0.8, 1.25))
+        if number in (100, 150):
+            evidence.add("gpu", 150.0)
+            evidence.add_pair(100.0, 150.0)
+        if number == 200:
+            before = evidence.estimate()
+    now = evidence.estimate()
+    assert before.gain_of("cpu") == pytest.approx(math.log(1.5), abs=0.05)
+    assert before.gain_of("cpu") - math.log(2.0) < now.gain_of("cpu") < before.gain_of("cpu") - 0.3
+    assert now.error > before.error
+
+
 def test_failures_weigh_like_ten_times() -> None:
     evidence = Evidence()
     for number in range(24):
