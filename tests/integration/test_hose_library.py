@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import mmap
@@ -268,7 +269,8 @@ class Node:
             peer.receive()
             for step in self.script:
                 message, fds = step if isinstance(step, tuple) else (step, [])
-                peer.send(message, fds)
+                with contextlib.suppress(BrokenPipeError):  # it left at what came before
+                    peer.send(message, fds)
                 for fd in fds:
                     os.close(fd)
             while (received := peer.receive()) != (None, None):
