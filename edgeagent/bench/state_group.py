@@ -3,7 +3,8 @@
 The client's requests go to a daemon of ours, a process of its own, over one kept connection; the distance is emulated
 at the client, which waits half the round-trip time before it sends and after it has the reply. A round writes eight new
 keys and reads them again: ``ours`` as one group each, ``per-key`` by eight requests each, as functions do that know
-nothing of groups. Milliseconds for both together; ``put`` and ``get`` apart are in ``parts``.
+nothing of groups. Milliseconds for both together; ``put`` and ``get`` apart are in ``parts``. All keys hold the same
+bytes, in every round: of values in chunks the disk gets one, once, and both sides are timed without its rate.
 """
 
 from __future__ import annotations
