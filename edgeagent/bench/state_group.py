@@ -3,8 +3,8 @@
 The client's requests go to a daemon of ours, a process of its own, over one kept connection; the distance is emulated
 at the client, which waits half the round-trip time before it sends and after it has the reply. A round writes eight new
 keys and reads them again: ``ours`` as one group each, ``per-key`` by eight requests each, as functions do that know
-nothing of groups. Milliseconds for both together; ``put`` and ``get`` apart are in ``parts``. All keys hold the same
-bytes, in every round: of values in chunks the disk gets one, once, and both sides are timed without its rate.
+nothing of groups. Milliseconds for both together; ``put`` and ``get`` apart are in ``parts``. Each key has bytes of its
+own that do not compress, made before the clock starts, so that all of them reach the disk.
 """
 
 from __future__ import annotations
@@ -39,10 +39,12 @@ class _Client:
     def __init__(self, port: int) -> None:
         self.link = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         self._number = 0
+        self._chance = random.Random(KEYS)
 
-    def names(self) -> list[str]:
+    def fresh(self, size_bytes: int) -> dict[str, bytes]:
+        """New keys with their values."""
         self._number += 1
-        return [f"group/{self._number}/{n}" for n in range(KEYS)]
+        return {f"group/{self._number}/{n}": self._chance.randbytes(size_bytes) for n in range(KEYS)}
 
     def request(self, rtt_s: float, method: str, path: str, body: bytes, headers: dict[str, str]) -> bytes:
         if rtt_s:
@@ -76,26 +78,26 @@ def _served() -> Iterator[_Client]:
             client.link.close()
 
 
-def _ours(client: _Client, rtt_s: float, value: bytes) -> Sample:
-    names = client.names()
+def _ours(client: _Client, rtt_s: float, size_bytes: int) -> Sample:
+    fresh = client.fresh(size_bytes)
     begun = time.perf_counter()
-    client.group(rtt_s, [{"op": "put", "key": name, "value": value} for name in names])
+    client.group(rtt_s, [{"op": "put", "key": name, "value": value} for name, value in fresh.items()])
     wrote = time.perf_counter()
-    read = client.group(rtt_s, [{"op": "get", "key": name} for name in names])
+    read = client.group(rtt_s, [{"op": "get", "key": name} for name in fresh])
     ended = time.perf_counter()
-    assert all(one["value"] == value for one in read)
+    assert [one["value"] for one in read] == list(fresh.values())
     return (ended - begun) * 1e3, {"put": (wrote - begun) * 1e3, "get": (ended - wrote) * 1e3}
 
 
-def _per_key(client: _Client, rtt_s: float, value: bytes) -> Sample:
-    names = client.names()
+def _per_key(client: _Client, rtt_s: float, size_bytes: int) -> Sample:
+    fresh = client.fresh(size_bytes)
     begun = time.perf_counter()
-    for name in names:
+    for name, value in fresh.items():
         client.request(rtt_s, "PUT", f"/v1/state/{name}", value, {})
     wrote = time.perf_counter()
-    for name in names:
-        assert client.request(rtt_s, "GET", f"/v1/state/{name}", b"", {}) == value
+    read = [client.request(rtt_s, "GET", f"/v1/state/{name}", b"", {}) for name in fresh]
     ended = time.perf_counter()
+    assert read == list(fresh.values())
     return (ended - begun) * 1e3, {"put": (wrote - begun) * 1e3, "get": (ended - wrote) * 1e3}
 
 
@@ -103,10 +105,9 @@ def _opener(size: int, rtt_ms: int) -> Any:
     @contextlib.contextmanager
     def opened(bench: Bench) -> Iterator[dict[str, Sampler]]:
         client = bench.share("state-group", _served)
-        value = random.Random(size).randbytes(size)
 
-        def sampler(work: Callable[[_Client, float, bytes], Sample]) -> Sampler:
-            return lambda: work(client, rtt_ms / 1000, value)
+        def sampler(work: Callable[[_Client, float, int], Sample]) -> Sampler:
+            return lambda: work(client, rtt_ms / 1000, size)
 
         yield {"ours": sampler(_ours), "per-key": sampler(_per_key)}
 
