@@ -121,6 +121,11 @@ class HoseServer:
             )
             assert done
 
+    def is_waiting_for_release(self) -> bool:
+        """Once a frame is there (true), or no session is left."""
+        self.wait_for_change()
+        return not self.frames.empty()
+
     def stop(self) -> None:
         """Close, release what tests left, and check that nothing is held."""
         self._run(self.socket.close())
