@@ -207,6 +207,8 @@ class KeyState:
             try:
                 await self.store.sweep()
                 await self._make_room()
+                if self.ground is not None:
+                    await self.ground.tidy()
                 budget = int(self._section.scrub_bytes_per_s * SWEEP_S)
                 if budget:
                     await self._mend(await self.store.scrub(budget))

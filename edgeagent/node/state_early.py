@@ -69,12 +69,9 @@ class StateEarly:
         self._number = number
         self._rate_bit_s = rate_bit_s
         self._patience_s = patience_s
-        self._bound: OrderedDict[str, str] = (
-            OrderedDict()
-        )  # where a key that is about to be written is read next
-        self._runs: OrderedDict[str, str] = (
-            OrderedDict()
-        )  # where what a run writes next is read, by its group of keys
+        # Where a key that is about to be written is read next, and what a run writes next, by its group of keys.
+        self._bound: OrderedDict[str, str] = OrderedDict()
+        self._runs: OrderedDict[str, str] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._flying_bytes = 0
         self._flying: Counter[str] = Counter()  # groups, by node

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from edgeagent.state.hlc import Version
 if TYPE_CHECKING:
     from edgeagent.state.keystore import KeyStore
 
-__all__ = ["GROUND_STORE", "StateGround", "adopt", "bare_entry"]
+__all__ = ["GROUND_STORE", "MOVED", "StateGround", "adopt", "bare_entry"]
 
 log = structlog.get_logger("state")
 
@@ -31,6 +32,7 @@ MOVED = "ground-moved"  # ... by key: the entry, bare, that is there and no more
 AGAIN_S = 1.0
 FIND_S = 5.0
 _AT_ONCE = 8
+_NAMES = 500  # looked at by one call of ``tidy``
 
 Settled = Callable[[str, Version], None]
 
@@ -67,6 +69,7 @@ class StateGround:
         self._notes: dict[str, bytes | None] = {}
         self._more = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._tidied = ""  # names up to this one
         self.evicted = 0
         self.found = 0
 
@@ -111,13 +114,15 @@ class StateGround:
         leaves = self._leaving.pop(key, None)
         if leaves == version:
             self._spawn(self._drop(key, version))
+        else:
+            self._spawn(self._forget([key], if_deleted=True))
 
     async def _drop(self, key: str, version: Version) -> None:
         """What goes is remembered, by name: that it is there has to be known while the server is away."""
         try:
             held = [one for one in await self._store.held([key]) if one.version == version]
-            bare = {one.key: msgspec.msgpack.encode(bare_entry(one)) for one in held}
-            await self._store.put_notes(MOVED, {**bare})
+            bare: dict[str, bytes | None] = {one.key: msgspec.msgpack.encode(bare_entry(one)) for one in held}
+            await self._store.put_notes(MOVED, bare)
             dropped = await self._store.drop([(key, version)])
             self.evicted += len(dropped)
         except EdgeError as error:  # it stays, and may go another time
@@ -171,15 +176,33 @@ class StateGround:
         return found, moved
 
     async def _moved(self, keys: Sequence[str]) -> dict[str, Entry]:
-        return _entries(await self._store.notes_named(MOVED, keys))
+        moved, now_ms = _entries(await self._store.notes_named(MOVED, keys)), _utc_ms()
+        return {key: one for key, one in moved.items() if not one.is_expired(now_ms)}
 
     async def moved_below(self, prefix: str, after: str, limit: int) -> list[Entry]:
-        """What this node has moved there, in the order of the keys; without the values."""
-        return list(_entries(await self._store.notes_below(MOVED, prefix, after, limit)).values())
+        """What this node has moved there and has not expired, in the order of the keys; without the values."""
+        found: list[Entry] = []
+        now_ms = _utc_ms()
+        while len(found) < limit and (page := await self._store.notes_below(MOVED, prefix, after, limit)):
+            found += [one for one in _entries(page).values() if not one.is_expired(now_ms)]
+            after = next(reversed(page))
+        return found[:limit]
 
-    async def _forget(self, keys: Iterable[str]) -> None:
+    async def tidy(self) -> None:
+        """Now and then: the names of what has expired there go, a bounded part of them. Raises StoreFailed."""
+        page = await self._store.notes_below(MOVED, "", self._tidied, _NAMES)
+        self._tidied, now_ms = next(reversed(page), ""), _utc_ms()
+        expired = [key for key, one in _entries(page).items() if one.is_expired(now_ms)]
+        await self._forget(expired)
+
+    async def _forget(self, keys: Iterable[str], *, if_deleted: bool = False) -> None:
+        """``if_deleted``: else the name would be listed again when this node forgets the deletion."""
         try:
-            await self._store.put_notes(MOVED, dict.fromkeys(keys))
+            if if_deleted:
+                keys = [one.key for one in await self._store.held([*keys]) if one.deleted]
+            notes: dict[str, bytes | None] = dict.fromkeys(keys)
+            if notes:
+                await self._store.put_notes(MOVED, notes)
         except EdgeError as error:  # another reader tries it again
             log.info("what was moved to the ground is still noted", why=error.message)
 
@@ -212,3 +235,7 @@ class StateGround:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _utc_ms() -> int:
+    return int(time.time() * 1000)

@@ -204,16 +204,16 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise StoreFailed(
             f"state database {path} belongs to another program", hint="choose another node.state_dir"
         )
-    finding = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if finding != "ok":
-        raise _damaged(path, str(finding))
-    _mend_indexes(connection, path)
+    # All of the file is read for this: where it is sound, once.
+    if connection.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
+        _mend_indexes(connection, path)
 
 
 def _mend_indexes(connection: sqlite3.Connection, path: Path) -> None:
     """A damaged index of a sound table hides rows; it holds nothing of its own, and is made anew."""
-    if connection.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok":
-        return
+    finding = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if finding != "ok":
+        raise _damaged(path, str(finding))
     try:
         connection.execute("REINDEX")
     except sqlite3.IntegrityError as error:  # of two rows with one key, one is damaged

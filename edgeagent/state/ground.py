@@ -67,9 +67,7 @@ class GroundStore:
         self._waiting: OrderedDict[str, int] = OrderedDict()  # keys and their bytes
         self._flying: dict[str, int] = {}  # those that are being written
         self._alone = 0  # so many keys are written each by itself: one of them was refused
-        self._refused: dict[
-            str, tuple[float, float]
-        ] = {}  # not before (of the loop's clock), and the pause then
+        self._refused: dict[str, tuple[float, float]] = {}  # not before (the loop's clock); the pause then
         self._looked_s = -1e9  # at what the server does when it is full
         self._more = asyncio.Event()
         self._task: asyncio.Task[None] | None = None

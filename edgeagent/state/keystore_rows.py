@@ -10,7 +10,7 @@ import hashlib
 import sqlite3
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -181,9 +181,9 @@ def row_of(connection: sqlite3.Connection, key: str) -> Entry | None:
     return None if row is None else decode(key, *row)
 
 
-def is_text(key: str) -> bool:
-    """Whether a key that was read is one; in a damaged row it may be any bytes."""
-    return not any("\udc80" <= one <= "\udcff" for one in key)
+def is_text(key: object) -> TypeGuard[str]:
+    """Whether a key that was read is one, and can be asked for; in a damaged row it may be of any type and bytes."""
+    return isinstance(key, str) and not any("\udc80" <= one <= "\udcff" for one in key)
 
 
 def is_sound(entry: Entry) -> bool:

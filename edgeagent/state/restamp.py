@@ -24,9 +24,8 @@ from edgeagent.state.keystore_writes import Setting
 
 __all__ = ["MOMENTS_MAX", "restamp"]
 
-MOMENTS_MAX = (
-    SKEW_MS_MAX // 2
-)  # a transaction takes a millisecond, and those of now are not to be ahead again
+# A transaction takes a millisecond, and those of now are not to be ahead again.
+MOMENTS_MAX = SKEW_MS_MAX // 2
 _ROWS = 1000
 
 

@@ -67,7 +67,7 @@ class Scrub:
                 try:
                     entry = decode(key, crc, record, value)
                 except DamagedValue:
-                    found.append((key if isinstance(key, str) and is_text(key) else "", b""))
+                    found.append((key if is_text(key) else "", b""))
                     continue
                 if not is_sound(entry):
                     found.append((key, entry.sha256))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from edgeagent.model.errors import StorageFull
 from edgeagent.state.errors import DamagedValue
 from edgeagent.state.hlc import UNSET_BEFORE_MS
-from edgeagent.state.keystore_rows import Change, Ledger
+from edgeagent.state.keystore_rows import Change, Ledger, is_text
 from edgeagent.state.keystore_types import KeyBounds, Swept
 from edgeagent.state.segments import Place, Segments
 from edgeagent.state.store import Store
@@ -48,17 +49,16 @@ class Sweep:
     def _let_go(self, connection: sqlite3.Connection, ledger: Ledger, utc_ms: int) -> tuple[int, int, int]:
         change = Change(connection, ledger, self._bounds, utc_ms)
         due = connection.execute(
-            "SELECT key, due_ms FROM entries WHERE due_ms <= ? ORDER BY due_ms LIMIT ?", (utc_ms, _ROWS)
+            "SELECT seq, key, due_ms FROM entries WHERE due_ms <= ? ORDER BY due_ms LIMIT ?", (utc_ms, _ROWS)
         ).fetchall()
         expired = forgotten = 0
-        for key, due_ms in due:
-            try:
-                held = change.held(key)
-            except DamagedValue:
-                # A replica may heal it; it is looked at again when that is done.
-                connection.execute("UPDATE entries SET due_ms = NULL WHERE key = ?", (key,))
-                continue
+        for seq, key, due_ms in due:
+            held = None
+            with contextlib.suppress(DamagedValue):
+                held = change.held(key) if is_text(key) else None
             if held is None:
+                # Damaged. A replica may heal it; it is looked at again when that is done.
+                connection.execute("UPDATE entries SET due_ms = NULL WHERE seq = ?", (seq,))
                 continue
             if due_ms < UNSET_BEFORE_MS <= utc_ms:
                 # This clock has been set since: nobody knows how long ago that was.

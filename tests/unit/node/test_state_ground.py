@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from edgeagent.model.errors import EdgeError, StorageFull, StoreFailed
 from edgeagent.node import state_ground
 from edgeagent.node.key_state import KeyState
-from edgeagent.node.state_ground import GROUND_STORE, StateGround, adopt
+from edgeagent.node.state_ground import GROUND_STORE, MOVED, StateGround, adopt, bare_entry
 from edgeagent.state.calls import Done, Group, Op
 from edgeagent.state.entry import Durability, entry_of
 from edgeagent.state.errors import Behind, KeyTaken, NotDurable
@@ -89,8 +91,34 @@ def test_a_deletion_goes_to_the_ground_and_nothing_comes_back(tmp_path: Path) ->
             await until(deleted)
             entry = await node.store.look("a/x")
             assert entry is not None
+
+            async def unnamed() -> bool:
+                return not await node.store.notes(MOVED)
+
+            await until(unnamed)
             await node.store.drop([("a/x", entry.version)])  # as when it is forgotten
+            assert not await node.views.listed("a/", "", 10)
             assert not (await get(node, "a/x")).found
+
+    asyncio.run(body())
+
+
+def test_what_has_expired_on_the_ground_is_not_listed_and_its_name_goes(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with cluster(tmp_path, "satellite", ground_url=f"unix://{tmp_path}/none.sock") as of:
+            node = of.nodes["n0"]
+            now_ms = int(time.time() * 1000)
+            moved: dict[str, bytes | None] = {}
+            for number in range(5):
+                expires_ms = now_ms + 3_600_000 if number == 4 else now_ms - 1000
+                old = entry_of(f"a/{number}", b"v", Version(now_ms - 9000, 0, "n0"), expires_ms=expires_ms)
+                moved[old.key] = msgspec.msgpack.encode(bare_entry(old))
+            await node.store.put_notes(MOVED, moved)
+            await put(node, "a/own", b"v")
+            assert [one.key for one in await node.views.listed("a/", "", 2)] == ["a/4", "a/own"]
+            assert node.ground is not None
+            await node.ground.tidy()
+            assert list(await node.store.notes(MOVED)) == ["a/4"]
 
     asyncio.run(body())
 

@@ -18,7 +18,7 @@ from edgeagent.state.database import DamagedStore
 from edgeagent.state.keystore import KeyStore
 from edgeagent.state.repair import repair
 from edgeagent.state.salvage import log_is_damaged
-from tests.unit.state.keystore_rig import make, mode_of, put, with_store
+from tests.unit.state.keystore_rig import Clock, make, mode_of, put, with_store
 
 FRAME_BYTES = 24 + 4096
 
@@ -147,9 +147,8 @@ def test_a_key_that_is_no_text_any_more_takes_no_other_with_it(tmp_path: Path, h
 
     async def main(store: KeyStore) -> None:
         assert {one.key for one in await store.list("", limit=100)} == set(SOUND) - {"lww/5"}
-        assert len(await store.entries_since(0, 100)) == len(
-            SOUND
-        )  # the deletion is one, the damaged is none
+        # The deletion is one, the damaged is none.
+        assert len(await store.entries_since(0, 100)) == len(SOUND)
         assert len(await store.get_many([], "lww/")) == len(SOUND) - 1
         assert await store.get("lww/5") is None
         report = await store.scrub(1 << 20)
@@ -157,6 +156,22 @@ def test_a_key_that_is_no_text_any_more_takes_no_other_with_it(tmp_path: Path, h
         report.damaged[0][0].encode()  # others are asked for it by a name that travels
 
     with_store(folder, main)
+
+
+@pytest.mark.parametrize("end", ["x'6c77772fff'", "CAST(x'ff6c77772f' AS TEXT)"])
+def test_a_key_that_is_no_text_any_more_does_not_end_the_sweep(tmp_path: Path, end: str) -> None:
+    folder, clock = crashed(tmp_path), Clock()
+    with sqlite3.connect(folder / "state.db") as connection:
+        connection.execute(f"UPDATE entries SET due_ms = 1, key = {end} WHERE key = 'lww/5'")
+    connection.close()
+
+    async def main(store: KeyStore) -> None:
+        await store.write([Op(op="put", key="lww/old", value=b"v", ttl_ms=1000)], mode_of)
+        clock.utc_ms += 2000
+        assert (await store.sweep()).expired == 1
+        assert (await store.sweep()).expired == 0
+
+    with_store(folder, main, clock)
 
 
 def test_two_rows_of_one_key_are_for_the_repair(tmp_path: Path) -> None:
