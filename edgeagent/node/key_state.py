@@ -32,8 +32,9 @@ from edgeagent.state.database import DamagedStore
 from edgeagent.state.entry import Durability, Entry, chunks_of
 from edgeagent.state.errors import DamagedValue
 from edgeagent.state.keys import GROUP_ITEMS_MAX, RUNS
-from edgeagent.state.keystore import KeyStore, repair_hint
+from edgeagent.state.keystore import KeyStore
 from edgeagent.state.keystore_types import KeyBounds, ScrubReport, Usage
+from edgeagent.state.repair import repair_hint
 
 __all__ = ["KeyState"]
 

@@ -38,7 +38,7 @@ from edgeagent.state.keystore_rows import MIGRATIONS, Change, entry_of_key, ledg
 from edgeagent.state.keystore_types import KeyBounds, ScrubReport, Swept, Usage, Written
 from edgeagent.state.keystore_writes import Setting, Wanted, check_entries, merge_all, wanted_of
 from edgeagent.state.lock_file import LockFile
-from edgeagent.state.repair import COMPLETE
+from edgeagent.state.repair import COMPLETE, repair_hint
 from edgeagent.state.reserve import Reserve
 from edgeagent.state.restamp import restamp
 from edgeagent.state.salvage import log_is_damaged
@@ -47,17 +47,12 @@ from edgeagent.state.segments import Segments
 from edgeagent.state.store import Store
 from edgeagent.state.sweep import Sweep
 
-__all__ = ["KeyStore", "repair_hint"]
+__all__ = ["KeyStore"]
 
 T = TypeVar("T")
 
 ListOf = list  # the class has a method of that name
 _TRIES = 3  # of a write whose chunks, which were here, have gone meanwhile
-
-
-def repair_hint(directory: Path) -> str:
-    """What mends a damaged store."""
-    return f"edgeagent state repair {directory} keeps all that is intact, and says what is not"
 
 
 class KeyStore:

@@ -28,7 +28,7 @@ from edgeagent.state.lock_file import LockFile
 from edgeagent.state.salvage import salvaged_rows
 from edgeagent.state.segments import Found, Place, Segments, record_bytes, scan, sync_directory, typed_os
 
-__all__ = ["COMPLETE", "RepairReport", "repair"]
+__all__ = ["COMPLETE", "RepairReport", "repair", "repair_hint"]
 
 _DATABASE = ("state.db", "state.db-wal", "state.db-shm")
 _NEW = "state.db.repaired"
@@ -36,6 +36,11 @@ _NEW = "state.db.repaired"
 COMPLETE = "state.db.complete"
 # Whoever follows the changes by number must not be shown an old number again where the last one is lost.
 _SEQ_GAP = 1 << 20
+
+
+def repair_hint(directory: Path) -> str:
+    """What mends a damaged store."""
+    return f"edgeagent state repair {directory} keeps all that is intact, and says what is not"
 
 
 class RepairReport(msgspec.Struct, frozen=True, kw_only=True):

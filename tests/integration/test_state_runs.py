@@ -110,14 +110,7 @@ def test_what_a_step_wrote_goes_along_when_its_run_is_handed_on(three: Continuum
 
 def test_what_a_step_wrote_that_is_called_from_the_holder_goes_to_the_next(three: Continuum) -> None:
     """Towards n1, to which no copies of n2 go otherwise."""
-    deploy_wat(three.origin, "marks-once", _MARKS_ONCE)
-    deploy_wat(three.origin, "echoes-once", _ECHOES_ONCE)
-    steps = (
-        {"name": "mark", "function": "marks-once", "needs": ["n2"]},
-        {"name": "idle", "function": "echoes-once", "after": ["mark"], "needs": ["n1"]},
-    )
-    assert three.deploy(spec("called", *steps)).status == 201
-    marks_arrive(three, "called", 1)
+    mark_then_idle(three, "called", _MARKS_ONCE)
 
 
 def test_a_large_group_travels_to_the_next_step_while_it_is_written(three: Continuum) -> None:
@@ -125,24 +118,25 @@ def test_a_large_group_travels_to_the_next_step_while_it_is_written(three: Conti
     large = _MARKS_ONCE.replace('"memory") 1)', '"memory") 3)').replace(
         "(i32.const 0) (i32.const 8) (i32.const 0)))", "(i32.const 4096) (i32.const 131072) (i32.const 0)))"
     )
-    deploy_wat(three.origin, "large-once", large)
-    deploy_wat(three.origin, "echoes-large-once", _ECHOES_ONCE)
-    steps = (
-        {"name": "mark", "function": "large-once", "needs": ["n2"]},
-        {"name": "idle", "function": "echoes-large-once", "after": ["mark"], "needs": ["n1"]},
-    )
-    assert three.deploy(spec("large", *steps)).status == 201
-    marks_arrive(three, "large", 1)
-    metrics = three.nodes[2].request("GET", "/metrics").body.decode()
-    early = next(
-        line for line in metrics.split("\n") if line.startswith("edgeagent_state_groups_early_total")
-    )
-    assert float(early.split()[1]) > 0
+    mark_then_idle(three, "large", large)
+    assert three.nodes[2].metric("edgeagent_state_groups_early_total") > 0
 
 
 def deploy_wat(node: Daemon, name: str, text: str) -> None:
     wasm = {"Content-Type": "application/wasm"}
     assert node.request("PUT", f"/v1/functions/{name}", bytes(wasmtime.wat2wasm(text)), wasm).status == 201
+
+
+def mark_then_idle(three: Continuum, workflow: str, marks: str) -> None:
+    """What the first step writes at n2 arrives at n1, where the second one, which reads nothing, runs."""
+    deploy_wat(three.origin, f"{workflow}-marks", marks)
+    deploy_wat(three.origin, f"{workflow}-echoes", _ECHOES_ONCE)
+    steps = (
+        {"name": "mark", "function": f"{workflow}-marks", "needs": ["n2"]},
+        {"name": "idle", "function": f"{workflow}-echoes", "after": ["mark"], "needs": ["n1"]},
+    )
+    assert three.deploy(spec(workflow, *steps)).status == 201
+    marks_arrive(three, workflow, 1)
 
 
 def marks_arrive(three: Continuum, workflow: str, at: int) -> None:

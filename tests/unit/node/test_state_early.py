@@ -16,7 +16,7 @@ from edgeagent.node import state_early, state_replicas
 from edgeagent.node.key_state import KeyState
 from edgeagent.node.state_moves import Needed
 from edgeagent.state.calls import Group, Op
-from edgeagent.state.entry import Durability, chunks_of, entry_of
+from edgeagent.state.entry import Durability, Entry, chunks_of, entry_of
 from edgeagent.state.fetching import ChunksWanted
 from edgeagent.state.hlc import Version
 from edgeagent.state.messages import Chunks, Custody, Have, Offer, Part, Refusal
@@ -240,14 +240,20 @@ def test_a_reader_asks_for_the_chunks_that_are_not_here_only(
     asyncio.run(body())
 
 
+async def begun(there: KeyState) -> Entry:
+    """Another node brings the plain key there, and has not sent a chunk yet."""
+    entry = msgspec.structs.replace(entry_of(PLAIN, BIG[0]), version=Version(1, 0, "n0"))
+    assert decode(await there.transfer("n0", encode(Offer(1, 1, (entry,))))) == Have(1, 1, b"\x07")
+    return entry
+
+
 def test_a_reader_waits_for_what_is_on_its_way(tmp_path: Path) -> None:
     async def body() -> None:
         async with cluster(tmp_path, "satellite", "satellite") as of:
             node, there = of.nodes["n0"], of.nodes["n1"]
             node.replicas.is_alone = True  # what it writes does not go by itself
             await node.group(Group(ops=[Op(op="put", key=PLAIN, value=BIG[0])]))
-            entry = msgspec.structs.replace(entry_of(PLAIN, BIG[0]), version=Version(1, 0, "n0"))
-            assert decode(await there.transfer("n0", encode(Offer(1, 1, (entry,))))) == Have(1, 1, b"\x07")
+            await begun(there)
             reading = asyncio.ensure_future(read(there))
             for place, piece in enumerate(chunks_of(BIG[0])):
                 assert not reading.done()
@@ -265,8 +271,7 @@ def test_a_reader_does_not_wait_beyond_its_deadline_nor_for_long(
     async def body() -> None:
         async with cluster(tmp_path, "satellite", "satellite") as of:
             there = of.nodes["n1"]
-            entry = msgspec.structs.replace(entry_of(PLAIN, BIG[0]), version=Version(1, 0, "n0"))
-            await there.transfer("n0", encode(Offer(1, 1, (entry,))))
+            entry = await begun(there)
             assert there.replicas._core.brings(entry.chunks)
             now_s = asyncio.get_running_loop().time()
             assert await there._chunks_here(entry.chunks, now_s + 0.02) == {}

@@ -2,39 +2,14 @@
 
 from __future__ import annotations
 
-import random
-from typing import Any, TypeVar
-
 import msgspec
 
-from edgeagent.state.effects import Effect, Look, NetworkView, PeerView, Send, StoreChunks
-from edgeagent.state.entry import Entry, chunks_of, entry_of
+from edgeagent.state.effects import Look, StoreChunks
+from edgeagent.state.entry import Entry, chunks_of
 from edgeagent.state.hlc import Version
 from edgeagent.state.messages import Chunks, Have, Offer, Part
 from edgeagent.state.receiving import COMING_S
-from edgeagent.state.replicator import Replicator
-
-UTC_MS = 1_790_000_000_000
-BIG = random.Random(1).randbytes(700_000)  # three chunks
-LARGE = entry_of("a/large", BIG, Version(UTC_MS, 0, "me"))
-T = TypeVar("T")
-
-
-def only(effects: list[Effect], kind: type[T]) -> T:
-    found = [effect for effect in effects if isinstance(effect, kind)]
-    assert len(found) == 1, effects
-    return found[0]
-
-
-def sent(effects: list[Effect]) -> Any:
-    return only(effects, Send).message
-
-
-def core(*peers: str) -> Replicator:
-    made = Replicator("me", life=7)
-    made.tick(1.0, UTC_MS, free_bytes=10 << 20)
-    made.network(NetworkView({name: PeerView() for name in peers}))
-    return made
+from tests.unit.state.replicator_rig import BIG, LARGE, UTC_MS, core, only, sent
 
 
 def _offer(number: int, entry: Entry = LARGE) -> Offer:

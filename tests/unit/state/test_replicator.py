@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import random
-from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -47,30 +45,9 @@ from edgeagent.state.obligations import ERRANDS_MAX
 from edgeagent.state.receiving import IDLE_S, OFFERS_PER_PEER_MAX
 from edgeagent.state.replicator import MARK, Replicator
 from edgeagent.state.targets import choose, hand_off_begins_ms, ranked
+from tests.unit.state.replicator_rig import AT, BIG, LARGE, UTC_MS, core, only, sent
 
-UTC_MS = 1_790_000_000_000
-AT = Version(UTC_MS, 0, "me")
-BIG = random.Random(1).randbytes(700_000)  # three chunks
 ENTRY = entry_of("a/k", b"v", AT)
-LARGE = entry_of("a/large", BIG, AT)
-T = TypeVar("T")
-
-
-def only(effects: list[Effect], kind: type[T]) -> T:
-    found = [effect for effect in effects if isinstance(effect, kind)]
-    assert len(found) == 1, effects
-    return found[0]
-
-
-def sent(effects: list[Effect]) -> Any:
-    return only(effects, Send).message
-
-
-def core(*peers: str, ground: str = "", **about: Any) -> Replicator:
-    made = Replicator("me", life=7, **about)
-    made.tick(1.0, UTC_MS, free_bytes=10 << 20)
-    made.network(NetworkView({name: PeerView(is_ground=name == ground) for name in peers}))
-    return made
 
 
 def load(made: Replicator, effects: list[Effect], *entries: Entry) -> list[Effect]:
