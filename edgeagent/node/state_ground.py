@@ -66,6 +66,7 @@ class StateGround:
         self._settled = settled
         self.server = GroundStore(url, queue_bytes=queue_bytes, held=self._held, settled=self._is_there)
         self._leaving: dict[str, Version] = {}
+        self._dropping: dict[str, Version] = {}  # are there now, and go here
         self._notes: dict[str, bytes | None] = {}
         self._more = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -113,20 +114,25 @@ class StateGround:
         self._settled(key, version)
         leaves = self._leaving.pop(key, None)
         if leaves == version:
-            self._spawn(self._drop(key, version))
+            if not self._dropping:
+                self._spawn(self._drop())
+            self._dropping[key] = version
         else:
             self._spawn(self._forget([key], if_deleted=True))
 
-    async def _drop(self, key: str, version: Version) -> None:
-        """What goes is remembered, by name: that it is there has to be known while the server is away."""
+    async def _drop(self) -> None:
+        """What goes is remembered, by name: that it is there has to be known while the server is away. All that the
+        server took at once goes at once, since all names are counted whenever some are put.
+        """
+        going, self._dropping = self._dropping, {}
         try:
-            held = [one for one in await self._store.held([key]) if one.version == version]
+            held = [one for one in await self._store.held(list(going)) if one.version == going[one.key]]
             bare: dict[str, bytes | None] = {one.key: msgspec.msgpack.encode(bare_entry(one)) for one in held}
             await self._store.put_notes(MOVED, bare)
-            dropped = await self._store.drop([(key, version)])
+            dropped = await self._store.drop(list(going.items()))
             self.evicted += len(dropped)
         except EdgeError as error:  # it stays, and may go another time
-            log.warning("what is on the ground could not be dropped here", key=key, why=error.message)
+            log.warning("what is on the ground could not be dropped here", keys=len(going), why=error.message)
 
     async def _held(self, key: str) -> tuple[Entry, bytes | None] | None:
         entry = await self._store.look(key)

@@ -49,14 +49,26 @@ async def evicted(node: KeyState, *keys: str) -> None:
 
 
 @needs_server
-def test_what_outgrows_the_node_is_read_from_the_ground(tmp_path: Path) -> None:
+def test_what_outgrows_the_node_is_read_from_the_ground(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def body() -> None:
         async with server(tmp_path) as url, cluster(tmp_path, "satellite", ground_url=url) as of:
             node = of.nodes["n0"]
             values = {"a/small": b"v", "a/large": LARGE, "runs/r/x": b"once"}
             for key, value in values.items():
                 await put(node, key, value)
+            named: list[int] = []
+            put_notes = node.store.put_notes
+
+            async def counted(space: str, notes: dict[str, bytes | None]) -> None:
+                if space == MOVED:
+                    named.append(len(notes))
+                await put_notes(space, notes)
+
+            monkeypatch.setattr(node.store, "put_notes", counted)
             await evicted(node, *values)
+            assert named == [3], "what goes at once is named at once"
             for key, value in values.items():
                 done = await get(node, key)
                 assert (done.value, done.found) == (value, True)
