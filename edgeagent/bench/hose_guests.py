@@ -76,32 +76,30 @@ _PRODUCE = """(local.set $n (i32.load (local.get $ptr)))
     (call $fill (local.get $at) (local.get $n))"""
 _REPLY_ALL = """
     (i64.or (i64.shl (i64.extend_i32_u (local.get $at)) (i64.const 32)) (i64.extend_i32_u (local.get $n)))"""
-_READ_TIMES = """(local.set $n (i32.load (local.get $ptr)))
-    (local.set $left (i32.load (i32.add (local.get $ptr) (i32.const 8))))
-    (local.set $at (call $buffer (local.get $ptr)))
-    (call $fill (local.get $at) (local.get $n))
-    (loop $again
-      (i64.store (i32.const 64) (call $sum (local.get $at) (local.get $n)))
-      (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
-    (i64.or (i64.shl (i64.const 64) (i64.const 32)) (i64.const 8))"""
+_READ = """
+    (i64.store (i32.const 64) (call $sum (local.get $at) (local.get $n)))"""
 _REPLY_SUM = """
-    (i64.store (i32.const 64) (call $sum (local.get $at) (local.get $n)))
     (i64.or (i64.shl (i64.const 64) (i64.const 32)) (i64.const 8))"""
-_READ = " (i64.store (i32.const 64) (call $sum (local.get $at) (local.get $n)))"
+_READ_TIMES = f"""
+    (local.set $left (i32.load offset=8 (local.get $ptr)))
+    (loop $again {_READ}
+      (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))"""
 _CONSUME = "(local.set $at (local.get $ptr)) (local.set $n (local.get $len))"
 
 
 def _vectors() -> dict[str, object]:
     """The loops' bodies, written out."""
     at = "(local.get $at)"
-    read = "(local.set $s{n} (i64x2.add (local.get $s{n}) (v128.load offset={at} " + at + ")))"
     return {
         "step": 16 * _LANES,
         "stores": " ".join(
             f"(v128.store offset={16 * n} {at} (i64x2.splat (i64.const {_PATTERN})))" for n in range(_LANES)
         ),
         "sums": " ".join(f"(local $s{n} v128)" for n in range(_LANES)),
-        "loads": " ".join(read.format(n=n, at=16 * n) for n in range(_LANES)),
+        "loads": " ".join(
+            f"(local.set $s{n} (i64x2.add (local.get $s{n}) (v128.load offset={16 * n} {at})))"
+            for n in range(_LANES)
+        ),
         "total": functools.reduce(
             lambda sum_, n: f"(i64x2.add {sum_} (local.get $s{n}))", range(1, _LANES), "(local.get $s0)"
         ),
@@ -127,7 +125,7 @@ def producer(*, aligned: bool = True) -> bytes:
 
 def consumer(*, aligned: bool = True) -> bytes:
     """Adds up its input as 64-bit words and returns the sum."""
-    return _build(_CONSUME + _REPLY_SUM, lends=False, aligned=aligned)
+    return _build(_CONSUME + _READ + _REPLY_SUM, lends=False, aligned=aligned)
 
 
 def holder() -> bytes:
@@ -137,7 +135,7 @@ def holder() -> bytes:
 
 def both() -> bytes:
     """Produces and reads, as often as it is asked to, in one instance: the floor, nothing is handed over."""
-    return _build(_READ_TIMES, lends=True, aligned=True)
+    return _build(_PRODUCE + _READ_TIMES + _REPLY_SUM, lends=True, aligned=True)
 
 
 def request(count: int, *, lent: bool, reads: int = 1) -> bytes:

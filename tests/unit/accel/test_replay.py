@@ -166,7 +166,7 @@ def test_a_useless_gpu_gets_at_most_a_percent_of_the_time() -> None:
 
 @pytest.mark.slow
 def test_regret_over_a_family_of_traces() -> None:
-    """Of 17 kinds, twelve seeds each: 93 of 100 stay within 10 % of the oracle; those of one regime switch little."""
+    """Of 17 kinds, twelve seeds each: 95 of 100 stay within 10 % of the oracle; those of one regime switch little."""
     regrets, switches = [], []
     for kind in KINDS:
         for seed in range(100, 112):
@@ -174,7 +174,7 @@ def test_regret_over_a_family_of_traces() -> None:
             regrets.append(found.regret_pct)
             if kind in {"steady", "useless", "hidden-sizes"}:
                 switches.append(found.switches)
-    assert sorted(regrets)[int(0.93 * len(regrets))] <= 10.0
+    assert sorted(regrets)[int(0.95 * len(regrets))] <= 10.0
     assert sorted(regrets)[len(regrets) // 2] <= 1.0
     assert max(switches) <= 4
     assert sorted(switches)[int(0.9 * len(switches))] <= 2
