@@ -31,7 +31,7 @@ from edgeagent.accel.goal import SEEN_MIN, Goal, wanted
 from edgeagent.accel.kept import PAIRS_KEPT, TIMES_KEPT, KeptClass, KeptController
 from edgeagent.accel.probing import EARLY, PROVEN, ProbePlan, Schedule
 from edgeagent.accel.purse import Purse
-from edgeagent.accel.settings import BACKENDS, Backend, Chance, ControllerSettings, Mode, other_of
+from edgeagent.accel.settings import BACKENDS, Backend, Chance, ControllerSettings, Mode, first_of, other_of
 from edgeagent.accel.size_classes import neighbours_prior, size_class
 
 __all__ = ["Change", "Controller", "Route"]
@@ -192,8 +192,9 @@ class Controller:
         if self.mode in ("cpu", "gpu"):
             return Route(self.mode, None, f"pinned to {self.mode}")
         self._requests += 1
-        one = self._class(size_class(size))
-        self._follow_neighbours(size_class(size), one)
+        which = size_class(size)
+        one = self._class(which)
+        self._follow_neighbours(which, one)
         if now_s - one.seen_s > _PAUSE_S and one.seen_s > -math.inf:
             one.schedule.ask(1)
         one.seen_s = now_s
@@ -275,15 +276,12 @@ class Controller:
 
     # -- one class ---------------------------------------------------------------------------------------------------
 
-    def _first_backend(self) -> Backend:
-        return "gpu" if self.mode in ("gpu", "gpu_preferred") else "cpu"
-
     def _class(self, which: int) -> _Class:
         known = self._classes.get(which)
         if known is None:
             if len(self._classes) >= self._settings.classes_max:
                 return self._classes[min(self._classes, key=lambda one: abs(one - which))]
-            known = self._classes[which] = _Class(self._first_backend(), self._settings, self._purse)
+            known = self._classes[which] = _Class(first_of(self.mode), self._settings, self._purse)
         return known
 
     def _earn(self, one: _Class, backend: Backend, ms: float) -> None:

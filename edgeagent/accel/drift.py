@@ -37,21 +37,25 @@ def shifted(logs: Sequence[float], *, pairs: bool = False) -> int:
         off = [one - middle for one in before]
         spread = max(
             1.4826 * statistics.median(map(abs, off)),
-            _OUTLIERS * math.sqrt(sum(one * one for one in off) / len(off)),
+            _OUTLIERS * math.sqrt(sum([one * one for one in off]) / len(off)),
             spread_min,
         )
         reach = _REACH * spread
-        usual = sum(min(max(one, -reach), reach) for one in off) / len(off)
+        usual = sum(_pulled_in(off, reach)) / len(off)
         error = _PRICE * spread * math.sqrt(1.0 / span + 1.0 / len(before))
         newest = [one - middle - usual for one in logs[-span:]]
         if span == _SHORTEST and not pairs:
             shift = min(newest, key=abs)
         else:
             centre = statistics.median(newest)
-            shift = centre + sum(min(max(one - centre, -reach), reach) for one in newest) / span
+            shift = centre + sum(_pulled_in([one - centre for one in newest], reach)) / span
         if abs(shift) > max(least, _DEVIATIONS * error) and (span > _SHORTEST or _one_sided(newest)):
             return span
     return 0
+
+
+def _pulled_in(off: Sequence[float], reach: float) -> list[float]:
+    return [one if -reach <= one <= reach else math.copysign(reach, one) for one in off]
 
 
 def _one_sided(newest: Sequence[float]) -> bool:

@@ -115,10 +115,9 @@ class Evidence:
     def add_pair(self, cpu_ms: float, gpu_ms: float, *, bound: bool = False) -> None:
         """Both times of one request; ``bound``: the longer one was cancelled."""
         self.bound += 0.5 * (bound - self.bound)
-        serving = max(BACKENDS, key=lambda one: len(self.windows[one]))
-        self.level = (
-            (serving, self.windows[serving].newest_log(_LEVEL)) if len(self.windows[serving]) else None
-        )
+        serving = self._serving()
+        times = self.windows[serving]
+        self.level = (serving, times.newest_log(_LEVEL)) if len(times) else None
         self.pairs.append((self.number, math.log(max(gpu_ms, 1e-3) / max(cpu_ms, 1e-3))))
         self._cached = self._own = None
 
@@ -213,6 +212,10 @@ class Evidence:
         self.number, self.prior, self._spread2 = number, prior, spread2
         self._cached = self._own = None
 
+    def _serving(self) -> Backend:
+        """The backend that is seen more."""
+        return "cpu" if len(self.windows["cpu"]) >= len(self.windows["gpu"]) else "gpu"
+
     def _of_times(self) -> Estimate:
         own = self.own()
         (prior, prior_error), near = self.prior, self.near
@@ -238,20 +241,17 @@ class Evidence:
         if not count:
             return Own(0.0, 0.0, 0, SPREAD_PRIOR)
         # The backend that is seen more says what scatter to expect of the other, but for less than is usual.
-        if len(cpu) >= len(gpu):
-            of_cpu = cpu.moments(self._spread2)
-            expected2 = max(of_cpu.variance_log, SPREAD_PRIOR**2)
-            of_gpu = gpu.moments(expected2)
-        else:
-            of_gpu = gpu.moments(self._spread2)
-            expected2 = max(of_gpu.variance_log, SPREAD_PRIOR**2)
-            of_cpu = cpu.moments(expected2)
+        serving = self._serving()
+        of_serving = self.windows[serving].moments(self._spread2)
+        expected2 = max(of_serving.variance_log, SPREAD_PRIOR**2)
+        of_other = self.windows[other_of(serving)].moments(expected2)
+        of_cpu, of_gpu = (of_serving, of_other) if serving == "cpu" else (of_other, of_serving)
         ratio, variance = of_gpu.mean_log - of_cpu.mean_log, of_gpu.error2 + of_cpu.error2
         variance += _DRIFT2 * abs(cpu.newest - gpu.newest)
-        spread2 = (of_gpu if len(cpu) >= len(gpu) else of_cpu).variance_log
+        spread2 = of_other.variance_log
         if self.pairs:
             paired = moments([one for _, one in self.pairs], expected2)
-            half = 0.5 * self._moved(cpu if len(cpu) >= len(gpu) else gpu)
+            half = 0.5 * self._moved(serving, of_serving.variance_log)
             old2 = _DRIFT2 * (self.number - self.pairs[-1][0]) + half * half
             if paired.error2 + old2 < variance:
                 ratio, variance, spread2 = paired.mean_log + half, paired.error2 + old2, paired.variance_log
@@ -260,16 +260,16 @@ class Evidence:
         variance += weight * weight * (of_gpu.tail_variance + of_cpu.tail_variance) + 1e-5
         return Own(ratio, variance, count, math.sqrt(spread2))
 
-    def _moved(self, serving: Window) -> float:
+    def _moved(self, serving: Backend, variance_log: float) -> float:
         """How much the logarithm of the ratio would be another since the newest pair, if only one backend had moved:
         slowly, for what is sudden is forgotten. Both may have, so half of it is believed.
         """
-        if self.level is None or self.windows[self.level[0]] is not serving:
+        if self.level is None or self.level[0] != serving:
             return 0.0
-        chance = _LEVEL_ERRORS * math.sqrt(2.0 * serving.moments(self._spread2).variance_log / _LEVEL)
-        up = serving.newest_log(_LEVEL) - self.level[1]
+        chance = _LEVEL_ERRORS * math.sqrt(2.0 * variance_log / _LEVEL)
+        up = self.windows[serving].newest_log(_LEVEL) - self.level[1]
         moved = math.copysign(max(abs(up) - chance, 0.0), up)
-        return -moved if self.level[0] == "cpu" else moved
+        return -moved if serving == "cpu" else moved
 
     def _with_failures(self, known: Estimate) -> Estimate:
         since = self.number - _STRETCH
@@ -279,8 +279,7 @@ class Evidence:
         ratio = math.exp(min(max(known.log_ratio, -30.0), 30.0))
         failure = FAILED_TIMES * max(ratio, 1.0)
         of_gpu, of_cpu = ratio * (1.0 - gpu) + failure * gpu, 1.0 - cpu + failure * cpu
+        by_gpu, by_cpu = (failure - ratio) / of_gpu, (failure - 1.0) / of_cpu
         error2 = known.error * known.error
-        error2 += ((failure - ratio) / of_gpu) ** 2 * gpu_error2 + (
-            (failure - 1.0) / of_cpu
-        ) ** 2 * cpu_error2
+        error2 += by_gpu**2 * gpu_error2 + by_cpu**2 * cpu_error2
         return replace(known, log_ratio=math.log(of_gpu / of_cpu), error=math.sqrt(error2))

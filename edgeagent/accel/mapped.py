@@ -76,7 +76,7 @@ class Mappings:
                 raise OperandRefused("a descriptor of an operand is shorter than the call says")
             key = found.st_dev, found.st_ino
             known = self._known.get(key)
-            if known is None or len(known.memory) < found.st_size:
+            if known is None:
                 known = self._map(fd, key, found)
         except OSError as error:
             raise OperandRefused(f"a descriptor of an operand cannot be mapped: {error.strerror}") from None

@@ -17,9 +17,8 @@ from edgeagent.accel.views import MAP_ALIGN_BYTES, map_bases, view, whole
 __all__ = ["Lying", "Packing", "pack_operands", "read_outputs", "write_inputs"]
 
 _ALIGN_BYTES = 256  # as device memory is; more than any element needs
-_PLAIN_BYTES_MAX = (
-    64 << 10
-)  # numpy lets other threads run while it copies, which is worth its overhead beyond this
+# Numpy lets other threads run while it copies, which is worth its overhead beyond this.
+_PLAIN_BYTES_MAX = 64 << 10
 
 
 class _Part(NamedTuple):
@@ -134,12 +133,7 @@ def _copy(source: Operand, of: memoryview, target: Operand, to: memoryview, raw:
     if raw:
         room[start:end] = held[low:high]
         return
-    once = (
-        *(
-            slice(None) if one and other else slice(0, 1)
-            for one, other in zip(source.strides, target.strides, strict=True)
-        ),
-        ...,
-    )
-    given: Any = view(held, source, writable=False)[once]
-    view(room, target, writable=True)[once] = given
+    steps = zip(source.strides, target.strides, strict=True)
+    once = tuple(slice(None) if one and other else slice(0, 1) for one, other in steps)
+    given: Any = view(held, source, writable=False)[(*once, ...)]
+    view(room, target, writable=True)[(*once, ...)] = given

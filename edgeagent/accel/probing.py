@@ -28,10 +28,9 @@ from edgeagent.accel.settings import Backend, Chance, ControllerSettings, other_
 
 __all__ = ["EARLY", "PROVEN", "ProbePlan", "Schedule"]
 
-_FULL: Mapping[Backend, float] = MappingProxyType(
-    {"gpu": 2.0, "cpu": 3.0}
-)  # cancelled at so many times the usual
-_FULL_SERVED = 1.25  # or at so many times what this request took, whichever is later
+# A full probe is cancelled at so many times the usual, or what this request took, whichever is later.
+_FULL: Mapping[Backend, float] = MappingProxyType({"gpu": 2.0, "cpu": 3.0})
+_FULL_SERVED = 1.25
 # Caps of scouts in means of the serving backend, each with its part of the budget, so that none waits for another.
 _SCOUTS: Mapping[Backend, tuple[tuple[float, float], ...]] = MappingProxyType(
     {
@@ -42,15 +41,14 @@ _SCOUTS: Mapping[Backend, tuple[tuple[float, float], ...]] = MappingProxyType(
 _CREDIT = (0.0, 0.3, 0.22, 0.14, 0.06)  # what the GPU's budgets hold after the learning phase
 _PAY_FULL = (0.55, 0.45)  # of what a full probe costs, from the first budgets
 _LUCKY = 2.0  # deviations below what is expected at which a cap is no matter of chance
-EARLY = (
-    30  # requests of the function in which scouts may take ``_EARLY_SHARE`` of the time, and looks are cheap
-)
+# So many requests of the function scouts may take ``_EARLY_SHARE`` of the time, and looks are cheap.
+EARLY = 30
 _EARLY_SHARE = 0.05
 _LATE = (20, 28)  # requests of the function at which the GPU is looked at once more, a start being over
 PROVEN = 4.0  # so much more of the time is spent on looks at a GPU that brought something before
 _HORIZON = 300.0  # requests that a choice is thought to hold for
-# What a second of a probe must bring in seconds of latency: those of the GPU are scarce.
 _PORTION_MIN = 0.3  # of these that a class is thought to get at least
+# What a second of a probe must bring in seconds of latency: those of the GPU are scarce.
 _PRICE_EARLY = 0.3
 _PRICE: Mapping[Backend, float] = MappingProxyType({"gpu": 2.5, "cpu": 0.5})
 _PRICE_OF_DEBT = 0.5
@@ -119,10 +117,8 @@ class Schedule:
         self._mean_ms = 0.0
         self._fresh = False  # whether it came after the learning phase
         self._early, self._horizon = True, _HORIZON
-        self._debited: tuple[float, tuple[float, ...]] = (
-            0.0,
-            (),
-        )  # what the last probe should cost, and of whom
+        # What the last probe should cost, and of whom.
+        self._debited: tuple[float, tuple[float, ...]] = (0.0, ())
         self.first_left = settings.probes_first
         self.asked = 0  # full probes that are wanted at once
         self.requests = 0

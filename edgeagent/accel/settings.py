@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 from edgeagent.accel.errors import SettingsRefused
 
-__all__ = ["BACKENDS", "Backend", "Chance", "ControllerSettings", "Mode", "Probe", "other_of"]
+__all__ = ["BACKENDS", "Backend", "Chance", "ControllerSettings", "Mode", "Probe", "first_of", "other_of"]
 
 Backend = Literal["cpu", "gpu"]
 BACKENDS: tuple[Backend, Backend] = ("cpu", "gpu")
@@ -24,6 +24,11 @@ class Chance(Protocol):
 def other_of(backend: Backend) -> Backend:
     """The backend that it is not."""
     return "gpu" if backend == "cpu" else "cpu"
+
+
+def first_of(mode: Mode) -> Backend:
+    """The backend that serves before anything was seen."""
+    return "gpu" if mode in ("gpu", "gpu_preferred") else "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,8 @@ from collections.abc import Mapping, Sequence
 __all__ = ["neighbours_prior", "size_class"]
 
 _LEVEL_ERROR = 1.5  # of the log ratio where nothing is known
-_SLOPE, _SLOPE_ERROR = (
-    -0.25,
-    0.6,
-)  # of a step: a GPU gains with size, as what it costs to ask it does not grow
+# Of a step: a GPU gains with size, as what it costs to ask it does not grow.
+_SLOPE, _SLOPE_ERROR = -0.25, 0.6
 _STEP_ERROR = 0.35  # how far a class lies off the line, before anything was seen
 _STEP_TRUST = 2.0  # classes that this is worth
 

@@ -11,7 +11,7 @@ import asyncio
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 from edgeagent.accel.broker import Broker, BrokerSettings
@@ -21,7 +21,7 @@ from edgeagent.accel.dtypes import Dtype
 from edgeagent.accel.execute import CallLimits, Prepared, prepare, run_on_gpu
 from edgeagent.accel.packing import pack_operands, read_outputs, write_inputs
 from edgeagent.accel.registry import shipped
-from edgeagent.bench.accel_host import CUDA, until_ready
+from edgeagent.bench.accel_host import CUDA, open_broker
 from edgeagent.bench.harness import Bench, Case, CaseSkipped, Rounds, Sample, Sampler
 
 __all__ = ["broker_cases", "overhead_samplers"]
@@ -70,20 +70,12 @@ def overhead_samplers(backend: str, direct: Direct) -> Iterator[dict[str, Sample
             direct(prepared, memoryview(memory))
         return (time.perf_counter() - begun) * 1e6 / CALLS, {}
 
-    with asyncio.Runner() as runner:
-        broker = runner.run(_made(backend))
-        try:
-            runner.run(until_ready(broker))
-            yield {
-                "ours": lambda: (runner.run(_many(broker, prepared, memoryview(memory))), {}),
-                "direct-cupy": by_hand,
-            }
-        finally:
-            runner.run(broker.close())
-
-
-async def _made(backend: str) -> Broker:
-    return Broker(BrokerSettings(), backend)
+    with asyncio.Runner() as runner, ExitStack() as stack:
+        broker = open_broker(runner, stack, backend, BrokerSettings())
+        yield {
+            "ours": lambda: (runner.run(_many(broker, prepared, memoryview(memory))), {}),
+            "direct-cupy": by_hand,
+        }
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -17,11 +17,11 @@ from edgeagent.accel.broker import Broker, BrokerSettings
 from edgeagent.accel.broker_state import State
 from edgeagent.accel.devices import NO_GPU, count_gpus
 from edgeagent.accel.execute import Prepared, run_on_gpu
-from edgeagent.bench.harness import CaseSkipped
+from edgeagent.bench.harness import CaseSkipped, Sample, Sampler
+from edgeagent.node.accel_gpus import CUDA
 
-__all__ = ["CUDA", "HOST", "HostBackend", "open_broker", "until_ready", "where"]
+__all__ = ["CUDA", "HOST", "HostBackend", "open_broker", "saying", "where"]
 
-CUDA = "edgeagent.accel.cuda_backend:CudaBackend"
 HOST = "edgeagent.bench.accel_host:HostBackend"
 _NAME = "numpy on the CPU, no GPU"
 _LOOK_S = 0.01
@@ -32,7 +32,7 @@ def where() -> tuple[str, str]:
     return (CUDA, "") if count_gpus() else (HOST, f"no GPU: {NO_GPU}")
 
 
-async def until_ready(broker: Broker) -> None:
+async def _until_ready(broker: Broker) -> None:
     """Raises CaseSkipped where it does not come to that."""
     broker.want()
     while not broker.ready:
@@ -49,8 +49,18 @@ def open_broker(runner: asyncio.Runner, stack: ExitStack, backend: str, settings
 
     broker = runner.run(made())
     stack.callback(lambda: runner.run(broker.close()))
-    runner.run(until_ready(broker))
+    runner.run(_until_ready(broker))
     return broker
+
+
+def saying(samplers: Mapping[str, Sampler], **told: Any) -> dict[str, Sampler]:
+    """The same, and with each value of ``ours`` what it was measured on."""
+
+    def ours() -> Sample:
+        value, more = samplers["ours"]()
+        return value, {**more, **told}
+
+    return {**samplers, "ours": ours}
 
 
 class HostBackend:

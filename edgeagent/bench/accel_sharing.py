@@ -26,7 +26,7 @@ from edgeagent.accel.dtypes import Dtype
 from edgeagent.accel.execute import CallLimits, prepare
 from edgeagent.accel.packing import Packing, pack_operands, read_outputs, write_inputs
 from edgeagent.accel.registry import shipped
-from edgeagent.bench.accel_host import open_broker, where
+from edgeagent.bench.accel_host import open_broker, saying, where
 from edgeagent.bench.harness import Bench, Case, Rounds, Sample, Sampler
 
 __all__ = ["FUNCTIONS", "sharing_cases", "sharing_samplers"]
@@ -124,13 +124,7 @@ def _open(count: int) -> Callable[[Bench], AbstractContextManager[dict[str, Samp
             bench.skip("sharing on a GPU", f"{no_gpu}; sharing-N has the broker drive numpy instead")
         size = _SIZE_HOST if no_gpu else _SIZE_GPU
         with sharing_samplers(backend, count, size, own_brokers=not no_gpu) as (samplers, device):
-            told = {"device": device, "matrix_f32": size}
-
-            def ours() -> Sample:
-                value, more = samplers["ours"]()
-                return value, {**more, **told}
-
-            yield {**samplers, "ours": ours}
+            yield saying(samplers, device=device, matrix_f32=size)
 
     return opened
 

@@ -27,8 +27,8 @@ from edgeagent.accel.dtypes import Dtype
 from edgeagent.accel.execute import CallLimits, prepare
 from edgeagent.accel.packing import Lying, Packing, pack_operands, read_outputs, write_inputs
 from edgeagent.accel.registry import shipped
-from edgeagent.bench.accel_host import open_broker, where
-from edgeagent.bench.harness import Bench, Case, Rounds, Sample, Sampler
+from edgeagent.bench.accel_host import open_broker, saying, where
+from edgeagent.bench.harness import Bench, Case, Rounds, Sampler
 
 __all__ = ["SIZES", "zero_copy_cases", "zero_copy_samplers"]
 
@@ -99,11 +99,7 @@ def _open(size: int) -> Callable[[Bench], AbstractContextManager[dict[str, Sampl
         if no_gpu:
             bench.skip("zero-copy on a GPU", f"{no_gpu}; zero-copy-SIZE has the broker drive numpy instead")
         with zero_copy_samplers(backend, size) as (samplers, device):
-
-            def ours() -> Sample:
-                return samplers["ours"]()[0], {"device": device}
-
-            yield {**samplers, "ours": ours}
+            yield saying(samplers, device=device)
 
     return opened
 

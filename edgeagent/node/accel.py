@@ -128,7 +128,7 @@ class Acceleration:
     def ended(self, entry: LoadedEntry, marks: CallMarks, whole_ms: float) -> None:
         """A call of a function that asks for kernels came to its end, waiting for its turn not counted."""
         if self.routing is not None and marks.kernels:
-            self.routing.of(entry.deployed).ended(marks.kernels, whole_ms)
+            self.routing.ended(entry.deployed, marks.kernels, whole_ms)
 
     def keep_up(self) -> None:
         """Now and then: a function that is pinned to the GPU should find it ready, however rarely it is called; and

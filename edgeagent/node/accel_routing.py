@@ -18,7 +18,7 @@ from edgeagent.accel.goal import Goal
 from edgeagent.accel.kept import KeptFunction, Shelf
 from edgeagent.accel.limit_share import LimitShare
 from edgeagent.accel.probing import ProbePlan
-from edgeagent.accel.settings import Backend, Chance, ControllerSettings, Mode
+from edgeagent.accel.settings import Backend, Chance, ControllerSettings, Mode, first_of
 from edgeagent.model.function import Deployed
 
 __all__ = ["FunctionRoutes", "Prices", "Routing", "goal_of"]
@@ -63,7 +63,7 @@ class FunctionRoutes:
         self.calls = {"cpu": 0, "gpu": 0}
         self.replays = 0
         self.switches = 0
-        self.last = _first(self.mode)
+        self.last = first_of(self.mode)
         self.why = f"mode {self.mode}"
         self.changed_at = ""
         self._goal = goal_of(deployed, prices)
@@ -107,7 +107,7 @@ class FunctionRoutes:
             return
         if self.learned_on:
             self._controllers.clear()
-            self.last, self.changed_at = _first(self.mode), ""
+            self.last, self.changed_at = first_of(self.mode), ""
             self.why = f"mode {self.mode}; another GPU: begun anew"
         self.learned_on = device
 
@@ -191,10 +191,6 @@ class FunctionRoutes:
         self._told(change)
 
 
-def _first(mode: Mode) -> Backend:
-    return "gpu" if mode in {"gpu", "gpu_preferred"} else "cpu"
-
-
 class Routing:
     """Of all functions that call kernels; on the event loop's thread.
 
@@ -257,6 +253,12 @@ class Routing:
         known = self.of(deployed)
         known.look_at_device()
         return known
+
+    def ended(self, deployed: Deployed, kernels: Mapping[str, tuple[int, float]], whole_ms: float) -> None:
+        """As of its routes; a deploy that is over by now has none."""
+        known = self._functions.get(deployed.name)
+        if known is not None and known.deployed is deployed:
+            known.ended(kernels, whole_ms)
 
     def forget(self, name: str) -> None:
         """A function is gone. What was learned stays on the shelf: it may be deployed again."""

@@ -260,6 +260,8 @@ class Functions:
         if after != before:
             await self._rows.put(after)
             self._deployed[after.name] = after
+            if (entry := self.entries.get(after.name)) is not None:
+                entry.deployed = after  # who keeps something of a deploy knows it by its object
         return after
 
     async def _prepare(

@@ -104,6 +104,22 @@ def test_the_limit_is_of_the_whole_call_and_kernels_get_what_it_leaves() -> None
     assert routes._shares == {}
 
 
+def test_a_call_that_outlives_its_deploy_brings_nothing_back() -> None:
+    routing = Routing(NoChance())
+    first, second = (deployed("cpu_preferred", latency_ms_p95=100.0) for _ in range(2))
+    routing.of(first).route(0.0, "matmul", 1e9, ready=True)
+    routing.ended(first, {"matmul": (1, 1.0)}, 2.0)
+    assert list(routing.of(first)._shares) == ["matmul"]
+    routes = routing.of(second)
+    routes.route(0.0, "matmul", 1e9, ready=True)
+    routing.ended(first, {"matmul": (1, 1.0)}, 2.0)
+    assert routing.of(second) is routes
+    assert routes._shares == {}
+    routing.forget("step")
+    routing.ended(second, {"matmul": (1, 1.0)}, 2.0)
+    assert routing.all() == []
+
+
 def test_functions_and_kernels_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgeagent.node.accel_routing._FUNCTIONS_MAX", 3)
     monkeypatch.setattr("edgeagent.node.accel_routing._CONTROLLERS_MAX", 2)

@@ -73,6 +73,19 @@ def test_the_same_again_changes_nothing(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+def test_a_peers_function_that_its_user_deploys_is_his_in_what_is_loaded_too(tmp_path: Path) -> None:
+    async def scenario(parts: Rig) -> None:
+        await parts.functions.deploy("f", b"bytes", origin="peer")
+        entry = await parts.functions.load("f")
+        _, is_new = await parts.functions.deploy("f", b"bytes")
+        assert not is_new
+        assert parts.functions.get("f").origin == ""
+        assert await parts.functions.load("f") is entry
+        assert entry.deployed is parts.functions.get("f")
+
+    play(tmp_path, scenario)
+
+
 def test_two_deploys_of_one_name_at_once(tmp_path: Path) -> None:
     async def scenario(parts: Rig) -> None:
         parts.artifacts.hold = asyncio.Event()
