@@ -46,7 +46,8 @@ from edgeagent.hose.frames import (
     encode,
     identity_of,
 )
-from edgeagent.hose.remote_link import Exchanged, Link, Outgoing, is_loopback, worthwhile
+from edgeagent.hose.remote_link import Link, is_loopback, worthwhile
+from edgeagent.hose.remote_runs import Exchanged, Outgoing
 from edgeagent.hose.remote_settings import RemoteSettings, check_plain
 from edgeagent.hose.tickets import Ticket, client_proof, listener_proof, proofs_equal
 from edgeagent.hose.transfer import Effect, Released, Send, SendData, Sender

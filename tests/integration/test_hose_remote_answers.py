@@ -133,7 +133,12 @@ def test_a_listener_that_hangs_up_at_the_end_is_given_up(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("is_accepted", [True, False])
-def test_a_listener_that_says_nothing_is_a_stall(rig: Rig, *, is_accepted: bool) -> None:
+def test_a_listener_that_says_nothing_is_a_stall(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, *, is_accepted: bool
+) -> None:
+    """After as long as is right for what does not come; the other bound is longer than the test waits."""
+    monkeypatch.setattr(remote_stream, "ANSWER_S", 0.0)  # all answers come while the loop watches
+    bounds = {"stall_s": 2 * WAIT_S, "ack_s": 0.2} if is_accepted else {"stall_s": 0.2, "ack_s": 2 * WAIT_S}
     ends = [0]
 
     def say(frame: Frame) -> list[Frame]:
@@ -144,7 +149,7 @@ def test_a_listener_that_says_nothing_is_a_stall(rig: Rig, *, is_accepted: bool)
 
     odd = _Odd(rig, say)
     try:
-        client = odd.client(rig, retries=0, stall_s=0.2, ack_s=0.3)
+        client = odd.client(rig, retries=0, **bounds)
         rig.run(client.send(b"1"))
         with pytest.raises(LinkStalled, match="acknowledgement" if is_accepted else "answer"):
             rig.run(client.send(b"2"))
