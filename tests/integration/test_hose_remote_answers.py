@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from edgeagent import native
 from edgeagent.hose import remote_stream
 from edgeagent.hose.checksum import crc32_is_native
 from edgeagent.hose.errors import AbortCode, LinkCut, LinkStalled, NoRoom
@@ -35,9 +34,7 @@ from edgeagent.hose.remote_link import Link
 from edgeagent.hose.tickets import listener_proof
 from tests.integration.hose_remote_rig import MIB, WAIT_S, Rig
 
-pytestmark = pytest.mark.skipif(
-    native.core is None or not crc32_is_native(), reason="frames go one by one without the extension"
-)
+pytestmark = pytest.mark.skipif(not crc32_is_native(), reason="frames go one by one without the extension")
 
 
 class _Odd:

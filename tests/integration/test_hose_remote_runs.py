@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from edgeagent import native
 from edgeagent.hose import checksum
 from edgeagent.hose.remote_link import Link
 from tests.integration.hose_remote_rig import MIB, Rig, pattern
@@ -17,8 +16,7 @@ def runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> boo
     if request.param == "frames":
         monkeypatch.setattr(Link, "has_runs", False)
         return False
-    fast = native.core is not None and native.core.crc32_is_fast()
-    if not fast:
+    if not checksum.crc32_is_native():
         pytest.skip("no fast CRC-32 here, and no runs")
     both = checksum.ALL | checksum.Checksum.CRC32_FIRST
     for module in ("remote_stream", "remote_session"):

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from edgeagent import native
 from edgeagent.hose import remote_session
 from edgeagent.hose.checksum import crc32_is_native, nonce_of
 from edgeagent.hose.errors import AbortCode, NoRoom, TransferRefused
@@ -29,9 +28,7 @@ from edgeagent.model.errors import Busy
 from tests.integration.hose_remote_rig import MIB, WAIT_S, RawPeer, Rig, pattern
 from tests.integration.hose_wire import HANDSHAKE_BYTES, wire
 
-pytestmark = pytest.mark.skipif(
-    native.core is None or not crc32_is_native(), reason="frames go one by one without the extension"
-)
+pytestmark = pytest.mark.skipif(not crc32_is_native(), reason="frames go one by one without the extension")
 
 FIRST, SECOND = b"transfer-number1", b"transfer-number2"
 
@@ -111,12 +108,20 @@ def test_a_loop_that_makes_sockets_not_wait() -> None:
 
 def test_what_the_kernel_does_not_take_at_once_is_left_to_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgeagent.hose.remote_link.SOCKET_BUFFER_BYTES", 8192)
+    exchange, begun = Link.exchange, []
+
+    def watched(self: Link, *args: Any) -> Any:
+        begun.append(exchange(self, *args))
+        return begun[-1]
+
+    monkeypatch.setattr(Link, "exchange", watched)
     with Rig() as rig:
         client = rig.client()
         for _ in range(3):
             report = rig.run(client.send(pattern(MIB)))
             assert rig.delivered() == pattern(MIB)
-            assert report.sent_bytes == MIB
+            assert (report.sent_bytes, report.resumes) == (MIB, 0)
+    assert [found.is_cut_short for found in begun] == [True, True]  # the first opens the connection
 
 
 def test_a_window_smaller_than_the_transfer() -> None:
