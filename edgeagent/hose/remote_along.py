@@ -23,6 +23,7 @@ class _Waiting:
         self._link = stream.link
         self.over = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
+        self._watched_s = 0.0  # the deadline that it is for
         self._is_watching = False
 
     def begin(self) -> None:
@@ -47,22 +48,34 @@ class _Waiting:
 
     def _came(self) -> None:
         try:
-            if self._stream.go_on(self._job):
-                self._finish()
+            is_over = self._stream.go_on(self._job)
         except HoseFault as fault:
             self._finish(fault)
+            return
+        if is_over:
+            self._finish()
+        elif self._deadline_s() < self._watched_s:
+            self._watch()
+
+    def _deadline_s(self) -> float:
+        sender = self._job.sender
+        assert sender is not None
+        assert sender.deadline_s is not None
+        return sender.deadline_s
 
     def _watch(self) -> None:
         sender, now_s = self._job.sender, time.monotonic()
         assert sender is not None
-        assert sender.deadline_s is not None
+        if self._timer is not None:
+            self._timer.cancel()
         try:
             sender.on_timer(now_s)
         except HoseFault as fault:
             self._finish(fault)
         else:
-            # An answer may have moved the deadline; looking again is cheaper than to move this.
-            self._timer = self._loop.call_later(sender.deadline_s - now_s, self._watch)
+            # An answer mostly makes the deadline later; to look again then is cheaper than to move this.
+            self._watched_s = self._deadline_s()
+            self._timer = self._loop.call_later(self._watched_s - now_s, self._watch)
 
 
 async def answered(stream: Stream, job: Job) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from edgeagent.hose.errors import LinkCut
 from edgeagent.hose.frames import ID_BYTES, NO_DIGEST, STRIPES_MAX, Offer, identity
 from edgeagent.hose.remote_along import answered
-from edgeagent.hose.remote_link import Exchanged
+from edgeagent.hose.remote_runs import Exchanged
 from edgeagent.hose.remote_settings import RemoteSettings, SendReport
 from edgeagent.hose.remote_stream import ANSWERS, Job, Stream
 from edgeagent.hose.tickets import Ticket

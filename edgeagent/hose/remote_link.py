@@ -18,22 +18,18 @@ import ssl
 import struct
 import time
 from contextlib import suppress
-from enum import IntEnum
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from edgeagent import native
 from edgeagent.hose import checksum
 from edgeagent.hose.errors import HoseFault, LinkCut, LinkStalled, PeerUntrusted
 from edgeagent.hose.frames import FRAME_BYTES, NO_DIGEST, NO_ID, Frame, abort, decode, encode, offer_of
+from edgeagent.hose.remote_runs import Came, Exchanged, Outgoing, RunEnd
 from edgeagent.hose.transfer import Run
 
 __all__ = [
     "SOCKET_BUFFER_BYTES",
-    "Came",
-    "Exchanged",
     "Link",
-    "Outgoing",
-    "RunEnd",
     "is_loopback",
     "tune",
     "worthwhile",
@@ -42,18 +38,6 @@ __all__ = [
 FAST_ENOUGH = 8e9  # bytes/s of a checksum that no link waits for
 _NOT_NOW = (errno.EAGAIN, errno.EWOULDBLOCK)
 SOCKET_BUFFER_BYTES = 4 << 20  # asked for; the kernel caps it at net.core.[rw]mem_max
-
-
-class Came(IntEnum):
-    """How ``receive_frames`` ended; keep in step with ``Came`` in native/hose/wire.hpp."""
-
-    ALL = 0
-    HEAD = 1
-    DAMAGED = 2
-    END = 3
-    FAILED = 4
-    WHOLE = 5
-    PAUSED = 6
 
 
 @functools.cache
@@ -107,50 +91,6 @@ def _fault_of(error: Exception) -> HoseFault:
     if isinstance(error, BlockingIOError | TimeoutError):
         return LinkStalled("the connection moves no bytes")
     return LinkCut(f"the connection failed: {error}")
-
-
-class Outgoing(NamedTuple):
-    """Bytes ``offset`` to ``end`` of ``view``, to be sent as frames of at most ``frame_bytes`` with a CRC-32 each, with
-    heads ``before`` and ``after`` them. ``skip`` bytes of what comes next are out already.
-    """
-
-    identity: bytes
-    view: memoryview
-    offset: int
-    end: int
-    frame_bytes: int
-    before: bytes = b""
-    after: bytes = b""
-    skip: int = 0
-
-
-class Exchanged(NamedTuple):
-    """How far a transfer came that is new: its first ``ahead`` bytes were to go along with the offer.
-
-    With ``is_cut_short`` the kernel did not take them all: go on at ``offset``, of whose frame, and of what goes before
-    it, ``skip`` bytes are out. ``answers`` came and were taken: ACCEPT, of nothing so far and all to come, and ACK.
-    ``fault`` has ended the connection.
-    """
-
-    ahead: int
-    is_cut_short: bool = False
-    offset: int = 0
-    skip: int = 0
-    answers: int = 0
-    fault: HoseFault | None = None
-
-
-class RunEnd(NamedTuple):
-    """How a run of frames ended: up to ``end`` the bytes are there and right. ``frame`` came where none of
-    the run could; with ``is_damaged`` it is one of it, and its payload is in place and wrong. ``fault`` ends the
-    connection. ``is_whole`` is a transfer that is there with its end.
-    """
-
-    end: int
-    frame: Frame | None = None
-    is_damaged: bool = False
-    fault: HoseFault | None = None
-    is_whole: bool = False
 
 
 _IS_WHOLE = RunEnd(0, is_whole=True)

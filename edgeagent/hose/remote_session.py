@@ -40,7 +40,8 @@ from edgeagent.hose.frames import (
 from edgeagent.hose.inbox import Entry
 from edgeagent.hose.remote_buffers import Buffer, Delivery
 from edgeagent.hose.remote_incoming import Incoming, Room, Shared
-from edgeagent.hose.remote_link import Link, RunEnd, worthwhile
+from edgeagent.hose.remote_link import Link, worthwhile
+from edgeagent.hose.remote_runs import RunEnd
 from edgeagent.hose.tickets import Ticket, listener_proof
 from edgeagent.hose.transfer import Complete, Effect, Receiver, Send, Take
 from edgeagent.model.errors import EdgeError

@@ -46,7 +46,8 @@ from edgeagent.hose.frames import (
     encode,
     identity_of,
 )
-from edgeagent.hose.remote_link import Exchanged, Link, Outgoing, is_loopback, worthwhile
+from edgeagent.hose.remote_link import Link, is_loopback, worthwhile
+from edgeagent.hose.remote_runs import Exchanged, Outgoing
 from edgeagent.hose.remote_settings import RemoteSettings, check_plain
 from edgeagent.hose.tickets import Ticket, client_proof, listener_proof, proofs_equal
 from edgeagent.hose.transfer import Effect, Released, Send, SendData, Sender
@@ -89,14 +90,12 @@ class Job:
         self.sender: Sender | None = None  # once it was begun
         self.left: Outgoing | None = None  # of what the loop could not send at once
         self.fault: HoseFault | None = None  # by which what was begun on the loop has ended
-        self.idle_tries, self.best = (
-            0,
-            offer.base,
-        )  # connections in a row that brought no progress beyond this
+        # Connections in a row that brought no progress beyond ``best``.
+        self.idle_tries = 0
+        self.best = offer.base
         self.is_released = False
-        self.may_return = (
-            False  # to the loop, once all of it is sent: it waits for the answer while we are not waited for
-        )
+        # To the loop, once all of it is sent: it waits for the answer while we are not waited for.
+        self.may_return = False
         self.sent_bytes = 0
         self.stored_bytes = 0
         self.connections = 0

@@ -24,6 +24,7 @@ from edgeagent.hose.remote import (
     allocate_memory,
 )
 from edgeagent.hose.remote_link import Link
+from tests.integration.hose_remote_rig import pattern
 
 SCOPE = Scope("node-a", 1 << 30)
 
@@ -49,7 +50,7 @@ async def _send(port: int, ticket: Ticket, transfer: bytes, total: int, frames: 
         return ticket
 
     client = RemoteClient("127.0.0.1", port, tickets, RemoteSettings(), random_bytes=secrets.token_bytes)
-    await client.send(bytes(i % 251 for i in range(4096)) * (total // 4096), transfer=transfer)
+    await client.send(pattern(total), transfer=transfer)
 
 
 async def _listen() -> None:

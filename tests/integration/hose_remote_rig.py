@@ -47,13 +47,18 @@ from edgeagent.hose.remote import (
 from edgeagent.hose.remote_link import Link
 from edgeagent.hose.tickets import client_proof
 
-__all__ = ["MIB", "WAIT_S", "RawPeer", "Rig", "tls_contexts"]
+__all__ = ["MIB", "WAIT_S", "RawPeer", "Rig", "pattern", "tls_contexts"]
 
 MIB = 1 << 20
 WAIT_S = 30.0  # only reached by a test that fails
 PEER = "node-a"
 
 T = TypeVar("T")
+
+
+def pattern(count: int) -> bytes:
+    """Bytes that differ in each frame: their period is a prime, so that none is right in the place of another."""
+    return (bytes(i % 251 for i in range(4099)) * (count // 4099 + 1))[:count]
 
 
 class _Watched(RemoteListener):

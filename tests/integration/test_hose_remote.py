@@ -38,15 +38,11 @@ from edgeagent.hose.remote import Delivery, MemoryBuffer, RemoteClient, RemoteSe
 from edgeagent.hose.remote_link import Link
 from edgeagent.hose.remote_stream import Job, Stream
 from edgeagent.model.errors import Busy
-from tests.integration.hose_remote_rig import MIB, WAIT_S, RawPeer, Rig, tls_contexts
+from tests.integration.hose_remote_rig import MIB, WAIT_S, RawPeer, Rig, pattern, tls_contexts
 
 ROOT = Path(__file__).parents[2]
 CHILD = [sys.executable, "-m", "tests.integration.hose_remote_child"]
 ID = b"transfer-number-"
-
-
-def _content(size: int) -> bytes:
-    return (bytes(i % 251 for i in range(4096)) * (size // 4096 + 1))[:size]
 
 
 def _offer(total: int, generation: int = 0) -> Offer:
@@ -57,7 +53,7 @@ def _offer(total: int, generation: int = 0) -> Offer:
 def test_what_is_sent_arrives(size: int) -> None:
     released: list[bytes] = []
     with Rig(window_bytes=2 * MIB) as rig:
-        client, content = rig.client(), _content(size)
+        client, content = rig.client(), pattern(size)
         for _ in range(2):
             report = rig.run(client.send(content, hashed=True, on_released=released.append))
             assert rig.delivered() == content
@@ -70,7 +66,7 @@ def test_what_is_sent_arrives(size: int) -> None:
 
 def test_large_transfers_use_several_streams() -> None:
     with Rig(streams=3, stripe_bytes_min=MIB) as rig:
-        client, content = rig.client(), _content(4 * MIB + 1)
+        client, content = rig.client(), pattern(4 * MIB + 1)
         for connections in (3, 0):
             assert rig.run(client.send(content, hashed=True)).connections == connections
             assert rig.delivered() == content
@@ -81,7 +77,7 @@ def test_large_transfers_use_several_streams() -> None:
 
 def test_uvloop_does_as_well() -> None:
     with Rig(loop=uvloop.new_event_loop()) as rig:
-        content = _content(3 * MIB)
+        content = pattern(3 * MIB)
         rig.run(rig.client().send(content))
         assert rig.delivered() == content
 
@@ -108,8 +104,8 @@ def test_a_sender_that_is_killed_half_way_is_resumed() -> None:
             child.send_signal(signal.SIGKILL)
         rig.wait_connections(0)
         assert rig.deliveries.empty()
-        report = rig.run(rig.client().send(_content(total), transfer=ID))
-        assert rig.delivered() == _content(total)
+        report = rig.run(rig.client().send(pattern(total), transfer=ID))
+        assert rig.delivered() == pattern(total)
         assert report.sent_bytes == 3 * MIB
         assert rig.listener.stats.resumes == 1
         assert rig.listener.stats.transfers == 1
@@ -126,7 +122,7 @@ def test_a_receiver_that_is_killed_is_a_typed_error(monkeypatch: pytest.MonkeyPa
         rig.port = port
         ticket = Ticket(bytes.fromhex(id_), bytes.fromhex(secret), 0.0, Scope("node-a", 1 << 30))
         client = rig.client(lambda: ticket)
-        rig.run(client.send(_content(MIB)))
+        rig.run(client.send(pattern(MIB)))
         write_data, frames = Link.write_data, 0
 
         def kill_at_third(self: Link, frame: Frame, payload: memoryview, after: Frame | None = None) -> None:
@@ -139,7 +135,7 @@ def test_a_receiver_that_is_killed_is_a_typed_error(monkeypatch: pytest.MonkeyPa
 
         monkeypatch.setattr(Link, "write_data", kill_at_third)
         with pytest.raises(LinkCut):
-            rig.run(client.send(_content(8 * MIB)))
+            rig.run(client.send(pattern(8 * MIB)))
 
 
 def test_a_cut_is_repaired_by_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +153,7 @@ def test_a_cut_is_repaired_by_the_client(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(Link, "write_data", cut_now_and_then)
     monkeypatch.setattr(Link, "has_runs", False)  # frame by frame
     with Rig(retries=2) as rig:
-        content = _content(16 * MIB)
+        content = pattern(16 * MIB)
         report = rig.run(rig.client().send(content, hashed=True))
         assert rig.delivered() == content
         assert report.connections > 3  # more than the retries, since each brought progress
@@ -196,8 +192,8 @@ def test_a_client_sends_a_damaged_frame_again(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Link, "read_payload", damaged)
     monkeypatch.setattr(Link, "has_runs", False)  # frame by frame
     with Rig() as rig:
-        report = rig.run(rig.client().send(_content(4 * MIB)))
-        assert rig.delivered() == _content(4 * MIB)
+        report = rig.run(rig.client().send(pattern(4 * MIB)))
+        assert rig.delivered() == pattern(4 * MIB)
         assert report.sent_bytes == 5 * MIB
 
 
@@ -257,7 +253,7 @@ def test_a_buffer_that_cannot_be_published_is_never_acknowledged(streams: int) -
 
     with Rig(allocate=Unpublishable, streams=streams, stripe_bytes_min=1) as rig:
         with pytest.raises(TransferRefused, match="publish"):
-            rig.run(rig.client().send(_content(MIB)))
+            rig.run(rig.client().send(pattern(MIB)))
         rig.wait_connections(0)
         assert rig.deliveries.empty()
         assert rig.listener._shared.inbox.held_bytes == 0
@@ -282,8 +278,8 @@ def test_no_view_is_left_when_a_buffer_is_published() -> None:
     with Rig(allocate=Exclusive, streams=4, stripe_bytes_min=1) as rig:
         client = rig.client()
         for _ in range(10):
-            rig.run(client.send(_content(MIB), hashed=True))
-            assert rig.delivered() == _content(MIB) + b"!"
+            rig.run(client.send(pattern(MIB), hashed=True))
+            assert rig.delivered() == pattern(MIB) + b"!"
 
 
 def test_a_transfer_that_nobody_comes_back_for_is_given_up() -> None:
@@ -352,7 +348,7 @@ def test_a_cancelled_transfer_no_longer_reads_the_bytes(
         rig.listener._shared.deliver = deliver
         if not reachable:
             rig.port = 1  # nobody listens there
-        content = bytearray(_content(2 * MIB))
+        content = bytearray(pattern(2 * MIB))
         assert rig.run(cancel(rig.client(retries=100, retry_wait_s=60.0), content))
         content += b"a memoryview would forbid this"
         over.set()
@@ -393,8 +389,8 @@ def test_tls(tmp_path: Path) -> None:
     with Rig(tls=server, client_tls=client, streams=2, stripe_bytes_min=4 * MIB) as rig:
         sender = rig.client()
         for size in (0, 1000, 9 * MIB + 1):
-            rig.run(sender.send(_content(size), hashed=True))
-            assert rig.delivered() == _content(size)
+            rig.run(sender.send(pattern(size), hashed=True))
+            assert rig.delivered() == pattern(size)
         with RawPeer(rig.port, None) as plain:
             plain.sock.sendall(encode(Ping(1)))
             assert plain.at_end()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from edgeagent import native
 from edgeagent.hose import checksum
 from edgeagent.hose.remote_link import Link
-from tests.integration.hose_remote_rig import MIB, Rig
+from tests.integration.hose_remote_rig import MIB, Rig, pattern
 from tests.integration.hose_wire import HANDSHAKE_BYTES, wire
 
 
@@ -17,8 +16,7 @@ def runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> boo
     if request.param == "frames":
         monkeypatch.setattr(Link, "has_runs", False)
         return False
-    fast = native.core is not None and native.core.crc32_is_fast()
-    if not fast:
+    if not checksum.crc32_is_native():
         pytest.skip("no fast CRC-32 here, and no runs")
     both = checksum.ALL | checksum.Checksum.CRC32_FIRST
     for module in ("remote_stream", "remote_session"):
@@ -26,13 +24,9 @@ def runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> boo
     return True
 
 
-def _content(count: int) -> bytes:
-    return bytes(i % 251 for i in range(4099)) * (count // 4099 + 1)
-
-
 @pytest.mark.parametrize("count", [0, 1, 511 * 1024, MIB, 3 * MIB + 17, 40 * MIB])
 def test_a_clean_wire(count: int) -> None:
-    content = _content(count)[:count]
+    content = pattern(count)
     with Rig() as rig, wire(rig):
         report = rig.run(rig.client().send(content, hashed=True))
         assert rig.delivered() == content
@@ -42,7 +36,7 @@ def test_a_clean_wire(count: int) -> None:
 
 @pytest.mark.parametrize("at", [300_000, 5 * MIB, 8 * MIB - 1])
 def test_a_damaged_frame_is_sent_again(at: int) -> None:
-    content = _content(8 * MIB)[: 8 * MIB]
+    content = pattern(8 * MIB)
     with Rig() as rig, wire(rig, damage_at=(HANDSHAKE_BYTES + at,)):
         report = rig.run(rig.client().send(content, hashed=True))
         assert rig.delivered() == content
@@ -52,7 +46,7 @@ def test_a_damaged_frame_is_sent_again(at: int) -> None:
 
 
 def test_two_damaged_frames(runs: bool) -> None:
-    content = _content(16 * MIB)[: 16 * MIB]
+    content = pattern(16 * MIB)
     with Rig() as rig, wire(rig, damage_at=(2 * MIB + 4096, 9 * MIB)):
         rig.run(rig.client().send(content, hashed=True))
         assert rig.delivered() == content
@@ -60,7 +54,7 @@ def test_two_damaged_frames(runs: bool) -> None:
 
 
 def test_a_cut_in_the_middle() -> None:
-    content = _content(8 * MIB)[: 8 * MIB]
+    content = pattern(8 * MIB)
     with Rig() as rig, wire(rig, cut_at=4 * MIB + 12345):
         report = rig.run(rig.client().send(content, hashed=True))
         assert rig.delivered() == content

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from edgeagent import native
 from edgeagent.hose import remote_session
 from edgeagent.hose.checksum import crc32_is_native, nonce_of
 from edgeagent.hose.errors import AbortCode, NoRoom, TransferRefused
@@ -26,18 +25,12 @@ from edgeagent.hose.remote import Delivery, MemoryBuffer
 from edgeagent.hose.remote_link import Link
 from edgeagent.hose.tickets import client_proof
 from edgeagent.model.errors import Busy
-from tests.integration.hose_remote_rig import MIB, WAIT_S, RawPeer, Rig
+from tests.integration.hose_remote_rig import MIB, WAIT_S, RawPeer, Rig, pattern
 from tests.integration.hose_wire import HANDSHAKE_BYTES, wire
 
-pytestmark = pytest.mark.skipif(
-    native.core is None or not crc32_is_native(), reason="frames go one by one without the extension"
-)
+pytestmark = pytest.mark.skipif(not crc32_is_native(), reason="frames go one by one without the extension")
 
 FIRST, SECOND = b"transfer-number1", b"transfer-number2"
-
-
-def _content(size: int) -> bytes:
-    return (bytes(i % 251 for i in range(4096)) * (size // 4096 + 1))[:size]
 
 
 @pytest.fixture
@@ -77,7 +70,7 @@ def test_all_comes_with_its_offer(size: int, along: list[bool], *, on_thread: bo
     with Rig() as rig:
         if on_thread:
             _on_thread(rig)
-        client, content = rig.client(), _content(size)
+        client, content = rig.client(), pattern(size)
         for _ in range(4):
             report = rig.run(client.send(content))
             assert rig.delivered() == content
@@ -98,8 +91,8 @@ def test_sizes_that_change_find_room_or_make_it(along: list[bool]) -> None:
     with Rig() as rig:
         client = rig.client()
         for size in (1000, 600, 2000, 0, 2000, 3 * MIB, 700):
-            rig.run(client.send(_content(size)))
-            assert rig.delivered() == _content(size)
+            rig.run(client.send(pattern(size)))
+            assert rig.delivered() == pattern(size)
         assert along == [False, True, False, False, True, False, False]
 
 
@@ -108,27 +101,35 @@ def test_a_loop_that_makes_sockets_not_wait() -> None:
     with Rig(loop=uvloop.new_event_loop()) as rig:
         client = rig.client()
         for size in (1000, 3 * MIB, 1000, MIB, 40 * MIB, 10):
-            rig.run(client.send(_content(size)))
-            assert rig.delivered() == _content(size)
+            rig.run(client.send(pattern(size)))
+            assert rig.delivered() == pattern(size)
             assert rig.run(client.ping()) >= 0
 
 
 def test_what_the_kernel_does_not_take_at_once_is_left_to_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgeagent.hose.remote_link.SOCKET_BUFFER_BYTES", 8192)
+    exchange, begun = Link.exchange, []
+
+    def watched(self: Link, *args: Any) -> Any:
+        begun.append(exchange(self, *args))
+        return begun[-1]
+
+    monkeypatch.setattr(Link, "exchange", watched)
     with Rig() as rig:
         client = rig.client()
         for _ in range(3):
-            report = rig.run(client.send(_content(MIB)))
-            assert rig.delivered() == _content(MIB)
-            assert report.sent_bytes == MIB
+            report = rig.run(client.send(pattern(MIB)))
+            assert rig.delivered() == pattern(MIB)
+            assert (report.sent_bytes, report.resumes) == (MIB, 0)
+    assert [found.is_cut_short for found in begun] == [True, True]  # the first opens the connection
 
 
 def test_a_window_smaller_than_the_transfer() -> None:
     with Rig(payload_bytes=65536, window_bytes=131072) as rig:
         client = rig.client()
         for _ in range(3):
-            rig.run(client.send(_content(MIB)))
-            assert rig.delivered() == _content(MIB)
+            rig.run(client.send(pattern(MIB)))
+            assert rig.delivered() == pattern(MIB)
 
 
 @pytest.mark.parametrize("cut_at", [64, 5000, 300_000, 700_000])
@@ -137,8 +138,8 @@ def test_a_cut_while_all_is_under_way(cut_at: int) -> None:
     before = HANDSHAKE_BYTES + 2 * (MIB + 4 * 128)
     with Rig() as rig, wire(rig, cut_at=before + cut_at):
         client = rig.client()
-        reports = [rig.run(client.send(_content(MIB))) for _ in range(4)]
-        assert [rig.delivered() for _ in range(4)] == [_content(MIB)] * 4
+        reports = [rig.run(client.send(pattern(MIB))) for _ in range(4)]
+        assert [rig.delivered() for _ in range(4)] == [pattern(MIB)] * 4
         assert [report.connections for report in reports] == [1, 0, 1, 0]
         assert [report.resumes for report in reports] == [0, 0, 1, 0]
         assert rig.deliveries.empty()
@@ -150,8 +151,8 @@ def test_damage_is_found_and_repaired() -> None:
     with Rig() as rig, wire(rig, damage_at=(before + 400_000,)):
         client = rig.client()
         for _ in range(3):
-            rig.run(client.send(_content(MIB)))
-            assert rig.delivered() == _content(MIB)
+            rig.run(client.send(pattern(MIB)))
+            assert rig.delivered() == pattern(MIB)
         assert rig.listener.stats.frames_again == 1
 
 
@@ -184,15 +185,15 @@ def test_what_the_application_refuses_is_told_and_forgotten(along: list[bool]) -
 def test_bounds_hold_for_what_came_along_too(along: list[bool]) -> None:
     with Rig(transfers_max=2, held_bytes_max=1000) as rig:
         client = rig.client()
-        rig.run(client.send(_content(800)))
+        rig.run(client.send(pattern(800)))
         with rig.raw() as peer:  # holds most of it
             offer = Offer(FIRST, 0, 600, 0, 600)
             peer.write(offer)
             assert isinstance(peer.read(), Accept)
             with pytest.raises(NoRoom):
-                rig.run(client.send(_content(700)))
+                rig.run(client.send(pattern(700)))
         assert along[-1]
-        assert rig.delivered() == _content(800)
+        assert rig.delivered() == pattern(800)
         assert rig.deliveries.empty()
 
 
@@ -247,10 +248,10 @@ def _offer(transfer: bytes, size: int = 10, generation: int = 0) -> Offer:
 def _warm(rig: Rig, peer: RawPeer, size: int = 10) -> None:
     """One transfer, after which there is room for another."""
     offer = _offer(FIRST, size)
-    peer.sock.sendall(_whole(offer, _content(size), peer, 1))
+    peer.sock.sendall(_whole(offer, pattern(size), peer, 1))
     assert peer.read() == Accept(FIRST, 0, 0, size)
     assert peer.read() == Ack(FIRST, 0)
-    assert rig.delivered() == _content(size)
+    assert rig.delivered() == pattern(size)
 
 
 def test_an_answer_does_not_wait_for_a_slow_application(along: list[bool]) -> None:
@@ -366,38 +367,21 @@ def test_an_acknowledgement_that_was_lost_is_repeated() -> None:
         assert rig.deliveries.empty()
 
 
-def test_a_connection_that_is_cut_before_the_acknowledgement(monkeypatch: pytest.MonkeyPatch) -> None:
-    acknowledge, cuts = Link.acknowledge_whole, [1]
+@pytest.mark.parametrize("before", ["accept_whole", "acknowledge_whole"])
+def test_a_connection_that_is_cut_before_an_answer(before: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer, cuts = getattr(Link, before), [1]
 
     def cut(self: Link) -> None:
         if cuts:
             cuts.pop()
             self.interrupt()
-        acknowledge(self)
+        answer(self)
 
-    monkeypatch.setattr(Link, "acknowledge_whole", cut)
-    with Rig() as rig:
-        client = rig.client()
-        rig.run(client.send(b"1"))
-        report = rig.run(client.send(b"2"))
-        assert report.resumes >= 1
-        assert [rig.delivered(), rig.delivered()] == [b"1", b"2"]
-        assert rig.deliveries.empty()  # delivered once, acknowledged on the second connection
-
-
-def test_a_connection_that_is_cut_before_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    accept, cuts = Link.accept_whole, [1]
-
-    def cut(self: Link) -> None:
-        if cuts:
-            cuts.pop()
-            self.interrupt()
-        accept(self)
-
-    monkeypatch.setattr(Link, "accept_whole", cut)
+    monkeypatch.setattr(Link, before, cut)
     with Rig() as rig:
         client = rig.client()
         rig.run(client.send(b"1"))
         assert rig.run(client.send(b"2")).resumes >= 1
+        assert not cuts
         assert [rig.delivered(), rig.delivered()] == [b"1", b"2"]
-        assert rig.deliveries.empty()
+        assert rig.deliveries.empty()  # delivered once, acknowledged on the second connection

@@ -28,7 +28,7 @@ from edgeagent.hose.frames import (
     encode,
     identity_of,
 )
-from edgeagent.hose.remote_link import Came
+from edgeagent.hose.remote_runs import Came
 
 pytestmark = pytest.mark.skipif(native.core is None, reason="the extension is not built")
 

@@ -14,7 +14,7 @@ import pytest
 
 from edgeagent import native
 from edgeagent.hose.frames import FRAME_BYTES, Data, Done, Offer, decode, encode, identity_of
-from edgeagent.hose.remote_link import Came
+from edgeagent.hose.remote_runs import Came
 
 pytestmark = pytest.mark.skipif(native.core is None, reason="the extension is not built")
 
