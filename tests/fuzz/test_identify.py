@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edgeagent.accel.identify import Kind, identify
 from edgeagent.bench.accel_corpus import case_bytes, corpus
 from edgeagent.model.errors import Refused
-from tests.fuzz.huge_modules import hostile
+from tests.fuzz.huge_modules import hostile, leb
 
 CASES = [(case.kind, case_bytes(case)) for case in corpus()]
 BOUND_S = 30.0  # some seconds on the machine of a person, more on one that is busy
@@ -50,19 +50,11 @@ def test_damaged_cases(data: st.DataObject) -> None:
     _answers(kind, bytes(binary))
 
 
-def _leb(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
-
-
 def _module(body: bytes, imports: bytes = b"") -> bytes:
-    code = _leb(1) + _leb(len(body)) + body
+    code = leb(1) + leb(len(body)) + body
     entry = b"\x07\x0a\x01\x06_start\0" + (b"\x01" if imports else b"\0")
     head = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0"
-    return head + imports + b"\x03\x02\x01\0" + entry + b"\x0a" + _leb(len(code)) + code
+    return head + imports + b"\x03\x02\x01\0" + entry + b"\x0a" + leb(len(code)) + code
 
 
 IMPORT = b"\x02\x13\x01\x0aedge_accel\x04call\0\0"
