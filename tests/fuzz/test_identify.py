@@ -63,6 +63,7 @@ NESTED = (
     b"".join(b" " * n + b"for i in (1, 2, 3, 4, 5, 6, 7, 8):\n" for n in range(15)) + b" " * 15 + b"x = i\n"
 )
 CALLS = b"".join(b"def f%d(): return f%d(f%d())\n" % (n, n + 1, n + 1) for n in range(500)) + b"f0()\n"
+BASES = b"".join(b"class C%d(%s): pass\n" % (n + 1, b",".join([b"C%d" % n] * 40)) for n in range(9))
 
 HUGE: dict[str, tuple[Kind, bytes]] = {
     "many instructions": ("wasm", _module(b"\0" + b"\x01" * (16 << 20) + b"\x0b", IMPORT)),
@@ -74,6 +75,7 @@ HUGE: dict[str, tuple[Kind, bytes]] = {
     "deep brackets": ("python", b"(" * 90_000),
     "nested loops": ("python", NESTED),
     "calls of calls": ("python", CALLS),
+    "classes of classes": ("python", b"import torch\nclass C0: pass\n" + BASES + b"C9().missing()\n"),
     "growing numbers": ("python", b"x = 9 ** 9 ** 9\ny = 'a' * 9999999999\nz = 1 << 999999999\n"),
     "too long": ("python", b"#" * (3 << 20)),
     "many fields": ("onnx", b"\x08\x01" * (4 << 20)),

@@ -275,6 +275,8 @@ def test_what_a_class_takes_from_its_base() -> None:
     base = "import torch\nclass A:\n def go(self, x):\n  return x.cuda()\n"
     child = "class B(A):\n def go(self, x):\n  return super().go(x)\n"
     assert _python(f"{base}{child}B().go(torch.ones(2))").device
+    far = "".join(f"class A{n}({f'A{n - 1}' if n else 'A'}): pass\n" for n in range(20))
+    assert _python(f"{base}{far}A19().go(torch.ones(2))").device
     made = "class B(A):\n def __init__(self):\n  super().go(torch.ones(2))\nB()"
     assert _python(base + made).device
     assert not _python(f"{base}class B(A):\n def go(self, x):\n  return x\nB().go(torch.ones(2))").device
