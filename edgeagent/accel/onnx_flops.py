@@ -15,6 +15,7 @@ from edgeagent.accel.onnx_graph import Dims, Node
 __all__ = [
     "GEMMS",
     "HOST_OPS",
+    "RECURRENT",
     "einsum_sizes",
     "elements",
     "is_convolution",
@@ -48,9 +49,10 @@ GEMMS = names("Gemm FusedGemm QGemm")
 # Both operands with their scales and zero points between them.
 _SECOND_AT_3 = names("QLinearConv QLinearMatMul QGemm")
 _PRODUCTS = _CONVOLUTIONS | _MATRICES | {"ConvTranspose"}
-_RECURRENT = {"LSTM": 4, "GRU": 3, "RNN": 1}
+RECURRENT = names("LSTM GRU RNN")
 _FLOAT_BYTES = 4
 _ELEMENTS_MAX = 1 << 60
+_EQUATION_MAX = 1024  # characters of Einsum's
 
 Shapes = Callable[[str], Dims | None]
 
@@ -76,7 +78,10 @@ def second_place(op: str) -> int:
 
 def einsum_sizes(node: Node, ins: Sequence[Dims | None]) -> tuple[dict[str, int | None], str] | None:
     """The size of each index, and the indices of the output; None where an operand is not known, or has an ellipsis."""
-    left, arrow, right = node.texts.get("equation", "").replace(" ", "").partition("->")
+    equation = node.texts.get("equation", "")
+    if len(equation) > _EQUATION_MAX:
+        return None
+    left, arrow, right = equation.replace(" ", "").partition("->")
     sizes: dict[str, int | None] = {}
     operands = left.split(",")
     if "." in left or len(operands) != len(ins):
@@ -98,7 +103,7 @@ def node_flops(node: Node, shape: Shapes, out: Dims | None) -> float:
     touched = bytes_as_flops(_FLOAT_BYTES * elements(out)) if out is not None else 0.0
     if node.op in _PRODUCTS:
         return _product(node, ins, out) + touched
-    if node.op in _RECURRENT and len(ins) > 2 and ins[1] is not None and ins[2] is not None:
+    if node.op in RECURRENT and len(ins) > 2 and ins[1] is not None and ins[2] is not None:
         steps = elements(ins[0][:2]) if ins[0] is not None else 1
         return 2.0 * steps * (elements(ins[1]) + elements(ins[2]))
     if node.op in ("Attention", "MultiHeadAttention", "GroupQueryAttention") and ins and ins[0] is not None:
@@ -109,7 +114,7 @@ def node_flops(node: Node, shape: Shapes, out: Dims | None) -> float:
         return 2.0 * elements(tuple(known[0].values())) + touched
     if node.op == "MatMulNBits" and ins:
         rows = elements(ins[0][:-1]) if ins[0] else 1
-        return 2.0 * rows * _int(node, "K", 1) * _int(node, "N", 1) + touched
+        return 2.0 * rows * node.number("K", 1) * node.number("N", 1) + touched
     if node.op in ("DFT", "STFT") and ins:
         n = elements(ins[0])
         return 5.0 * n * math.log2(max(n, 2))
@@ -127,12 +132,7 @@ def _product(node: Node, ins: list[Dims | None], out: Dims | None) -> float:
         return 2.0 * (elements(out) * each if out is not None else elements(b))
     if out is None or a is None or not a:
         return 2.0 * max(elements(a), elements(b))
-    inner = a[-2] if node.op in GEMMS and _int(node, "transA", 0) and len(a) > 1 else a[-1]
+    inner = a[-2] if node.op in GEMMS and node.number("transA", 0) and len(a) > 1 else a[-1]
     if inner is None and b is not None and len(b) > 1:
-        inner = b[-1] if node.op in GEMMS and _int(node, "transB", 0) else b[-2]
+        inner = b[-1] if node.op in GEMMS and node.number("transB", 0) else b[-2]
     return 2.0 * elements(out) * (inner or 1)
-
-
-def _int(node: Node, name: str, default: int) -> int:
-    found = node.ints.get(name)
-    return found[0] if found else default

@@ -9,12 +9,12 @@ import msgspec
 from edgeagent.accel.onnx_wire import Budget, fields, floats_of, text_of, varints_of
 from edgeagent.model.errors import SourceRefused
 
-__all__ = ["Dims", "Graph", "Node", "Tensor", "read_model"]
+__all__ = ["RANK_MAX", "Dims", "Graph", "Node", "Tensor", "read_model"]
 
 _FIELDS_MAX = 1_000_000
 _NODES_MAX = 200_000
 _DEPTH_MAX = 16  # graphs inside graphs
-_RANK_MAX = 32
+RANK_MAX = 32
 _VALUES_MAX = 64  # of a tensor of integers that may be a shape
 
 # Sizes of the axes, None: given at run time.
@@ -44,6 +44,10 @@ class Node(msgspec.Struct):
     tensors: dict[str, Tensor] = msgspec.field(default_factory=dict)
     graphs: list[Graph] = msgspec.field(default_factory=list)
     offset: int = 0
+
+    def number(self, name: str, default: int) -> int:
+        """An attribute that is one integer."""
+        return self.ints.get(name, (default,))[0]
 
 
 class Graph(msgspec.Struct):
@@ -188,7 +192,7 @@ class _Reader:
                 and (isinstance(value, int) or len(value) <= 10 * _VALUES_MAX)
             ):
                 numbers += varints_of(value, self.budget)
-        if len(dims) > _RANK_MAX or any(not 0 <= one < 1 << 48 for one in dims):
+        if len(dims) > RANK_MAX or any(not 0 <= one < 1 << 48 for one in dims):
             raise SourceRefused(f"a tensor with impossible sizes at offset {origin}")
         found.dims = tuple(dims)
         self._values(found, raw, numbers, reals)
@@ -229,7 +233,7 @@ class _Reader:
                     for key, _, dim, where in fields(shape, self.budget, place)
                     if key == 1 and not isinstance(dim, int)
                 )
-                return sizes if len(sizes) <= _RANK_MAX else None
+                return sizes if len(sizes) <= RANK_MAX else None
         return None
 
     def _dim(self, data: memoryview, origin: int) -> int | None:

@@ -15,9 +15,8 @@ from edgeagent.model.function import Evidence
 __all__ = ["scan_onnx"]
 
 _SHOWN_OPS = 5
-_STEPS_MAX = (
-    300_000  # nodes, weights and names, those of functions and branches each time that they are followed
-)
+# Nodes, weights and names, those of functions and branches each time that they are followed.
+_STEPS_MAX = 300_000
 _DEPTH_MAX = 16
 _TIMES_MAX = 1e12
 
@@ -72,6 +71,7 @@ class _Tally:
     def graph(self, graph: Graph, known: Known) -> Known:
         """Its nodes in order, as the format has them; ``known`` is what is known around it. Returns what is then."""
         size = len(graph.nodes) + len(graph.initializers) + len(graph.shapes)
+        size += sum(len(node.inputs) + len(node.outputs) for node in graph.nodes) // 16
         if not self._spend(size + len(known.shapes) // 16):
             return known
         known = known.copy()
@@ -115,6 +115,7 @@ class _Tally:
         """An operator that the model defines itself."""
         if self._depth == _DEPTH_MAX:
             self.whole = False
+        if not self.whole:
             return
         self._depth += 1
         found = self.graph(function, _passed(zip(function.inputs, node.inputs, strict=False), known))
@@ -124,6 +125,8 @@ class _Tally:
                 known.shapes[outside] = found.shapes[inside]
 
     def _inner(self, node: Node, known: Known) -> None:
+        if not self.whole:
+            return
         if node.op == "If":
             before, works = self.flops, []
             for graph in node.graphs:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from edgeagent.accel.onnx_flops import (
     GEMMS,
     HOST_OPS,
+    RECURRENT,
     einsum_sizes,
     elements,
     is_convolution,
@@ -19,20 +20,18 @@ from edgeagent.accel.onnx_flops import (
     names,
     second_place,
 )
-from edgeagent.accel.onnx_graph import Dims, Node
+from edgeagent.accel.onnx_graph import RANK_MAX, Dims, Node
 from edgeagent.accel.onnx_values import Ints, Known
 
 __all__ = ["node_shape", "other_shapes"]
 
 _SIZE_MAX = 1 << 48
-_RANK_MAX = 32
 _POOLS = frozenset(["MaxPool", "AveragePool", "LpPool", "MaxUnpool"])
 _GLOBAL_POOLS = frozenset(["GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"])
 _ELEMENTWISE = names(
     "Add Sub Mul Div Pow Max Min Sum Mean Where And Or Xor Equal Greater Less GreaterOrEqual LessOrEqual Mod"
     " PRelu BitShift BitwiseAnd BitwiseOr BitwiseXor"
 )
-_RECURRENT = frozenset(["LSTM", "GRU", "RNN"])
 _MOVES = names(
     "Reshape Transpose Flatten Concat Gather Unsqueeze Squeeze Slice Split Pad Expand Tile TopK Resize Upsample"
 )
@@ -42,17 +41,16 @@ _UNKNOWN = names("NonZero Compress Unique NonMaxSuppression GatherND OneHot Rang
 def node_shape(node: Node, known: Known) -> Dims | None:
     """The shape of the first output, None: not known."""
     found = _shape(node, known)
-    if found is None or len(found) > _RANK_MAX:
+    if found is None or len(found) > RANK_MAX:
         return None
     return tuple(size if size is None or 0 < size <= _SIZE_MAX else None for size in found)
 
 
 def other_shapes(node: Node, known: Known, first: Dims | None) -> list[Dims | None]:
     """Of the outputs after the first."""
-    count = len(node.outputs) - 1
     if node.op == "Split":
-        return [_split(node, known, place) for place in range(1, count + 1)]
-    return [first if node.op == "TopK" else None] * max(count, 0)
+        return _split(node, known)[1:]
+    return [first if node.op == "TopK" else None] * (len(node.outputs) - 1)
 
 
 def _shape(node: Node, known: Known) -> Dims | None:
@@ -72,12 +70,12 @@ def _shape(node: Node, known: Known) -> Dims | None:
     if op in _GLOBAL_POOLS:
         return (*first[:2], *(1 for _ in first[2:]))
     if op == "MatMulNBits":
-        return (*first[:-1], _int(node, "N", 0))
+        return (*first[:-1], node.number("N", 0))
     if op in _MOVES:
         return _moved(node, first, known)
     if op.startswith("Reduce") or op in ("ArgMax", "ArgMin"):
         return _reduced(node, first, known)
-    if op in _RECURRENT:
+    if op in RECURRENT:
         return _recurrent(node, first, known)
     if op in HOST_OPS - {"Identity"}:
         return None
@@ -98,18 +96,13 @@ def _broadcast(several: list[Dims | None]) -> Dims | None:
     return tuple(out)
 
 
-def _int(node: Node, name: str, default: int) -> int:
-    found = node.ints.get(name)
-    return found[0] if found else default
-
-
 def _product(node: Node, known: Known) -> Dims | None:
     a, b = known.shape(node, 0), known.shape(node, second_place(node.op))
     if a is None or b is None or not a or not b:
         return None
     if node.op in GEMMS:
-        rows = a[-1] if _int(node, "transA", 0) else a[0]
-        columns = b[0] if _int(node, "transB", 0) else b[-1]
+        rows = a[-1] if node.number("transA", 0) else a[0]
+        columns = b[0] if node.number("transB", 0) else b[-1]
         return (rows, columns)
     batch = _broadcast([a[:-2], b[:-2]]) or ()
     return (*batch, *(a[-2:-1]), *(b[-1:] if len(b) > 1 else ()))
@@ -146,7 +139,7 @@ def _windowed(node: Node, first: Dims, known: Known) -> Dims | None:
     if weights is not None:
         channels = weights[0]
         if node.op == "ConvTranspose":
-            channels = (weights[1] or 1) * _int(node, "group", 1)
+            channels = (weights[1] or 1) * node.number("group", 1)
     return (first[0], channels, *sizes)
 
 
@@ -155,7 +148,7 @@ def _recurrent(node: Node, first: Dims, known: Known) -> Dims | None:
     weights = known.shape(node, 2)
     if len(first) != 3 or weights is None or len(weights) != 3:
         return None
-    if _int(node, "layout", 0):
+    if node.number("layout", 0):
         return (first[0], first[1], weights[0], weights[2])
     return (first[0], weights[0], first[1], weights[2])
 
@@ -163,17 +156,17 @@ def _recurrent(node: Node, first: Dims, known: Known) -> Dims | None:
 def _reduced(node: Node, first: Dims, known: Known) -> Dims | None:
     axes: Ints | None
     if node.op.startswith("Arg"):
-        axes = (_int(node, "axis", 0),)
+        axes = (node.number("axis", 0),)
     else:
         axes = _given(node, "axes", known, 1)
         if axes is None and len(node.inputs) > 1 and node.inputs[1]:
             return None
     if axes is None:
-        axes = () if _int(node, "noop_with_empty_axes", 0) else tuple(range(len(first)))
+        axes = () if node.number("noop_with_empty_axes", 0) else tuple(range(len(first)))
     places = _places(axes, len(first))
     if places is None:
         return None
-    if _int(node, "keepdims", 1):
+    if node.number("keepdims", 1):
         return tuple(1 if axis in places else size for axis, size in enumerate(first))
     return tuple(size for axis, size in enumerate(first) if axis not in places)
 
@@ -199,12 +192,12 @@ def _moved(node: Node, first: Dims, known: Known) -> Dims | None:
         order = node.ints.get("perm") or list(range(len(first)))[::-1]
         return tuple(first[axis] for axis in order) if sorted(order) == list(range(len(first))) else None
     if op == "Flatten":
-        axis = _int(node, "axis", 1)
+        axis = node.number("axis", 1)
         return tuple(None if None in part else elements(part) for part in (first[:axis], first[axis:]))
     if op == "Concat":
         return _concat(node, first, known)
     if op == "Gather":
-        taken, axis = known.shape(node, 1), _int(node, "axis", 0)
+        taken, axis = known.shape(node, 1), node.number("axis", 0)
         if taken is None or not -len(first) <= axis < len(first):
             return None
         place = axis % len(first)
@@ -215,14 +208,14 @@ def _moved(node: Node, first: Dims, known: Known) -> Dims | None:
     if op in ("Squeeze", "Unsqueeze"):
         return _axes(op, first, _given(node, "axes", known, 1))
     if op == "Split":
-        return _split(node, known, 0)
+        return next(iter(_split(node, known)), None)
     if op == "Slice":
         return _slice(node, first, known)
     return _resized(node, first, known)
 
 
 def _concat(node: Node, first: Dims, known: Known) -> Dims | None:
-    axis = _int(node, "axis", 0)
+    axis = node.number("axis", 0)
     parts = [known.shape(node, place) for place in range(len(node.inputs))]
     same = [one for one in parts if one is not None and len(one) == len(first)]
     if len(same) != len(parts) or not -len(first) <= axis < len(first):
@@ -233,19 +226,22 @@ def _concat(node: Node, first: Dims, known: Known) -> Dims | None:
     return (*first[:place], total, *first[place + 1 :])
 
 
-def _split(node: Node, known: Known, output: int) -> Dims | None:
+def _split(node: Node, known: Known) -> list[Dims | None]:
+    """Of all outputs."""
+    count = len(node.outputs)
     first, parts = known.shape(node, 0), _given(node, "split", known, 1)
-    axis = _int(node, "axis", 0)
+    axis = node.number("axis", 0)
     if first is None or not -len(first) <= axis < len(first):
-        return None
+        return [None] * count
     place = axis % len(first)
-    whole, size = first[place], None
+    whole = first[place]
+    sizes: Ints = (None,) * count
     if parts is not None:
-        size = parts[output] if output < len(parts) else None
-    elif whole is not None:
-        each = -(-whole // max(len(node.outputs), 1))
-        size = max(min(each, whole - each * output), 1)
-    return (*first[:place], size, *first[place + 1 :])
+        sizes = (*parts[:count], *sizes[len(parts) :])
+    elif whole is not None and count:
+        each = -(-whole // count)
+        sizes = tuple(max(min(each, whole - each * output), 1) for output in range(count))
+    return [(*first[:place], size, *first[place + 1 :]) for size in sizes]
 
 
 def _slice(node: Node, first: Dims, known: Known) -> Dims | None:
@@ -275,7 +271,7 @@ def _resized(node: Node, first: Dims, known: Known) -> Dims | None:
         wanted = known.ints(node, 1)
         return None if wanted is None else _broadcast([first, wanted])
     if op == "TopK":
-        most, axis = _given(node, "k", known, 1), _int(node, "axis", -1)
+        most, axis = _given(node, "k", known, 1), node.number("axis", -1)
         if most is None or len(most) != 1 or not -rank <= axis < rank:
             return None
         place = axis % rank
@@ -331,7 +327,7 @@ def _axes(op: str, first: Dims, wanted: Ints | None) -> Dims | None:
         axes = wanted or tuple(i for i, size in enumerate(first) if size == 1)
         gone = _places(axes, len(first))
         return None if gone is None else tuple(size for i, size in enumerate(first) if i not in gone)
-    if wanted is None or len(wanted) > _RANK_MAX:
+    if wanted is None or len(wanted) > RANK_MAX:
         return None
     places = _places(wanted, len(first) + len(wanted))
     if places is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import msgspec
@@ -32,6 +33,7 @@ __all__ = [
 
 _INT_MAX = 1 << 62
 _OPTIONS_MAX = 8
+_LINEAGE_MAX = 64  # classes looked at from one on
 
 
 class Const(msgspec.Struct, frozen=True):
@@ -100,22 +102,25 @@ class Kind(msgspec.Struct, eq=False):
     attributes: dict[str, Value]
     bases: tuple[Value, ...] = ()
 
-    def method(self, name: str, depth: int = 8) -> Function | None:
-        if name in self.methods:
-            return self.methods[name]
-        for base in self.bases if depth else ():
-            if isinstance(base, Kind) and (found := base.method(name, depth - 1)):
-                return found
-        return None
+    def method(self, name: str) -> Function | None:
+        return next((one.methods[name] for one in self.lineage() if name in one.methods), None)
 
-    def holder(self, function: Function, depth: int = 8) -> Kind | None:
+    def holder(self, function: Function) -> Kind | None:
         """The class, this one or one that it is made of, that has this very method."""
-        if any(one is function for one in self.methods.values()):
-            return self
-        for base in self.bases if depth else ():
-            if isinstance(base, Kind) and (found := base.holder(function, depth - 1)):
-                return found
-        return None
+        return next((kind for kind in self.lineage() if function in kind.methods.values()), None)
+
+    def lineage(self) -> Iterator[Kind]:
+        """The class and those that it is made of, the first base and its own before the second, each once."""
+        seen: set[int] = set()
+        waiting = [self]
+        for _ in range(_LINEAGE_MAX):
+            if not waiting:
+                return
+            kind = waiting.pop()
+            if id(kind) not in seen:
+                seen.add(id(kind))
+                yield kind
+                waiting += [base for base in kind.bases[:_LINEAGE_MAX] if isinstance(base, Kind)][::-1]
 
 
 class Instance(msgspec.Struct, eq=False):

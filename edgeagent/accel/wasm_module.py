@@ -9,12 +9,24 @@ import msgspec
 from edgeagent.model.errors import WasmRefused
 from edgeagent.model.wasm_sections import read_s32, read_u32, scan, section_bounds
 
-__all__ = ["Body", "ImportedFunction", "Segment", "Signature", "Skeleton", "after_gc", "read_skeleton"]
+__all__ = [
+    "Body",
+    "ImportedFunction",
+    "Segment",
+    "Signature",
+    "Skeleton",
+    "after_gc",
+    "read_skeleton",
+    "signed_leb",
+]
 
 _TYPE, _IMPORT, _FUNCTION, _TABLE, _MEMORY, _GLOBAL, _EXPORT, _START, _ELEMENT = 1, 2, 3, 4, 5, 6, 7, 8, 9
 _CODE, _DATA = 10, 11
 _PAGE_BYTES = 65536
 _ENTRIES_MAX = 200_000  # of one section; compilers stay far below
+_VALUES_MAX = (
+    1000  # parameters or results of a function; engines take no more (WebAssembly JavaScript interface, 9)
+)
 
 Signature = tuple[tuple[int, ...], int]
 
@@ -123,7 +135,9 @@ def _types(wasm: bytes, at: int, end: int, found: Skeleton) -> None:
 
 
 def _value_types(wasm: bytes, at: int) -> tuple[tuple[int, ...], int]:
-    count, at = _count(wasm, at)
+    count, at = read_u32(wasm, at)
+    if count > _VALUES_MAX:
+        raise WasmRefused(f"a function of {count} values at offset {at}; at most {_VALUES_MAX} are taken")
     kinds = []
     for _ in range(count):
         kinds.append(wasm[at])
@@ -278,7 +292,7 @@ def _constant(wasm: bytes, at: int, mentioned: set[int] | None = None) -> tuple[
         here: int | None = None
         at += 1
         if opcode in (0x41, 0x42):
-            here, at = _s64(wasm, at)
+            here, at = signed_leb(wasm, at)
         elif opcode == 0xD2:
             here, at = read_u32(wasm, at)
             if mentioned is not None:
@@ -303,7 +317,8 @@ def _constant(wasm: bytes, at: int, mentioned: set[int] | None = None) -> tuple[
     return stack[0] if len(stack) == 1 else None, at + 1
 
 
-def _s64(wasm: bytes, at: int) -> tuple[int, int]:
+def signed_leb(wasm: bytes, at: int) -> tuple[int, int]:
+    """A number and where it ends."""
     value, after = _u64(wasm, at)
     bits = 7 * (after - at)
     return value - (1 << bits) if value >> (bits - 1) & 1 else value, after

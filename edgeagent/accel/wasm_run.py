@@ -2,9 +2,14 @@
 
 Entries are run with arguments that nobody knows. What is computed of constants, of data segments and of what was stored
 at known addresses is known; so descriptions of calls that the source writes out come out as bytes, also where loops and
-functions put them together. Where a condition is not known both ways are followed, and what differs between them is not
-known after they meet; work is that of the dearer way. A loop whose length is not known is followed once. It guides a
-prior and no more; all steps count, and the count is bounded.
+functions put them together. Where a condition is not known both ways are followed, one after the other: locals and
+values on the stack that differ are not known after they meet, and work is that of the dearer way. Of memory and globals
+there is one state: what was stored last counts, on whichever way. A loop whose length is not known is followed once. It
+guides a prior and no more; all steps count, and the count is bounded.
+
+``Runner`` goes from function to function, ``_Way`` through the instructions of one; a block that is open is a
+``_Frame``, which keeps what is to be gone on with: the other branch of an ``if``, and what came by a branch to its end.
+wasm_values.py has the stack and the locals, wasm_numbers.py the arithmetic, wasm_memory.py the bytes and the bound.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ import msgspec
 
 from edgeagent.accel.wasm_body import leb, skip_immediates
 from edgeagent.accel.wasm_memory import Memory
-from edgeagent.accel.wasm_module import Skeleton
+from edgeagent.accel.wasm_module import Signature, Skeleton
 from edgeagent.accel.wasm_numbers import LOADS, STORES
 from edgeagent.accel.wasm_values import Number, Values
 from edgeagent.model.errors import WasmRefused
@@ -50,13 +55,15 @@ class _State(msgspec.Struct):
 
 
 class _Frame(msgspec.Struct):
+    """A block, a loop or an ``if`` that is open; the first one is the function itself."""
+
     kind: int
     start: int  # of what is inside
     end: int  # of the ``end`` instruction
-    height: int
-    arity: int
-    met: _State | None = None
-    otherwise: _State | None = None
+    height: int  # of the stack below it
+    arity: int  # how many values a branch to it takes along
+    met: _State | None = None  # of all ways that have come to its end until now
+    otherwise: _State | None = None  # with which an ``if`` whose condition is not known goes its other way
     other: int = 0  # where that goes on
     # Of a loop: conditions that were not known when its round began, locals then, whether one that was known let it go
     # on, how many rounds it had, and whether it only looks for its end.
@@ -80,6 +87,9 @@ class Runner:
     ) -> None:
         self.memory = memory
         self.ran: set[int] = set()
+        # The work of the dearest way so far through the entry that is followed.
+        self.most_flops = 0.0
+        # Above 0 where what is called was called before, on the way to the end of a loop.
         self.muted = 0
         self._wasm = wasm
         self._module = module
@@ -90,18 +100,17 @@ class Runner:
         self._depth = 0
         self._doubts = 0
         self._work = 0.0
-        self._most = 0.0
 
     def entry(self, function: int) -> float:
         """The work of the dearest way through it. Raises WasmRefused, EffortSpent."""
-        self._work = self._most = 0.0
+        self._work = self.most_flops = 0.0
         try:
             self.call(function, [None] * len(self._signature(function)[0]))
         except _Trap:
             pass  # all ways end in a trap, or in a call of the host that does not return
         except IndexError:
             raise WasmRefused(f"truncated: function {function}") from None
-        return self._most
+        return self.most_flops
 
     def call(self, function: int, arguments: list[Number]) -> list[Number]:
         results = self._signature(function)[1]
@@ -115,7 +124,7 @@ class Runner:
         if at not in self._blocks:
             self.memory.effort.spend((body.end - at) // 2)
             self._blocks[at] = _blocks_of(self._wasm, at, body.end)
-        self.memory.effort.spend(count // 16 + 1)
+        self.memory.effort.spend((len(arguments) + count + results) // 16 + 1)
         self._depth += 1
         try:
             way = _Way(self, arguments + [0] * count, at, body.end, results, self._blocks[at])
@@ -126,20 +135,20 @@ class Runner:
     def made(self, offset: int, callee: int, values: list[Number]) -> list[Number]:
         """A call of any function, from an instruction at ``offset``."""
         if callee in self._wanted and not self.muted:
-            self.spent(self._called(Made(offset, callee, tuple(values))) or 0.0)
+            self._work += self._called(Made(offset, callee, tuple(values))) or 0.0
+            self.most_flops = max(self.most_flops, self._work)
         if callee >= len(self._module.imports):
             return self.call(callee, values)
         return [None] * self._signature(callee)[1]
 
-    def behind(self, slot: Number) -> int | None:
-        """The function in a slot of the first table, as it is at the start."""
-        return None if slot is None else self._module.table.get(slot)
+    def behind(self, slot: Number, wanted: Signature | None) -> int | None:
+        """The function in a slot of the first table, as it is at the start; None too where a call would trap."""
+        found = None if slot is None else self._module.table.get(slot)
+        return (
+            None if found is None or self._module.signature(self._module.type_of(found)) != wanted else found
+        )
 
-    def spent(self, flops: float) -> None:
-        self._work += flops
-        self._most = max(self._most, self._work)
-
-    def _signature(self, function: int) -> tuple[tuple[int, ...], int]:
+    def _signature(self, function: int) -> Signature:
         return self._module.signature(self._module.type_of(function)) or ((), 0)
 
 
@@ -158,11 +167,12 @@ class _Way(Values):
         super().__init__(runner._wasm, start, locals_, runner._globals, runner.memory)
         self._runner = runner
         self._blocks = blocks
+        self._effort = runner.memory.effort
         self._frames = [_Frame(_BLOCK, start, end - 1, 0, results)]
 
     def follow(self) -> list[Number]:
         """What it returns. Raises _Trap."""
-        code, spend = self._code, self._runner.memory.effort.spend
+        code, spend = self._code, self._effort.spend
         while self._frames:
             spend(1)
             start = self._at
@@ -207,10 +217,13 @@ class _Way(Values):
             self.stack.append(same if which is None else first if which else second)
 
     def _open(self, opcode: int, start: int) -> None:
+        if start not in self._blocks:
+            raise WasmRefused(f"truncated: a block at offset {start} has no end")
         other, end = self._blocks[start]
         kind = opcode if opcode in (_LOOP, _IF) else _BLOCK
         condition = self.pop() if kind == _IF else 1
         results, params = self._block_type(start + 1)
+        self._spend_on(results + params)
         frame = _Frame(kind, self._at, end, max(len(self.stack) - params, 0), results)
         self._frames.append(frame)
         if kind == _LOOP:
@@ -232,14 +245,18 @@ class _Way(Values):
         found = self._runner._module.signature(leb(self._code, at)[0])
         return (found[1], len(found[0])) if found is not None else (0, 0)
 
+    def _spend_on(self, numbers: int) -> None:
+        """That are copied or compared all at once, which takes far less than an instruction each."""
+        self._effort.spend(numbers // 16)
+
     def _round(self, frame: _Frame) -> None:
-        self._runner.memory.effort.spend(len(self.locals) // 16)
+        self._spend_on(len(self.locals) + frame.arity)
         frame.doubts, frame.before = self._runner._doubts, list(self.locals)
         frame.decided = False
         frame.rounds += 1
 
     def _state(self, arity: int) -> _State:
-        self._runner.memory.effort.spend(len(self.locals) // 16)
+        self._spend_on(len(self.locals) + arity)
         values = self.stack[-arity:] if arity else []
         return _State(list(self.locals), values, self._runner._work)
 
@@ -319,13 +336,14 @@ class _Way(Values):
 
     def _forget(self, frame: _Frame) -> None:
         """What a loop of unknown length changes is not known after it."""
+        self._spend_on(len(self.locals))
         self.locals = [
             now if now == then else None for now, then in zip(self.locals, frame.before, strict=True)
         ]
 
     def _branch_if(self, label: int) -> None:
         condition, frame = self.pop(), self._target(label)
-        self._runner.memory.effort.spend(label // 8)
+        self._effort.spend(label // 8)
         if condition is not None:
             if condition:
                 self._branch(label, known=True)
@@ -344,7 +362,7 @@ class _Way(Values):
     def _branch_table(self, start: int) -> None:
         place = self.pop()
         count, at = leb(self._code, start + 1)
-        self._runner.memory.effort.spend(count)
+        self._effort.spend(count)
         labels = []
         for _ in range(count + 1):
             label, at = leb(self._code, at)
@@ -367,15 +385,16 @@ class _Way(Values):
             signature = module.signature(callee)
             slot = self.pop()
             is_first = opcode in (0x11, 0x13) and leb(self._code, after)[0] == 0
-            callee = self._runner.behind(slot) if is_first else None
+            callee = self._runner.behind(slot, signature) if is_first else None
         else:
             signature = module.signature(module.type_of(callee))
         if signature is None:
             self.stack.clear()
             return
+        self._spend_on(len(signature[0]) + signature[1])
         values = [self.pop() for _ in signature[0]][::-1]
         # What a loop did once it does not do again on the way to its end.
-        self._runner.memory.effort.spend(len(self._frames) // 8)
+        self._effort.spend(len(self._frames) // 8)
         leaving = any(frame.leaving for frame in self._frames)
         self._runner.muted += leaving
         try:

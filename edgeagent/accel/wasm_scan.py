@@ -74,11 +74,11 @@ def _predict(
     try:
         works.extend(runner.entry(entry) for entry in reached.entries)
         for call in live:
-            if (
-                calls.is_unseen(call) and call.caller not in runner.ran
-            ):  # called through a table, nobody knows when
+            # Called through a table, nobody knows when.
+            if calls.is_unseen(call) and call.caller not in runner.ran:
                 others += runner.entry(call.caller)
     except EffortSpent:
+        works.append(runner.most_flops)
         calls.unknown += 1
         found.advice.append(Evidence("more constants than are followed; the rest is unknown", "code section"))
     calls.tell_devices()

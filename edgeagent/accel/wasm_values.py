@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from edgeagent.accel.wasm_body import leb
 from edgeagent.accel.wasm_memory import Memory
+from edgeagent.accel.wasm_module import signed_leb
 from edgeagent.accel.wasm_numbers import BINARY, LOADS, STORES, UNARY, is_binary
 
 __all__ = ["Number", "Values"]
@@ -56,7 +57,9 @@ class Values:
     def compute(self, opcode: int, start: int) -> None:
         code, stack = self._code, self.stack
         if opcode in (0x41, 0x42):
-            stack.append(_constant(code, start + 1, 32 if opcode == 0x41 else 64))
+            stack.append(
+                signed_leb(code, start + 1)[0] & (0xFFFFFFFF if opcode == 0x41 else 0xFFFFFFFFFFFFFFFF)
+            )
         elif opcode in (0x43, 0x44):
             stack.append(int.from_bytes(code[start + 1 : self._at], "little"))
         elif 0x45 <= opcode <= 0xC4:
@@ -126,9 +129,3 @@ class Values:
                 self._memory.store(place + offset, value, 16)
         else:
             self.stack.clear()
-
-
-def _constant(code: bytes, at: int, bits: int) -> int:
-    value, after = leb(code, at)
-    used = 7 * (after - at)
-    return (value - (1 << used) if value >> (used - 1) & 1 else value) & (1 << bits) - 1

@@ -113,6 +113,7 @@ class _Renamer(ast.NodeTransformer):
                 made.add(node.arg)
             elif isinstance(node, ast.alias):
                 made.add((node.asname or node.name).split(".")[0])
+        made -= _fields(tree)  # read as attributes, which keep their names
         made -= ENTRY_NAMES | set(dir(builtins)) | {word for word in keywords if word} | {"*"}
         self._names = {name: f"{_word(rng)}_{place}" for place, name in enumerate(sorted(made))}
 
@@ -147,6 +148,19 @@ class _Renamer(ast.NodeTransformer):
                 bound = one.asname or one.name
                 one.asname = self._names.get(bound, bound)
         return node
+
+
+def _fields(tree: ast.Module) -> set[str]:
+    """What classes give names to in their bodies, beside methods."""
+    return {
+        name.id
+        for one in ast.walk(tree)
+        if isinstance(one, ast.ClassDef)
+        for field in one.body
+        if isinstance(field, ast.Assign | ast.AnnAssign)
+        for name in ast.walk(field)
+        if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
+    }
 
 
 def _is_method(tree: ast.Module, function: ast.FunctionDef) -> bool:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edgeagent.accel.identify import Kind, identify
 from edgeagent.bench.accel_corpus import case_bytes, corpus
 from edgeagent.model.errors import Refused
-from tests.fuzz.huge_modules import hostile
+from tests.fuzz.huge_modules import hostile, leb
 
 CASES = [(case.kind, case_bytes(case)) for case in corpus()]
 BOUND_S = 30.0  # some seconds on the machine of a person, more on one that is busy
@@ -50,19 +50,11 @@ def test_damaged_cases(data: st.DataObject) -> None:
     _answers(kind, bytes(binary))
 
 
-def _leb(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
-
-
 def _module(body: bytes, imports: bytes = b"") -> bytes:
-    code = _leb(1) + _leb(len(body)) + body
+    code = leb(1) + leb(len(body)) + body
     entry = b"\x07\x0a\x01\x06_start\0" + (b"\x01" if imports else b"\0")
     head = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0"
-    return head + imports + b"\x03\x02\x01\0" + entry + b"\x0a" + _leb(len(code)) + code
+    return head + imports + b"\x03\x02\x01\0" + entry + b"\x0a" + leb(len(code)) + code
 
 
 IMPORT = b"\x02\x13\x01\x0aedge_accel\x04call\0\0"
@@ -71,6 +63,7 @@ NESTED = (
     b"".join(b" " * n + b"for i in (1, 2, 3, 4, 5, 6, 7, 8):\n" for n in range(15)) + b" " * 15 + b"x = i\n"
 )
 CALLS = b"".join(b"def f%d(): return f%d(f%d())\n" % (n, n + 1, n + 1) for n in range(500)) + b"f0()\n"
+BASES = b"".join(b"class C%d(%s): pass\n" % (n + 1, b",".join([b"C%d" % n] * 40)) for n in range(9))
 
 HUGE: dict[str, tuple[Kind, bytes]] = {
     "many instructions": ("wasm", _module(b"\0" + b"\x01" * (16 << 20) + b"\x0b", IMPORT)),
@@ -82,6 +75,7 @@ HUGE: dict[str, tuple[Kind, bytes]] = {
     "deep brackets": ("python", b"(" * 90_000),
     "nested loops": ("python", NESTED),
     "calls of calls": ("python", CALLS),
+    "classes of classes": ("python", b"import torch\nclass C0: pass\n" + BASES + b"C9().missing()\n"),
     "growing numbers": ("python", b"x = 9 ** 9 ** 9\ny = 'a' * 9999999999\nz = 1 << 999999999\n"),
     "too long": ("python", b"#" * (3 << 20)),
     "many fields": ("onnx", b"\x08\x01" * (4 << 20)),

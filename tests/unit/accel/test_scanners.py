@@ -12,7 +12,7 @@ from edgeagent.accel.modes import CROSSOVER_FLOPS, Findings
 from edgeagent.accel.onnx_scan import scan_onnx
 from edgeagent.accel.python_scan import scan_python
 from edgeagent.accel.wasm_scan import scan_wasm
-from edgeagent.bench.accel_corpus import onnx_model
+from edgeagent.bench.accel_corpus import LabelledCase, case_bytes, onnx_model
 from edgeagent.model.errors import SourceRefused, WasmRefused
 from edgeagent.runtime.compiler import Compiler
 
@@ -203,10 +203,17 @@ def test_a_worker_that_ends_without_an_answer() -> None:
 def test_constants_are_followed_as_far_as_a_bound_and_the_rest_is_unknown() -> None:
     """What was known before the bound still counts."""
     fill = "(memory.fill (i32.const 0) (i32.const 1) (i32.const 65536))" * 100
+    call = "(drop (call $call (i32.const 0) (i32.const 6) (i32.const 70000) (i32.const 448)))"
     text = """(module (import "edge_accel" "call" (func $call (param i32 i32 i32 i32) (result i32)))
-      (memory (export "memory") 4) (data (i32.const 0) "sum")
-      (func (export "_start") %s (drop (call $call (i32.const 0) (i32.const 3) (i32.const 16) (i32.const 304)))))"""
-    found = scan_wasm(bytes(wasmtime.wat2wasm(text % fill)))
+      (memory (export "memory") 4) (data (i32.const 0) "matmul")
+      (data (i32.const 70000) "{{call 2 1 f32:4000x4000 f32:4000x4000 f32:4000x4000}}")
+      (func (export "_start") {}))"""
+
+    def scan(body: str) -> Findings:
+        return scan_wasm(case_bytes(LabelledCase("case", "wasm", "cpu", text.format(body))))
+
+    assert (scan(call + fill).work_flops or 0) > 2 * 4000**3
+    found = scan(fill + call)
     assert found.work_flops is None
     assert "more constants than are followed; the rest is unknown" in [one.evidence for one in found.advice]
 
@@ -243,6 +250,12 @@ def test_instructions_on_objects_are_passed_over_and_their_branches_count() -> N
         scan_wasm(b"\0asm\1\0\0\0\1\4\1\x60\0\0\3\2\1\0\7\x0a\1\6_start\0\0\x0a\x06\1\4\0\xfb\x63\x0b")
 
 
+def test_a_function_of_more_values_than_an_engine_takes() -> None:
+    some = b"\x60\xe9\7" + b"\x7f" * 1001 + b"\0"
+    with pytest.raises(WasmRefused, match="a function of 1001 values"):
+        scan_wasm(b"\0asm\1\0\0\0" + b"\1\xee\7\1" + some)
+
+
 def test_a_constant_that_adds_what_is_not_there() -> None:
     module = b"\0asm\1\0\0\0" + b"\6\6\1\x7f\0\x41\0\x6a" + b"\x0b"
     with pytest.raises(WasmRefused):
@@ -262,6 +275,8 @@ def test_what_a_class_takes_from_its_base() -> None:
     base = "import torch\nclass A:\n def go(self, x):\n  return x.cuda()\n"
     child = "class B(A):\n def go(self, x):\n  return super().go(x)\n"
     assert _python(f"{base}{child}B().go(torch.ones(2))").device
+    far = "".join(f"class A{n}({f'A{n - 1}' if n else 'A'}): pass\n" for n in range(20))
+    assert _python(f"{base}{far}A19().go(torch.ones(2))").device
     made = "class B(A):\n def __init__(self):\n  super().go(torch.ones(2))\nB()"
     assert _python(base + made).device
     assert not _python(f"{base}class B(A):\n def go(self, x):\n  return x\nB().go(torch.ones(2))").device

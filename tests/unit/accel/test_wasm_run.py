@@ -168,6 +168,9 @@ def test_calls_of_functions() -> None:
     assert _scan(known, table).work_flops == PRODUCT
     unknown = "(call_indirect (type $t) (i32.const 64) (local.get $n))"
     assert _scan(unknown, table).work_flops is None
+    # of another type than what is called for: it traps
+    other = table.replace(helper, f"(func $go (param i32 i32) (drop (local.get 1)) {CALL})")
+    assert _scan(f"{known} {CALL}", other).work_flops == PRODUCT
     endless = f"(func $go (param i32) (call $go (local.get 0)) {CALL})"
     assert _scan("(call $go (i32.const 64))", endless).work_flops is not None
     traps = f"(func $go (param i32) {CALL} unreachable)"
