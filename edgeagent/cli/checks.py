@@ -140,7 +140,7 @@ def kernel() -> Finding:
             f"{platform.release()} refuses memfds ({error.strerror}): functions get copies of each other's data",
             "use Linux 5.7 or later, and a sandbox that allows memfd_create",
         )
-    return Finding("kernel", "ok", f"{platform.release()}: memfd, eventfd")
+    return Finding("kernel", "ok", f"{platform.release()}: memfd")
 
 
 def state_directory() -> Finding:
