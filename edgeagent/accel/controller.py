@@ -27,7 +27,7 @@ from edgeagent.accel.breaker import Breaker
 from edgeagent.accel.conditions import ConditionLimits, Conditions, Veto
 from edgeagent.accel.drift import shifted
 from edgeagent.accel.evidence import Evidence
-from edgeagent.accel.goal import SEEN_MIN, Goal, wanted
+from edgeagent.accel.goal import SEEN_MIN, Energy, Goal, wanted
 from edgeagent.accel.kept import PAIRS_KEPT, TIMES_KEPT, KeptClass, KeptController
 from edgeagent.accel.probing import EARLY, PROVEN, ProbePlan, Schedule
 from edgeagent.accel.purse import Purse
@@ -182,6 +182,11 @@ class Controller:
         """What the function's limit leaves for one of these requests; 0: no limit."""
         if slo_ms != self._goal.slo_ms:
             self._goal = replace(self._goal, slo_ms=slo_ms)
+
+    def energy_is(self, energy: Energy) -> None:
+        """What a second of either backend draws, and what that costs now."""
+        if energy != self._goal.energy:
+            self._goal = replace(self._goal, energy=energy)
 
     def conditions(self, now: Conditions) -> str:
         """Heat, battery and sun as they are now; the reason that forbids the GPU, empty: none."""

@@ -1,13 +1,19 @@
-"""What a GPU draws over idle when it is busy, from looks at its power and its utilisation.
+"""How much of the machine running takes: what a busy GPU draws over idle, and how many cores a kernel keeps busy.
 
-Both are of the last second or so, as sensors have them. What it draws while it has nothing to do is its idle draw; what
-it draws more while it has, divided by how busy it was, is the draw of a busy second. Both are moving means that forget,
-for clocks, power limits and kernels change. Without both metrics, or before both were seen, there is no answer. Pure.
+A GPU's power and its utilisation are of the last second or so, as sensors have them. What it draws while it has nothing
+to do is its idle draw; what it draws more while it has, divided by how busy it was, is the draw of a busy second. Both
+are moving means that forget, for clocks, power limits and kernels change. Without both metrics, or before both were
+seen, there is no answer.
+
+Kernels may use several cores. How many is what the whole process took of them meanwhile; as others run beside, the
+least of the last calls counts. Pure.
 """
 
 from __future__ import annotations
 
-__all__ = ["DrawMeter"]
+from collections import OrderedDict, deque
+
+__all__ = ["CoresMeter", "DrawMeter"]
 
 _IDLE_MAX, _BUSY_MIN = (
     0.02,
@@ -15,6 +21,7 @@ _IDLE_MAX, _BUSY_MIN = (
 )  # utilisation up to which it has nothing to do, and from which the quotient holds
 _NEWEST = 1 / 8
 _LOOKS_MIN = 3
+_CALLS, _KERNELS_MAX = 8, 256
 
 
 class DrawMeter:
@@ -43,3 +50,24 @@ class DrawMeter:
             if over_w > 0.0:
                 self._busy += 1
                 self.busy_w += max(1.0 / self._busy, _NEWEST) * (over_w - self.busy_w)
+
+
+class CoresMeter:
+    """By kernel; of at most 256, the one that ran longest ago is forgotten."""
+
+    def __init__(self, cores: int) -> None:
+        self._cores = float(max(cores, 1))
+        self._seen: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def ran(self, kernel: str, wall_s: float, cpu_s: float) -> None:
+        """A call took so long, and the process so much CPU time meanwhile."""
+        if wall_s <= 0.0:
+            return
+        self._seen.setdefault(kernel, deque(maxlen=_CALLS)).append(cpu_s / wall_s)
+        self._seen.move_to_end(kernel)
+        if len(self._seen) > _KERNELS_MAX:
+            self._seen.popitem(last=False)
+
+    def of(self, kernel: str) -> float:
+        """From 1, also where nothing is known, to all that there are."""
+        return min(max(min(self._seen.get(kernel, ()), default=1.0), 1.0), self._cores)

@@ -28,6 +28,7 @@ __all__ = [
     "energy_price_of",
     "energy_usd",
     "joules",
+    "stored_usd_per_kwh",
     "usd_per_kwh_now",
 ]
 
@@ -161,6 +162,12 @@ def energy_usd(energy_j: float, usd_per_kwh: float) -> float:
     return energy_j * usd_per_kwh / _J_PER_KWH
 
 
+def stored_usd_per_kwh(listed: EnergyPrice, usd_per_kwh: float) -> float:
+    """What a kilowatt-hour out of the battery costs where one as it comes has this price, not the listed one."""
+    wear = listed.usd_per_kwh_stored - listed.usd_per_kwh / _ROUND_TRIP
+    return wear + usd_per_kwh / _ROUND_TRIP
+
+
 def usd_per_kwh_now(price: EnergyPrice, supply: Supply) -> tuple[float, str]:
     """What a kilowatt-hour costs a node now, and where it comes from, for people.
 
@@ -171,8 +178,8 @@ def usd_per_kwh_now(price: EnergyPrice, supply: Supply) -> tuple[float, str]:
         return price.usd_per_kwh, "no battery is known"
     usable = max(1.0 - supply.reserve, 1e-6)
     above = min(max((supply.battery - supply.reserve) / usable, 1.0 / _SCARCEST), 1.0)
-    holds = f"the battery holds {supply.battery:.0%}"
+    holds = f"the battery at {supply.battery:.0%}"
     if supply.sunlit:
         return price.usd_per_kwh / above, f"in the sun, {holds}"
-    where = "from the battery" if supply.sunlit is None else "in an eclipse"
+    where = "of a battery" if supply.sunlit is None else "in an eclipse"
     return price.usd_per_kwh_stored / above, f"{where}, {holds}"

@@ -23,6 +23,7 @@ from edgeagent.node.config_accel import AccelSection
 from edgeagent.node.functions import Functions
 from edgeagent.node.loaded import LoadedEntry
 from edgeagent.node.meters import Meters
+from edgeagent.node.power import Power
 from edgeagent.runtime.port import Engine
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Acceleration:
         state_dir: Path | None = None,
     ) -> None:
         self.guest = AccelGuest(engine, meters)
+        self.power = Power()
         self.gpus: Gpus | None = None
         self.routing: Routing | None = None
         self._functions, self._meters = functions, meters
@@ -83,18 +85,19 @@ class Acceleration:
         self.routing = Routing(random.Random(), changed=self._changed)
         gpus = self.gpus
         self.routing.forgotten, self.routing.device = gpus.forget, lambda: gpus.described
+        self.routing.why_not = lambda: gpus.why_not
         if state_dir is not None:
             self._keeper = Keeper(state_dir / KEPT)
             self.routing.shelf = self._keeper.read()
         self.guest.use_gpus(self.gpus, self.routing, self._functions.get)
         self._meters.registry.register(AccelMeters(self.gpus, self.routing))
 
-    def is_on(self, kind: str) -> None:
-        """What kind of node this is says what its seconds cost."""
+    def draws(self, power: Power) -> None:
+        """What seconds and joules cost on this node."""
+        self.power = power
         if self.routing is not None:
-            from edgeagent.cost.prices import gpu_usd_s, price_of
-
-            self.routing.prices = (price_of(kind).usd_per_cpu_s, gpu_usd_s(kind))
+            self.routing.prices = (power.cpu_usd_s, power.gpu_usd_s)
+            self.routing.energy = lambda kernel: power.energy(self.guest.cores.of(kernel))
 
     def watch(self, conditions: Callable[[], Conditions]) -> None:
         """Who knows heat, battery and sun: they may forbid the GPU. Asked for every kernel call."""
@@ -125,10 +128,15 @@ class Acceleration:
                 f"{entry.name} is pinned to the GPU: {self.gpus.why_not}", retry_after_s=_RETRY_S
             )
 
-    def ended(self, entry: LoadedEntry, marks: CallMarks, whole_ms: float) -> None:
-        """A call of a function that asks for kernels came to its end, waiting for its turn not counted."""
-        if self.routing is not None and marks.kernels:
+    def ended(self, entry: LoadedEntry, marks: CallMarks, whole_ms: float) -> int:
+        """A call of a function that asks for kernels came to its end, waiting for its turn not counted. Returns the
+        microjoules that its kernels drew beyond one core for as long as it ran.
+        """
+        if not marks.kernels:
+            return 0
+        if self.routing is not None:
             self.routing.ended(entry.deployed, marks.kernels, whole_ms)
+        return self.power.ran_kernels(entry.name, marks)
 
     def keep_up(self) -> None:
         """Now and then: a function that is pinned to the GPU should find it ready, however rarely it is called; and
@@ -163,7 +171,9 @@ class Acceleration:
     # -- views ---------------------------------------------------------------------------------------------------------
 
     def view(self) -> dict[str, Any]:
-        """What ``/v1/accel`` shows; times in milliseconds, temperatures in degrees Celsius, None: not known."""
+        """What ``/v1/accel`` shows; times in milliseconds, temperatures in degrees Celsius, None: not known. Seconds,
+        joules and dollars are of this process.
+        """
         gpu_c = None if self._conditions is None else self._conditions().gpu_c
         gpus = [] if self.gpus is None else [{**one, "temperature_c": gpu_c} for one in self.gpus.view()]
         state, why = (State.ABSENT, self._why_none) if self.gpus is None else self.gpus.best
@@ -171,6 +181,7 @@ class Acceleration:
             "at_ms": int(time.time() * 1000),
             "gpu": {"state": str(state), "why": why},
             "gpus": gpus,
+            "energy": self.power.view(),
             "why_no_gpu": self._why_none if self.gpus is None else "",
             "functions": [self._function(one) for one in self._functions.list()],
         }
@@ -178,6 +189,7 @@ class Acceleration:
     def _function(self, deployed: Deployed) -> dict[str, Any]:
         meter = self._meters.functions.get(deployed.name)
         p50_us = meter.durations.quantile_us(0.5) if meter is not None else None
+        bill = self.power.bill(deployed.name)
         shown: dict[str, Any] = {
             "name": deployed.name,
             "calls": 0 if meter is None else meter.durations.count + sum(meter.failures.values()),
@@ -190,11 +202,18 @@ class Acceleration:
             "kernel_calls": {"cpu": self.guest.on_cpu[deployed.name], "gpu": 0},
             "replays": 0,
             "switches": 0,
+            "gpu_seconds": 0.0,
+            "energy_j": bill.energy_j,
+            "cost_usd": bill.cost_usd,
+            "kernels": {},
         }
         if self.routing is None:
             return shown
         routes = self.routing.find(deployed)
-        return {**shown, **({"why": "no kernel was called"} if routes is None else _routes(routes))}
+        if routes is None:
+            return {**shown, "why": "no kernel was called"}
+        assert self.gpus is not None
+        return {**shown, **_routes(routes), "gpu_seconds": self.gpus.worked_s(deployed.name)}
 
 
 def acceleration_of(node: Node, cache_dir: str, state_dir: Path) -> Acceleration:
@@ -221,6 +240,7 @@ def _routes(one: FunctionRoutes) -> dict[str, Any]:
         "kernel_calls": dict(one.calls),
         "replays": one.replays,
         "switches": one.switches,
+        "kernels": one.learned(),
     }
 
 

@@ -70,6 +70,10 @@ class Gpus:
         one = min(self.brokers, key=lambda one: _NEAREST.index(one.life.state))
         return one.life.state, one.life.why
 
+    def worked_s(self, function: str) -> float:
+        """What they have worked for a function since this process began, probes and failures included."""
+        return sum(one.worked_s.get(function, 0.0) for one in self.brokers)
+
     def forget(self, function: str) -> None:
         for one in self.brokers:
             one.forget(function)

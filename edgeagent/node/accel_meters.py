@@ -74,11 +74,31 @@ class AccelMeters(Collector):
             "kernel calls that a GPU did not answer and the CPU did again",
             labels=("function",),
         )
+        worked = CounterMetricFamily(
+            PREFIX + "accel_gpu_seconds",
+            "what GPUs have worked for a function, probes and failures included",
+            labels=("function",),
+        )
+        kernels = CounterMetricFamily(
+            PREFIX + "accel_kernel_seconds",
+            "what cores and GPUs have worked for kernel calls that were answered",
+            labels=("function", "backend"),
+        )
+        changes = GaugeMetricFamily(
+            PREFIX + "accel_last_change",
+            "when a function last went to another backend, and why: UTC, seconds since 1970",
+            labels=("function", "backend", "reason"),
+        )
         for one in self._routing.all():
             name = one.deployed.name
+            worked.add_metric((name,), self._gpus.worked_s(name))
+            for backend, seconds in one.worked_s.items():
+                kernels.add_metric((name, backend), seconds)
+            if one.change is not None:
+                changes.add_metric((name, one.change.backend, one.change.reason), one.change.at_utc_s)
             modes.add_metric((name, one.mode), 1.0)
             last.add_metric((name,), float(one.last == "gpu"))
             for backend, count in one.calls.items():
                 calls.add_metric((name, backend), count)
             replays.add_metric((name,), one.replays)
-        yield from (modes, last, calls, replays)
+        yield from (modes, last, calls, replays, worked, kernels, changes)

@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from edgeagent.cost.draws import DrawMeter
+from edgeagent.cost.draws import CoresMeter, DrawMeter
 from edgeagent.cost.energy import (
     DRAWS,
     ENERGY_PRICES,
@@ -49,9 +49,9 @@ def test_without_a_battery_it_comes_as_it_comes() -> None:
 def test_a_satellite_pays_more_in_an_eclipse_and_the_more_the_emptier_its_battery() -> None:
     price = ENERGY_PRICES["satellite"]
     full = usd_per_kwh_now(price, Supply(1.0, 0.4, True))
-    assert full == (price.usd_per_kwh, "in the sun, the battery holds 100%")
+    assert full == (price.usd_per_kwh, "in the sun, the battery at 100%")
     dark = usd_per_kwh_now(price, Supply(1.0, 0.4, False))
-    assert dark == (price.usd_per_kwh_stored, "in an eclipse, the battery holds 100%")
+    assert dark == (price.usd_per_kwh_stored, "in an eclipse, the battery at 100%")
     for sunlit in (True, False):
         costs = [usd_per_kwh_now(price, Supply(one / 20, 0.4, sunlit))[0] for one in range(20, -1, -1)]
         assert all(later >= earlier for earlier, later in itertools.pairwise(costs))
@@ -64,7 +64,7 @@ def test_a_reserve_of_all_and_shares_that_cannot_be_are_bounded() -> None:
     for supply in (Supply(0.5, 1.0), Supply(-1.0, 0.3), Supply(2.0, 0.3)):
         told = usd_per_kwh_now(price, supply)[0]
         assert price.usd_per_kwh_stored <= told <= 10.0 * price.usd_per_kwh_stored * (1 + 1e-9)
-    assert "from the battery" in usd_per_kwh_now(price, Supply(0.5))[1]
+    assert "of a battery" in usd_per_kwh_now(price, Supply(0.5))[1]
 
 
 def test_a_gpu_s_draw_is_what_it_takes_more_than_idle_by_how_busy_it_is() -> None:
@@ -94,3 +94,19 @@ def test_a_gpu_s_draw_follows_a_new_power_limit() -> None:
             meter.look(20.0 + power_w, 1.0)
         assert meter.over_idle_w == pytest.approx(power_w, rel=1e-3)
     assert meter.idle_w == pytest.approx(20.0)
+
+
+def test_a_kernel_keeps_the_fewest_cores_busy_that_were_seen_lately() -> None:
+    meter = CoresMeter(4)
+    assert meter.of("matmul") == 1.0
+    for cpu_s in (3.9, 3.0, 9.0):  # others ran beside it
+        meter.ran("matmul", 1.0, cpu_s)
+    meter.ran("matmul", 0.0, 1.0)
+    meter.ran("sum", 1.0, 0.2)
+    assert (meter.of("matmul"), meter.of("sum")) == (3.0, 1.0)
+    for _ in range(8):
+        meter.ran("matmul", 0.5, 4.0)
+    assert meter.of("matmul") == 4.0  # there are no more
+    for number in range(256):
+        meter.ran(str(number), 1.0, 2.0)
+    assert meter.of("matmul") == 1.0

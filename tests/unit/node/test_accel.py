@@ -21,6 +21,7 @@ from edgeagent.node.config_accel import AccelSection
 from edgeagent.node.functions import Functions
 from edgeagent.node.loaded import LoadedEntry
 from edgeagent.node.meters import Meters
+from edgeagent.node.power import Power
 from edgeagent.runtime.port import Engine
 from tests.unit.node.test_accel_guest import Desk
 from tests.unit.node.test_accel_routing import deployed
@@ -68,7 +69,7 @@ def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch, enabled: str, why: str) 
     accel = node.accel
     accel.keep_up()
     accel.forget("free")
-    accel.is_on("edge")
+    accel.draws(Power("edge"))
     accel.watch(lambda: Conditions(gpu_c=40.0))
     view = accel.view()
     assert (view["gpus"], view["why_no_gpu"]) == ([], why)
@@ -109,7 +110,7 @@ async def test_what_is_shown_and_counted() -> None:
     one = calling("cpu_preferred", "detect")
     node = Node(one, calling("cpu_preferred", "idle"))
     accel, meter = node.accel, node.meters.function("detect")
-    accel.is_on("cloud")
+    accel.draws(Power("cloud"))
     assert accel.routing is not None
     assert accel.routing.prices[1] > accel.routing.prices[0] > 0.0
     accel.watch(lambda: Conditions(gpu_c=51.0))
@@ -148,7 +149,7 @@ async def test_calls_that_ended_tell_what_the_limit_leaves_for_kernels() -> None
     routes.route(0.0, "sum", 1.0, ready=False)
     marks = CallMarks()
     node.accel.ended(entry(one), marks, 90.0)  # it called nothing
-    marks.answered("sum", "cpu", 20.0)
+    marks.answered("sum", "cpu", 20.0, 20.0)
     for _ in range(8):
         node.accel.ended(entry(one), marks, 90.0)
     assert routes._controllers["sum"]._goal.slo_ms == 30.0
