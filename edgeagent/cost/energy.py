@@ -178,8 +178,8 @@ def usd_per_kwh_now(price: EnergyPrice, supply: Supply) -> tuple[float, str]:
         return price.usd_per_kwh, "no battery is known"
     usable = max(1.0 - supply.reserve, 1e-6)
     above = min(max((supply.battery - supply.reserve) / usable, 1.0 / _SCARCEST), 1.0)
-    holds = f"the battery at {supply.battery:.0%}"
+    holds = f"{supply.battery:.0%}"
     if supply.sunlit:
-        return price.usd_per_kwh / above, f"in the sun, {holds}"
-    where = "of a battery" if supply.sunlit is None else "in an eclipse"
-    return price.usd_per_kwh_stored / above, f"{where}, {holds}"
+        return price.usd_per_kwh / above, f"in the sun, the battery at {holds}"
+    where = "out of the battery, at" if supply.sunlit is None else "in an eclipse, the battery at"
+    return price.usd_per_kwh_stored / above, f"{where} {holds}"

@@ -85,7 +85,7 @@ class Acceleration:
         self.routing = Routing(random.Random(), changed=self._changed)
         gpus = self.gpus
         self.routing.forgotten, self.routing.device = gpus.forget, lambda: gpus.described
-        self.routing.why_not = lambda: gpus.why_not
+        self.routing.why_not, self.routing.falls = lambda: gpus.why_not, lambda: gpus.falls
         if state_dir is not None:
             self._keeper = Keeper(state_dir / KEPT)
             self.routing.shelf = self._keeper.read()
@@ -235,7 +235,7 @@ def acceleration_of(node: Node, cache_dir: str, state_dir: Path) -> Acceleration
 def _routes(one: FunctionRoutes) -> dict[str, Any]:
     return {
         "backend": one.last,
-        "why": one.why,
+        "why": one.shown_why,
         "changed_at": one.changed_at,
         "kernel_calls": dict(one.calls),
         "replays": one.replays,

@@ -53,6 +53,11 @@ class Gpus:
         known = next((one for one in self.brokers if one.device_name), None)
         return "" if known is None else f"{known.device_name}, {known.memory_bytes >> 30} GiB"
 
+    @property
+    def falls(self) -> int:
+        """How often one was lost."""
+        return sum(one.life.falls for one in self.brokers)
+
     def want(self) -> None:
         """Somebody could use one. The next is started where those before it are lost, or have much to do."""
         for one in self.brokers:

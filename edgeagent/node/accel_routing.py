@@ -63,8 +63,8 @@ class Moved(NamedTuple):
 
 
 class NodeNow(Protocol):
-    """What of the node counts: heat, battery and sun, what a kernel's second draws and costs, which GPU it has, and why
-    it is not ready.
+    """What of the node counts: heat, battery and sun, what a kernel's second draws and costs, which GPU it has, why it
+    is not ready, and how often one was lost.
     """
 
     @property
@@ -78,6 +78,9 @@ class NodeNow(Protocol):
 
     @property
     def why_not(self) -> Callable[[], str]: ...
+
+    @property
+    def falls(self) -> Callable[[], int]: ...
 
 
 class FunctionRoutes:
@@ -110,6 +113,8 @@ class FunctionRoutes:
         self.change: Moved | None = None  # the last one in this process
         self._uses_gpu = self.mode == "gpu_preferred"  # whether calls of it would go there, if it may serve
         self._rested = False  # the last change was that it may not
+        self._meanwhile = ""  # why it does not although it may
+        self._falls = node.falls()
         self._goal = goal_of(deployed, prices)
         self._settings, self._chance, self._told = settings, chance, changed
         self._controllers: OrderedDict[str, Controller] = OrderedDict()
@@ -177,10 +182,14 @@ class FunctionRoutes:
         return route
 
     def _rests(self, why: str, *, ready: bool) -> None:
-        """The GPU serves no call of it for now; the controller has not changed its mind."""
+        """The GPU serves no call of it for now; the controller has not changed its mind. A start is no change."""
+        if not ready and self._node.falls() == self._falls:
+            self._meanwhile = f"on the CPU meanwhile: {why} ({self._node.why_not()})"[:_WHY_MAX]
+            return
         self._uses_gpu = False
-        not_ready = "" if ready else self._node.why_not()
-        self._moved("cpu", why, f" ({not_ready})" if not_ready else "")
+        self._moved(
+            "cpu", why if ready else "the GPU was lost", "" if ready else f" ({self._node.why_not()})"
+        )
         self._rested = True
 
     def gpu_rests(self, now_s: float, kernel: str, *, ready: bool) -> str:
@@ -200,7 +209,7 @@ class FunctionRoutes:
             self.calls[backend] += 1
             self.last = backend
             if backend == "gpu":
-                self._uses_gpu = True
+                self._uses_gpu, self._meanwhile, self._falls = True, "", self._node.falls()
                 if self._rested:
                     self._moved("gpu", "the GPU may serve again")
         self._note(self._controller(kernel).served(now_s, size, backend, ms, failed=failed))
@@ -256,8 +265,13 @@ class FunctionRoutes:
         now = datetime.datetime.now(datetime.UTC)
         self.why = f"to the {backend.upper()}: {reason}{more}"[:_WHY_MAX]
         self.changed_at = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-        self.change, self._rested = Moved(now.timestamp(), backend, reason), False
+        self.change, self._rested, self._meanwhile = Moved(now.timestamp(), backend, reason), False, ""
         self.is_new = True
+
+    @property
+    def shown_why(self) -> str:
+        """The reason of the last change; where calls are elsewhere for a while, that first."""
+        return f"{self._meanwhile}; {self.why}" if self._meanwhile else self.why
 
     def learned(self) -> dict[str, list[dict[str, Any]]]:
         """By kernel, of each size class that was seen: what serves it, and what both backends took lately (ms)."""
@@ -306,6 +320,7 @@ class Routing:
         self.shelf = Shelf()
         self.device: Callable[[], str] = str
         self.why_not: Callable[[], str] = str
+        self.falls: Callable[[], int] = int
 
     def of(self, deployed: Deployed) -> FunctionRoutes:
         """Its routes; what was learned of an earlier deploy of that name holds for the same code only."""

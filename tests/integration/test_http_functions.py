@@ -41,6 +41,7 @@ def test_reply_headers(daemon: Daemon) -> None:
         assert reply.headers["edgeagent-hops"] == "0"
         assert reply.headers["edgeagent-hose"] == "copy"
         assert int(reply.headers["edgeagent-duration-us"]) >= 0
+        assert int(reply.headers["edgeagent-energy-uj"]) >= 0
         assert reply.headers["content-type"] == "application/octet-stream"
         assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", reply.headers["traceparent"])
 

@@ -64,7 +64,7 @@ def test_a_reserve_of_all_and_shares_that_cannot_be_are_bounded() -> None:
     for supply in (Supply(0.5, 1.0), Supply(-1.0, 0.3), Supply(2.0, 0.3)):
         told = usd_per_kwh_now(price, supply)[0]
         assert price.usd_per_kwh_stored <= told <= 10.0 * price.usd_per_kwh_stored * (1 + 1e-9)
-    assert "of a battery" in usd_per_kwh_now(price, Supply(0.5))[1]
+    assert "out of the battery, at 50%" in usd_per_kwh_now(price, Supply(0.5))[1]
 
 
 def test_a_gpu_s_draw_is_what_it_takes_more_than_idle_by_how_busy_it_is() -> None:

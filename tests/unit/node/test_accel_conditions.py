@@ -90,7 +90,7 @@ def test_an_eclipse_ahead_is_told_in_seconds_of_the_clock(monkeypatch: pytest.Mo
     service.sky.nodes.clear()
     asyncio.run(one.renew())
     assert one.now().eclipse_in_s is None
-    assert power.usd_why == "of a battery, the battery at 40%"
+    assert power.usd_why == "out of the battery, at 40%"
     node.utc_s = None  # the clock is not set: nothing is predicted
     asyncio.run(one.renew())
     assert len(asked) == 2

@@ -82,16 +82,18 @@ def _called(routes: FunctionRoutes, times: int, *, ready: bool = True) -> str:
 
 def test_the_reason_of_the_last_change_says_that_the_gpu_was_lost_and_that_it_is_back() -> None:
     routing = Routing(NoChance())
-    routing.why_not = lambda: "GPU 0 is broken: it was killed by signal 9"
+    routing.why_not, falls = lambda: "GPU 0 is broken: it was killed by signal 9", [0]
+    routing.falls = lambda: falls[0]
     routes = routing.of(deployed("cpu_preferred"))
     assert _called(routes, 60) == "gpu"
     learned, switches = routes.why, routes.switches
     assert learned.startswith("to the GPU: ")
+    falls[0] += 1
     assert _called(routes, 1, ready=False) == "cpu"
-    assert routes.why == "to the CPU: the GPU is not ready (GPU 0 is broken: it was killed by signal 9)"
+    assert routes.why == "to the CPU: the GPU was lost (GPU 0 is broken: it was killed by signal 9)"
     lost = routes.change
     assert lost is not None
-    assert (lost.backend, lost.reason) == ("cpu", "the GPU is not ready")
+    assert (lost.backend, lost.reason) == ("cpu", "the GPU was lost")
     assert _called(routes, 5, ready=False) == "cpu"
     assert routes.change is lost  # said once
     assert _called(routes, 1) == "gpu"
@@ -100,7 +102,22 @@ def test_the_reason_of_the_last_change_says_that_the_gpu_was_lost_and_that_it_is
     assert _called(routes, 2) == "cpu"
     assert routes.why == "to the CPU: battery"
     assert routes.switches == switches  # the controller has not changed its mind
-    assert routes.kept().why == routes.why
+    assert routes.kept().why == routes.why == routes.shown_why
+
+
+def test_a_gpu_that_starts_was_not_lost() -> None:
+    """It rested, or the node is new: what was learned stands, and for a while the calls are elsewhere."""
+    routing = Routing(NoChance())
+    routing.why_not = lambda: "GPU 0 is starting: it is wanted"
+    routes = routing.of(deployed("cpu_preferred"))
+    assert _called(routes, 60) == "gpu"
+    learned = routes.shown_why
+    assert _called(routes, 2, ready=False) == "cpu"
+    assert routes.why == learned
+    wanted = "on the CPU meanwhile: the GPU is not ready (GPU 0 is starting: it is wanted)"
+    assert routes.shown_why == f"{wanted}; {learned}"
+    assert _called(routes, 1) == "gpu"
+    assert routes.shown_why == learned
 
 
 def test_a_function_that_never_used_the_gpu_is_not_told_that_it_lost_it() -> None:
@@ -111,7 +128,8 @@ def test_a_function_that_never_used_the_gpu_is_not_told_that_it_lost_it() -> Non
     preferred = routing.of(deployed("gpu_preferred", "other"))
     routing.why_not = lambda: "GPU 0 is starting"
     assert _called(preferred, 1, ready=False) == "cpu"
-    assert preferred.why == "to the CPU: the GPU is not ready (GPU 0 is starting)"
+    meanwhile = "on the CPU meanwhile: the GPU is not ready (GPU 0 is starting)"
+    assert preferred.shown_why == f"{meanwhile}; mode gpu_preferred"
     pinned = routing.of(deployed("cpu", "pinned"))
     assert _called(pinned, 1, ready=False) == "cpu"
     assert pinned.why == "mode cpu"
