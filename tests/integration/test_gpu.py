@@ -157,7 +157,10 @@ def test_a_function_is_promoted_and_top_shows_it(rig: Rig) -> None:
 
     shown = cli("top", "--once", node=rig.daemon.url)
     assert shown.returncode == 0, shown.stderr
-    assert re.search(r"product +\d+ +[\d.]+ +cpu_preferred +gpu +to the GPU: ", shown.stdout.decode())
+    assert re.search(
+        r"product +\d+ +[\d.]+ +cpu_preferred +gpu +[\d.e+-]+ +[\d.e+-]+ +[\d.e+-]+ +to the GPU: ",
+        shown.stdout.decode(),
+    )
     assert "numpy 0" in shown.stdout.decode()
     told = json.loads(cli("top", "--json", node=rig.daemon.url).stdout)
     assert told["ok"]
@@ -175,9 +178,13 @@ def test_sigkill_of_the_broker_under_load(rig: Rig) -> None:
         os.kill(rig.broker_pid(), signal.SIGKILL)
         assert len([one.result() for one in answers]) == 24
     # It may be back already; what was learned of its speed is no reason for where the calls are now.
-    assert re.match(r"to the [CG]PU: the GPU (was lost|failed|may serve again|answers again)", rig.why("killed"))
+    assert re.match(
+        r"to the [CG]PU: the GPU (was lost|failed|may serve again|answers again)", rig.why("killed")
+    )
     text = rig.daemon.request("GET", "/metrics").body.decode()
-    assert re.search(r'accel_last_change\{backend="[cg]pu",function="killed",reason="the GPU [^"]+"\} 1', text)
+    assert re.search(
+        r'accel_last_change\{backend="[cg]pu",function="killed",reason="the GPU [^"]+"\} 1', text
+    )
     assert rig.daemon.metric("edgeagent_accel_calls_total") == calls + 24
     assert rig.gpu["falls"] == falls + 1
     rig.on_gpu("killed")
