@@ -62,7 +62,7 @@ _TENTATIVE = 0.7
 _HOPEFUL = 0.25
 _FAR, _FAR_GAIN = 0.4, 0.12
 _CHANGES_MAX = 64
-_ALONE = 12  # samples from which on the neighbours are asked less often
+_ALONE, _ALONE_EVERY = 12, 4  # samples from which on the neighbours are asked only every so many requests
 
 
 @dataclass(frozen=True)
@@ -301,8 +301,8 @@ class Controller:
         if len(self._classes) < 2:
             return
         known = one.evidence.estimate()
-        if known.count >= _ALONE and known.count % 4:
-            return
+        if known.count >= _ALONE and one.schedule.requests % _ALONE_EVERY:
+            return  # by requests: samples of the backend that does not serve may be as many for long
         others = {
             each: told
             for each, other in self._classes.items()
