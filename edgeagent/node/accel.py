@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,15 @@ class Acceleration:
         if count:
             self._open(section, count, cache_dir, backend, state_dir)
         else:
+            from edgeagent.node.accel_meters import CpuMeters
+
+            meters.registry.register(CpuMeters(self._modes, self.guest.on_cpu))
             log.info("kernels run on the CPU", why=self._why_none)
+
+    def _modes(self) -> Iterator[tuple[str, str]]:
+        for one in self._functions.list():
+            if _calls_kernels(one):
+                yield one.name, _mode(one)
 
     def _open(
         self, section: AccelSection, count: int, cache_dir: str, backend: str, state_dir: Path | None
@@ -90,7 +98,7 @@ class Acceleration:
             self._keeper = Keeper(state_dir / KEPT)
             self.routing.shelf = self._keeper.read()
         self.guest.use_gpus(self.gpus, self.routing, self._functions.get)
-        self._meters.registry.register(AccelMeters(self.gpus, self.routing))
+        self._meters.registry.register(AccelMeters(self.gpus, self.routing, self.guest.on_cpu))
 
     def draws(self, power: Power) -> None:
         """What seconds and joules cost on this node."""
@@ -147,8 +155,7 @@ class Acceleration:
         if self._keeper is not None:
             self._keeper.look(self.routing)
         for deployed in self._functions.list():
-            calls = any(item.module == "edge_accel" for item in deployed.info.imports)
-            if calls and self.routing.of(deployed).mode == "gpu":
+            if _calls_kernels(deployed) and self.routing.of(deployed).mode == "gpu":
                 self.gpus.want()
                 return
 
@@ -213,7 +220,8 @@ class Acceleration:
         if routes is None:
             return {**shown, "why": "no kernel was called"}
         assert self.gpus is not None
-        return {**shown, **_routes(routes), "gpu_seconds": self.gpus.worked_s(deployed.name)}
+        alone = self.guest.on_cpu[deployed.name]
+        return {**shown, **_routes(routes, alone), "gpu_seconds": self.gpus.worked_s(deployed.name)}
 
 
 def acceleration_of(node: Node, cache_dir: str, state_dir: Path) -> Acceleration:
@@ -232,16 +240,21 @@ def acceleration_of(node: Node, cache_dir: str, state_dir: Path) -> Acceleration
     return made
 
 
-def _routes(one: FunctionRoutes) -> dict[str, Any]:
+def _routes(one: FunctionRoutes, alone: int) -> dict[str, Any]:
+    """``alone`` calls were the CPU's without a question."""
     return {
         "backend": one.last,
         "why": one.shown_why,
         "changed_at": one.changed_at,
-        "kernel_calls": dict(one.calls),
+        "kernel_calls": {**one.calls, "cpu": one.calls["cpu"] + alone},
         "replays": one.replays,
         "switches": one.switches,
         "kernels": one.learned(),
     }
+
+
+def _calls_kernels(deployed: Deployed) -> bool:
+    return any(item.module == "edge_accel" for item in deployed.info.imports)
 
 
 def _mode(deployed: Deployed) -> str:

@@ -246,6 +246,9 @@ def test_pinned_functions_are_obeyed(rig: Rig) -> None:
     done = len(calls_done(rig.commands))
     assert rig.call("pinned") == "gpu"
     assert rig.call("never") == "cpu"
+    assert rig.function("never")["kernel_calls"] == {"cpu": 1, "gpu": 0}
+    never = 'edgeagent_accel_backend_calls_total{backend="cpu",function="never"} 1.0'
+    assert never in rig.daemon.request("GET", "/metrics").body.decode()
     command(rig.commands, "calls", "die")
     assert rig.call("pinned") == "cpu"  # what is under way is never lost
     reply = rig.daemon.invoke("pinned", PRODUCTS[0].body)

@@ -81,7 +81,13 @@ def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch, enabled: str, why: str) 
     with pytest.raises(Unavailable, match="this node uses none"):
         accel.admit(entry(calling("gpu", "pinned")))
     accel.admit(entry(deployed("gpu_preferred", "free")))
-    assert b"broker" not in node.meters.render()
+    accel.guest.on_cpu["pinned"] += 3
+    text = node.meters.render().decode()
+    assert "broker" not in text
+    assert 'edgeagent_accel_mode{function="pinned",mode="gpu"} 1.0' in text
+    assert 'edgeagent_accel_on_gpu{function="pinned"} 0.0' in text
+    assert 'edgeagent_accel_backend_calls_total{backend="cpu",function="pinned"} 3.0' in text
+    assert 'function="free"' not in text  # it asks for no kernels
 
 
 @on_loop
