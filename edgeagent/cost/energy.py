@@ -171,11 +171,18 @@ def stored_usd_per_kwh(listed: EnergyPrice, usd_per_kwh: float) -> float:
 def usd_per_kwh_now(price: EnergyPrice, supply: Supply) -> tuple[float, str]:
     """What a kilowatt-hour costs a node now, and where it comes from, for people.
 
-    Without a battery it comes as it comes. In the sun the panels give it, else the battery; either is the dearer the
-    less the battery holds above its reserve: what is drawn now will not be in it later. At most ten times as dear.
+    Without a battery and an orbit it comes as it comes. In the sun the panels give it, else the battery; either is the
+    dearer the less the battery holds above its reserve, where that is known: what is drawn now will not be in it later.
+    At most ten times as dear.
     """
     if supply.battery is None:
-        return price.usd_per_kwh, "no battery is known"
+        if supply.sunlit is None:
+            return price.usd_per_kwh, "no battery is known"
+        return (
+            (price.usd_per_kwh, "in the sun")
+            if supply.sunlit
+            else (price.usd_per_kwh_stored, "in an eclipse")
+        )
     usable = max(1.0 - supply.reserve, 1e-6)
     above = min(max((supply.battery - supply.reserve) / usable, 1.0 / _SCARCEST), 1.0)
     holds = f"{supply.battery:.0%}"

@@ -42,8 +42,13 @@ def test_joules_and_dollars_by_hand() -> None:
 
 def test_without_a_battery_it_comes_as_it_comes() -> None:
     price = ENERGY_PRICES["edge"]
-    for sunlit in (None, True, False):
-        assert usd_per_kwh_now(price, Supply(sunlit=sunlit))[0] == price.usd_per_kwh
+    assert usd_per_kwh_now(price, Supply()) == (price.usd_per_kwh, "no battery is known")
+
+
+def test_in_an_eclipse_it_comes_out_of_the_battery_whatever_that_holds() -> None:
+    price = ENERGY_PRICES["satellite"]
+    assert usd_per_kwh_now(price, Supply(sunlit=True)) == (price.usd_per_kwh, "in the sun")
+    assert usd_per_kwh_now(price, Supply(sunlit=False)) == (price.usd_per_kwh_stored, "in an eclipse")
 
 
 def test_a_satellite_pays_more_in_an_eclipse_and_the_more_the_emptier_its_battery() -> None:
