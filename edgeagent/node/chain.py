@@ -146,6 +146,7 @@ class Chains:
         result.session = "" if chain.tag is None else chain.tag.session
         result.duration_us = sum(step.duration_us for step in ran)
         result.energy_uj = sum(step.energy_uj for step in ran)
+        result.gpu_us = sum(step.gpu_us for step in ran)
         return result
 
     async def _next(self, legs: Sequence[Leg], job: _Job) -> tuple[Result, Sequence[Leg]]:
@@ -289,6 +290,7 @@ class Chains:
             bytes_in=bytes_in,
             bytes_out=bytes_out,
             energy_uj=result.energy_uj,
+            gpu_us=result.gpu_us,
         )
 
 

@@ -253,7 +253,7 @@ class Invoker:
         result = self._settled(entry, outcome, bytes_in, cold)
         result.session = seen
         if marks is not None:
-            result.backend = marks.backend
+            result.backend, result.gpu_us = marks.backend, round(1000 * marks.gpu_ms)
             result.energy_uj += self.ended(entry, marks, whole_ms)
         result.hose = port.Handover(*outcome.hose)
         if outcome.payload is not None:

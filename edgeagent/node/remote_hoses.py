@@ -131,6 +131,7 @@ class RemoteHoses:
             output=b"",
             duration_us=sum(step.duration_us for step in steps),
             energy_uj=sum(step.energy_uj for step in steps),
+            gpu_us=sum(step.gpu_us for step in steps),
             steps=steps,
             session=reply.headers.get(SESSION_HEADER.lower(), ""),
             backend="gpu" if reply.headers.get("edgeagent-backend") == "gpu" else "cpu",

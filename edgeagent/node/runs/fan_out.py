@@ -121,7 +121,6 @@ class FanOut:
                 continue
             output = (await as_bytes(landed.result)).output
             done.add(index, landed.node, landed.result, output)
-            spent = landed.result.duration_us, landed.result.energy_uj
-            ran(step, self._kind_of(landed.node), *spent, len(output))
+            ran(step, self._kind_of(landed.node), landed.result, len(output))
             saw(self._orders.record, landed.result)
             return

@@ -155,7 +155,7 @@ class Stage:
         step.hose, step.exit_code = tier_of(result), result.exit_code
         output = await self._live.take(result)
         step.output, step.bytes_out = output, output.size
-        ran(step, self._kind_of(landed.node), result.duration_us, result.energy_uj, output.size)
+        ran(step, self._kind_of(landed.node), result, output.size)
         self._estimates.observe(
             self._record.functions[step.function].sha256, step.bytes_in or 0, step.duration_ms, output.size
         )

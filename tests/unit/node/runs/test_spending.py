@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from edgeagent.cost.energy import DRAWS, ENERGY_PRICES, energy_usd, joules
-from edgeagent.cost.prices import PRICES
+from edgeagent.cost.prices import PRICES, gpu_usd_s
+from edgeagent.node.result import Result
 from edgeagent.node.runs.spending import planned_usd, price_usd, ran, spent_usd
 from tests.unit.node.runs.samples import record
 
@@ -27,13 +28,16 @@ def test_a_plan_is_the_sum_of_its_steps_by_the_kinds_of_their_nodes() -> None:
 
 def test_what_a_node_tells_of_its_joules_goes_before_the_table() -> None:
     step = record({"name": "a", "function": "f"}).steps[0]
+    took = Result(output=b"", duration_us=1_000_000, energy_uj=36_000_000, gpu_us=500_000)
     for _ in range(2):
-        ran(step, "satellite", 1_000_000, 36_000_000, 0)  # 36 J in a second
+        ran(step, "satellite", took, 0)
     second = PRICES["satellite"].usd_per_cpu_s
+    # A second of a core, half a second of the GPU, a hundred thousandth of a kilowatt-hour.
+    one = second + 0.5 * gpu_usd_s("satellite") + 1e-5 * ENERGY_PRICES["satellite"].usd_per_kwh
     assert step.energy_j == pytest.approx(72.0)
-    assert step.cost_usd == pytest.approx(2.0 * (second + 1e-5 * ENERGY_PRICES["satellite"].usd_per_kwh))
+    assert step.cost_usd == pytest.approx(2.0 * one)
     earlier = record({"name": "a", "function": "f"}).steps[0]
-    ran(earlier, "satellite", 1_000_000, 0, 0)  # a node of an earlier version
+    ran(earlier, "satellite", Result(output=b"", duration_us=1_000_000), 0)  # a node of an earlier version
     assert earlier.energy_j == 0.0
     assert earlier.cost_usd == price_usd("satellite", 1000.0, 0) > second
 
