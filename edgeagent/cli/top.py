@@ -89,6 +89,10 @@ def _gpu(one: dict[str, Any]) -> str:
         words.append(one["why"])
     if one["temperature_c"] is not None:
         words.append(f"{one['temperature_c']:.0f} C")
+    if one.get("power_w") is not None:
+        words.append(f"{one['power_w']:.0f} W")
+    if one.get("utilisation") is not None:
+        words.append(f"{one['utilisation']:.0%} busy")
     if one["state"] == "ready":
         words.append(f"{one['load']} calls")
     if one["falls"]:

@@ -182,7 +182,8 @@ class Acceleration:
         joules and dollars are of this process.
         """
         gpu_c = None if self._conditions is None else self._conditions().gpu_c
-        gpus = [] if self.gpus is None else [{**one, "temperature_c": gpu_c} for one in self.gpus.view()]
+        seen = [] if self.gpus is None else self.gpus.view()
+        gpus = [{**one, **self.power.gpu_view(one["index"], gpu_c)} for one in seen]
         state, why = (State.ABSENT, self._why_none) if self.gpus is None else self.gpus.best
         return {
             "at_ms": int(time.time() * 1000),

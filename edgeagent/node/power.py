@@ -71,13 +71,15 @@ class Power:
         self.price = _price(kind, section)
         self.usd_per_kwh, self.usd_why = usd_per_kwh_now(self.price, Supply())
         self._draws: dict[int, DrawMeter] = {}
+        self._gpus: dict[int, GpuReading] = {}
         self._bills: dict[str, Bill] = {}
 
     def look(self, gpus: Iterable[GpuReading], supply: Supply) -> None:
         """What sensors say of the GPUs now, and what the node lives on. What was drawn until now had its price."""
         self.settle()
         self.usd_per_kwh, self.usd_why = usd_per_kwh_now(self.price, supply)
-        for one in gpus:
+        self._gpus = {one.index: one for one in gpus}
+        for one in self._gpus.values():
             meter = self._draws.setdefault(one.index, DrawMeter())
             meter.look(one.value("power_w"), one.value("utilisation"))
         seen = [watts for one in self._draws.values() if (watts := one.over_idle_w) is not None]
@@ -124,6 +126,15 @@ class Power:
         bill.cost_usd += usd + energy_usd(energy_j, self.usd_per_kwh)
 
     # -- views ---------------------------------------------------------------------------------------------------------
+
+    def gpu_view(self, index: int, gpu_c: float | None) -> dict[str, float | None]:
+        """What sensors said of a GPU a few seconds ago, None: nothing; ``gpu_c`` where it does not say its own heat."""
+        one = self._gpus.get(index)
+        if one is None:
+            return {"temperature_c": gpu_c, "power_w": None, "utilisation": None}
+        own_c = one.value("temperature_c")
+        shown: dict[str, float | None] = {"temperature_c": gpu_c if own_c is None else own_c}
+        return {**shown, "power_w": one.value("power_w"), "utilisation": one.value("utilisation")}
 
     def view(self) -> dict[str, Any]:
         """For ``/v1/accel``; watts over idle, where they come from, and prices."""

@@ -41,8 +41,8 @@ class Result(msgspec.Struct, kw_only=True):
     Idempotency-Key answers. ``payload`` is the output of a run that was asked to keep it, ``hose`` how its input
     reached it, ``steps`` the functions of a chain. ``session`` is the token of the state that the run has seen,
     ``backend`` what ran the kernels that it called, of a chain those of the last function. ``energy_uj`` are the
-    microjoules that it drew over idle, an estimate (docs/energy.md); 0 where it did not run for this answer. ``gpu_us``:
-    how long GPUs worked for it.
+    microjoules that it drew over idle, an estimate (docs/energy.md); 0 where it did not run for this answer.
+    ``gpu_us``: how long GPUs worked for it.
     """
 
     output: bytes | memoryview

@@ -106,6 +106,17 @@ def test_a_gpu_that_is_not_ready_says_why() -> None:
     assert "GPU 0, broken, it died\n" in top.shown({**VIEW, "gpus": [gpu]})
 
 
+def test_what_sensors_say_of_a_gpu_is_shown() -> None:
+    gpu = {**GPU, "power_w": 301.6, "utilisation": 0.875}
+    assert (
+        top.shown({**VIEW, "gpus": [gpu]})
+        .splitlines()[1]
+        .startswith("GPU 0 H200, ready, 61 C, 302 W, 88% busy, ")
+    )
+    silent = {**GPU, "power_w": None, "utilisation": None}
+    assert top.shown({**VIEW, "gpus": [silent]}) == top.shown(VIEW)
+
+
 def test_many_functions_are_cut() -> None:
     many = [{**FUNCTION, "name": f"f{number}"} for number in range(50)]
     assert top.shown({**VIEW, "functions": many}).endswith("\nand 10 more")

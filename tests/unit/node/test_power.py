@@ -73,6 +73,20 @@ def test_a_gpu_s_draw_is_measured_where_sensors_say_power_and_utilisation() -> N
     assert power.gpu_w == pytest.approx(200.0)  # the middle of both
 
 
+def test_each_gpu_shows_what_its_own_sensors_say() -> None:
+    power = Power("ground")
+    nothing = {"temperature_c": 50.0, "power_w": None, "utilisation": None}
+    assert power.gpu_view(0, 50.0) == nothing
+    hot = msgspec.structs.replace(
+        _seen(300.0, 0.5, 1), metrics={**_seen(300.0, 0.5).metrics, "temperature_c": Metric(81.0, "nvml")}
+    )
+    power.look([_seen(70.0, 0.0), hot], Supply())
+    assert power.gpu_view(0, 50.0) == {"temperature_c": 50.0, "power_w": 70.0, "utilisation": 0.0}
+    assert power.gpu_view(1, 50.0) == {"temperature_c": 81.0, "power_w": 300.0, "utilisation": 0.5}
+    power.look([], Supply())
+    assert power.gpu_view(1, 50.0) == nothing
+
+
 def test_a_satellite_pays_for_its_battery_in_an_eclipse() -> None:
     power = Power("satellite")
     power.look([], Supply(0.7, 0.4, True))
