@@ -7,6 +7,7 @@ of the oracle's mean, after the learning phase. Nothing is measured on hardware 
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import sys
 from collections.abc import Iterator, Mapping
@@ -24,11 +25,13 @@ from edgeagent.accel.traces import Traces, read_traces
 from edgeagent.bench.accel_contest import RIVALS, contest
 from edgeagent.bench.accel_traces import TRACES
 from edgeagent.bench.harness import Bench, Case, Sample, Sampler
+from edgeagent.bench.report import write_whole
 
 __all__ = ["add_replay_arguments", "replay", "replay_cases"]
 
 _SHOWN = ("mean_ms", "slo_violations", "failures", "switches", "gpu_share_pct", "cost_usd")
 _FILE_BYTES_MAX = 256 << 20
+_AMOUNT_MAX = 1e12  # sums of so many stay finite
 _NUMBERS = ("slo_ms", "think_s", "gpu_cold_s", "cpu_usd_s", "gpu_usd_s")
 
 
@@ -56,7 +59,8 @@ def _case(kind: str) -> Case:
 
             def sample() -> Sample:
                 one = rounds.of(next(numbers))[who]
-                return one.regret_pct, {name: getattr(one, name) for name in _SHOWN}
+                shown = {name: getattr(one, name) for name in _SHOWN}
+                return one.regret_pct, {name: value for name, value in shown.items() if value is not None}
 
             return sample
 
@@ -80,6 +84,17 @@ def replay_cases() -> list[Case]:
     return [_case(kind) for kind in TRACES]
 
 
+def _amount(text: str) -> float:
+    """An option's value."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 <= value < _AMOUNT_MAX:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number from 0 up")
+    return value
+
+
 def add_replay_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``bench accel --replay DIR``."""
     group = parser.add_argument_group("accel --replay")
@@ -101,7 +116,7 @@ def add_replay_arguments(parser: argparse.ArgumentParser) -> None:
         option = "--" + name.replace("_", "-")
         default = getattr(defaults, name)
         group.add_argument(
-            option, type=float, default=None, metavar="X", help=f"{helps[name]} (default {default:g})"
+            option, type=_amount, default=None, metavar="X", help=f"{helps[name]} (default {default:g})"
         )
     group.add_argument(
         "--probe",
@@ -113,9 +128,6 @@ def add_replay_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _options(args: argparse.Namespace) -> ReplayOptions:
     given = {name: getattr(args, name) for name in _NUMBERS if getattr(args, name) is not None}
-    for name, value in given.items():
-        if not 0.0 <= value < 1e12:
-            raise TraceRefused(f"--{name.replace('_', '-')} {value} is not a number from 0 up")
     return ReplayOptions(seed=args.seed, **given)
 
 
@@ -134,17 +146,20 @@ def _read(folder: Path) -> Traces:
     return read_traces(*texts)
 
 
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6g}"
+
+
 def _table(found: Mapping[str, Figures]) -> str:
     columns = ["regret_pct", "mean_ms", "p50_ms", "p95_ms", "slo_violations", "failures", "switches"]
     columns += ["gpu_seconds", "gpu_share_pct", "cost_usd"]
     lines = ["  ".join(["who".ljust(10), *(column.rjust(14) for column in columns)])]
     for name, one in found.items():
-        cells = [f"{getattr(one, column):.6g}".rjust(14) for column in columns]
+        cells = [_cell(getattr(one, column)).rjust(14) for column in columns]
         lines.append("  ".join([name.ljust(10), *cells]))
     first = next(iter(found.values()))
-    lines.append(
-        f"{first.requests} requests after {first.learning.requests} of learning; oracle {first.oracle_mean_ms:.6g} ms"
-    )
+    oracle = _cell(first.oracle_mean_ms)
+    lines.append(f"{first.requests} requests after {first.learning.requests} of learning; oracle {oracle} ms")
     return "\n".join(lines)
 
 
@@ -153,7 +168,10 @@ def replay(args: argparse.Namespace) -> int:
     probe: Probe = args.probe
     try:
         options = _options(args)
-        found = contest(_read(args.replay), options, probe)
+        traces = _read(args.replay)
+        for remark in traces.remarks:
+            print(f"edgeagent bench: {remark}", file=sys.stderr)
+        found = contest(traces, options, probe)
     except TraceRefused as error:
         hint = f" ({error.hint})" if error.hint else ""
         if args.json:
@@ -171,6 +189,6 @@ def replay(args: argparse.Namespace) -> int:
     }
     encoded = msgspec.json.encode(document)
     if args.out is not None:
-        args.out.write_bytes(msgspec.json.format(encoded, indent=2) + b"\n")
+        write_whole(args.out, msgspec.json.format(encoded, indent=2) + b"\n")
     print(encoded.decode() if args.json else _table(found))
     return 0
