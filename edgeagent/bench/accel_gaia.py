@@ -1,8 +1,9 @@
 """A rival of the replay: Gaia's rules, written anew from what its published code does (arXiv 2511.13728).
 
-A loop looks every 30 s at the 95th percentile of the last 10 minutes' answers, taken from a histogram with steps of
-1-2-5, and at the rate. The function starts on the CPU; its label changes first, requests follow once the other backend
-serves. Failures are not seen. Knobs are those that it ships with; the limit is the replay's.
+A loop looks every 30 s at the 95th percentile of the last 10 minutes' answers, or of those since the last change,
+taken from a histogram with steps of 1-2-5, and at the rate. The function starts on the CPU; its label changes first,
+requests follow once the other backend serves. Failures are not seen. Knobs are those that it ships with; the limit is
+the replay's.
 
 1. Below ``_RATE_MIN`` no rule on latency holds.
 2. Promote when the percentile is over the limit (over twice the limit at a low rate) and what is remembered of the GPU

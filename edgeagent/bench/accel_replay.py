@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -24,8 +25,9 @@ from edgeagent.accel.settings import Probe
 from edgeagent.accel.traces import Traces, read_traces
 from edgeagent.bench.accel_contest import RIVALS, contest
 from edgeagent.bench.accel_traces import TRACES
-from edgeagent.bench.harness import Bench, Case, Sample, Sampler
+from edgeagent.bench.harness import Bench, Case, Rounds, Sample, Sampler
 from edgeagent.bench.report import write_whole
+from edgeagent.bench.stats import ratio, significant
 
 __all__ = ["add_replay_arguments", "replay", "replay_cases"]
 
@@ -66,6 +68,13 @@ def _case(kind: str) -> Case:
 
         yield {name: sampler(name) for name in ("ours", *RIVALS)}
 
+    def fields(rounds: Rounds, _bench: Bench) -> dict[str, Any]:
+        above = {who: [100.0 + value for value, _ in taken] for who, taken in rounds.items() if taken}
+        ratios = {
+            who: ratio(above["ours"], theirs, "lower") for who, theirs in above.items() if who != "ours"
+        }
+        return {"latency_ratio": {who: significant(value, 4) for who, value in ratios.items()}}
+
     options = TRACES[kind](random.Random(0)).options
     return Case(
         name=f"replay-{kind}-regret",
@@ -76,6 +85,7 @@ def _case(kind: str) -> Case:
         rounds=21,
         rounds_full=201,
         warm_up_rounds=0,
+        fields=fields,
     )
 
 

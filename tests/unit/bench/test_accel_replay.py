@@ -169,6 +169,8 @@ def test_the_cases_play() -> None:
     assert run_cases(chosen, Bench(options=options, progress=Progress(io.StringIO())), report)
     assert set(report.cases[0]["baselines"]) == set(RIVALS)
     assert report.cases[0]["ours"]["median"] <= 10.0
+    assert set(report.cases[0]["latency_ratio"]) == set(RIVALS)
+    assert report.cases[0]["latency_ratio"]["static-cpu"] == pytest.approx(1577.0 / 164.0, rel=0.1)
 
 
 def test_promotion_is_timed_from_the_first_breach() -> None:
