@@ -9,19 +9,24 @@ from typing import Any
 
 from edgeagent.accel.modes import si
 from edgeagent.accel.python_devices import GPU_DEVICE
+from edgeagent.accel.python_loops import Loop, rounds_of
 from edgeagent.accel.python_record import Record
+from edgeagent.accel.python_shapes import part_of
 from edgeagent.accel.python_values import (
     Array,
     Const,
     Function,
     Instance,
     Kind,
+    Layer,
     Lists,
     Maybe,
     Method,
+    Part,
     Ref,
     Scope,
     Sequence,
+    Symbol,
     Table,
     Value,
     integer,
@@ -30,17 +35,15 @@ from edgeagent.accel.python_values import (
     shape_of,
     truth,
 )
-from edgeagent.accel.python_work import (
-    Cost,
-    combine,
-    method_call,
-    product,
-)
+from edgeagent.accel.python_windows import Cost
+from edgeagent.accel.python_work import combine, method_call, product
 
 __all__ = ["Expressions"]
 
 _TEXT_MAX = 4096
 _ITEMS_MAX = 4096
+# What is written out item by item may take that part of the steps that are left.
+_STEPS_SHARE = 4
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -59,20 +62,6 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
 }
-_KEEPS = (
-    "half",
-    "float",
-    "eval",
-    "train",
-    "to",
-    "cuda",
-    "cpu",
-    "requires_grad_",
-    "compile",
-    "share_memory",
-    "double",
-    "bfloat16",
-)
 
 
 class Expressions:
@@ -101,7 +90,8 @@ class Expressions:
         stars: list[str] = []
         while scope is not None:
             if name in scope.names and (name not in scope.globals or scope is self.module):
-                return scope.names[name]
+                known = scope.names[name]
+                return known if scope is self.scope else _held(known)
             stars += scope.stars
             scope = scope.parent
         if stars and not name.startswith("_"):
@@ -143,11 +133,11 @@ class Expressions:
             )
         if isinstance(owner, Instance):
             if name in owner.attributes:
-                return owner.attributes[name]
+                return _held(owner.attributes[name])
             if name in owner.kind.attributes:
-                return owner.kind.attributes[name]
+                return _held(owner.kind.attributes[name])
         if isinstance(owner, Kind) and name in owner.attributes:
-            return owner.attributes[name]
+            return _held(owner.attributes[name])
         if isinstance(owner, Array):
             if name == "shape":
                 return Sequence(tuple(Const(size) if size is not None else None for size in owner.shape))
@@ -198,12 +188,14 @@ class Expressions:
 
     def either(self, *ways: Callable[[], Value]) -> Value:
         """Several ways, of which one is taken: the dearest counts."""
+        found, works, asked = [], [], []
         with self.record.conditional():
-            found, works = [], []
             for way in ways:
-                with self.record.aside() as work:
+                with self.record.aside() as work, self.record.branch() as devices:
                     found.append(way())
                 works.append(work.flops)
+                asked.append(devices)
+        self.record.settle(asked)
         self.record.add(max(works, default=0.0))
         return join(*found)
 
@@ -244,7 +236,15 @@ class Expressions:
         arrays = [one for one in (left, *right) if isinstance(one, Array)]
         if arrays:
             return self.spend(node, "comparison", combine(arrays[0], arrays[-1]))
-        if isinstance(left, Const) and len(right) == 1 and isinstance(right[0], Const):
+        if len(right) != 1:
+            return None
+        if isinstance(node.ops[0], ast.Is | ast.IsNot):
+            same = _is_same(left, right[0])
+            return None if same is None else Const(same is isinstance(node.ops[0], ast.Is))
+        if isinstance(node.ops[0], ast.In | ast.NotIn):
+            held = _is_held(left, right[0])
+            return None if held is None else Const(held is isinstance(node.ops[0], ast.In))
+        if isinstance(left, Const) and isinstance(right[0], Const):
             compare = _COMPARE.get(type(node.ops[0]))
             try:
                 return None if compare is None else Const(bool(compare(left.value, right[0].value)))
@@ -254,6 +254,9 @@ class Expressions:
 
     def _binop(self, node: ast.BinOp) -> Value:
         left, right = self.value(node.left), self.value(node.right)
+        symbols = [one for one in (left, right) if isinstance(one, Symbol)]
+        if symbols:
+            return Symbol(symbols[0].array, frozenset().union(*(one.made_by for one in symbols)))
         a = next((one for one in options(left) if isinstance(one, Array)), None)
         b = next((one for one in options(right) if isinstance(one, Array)), None)
         if isinstance(node.op, ast.MatMult):
@@ -268,6 +271,8 @@ class Expressions:
         if isinstance(node.op, ast.Mult):
             times = integer(right) if integer(right) is not None else integer(left)
             body = left if integer(right) is not None else right
+            if times is not None and isinstance(body, Sequence) and shape_of(body) is None:
+                return Sequence((body.items * min(max(times, 0), _ITEMS_MAX))[:_ITEMS_MAX])
             if times is not None and isinstance(body, Sequence | Lists):
                 shape = shape_of(body)
                 return None if not shape else Lists(((shape[0] or 0) * max(times, 0), *shape[1:]))
@@ -276,7 +281,15 @@ class Expressions:
         return _constants(node.op, left, right)
 
     def _subscript(self, node: ast.Subscript) -> Value:
-        owner, index = self.value(node.value), self.value(node.slice)
+        owner = self.value(node.value)
+        array = next((one for one in options(owner) if isinstance(one, Array)), None)
+        if array is not None:
+            return part_of(array, self._places(node.slice))
+        index = self.value(node.slice)
+        if isinstance(owner, Sequence) and isinstance(node.slice, ast.Slice):
+            part = self._part(node.slice)
+            is_known = not part.is_open and part.step != 0
+            return Sequence(owner.items[part.start : part.stop : part.step]) if is_known else None
         place = integer(index)
         if isinstance(owner, Ref) and owner.path == "sys.modules" and isinstance(index, Const):
             return Ref(str(index.value))
@@ -288,14 +301,37 @@ class Expressions:
             and -len(owner.items) <= place < len(owner.items)
         ):
             return owner.items[place]
-        if isinstance(owner, Array) and place is not None and owner.shape:
-            return Array(owner.shape[1:], owner.item_bytes)
+        if (
+            isinstance(owner, Layer)
+            and owner.kind == "chain"
+            and place is not None
+            and -len(owner.parts) <= place < len(owner.parts)
+        ):
+            return owner.parts[place]
         if isinstance(owner, Function) and any(one.endswith("cuda.jit") for one in owner.decorators):
             return Ref("numba.cuda.launch")
         if isinstance(owner, Const) and isinstance(owner.value, str) and place is None:
             return None
         # jax.devices("gpu")[0] is still the GPU's.
         return GPU_DEVICE if owner == GPU_DEVICE else None
+
+    def _places(self, node: ast.expr) -> list[Value | Part]:
+        parts = node.elts if isinstance(node, ast.Tuple) else [node]
+        return [self._part(one) if isinstance(one, ast.Slice) else self.value(one) for one in parts]
+
+    def _part(self, node: ast.Slice) -> Part:
+        given = (node.lower, node.upper, node.step)
+        start, stop, step = (None if one is None else integer(self.value(one)) for one in given)
+        is_open = any(
+            one is not None and end is None for one, end in zip(given, (start, stop, step), strict=True)
+        )
+        return Part(start, stop, step, is_open)
+
+    def _await(self, node: ast.Await) -> Value:
+        return self.value(node.value)
+
+    def _set(self, node: ast.Set) -> Value:
+        return self._items(node.elts)
 
     def entry(self, table: Table, index: Value, default: Value = None) -> Value:
         """One value of it, or any where the key is not known."""
@@ -317,35 +353,60 @@ class Expressions:
         return None
 
     def _comprehension(self, generators: list[ast.comprehension], elements: list[ast.expr]) -> Value:
-        outer, count, factor = self.scope, 1, 1
+        outer, factor = self.scope, 1
         self.scope = Scope({}, outer)
         try:
             sizes: list[int | None] = []
             for one in generators:
-                times, item = self.repeats(one.iter)
-                self.bind(one.target, item)
+                loop = self.rounds(one.iter)
+                if loop.items and len(generators) == 1:
+                    return self._written_out(one, loop.items, elements)
+                self.bind(one.target, loop.item)
                 for test in one.ifs:
                     self.value(test)
-                sizes.append(times)
-                factor *= times or 1
+                sizes.append(loop.times)
+                factor *= loop.times or 1
             with self.record.repeated(factor, known=None not in sizes):
                 found = [self.value(one) for one in elements]
         finally:
             self.scope = outer
-        inner = shape_of(found[0])
-        count = factor if None not in sizes else 0
-        return Lists((count or None, *inner)) if inner is not None and len(sizes) == 1 else None
+        return self._several(found[0], None if None in sizes else factor) if len(sizes) == 1 else None
 
-    def repeats(self, node: ast.expr) -> tuple[int | None, Value]:
-        """How often a loop over it runs, and one of its items."""
-        value = self.value(node)
-        if isinstance(value, Lists) and value.shape:
-            return value.shape[0], Lists(value.shape[1:]) if len(value.shape) > 1 else None
-        if isinstance(value, Sequence):
-            return len(value.items), join(*value.items[:8]) if value.items else None
-        if isinstance(value, Array) and value.shape:
-            return value.shape[0], Array(value.shape[1:], value.item_bytes)
-        return None, None
+    def _written_out(
+        self, generator: ast.comprehension, items: tuple[Value, ...], elements: list[ast.expr]
+    ) -> Value:
+        """One item after the other, as far as the steps allow; the last one stands for the rest."""
+        found: list[Value] = []
+        for place, item in enumerate(items):
+            before, is_last = self.record.left, place == len(items) - 1
+            self.bind(generator.target, item)
+            tests = [truth(self.value(test)) for test in generator.ifs]
+            if False in tests:
+                continue
+            values = [self.value(one) for one in elements]
+            found.append(values[0])
+            used = before - self.record.left
+            if not is_last and used * (len(items) - place - 1) > self.record.left // _STEPS_SHARE:
+                with self.record.repeated(len(items) - place - 1):
+                    values = [self.value(one) for one in elements]
+                found += values[:1] * (len(items) - place - 1)
+                break
+        return Sequence(tuple(found))
+
+    def _several(self, value: Value, times: int | None) -> Value:
+        """A list of so many like this one."""
+        inner = shape_of(value)
+        if inner is not None and not isinstance(value, Array):
+            return Lists((times or None, *inner))
+        if times is None or times > _ITEMS_MAX:
+            return Lists((times, *inner)) if inner is not None else None
+        for _ in range(times // 32):
+            self.record.step()
+        return Sequence((value,) * times)
+
+    def rounds(self, node: ast.expr) -> Loop:
+        """What a loop over it runs through."""
+        return rounds_of(self.value(node))
 
     def bind(self, target: ast.expr, value: Value) -> None:
         """Assign."""
@@ -372,10 +433,52 @@ class Expressions:
                 known = table.items.get(key.value, value)
                 table.items[key.value] = join(known, value) if self.record.is_conditional else value
 
+    def rebind(self, target: ast.expr, value: Value) -> None:
+        """What a name stands for has changed, wherever the name is."""
+        scope: Scope | None = self.scope
+        while isinstance(target, ast.Name) and scope is not None and target.id not in scope.names:
+            scope = scope.parent
+        if not isinstance(target, ast.Name) or scope is None or scope is self.scope:
+            self.bind(target, value)
+            return
+        known = scope.names[target.id]
+        scope.names[target.id] = join(known, value) if self.record.is_conditional else value
+
     def _namedexpr(self, node: ast.NamedExpr) -> Value:
         value = self.value(node.value)
         self.bind(node.target, value)
         return value
+
+
+def _held(value: Value) -> Value:
+    """What is held outside of the function that reads it: of None that may have changed between calls."""
+    return Maybe((value, None)) if isinstance(value, Const) and value.value is None else value
+
+
+def _is_same(left: Value, right: Value) -> bool | None:
+    """``left is right`` where one is None or a truth value."""
+    for one, other in ((left, right), (right, left)):
+        if isinstance(other, Const) and (other.value is None or isinstance(other.value, bool)):
+            if isinstance(one, Const):
+                return one.value is other.value
+            return (
+                False
+                if isinstance(one, Array | Layer | Instance | Function | Kind | Table | Sequence)
+                else None
+            )
+    return None
+
+
+def _is_held(left: Value, right: Value) -> bool | None:
+    """``left in right`` of constants."""
+    if not isinstance(left, Const):
+        return None
+    if isinstance(right, Const) and isinstance(right.value, str) and isinstance(left.value, str):
+        return left.value in right.value
+    items = right.items if isinstance(right, Sequence) else ()
+    if items and all(isinstance(one, Const) for one in items):
+        return left in items
+    return None
 
 
 def _constants(op: ast.operator, left: Value, right: Value) -> Value:

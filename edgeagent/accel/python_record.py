@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -43,6 +43,9 @@ class Record:
         self._open_loops = 0
         self._left = steps_max
         self._conditions = 0
+        # Devices that are asked for wherever the branch that is followed leads, and how many conditions that is.
+        self._asked: list[Evidence] = self.devices
+        self._floor = 0
         self._factor = 1.0
         self._loops = 0
 
@@ -69,18 +72,46 @@ class Record:
         self._conditions += by
 
     @contextmanager
-    def repeated(self, times: float, *, known: bool = True) -> Iterator[None]:
+    def branch(self) -> Iterator[list[Evidence]]:
+        """One of several ways; gives what it surely asks for. They are ``settled`` together."""
+        asked: list[Evidence] = []
+        outer = (self._asked, self._floor)
+        self._asked, self._floor = asked, self._conditions
+        try:
+            yield asked
+        finally:
+            self._asked, self._floor = outer
+
+    def settle(self, ways: Sequence[list[Evidence]]) -> bool:
+        """Of ways that go on, what each asks for is asked for whichever is taken."""
+        surely = bool(ways) and all(ways)
+        for one in (evidence for way in ways for evidence in way):
+            self._keep(one, sure=surely)
+        return surely
+
+    @property
+    def loops(self) -> int:
+        """How deep in loops this is."""
+        return self._loops
+
+    @property
+    def left(self) -> int:
+        """How many steps there are."""
+        return self._left
+
+    @contextmanager
+    def repeated(self, times: float, *, known: bool = True, is_loop: bool = True) -> Iterator[None]:
         """A loop; ``known`` = False: it runs an unknown number of times, at least the given one."""
         before = self._factor
         self._factor = min(self._factor * times, _REPEATS_MAX)
-        self._loops += 1
+        self._loops += is_loop
         self._open_loops += not known
         self.deepest_loop = max(self.deepest_loop, self._loops)
         try:
             yield
         finally:
             self._factor = before
-            self._loops -= 1
+            self._loops -= is_loop
             self._open_loops -= not known
 
     @contextmanager
@@ -113,11 +144,16 @@ class Record:
         self.libraries.setdefault(name, Evidence(f"imports {name}", _where(node)))
 
     def device(self, node: ast.AST, what: str, *, sure: bool) -> None:
-        is_sure = sure and not self.is_conditional
-        where = self.devices if is_sure else self.maybe_devices
-        text = f"{what} asks for a GPU" + ("" if is_sure else " on some paths")
+        self._keep(Evidence(f"{what} asks for a GPU", _where(node)), sure=sure)
+
+    def _keep(self, asked: Evidence, *, sure: bool) -> None:
+        if sure and self._conditions == self._floor:
+            where = self._asked
+        else:
+            where = self.maybe_devices
+            asked = Evidence(f"{asked.evidence} on some paths", asked.where)
         if len(where) < _SEEN_MAX:
-            where.append(Evidence(text, _where(node)))
+            where.append(asked)
 
     def dynamic_import(self, node: ast.AST) -> None:
         if len(self.dynamic) < _SEEN_MAX:

@@ -113,12 +113,12 @@ def _is_kernel(function: Function) -> bool:
 
 def _enter(walker: Walker, entry: Function | Kind) -> None:
     if isinstance(entry, Function):
-        walker.call_function(entry, [], {})
+        walker.enter(entry)
         return
     made = walker.instance(entry, [], {})
     names = set(entry.methods) & ENTRY_NAMES or {name for name in entry.methods if not name.startswith("_")}
     for name in sorted(names):
-        walker.call_function(entry.methods[name], [], {}, made if isinstance(made, Instance) else None)
+        walker.enter(entry.methods[name], made if isinstance(made, Instance) else None)
 
 
 def _flat_imports(tree: ast.Module, record: Record) -> None:

@@ -19,11 +19,14 @@ __all__ = [
     "Lists",
     "Maybe",
     "Method",
+    "Part",
     "Ref",
     "Scope",
     "Sequence",
+    "Symbol",
     "Table",
     "Value",
+    "Window",
     "integer",
     "join",
     "options",
@@ -71,12 +74,44 @@ class Array(msgspec.Struct, frozen=True):
     item_bytes: int = 4
 
 
+class Part(msgspec.Struct, frozen=True):
+    """A slice; ``is_open``: one of its ends is not known."""
+
+    start: int | None = None
+    stop: int | None = None
+    step: int | None = None
+    is_open: bool = False
+
+
+class Window(msgspec.Struct, frozen=True):
+    """How a convolution or a pool goes over an array; ``padding`` None: so that the sizes stay."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...] | None
+    dilation: tuple[int, ...]
+    groups: int = 1
+    is_channels_last: bool = False
+    is_transposed: bool = False
+
+
 class Layer(msgspec.Struct, frozen=True):
-    """A layer of a network: ``kind`` is linear, conv, chain or same (it keeps the shape)."""
+    """A layer of a network, or what else is made to be called: ``kind`` is of python_layers.py; ``parts`` are layers,
+    functions and instances that it calls.
+    """
 
     kind: str
-    sizes: tuple[int, ...] = ()
-    parts: tuple[Layer, ...] = ()
+    sizes: tuple[int | None, ...] = ()
+    parts: tuple[Value, ...] = ()
+    window: Window | None = None
+    work_flops: float = 0.0
+
+
+class Symbol(msgspec.Struct, frozen=True):
+    """A tensor of a network under construction, of one sample, and the layers that made it with their work."""
+
+    array: Array
+    made_by: frozenset[tuple[int, float]] = frozenset()
 
 
 class Scope(msgspec.Struct):
@@ -108,6 +143,17 @@ class Kind(msgspec.Struct, eq=False):
     def holder(self, function: Function) -> Kind | None:
         """The class, this one or one that it is made of, that has this very method."""
         return next((kind for kind in self.lineage() if function in kind.methods.values()), None)
+
+    def fields(self) -> list[str]:
+        """The names that its body, or one of those that it is made of, gives a type."""
+        kinds = [*self.lineage()][::-1]
+        named = [
+            one.target.id
+            for kind in kinds
+            for one in kind.node.body
+            if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
+        ]
+        return list(dict.fromkeys(named))
 
     def lineage(self) -> Iterator[Kind]:
         """The class and those that it is made of, the first base and its own before the second, each once."""
@@ -149,6 +195,7 @@ Value: TypeAlias = (
     | Lists
     | Array
     | Layer
+    | Symbol
     | Function
     | Kind
     | Instance
