@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from functools import partial
 
 from edgeagent.accel.python_devices import GPU_DEVICE, Asked, asked_by_function, asked_by_method
-from edgeagent.accel.python_loops import WRITTEN_MAX, numbered, paired, rounds_of
+from edgeagent.accel.python_loops import ITEMS_MAX, WRITTEN_MAX, numbered, paired, rounds_of
 from edgeagent.accel.python_made import Made
 from edgeagent.accel.python_names import array_library, is_question, words
 from edgeagent.accel.python_shapes import reshaped
@@ -43,7 +43,6 @@ _IN_OTHER_THREADS = words("to_thread run_in_executor submit Thread Process Timer
 _MAPS = words("map imap imap_unordered starmap pmap")
 _NUMBERS = words("int8 int16 int32 int64 float16 float32 float64")
 _TEXT_MAX = 4096
-_SAME_MAX = 4096
 _FIELD = re.compile(r"\{(\w*)(?:[!:][^{}]*)?\}")
 _SWITCHES = words("no_grad inference_mode set_num_threads seed manual_seed PRNGKey key")
 
@@ -118,7 +117,7 @@ class Calls(Made, ABC):
             times = loops[0].times
             with self.record.repeated(times or 1, known=times is not None):
                 value = self.call(args[0], [one.item for one in loops], {}, node)
-            return Sequence((value,) * times) if times is not None and times <= _SAME_MAX else None
+            return Sequence((value,) * times) if times is not None and times <= ITEMS_MAX else None
         found: Value = None
         for place, one in enumerate(args):
             if isinstance(one, Function):

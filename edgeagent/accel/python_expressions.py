@@ -9,7 +9,7 @@ from typing import Any
 
 from edgeagent.accel.modes import si
 from edgeagent.accel.python_devices import GPU_DEVICE
-from edgeagent.accel.python_loops import Loop, rounds_of
+from edgeagent.accel.python_loops import ITEMS_MAX
 from edgeagent.accel.python_record import Record
 from edgeagent.accel.python_shapes import part_of
 from edgeagent.accel.python_values import (
@@ -22,6 +22,7 @@ from edgeagent.accel.python_values import (
     Lists,
     Maybe,
     Method,
+    Module,
     Part,
     Ref,
     Scope,
@@ -41,9 +42,6 @@ from edgeagent.accel.python_work import combine, method_call, product
 __all__ = ["Expressions"]
 
 _TEXT_MAX = 4096
-_ITEMS_MAX = 4096
-# What is written out item by item may take that part of the steps that are left.
-_STEPS_SHARE = 4
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -131,6 +129,8 @@ class Expressions:
                 if owner.path == "typing" and name == "TYPE_CHECKING"
                 else Ref(f"{owner.path}.{name}")
             )
+        if isinstance(owner, Module):
+            return owner.scope.names.get(name)
         if isinstance(owner, Instance):
             if name in owner.attributes:
                 return _held(owner.attributes[name])
@@ -161,7 +161,7 @@ class Expressions:
                 found.extend(value.items)
             else:
                 return None
-        return Sequence(tuple(found[:_ITEMS_MAX]))
+        return Sequence(tuple(found[:ITEMS_MAX]))
 
     def _dict(self, node: ast.Dict) -> Value:
         keys = [self.value(one) for one in node.keys]
@@ -272,12 +272,12 @@ class Expressions:
             times = integer(right) if integer(right) is not None else integer(left)
             body = left if integer(right) is not None else right
             if times is not None and isinstance(body, Sequence) and shape_of(body) is None:
-                return Sequence((body.items * min(max(times, 0), _ITEMS_MAX))[:_ITEMS_MAX])
+                return Sequence((body.items * min(max(times, 0), ITEMS_MAX))[:ITEMS_MAX])
             if times is not None and isinstance(body, Sequence | Lists):
                 shape = shape_of(body)
                 return None if not shape else Lists(((shape[0] or 0) * max(times, 0), *shape[1:]))
         if isinstance(node.op, ast.Add) and isinstance(left, Sequence) and isinstance(right, Sequence):
-            return Sequence((left.items + right.items)[:_ITEMS_MAX])
+            return Sequence((left.items + right.items)[:ITEMS_MAX])
         return _constants(node.op, left, right)
 
     def _subscript(self, node: ast.Subscript) -> Value:
@@ -339,75 +339,6 @@ class Expressions:
             return table.items.get(index.value, default)
         return join(default, *table.items.values())
 
-    def _listcomp(self, node: ast.ListComp) -> Value:
-        return self._comprehension(node.generators, [node.elt])
-
-    def _setcomp(self, node: ast.SetComp) -> Value:
-        return self._comprehension(node.generators, [node.elt])
-
-    def _generatorexp(self, node: ast.GeneratorExp) -> Value:
-        return self._comprehension(node.generators, [node.elt])
-
-    def _dictcomp(self, node: ast.DictComp) -> Value:
-        self._comprehension(node.generators, [node.key, node.value])
-        return None
-
-    def _comprehension(self, generators: list[ast.comprehension], elements: list[ast.expr]) -> Value:
-        outer, factor = self.scope, 1
-        self.scope = Scope({}, outer)
-        try:
-            sizes: list[int | None] = []
-            for one in generators:
-                loop = self.rounds(one.iter)
-                if loop.items and len(generators) == 1:
-                    return self._written_out(one, loop.items, elements)
-                self.bind(one.target, loop.item)
-                for test in one.ifs:
-                    self.value(test)
-                sizes.append(loop.times)
-                factor *= loop.times or 1
-            with self.record.repeated(factor, known=None not in sizes):
-                found = [self.value(one) for one in elements]
-        finally:
-            self.scope = outer
-        return self._several(found[0], None if None in sizes else factor) if len(sizes) == 1 else None
-
-    def _written_out(
-        self, generator: ast.comprehension, items: tuple[Value, ...], elements: list[ast.expr]
-    ) -> Value:
-        """One item after the other, as far as the steps allow; the last one stands for the rest."""
-        found: list[Value] = []
-        for place, item in enumerate(items):
-            before, is_last = self.record.left, place == len(items) - 1
-            self.bind(generator.target, item)
-            tests = [truth(self.value(test)) for test in generator.ifs]
-            if False in tests:
-                continue
-            values = [self.value(one) for one in elements]
-            found.append(values[0])
-            used = before - self.record.left
-            if not is_last and used * (len(items) - place - 1) > self.record.left // _STEPS_SHARE:
-                with self.record.repeated(len(items) - place - 1):
-                    values = [self.value(one) for one in elements]
-                found += values[:1] * (len(items) - place - 1)
-                break
-        return Sequence(tuple(found))
-
-    def _several(self, value: Value, times: int | None) -> Value:
-        """A list of so many like this one."""
-        inner = shape_of(value)
-        if inner is not None and not isinstance(value, Array):
-            return Lists((times or None, *inner))
-        if times is None or times > _ITEMS_MAX:
-            return Lists((times, *inner)) if inner is not None else None
-        for _ in range(times // 32):
-            self.record.step()
-        return Sequence((value,) * times)
-
-    def rounds(self, node: ast.expr) -> Loop:
-        """What a loop over it runs through."""
-        return rounds_of(self.value(node))
-
     def bind(self, target: ast.expr, value: Value) -> None:
         """Assign."""
         if isinstance(target, ast.Name):
@@ -429,7 +360,7 @@ class Expressions:
             self.bind(target.value, None)
         elif isinstance(target, ast.Subscript):
             table, key = self.value(target.value), self.value(target.slice)
-            if isinstance(table, Table) and isinstance(key, Const) and len(table.items) < _ITEMS_MAX:
+            if isinstance(table, Table) and isinstance(key, Const) and len(table.items) < ITEMS_MAX:
                 known = table.items.get(key.value, value)
                 table.items[key.value] = join(known, value) if self.record.is_conditional else value
 

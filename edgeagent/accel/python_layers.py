@@ -1,11 +1,12 @@
 """Layers of networks, as torch and Keras call them: what comes out when one is called, and how much work that is.
 
-Kinds (sizes): ``linear`` (in, out), ``conv`` (in, out) and ``pool`` with a window, ``flat`` (the first index that goes),
-``global`` (1: the indices stay, with size 1), ``adaptive`` (the new sizes), ``shape`` (the new ones but the first),
-``embedding`` (out), ``recurrent`` (gates, hidden, layers, directions, 1: the last step only, 1: as torch answers),
-``attention`` (width, 1: as torch answers), ``encoder`` (width, hidden, blocks of attention), ``same``, ``sum`` and ``join``
-of a list, ``up`` (factor), ``fixed`` (its answer's sizes; the work of a sample). What calls its parts (``chain``,
-``partial``, ``each``, ``times``) is python_made.py's. A size that is not known counts 1: work is the least that it can be.
+Kinds (sizes): ``linear`` (in, out), ``conv`` (in, out) and ``pool`` with a window, ``flat`` (the first index that
+goes), ``global`` (1: the indices stay, with size 1), ``adaptive`` (the new sizes), ``shape`` (the new ones but the
+first), ``embedding`` (out), ``recurrent`` (gates, hidden, layers, directions, 1: the last step only, 1: as torch
+answers), ``attention`` (width, 1: as torch answers), ``encoder`` (width, hidden, blocks of attention), ``same``,
+``sum`` and ``join`` of a list, ``up`` (factor), ``fixed`` (its answer's sizes; the work of a sample). What calls
+its parts (``chain``, ``partial``, ``each``, ``times``) is python_made.py's. A size that is not known counts 1: work
+is the least that it can be.
 """
 
 from __future__ import annotations

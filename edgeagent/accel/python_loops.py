@@ -17,10 +17,14 @@ from edgeagent.accel.python_values import (
     options,
 )
 
-__all__ = ["WRITTEN_MAX", "Loop", "numbered", "paired", "rounds_of"]
+__all__ = ["ITEMS_MAX", "STEPS_SHARE", "WRITTEN_MAX", "Loop", "numbered", "paired", "rounds_of"]
 
 # Loops over that many known items are followed item by item, where the steps allow.
 WRITTEN_MAX = 64
+# What is followed item by item may take that part of the steps that are left.
+STEPS_SHARE = 4
+# Lists that are kept have at most so many items.
+ITEMS_MAX = 4096
 _JOINED_MAX = 8
 
 

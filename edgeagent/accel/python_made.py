@@ -7,10 +7,11 @@ from __future__ import annotations
 import ast
 from abc import ABC, abstractmethod
 
-from edgeagent.accel.python_expressions import Expressions
+from edgeagent.accel.python_comprehensions import Comprehensions
 from edgeagent.accel.python_layers import apply_layer
 from edgeagent.accel.python_names import words
 from edgeagent.accel.python_networks import make_layer, network_of
+from edgeagent.accel.python_record import Record
 from edgeagent.accel.python_values import Array, Layer, Sequence, Symbol, Table, Value, integer, options
 
 __all__ = ["Made"]
@@ -22,11 +23,11 @@ _CALLED = words("predict predict_on_batch predict_step forward __call__ call app
 _GRADIENTS = words("grad value_and_grad jacrev jacfwd vjp")
 
 
-class Made(Expressions, ABC):
+class Made(Comprehensions, ABC):
     """Calling what is called is the subclass's."""
 
-    def __init__(self, record: object) -> None:
-        super().__init__(record)  # type: ignore[arg-type]
+    def __init__(self, record: Record) -> None:
+        super().__init__(record)
         self._symbols = 0
 
     @abstractmethod
@@ -76,6 +77,8 @@ class Made(Expressions, ABC):
         value, work, exact = apply_layer(made, array)
         if not exact:
             self.record.unknown(node)
+        if not exact and not work:
+            return value
         return self.spend(node, made.kind, (value, work))
 
     def _symbolic(self, made: Layer, symbols: list[Symbol], *, is_list: bool) -> Value:

@@ -16,10 +16,10 @@ __all__ = ["make_layer", "network_of"]
 _LIBRARIES = words("torch tensorflow keras tf_keras torchvision flax")
 _SAME = words(
     "ReLU LeakyReLU PReLU ELU SELU CELU GELU SiLU Mish Tanh Sigmoid Hardswish Hardsigmoid Hardtanh ReLU6 Softplus"
-    " Softsign Softmax LogSoftmax Softmax2d Identity Dropout Dropout1d Dropout2d Dropout3d AlphaDropout BatchNorm1d BatchNorm2d"
-    " BatchNorm3d SyncBatchNorm LayerNorm GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d RMSNorm"
+    " Softsign Softmax LogSoftmax Softmax2d Identity Dropout Dropout1d Dropout2d Dropout3d AlphaDropout BatchNorm1d"
+    " BatchNorm2d BatchNorm3d SyncBatchNorm LayerNorm GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d RMSNorm"
     " LocalResponseNorm Activation BatchNormalization LayerNormalization GroupNormalization Normalization Rescaling"
-    " SpatialDropout1D SpatialDropout2D GaussianNoise RandomFlip RandomRotation InputLayer Masking"
+    " SpatialDropout1D SpatialDropout2D GaussianNoise RandomFlip RandomRotation Masking"
 )
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1, "SimpleRNN": 1}
 _GIVEN = words("ModuleList Parameter DataParallel DistributedDataParallel ModuleDict Buffer")
@@ -79,11 +79,11 @@ def _chain(args: Sequence[Value], keywords: Mapping[str, Value]) -> Layer:
         return Layer("chain", parts=tuple(given.items.values()))
     if isinstance(given, Written):
         # An ordered dictionary is made of names with their parts.
-        pairs = [
+        args = [
             one.items[1] if isinstance(one, Written) and len(one.items) == 2 else one for one in given.items
         ]
-        return Layer("chain", parts=tuple(pairs))
-    return Layer("chain", parts=tuple(args))
+    # An input says what is expected, and does nothing.
+    return Layer("chain", parts=tuple(one for one in args if not isinstance(one, Symbol)))
 
 
 def _input(given: _Given) -> Value:

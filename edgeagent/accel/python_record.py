@@ -11,7 +11,7 @@ import msgspec
 from edgeagent.accel.python_values import Kind
 from edgeagent.model.function import Evidence
 
-__all__ = ["Record", "StepsSpent", "Work", "line"]
+__all__ = ["Record", "StepsSpent", "Work"]
 
 _SEEN_MAX = 200
 _REPEATS_MAX = 1e12
@@ -32,9 +32,12 @@ class Record:
         self.libraries: dict[str, Evidence] = {}
         self.devices: list[Evidence] = []
         self.maybe_devices: list[Evidence] = []
-        self.works: dict[tuple[int, str], float] = {}
+        self.works: dict[tuple[str, str], float] = {}
         self.unknowns: list[Evidence] = []
         self.dynamic: list[Evidence] = []
+        self.missing: list[Evidence] = []
+        # Which of the program's modules is followed; "" for the program itself.
+        self.file = ""
         self.kinds: list[Kind] = []
         self.total = Work()
         self.deepest_loop = 0
@@ -123,6 +126,13 @@ class Record:
         finally:
             self.total = outer
 
+    def forget_work(self) -> None:
+        """What was counted until now does not matter."""
+        self.total.flops = 0.0
+        self.works.clear()
+        self.unknowns.clear()
+        self.is_open = False
+
     def add(self, flops: float) -> None:
         """Work that was counted aside."""
         self.total.flops += flops
@@ -130,21 +140,21 @@ class Record:
     def work(self, node: ast.AST, what: str, flops: float) -> None:
         self.total.flops += flops * self._factor
         self.is_open = self.is_open or self._open_loops > 0
-        key = (line(node), what)
+        key = (self._where(node), what)
         if key in self.works or len(self.works) < _SEEN_MAX:
             self.works[key] = self.works.get(key, 0.0) + flops * self._factor
 
     def unknown(self, node: ast.AST) -> None:
         if len(self.unknowns) < _SEEN_MAX:
             self.unknowns.append(
-                Evidence("work that depends on sizes that are not written out", _where(node))
+                Evidence("work that depends on sizes that are not written out", self._where(node))
             )
 
     def library(self, node: ast.AST, name: str) -> None:
-        self.libraries.setdefault(name, Evidence(f"imports {name}", _where(node)))
+        self.libraries.setdefault(name, Evidence(f"imports {name}", self._where(node)))
 
     def device(self, node: ast.AST, what: str, *, sure: bool) -> None:
-        self._keep(Evidence(f"{what} asks for a GPU", _where(node)), sure=sure)
+        self._keep(Evidence(f"{what} asks for a GPU", self._where(node)), sure=sure)
 
     def _keep(self, asked: Evidence, *, sure: bool) -> None:
         if sure and self._conditions == self._floor:
@@ -157,12 +167,15 @@ class Record:
 
     def dynamic_import(self, node: ast.AST) -> None:
         if len(self.dynamic) < _SEEN_MAX:
-            self.dynamic.append(Evidence("imports a module whose name is made at run time", _where(node)))
+            self.dynamic.append(
+                Evidence("imports a module whose name is made at run time", self._where(node))
+            )
 
+    def unread(self, node: ast.AST, name: str) -> None:
+        """A module of the program's own that is not there to be read."""
+        if len(self.missing) < _SEEN_MAX:
+            self.missing.append(Evidence(f"imports {name}, which is not read", self._where(node)))
 
-def line(node: ast.AST) -> int:
-    return getattr(node, "lineno", 0)
-
-
-def _where(node: ast.AST) -> str:
-    return f"line {line(node)}"
+    def _where(self, node: ast.AST) -> str:
+        line = f"line {getattr(node, 'lineno', 0)}"
+        return f"{self.file} {line}" if self.file else line

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-import warnings
 
 from edgeagent.accel.modes import CROSSOVER_FLOPS, PYTHON_BYTES_MAX, Findings
+from edgeagent.accel.python_modules import Beside, parse
 from edgeagent.accel.python_names import ENTRY_NAMES, array_library
 from edgeagent.accel.python_record import Record, StepsSpent
 from edgeagent.accel.python_values import Const, Function, Instance, Kind
@@ -18,15 +18,15 @@ __all__ = ["scan_python"]
 STEPS_MAX = 100_000
 
 
-def scan_python(source: bytes, steps_max: int = STEPS_MAX) -> Findings:
-    """Raises SourceRefused for what is no Python."""
+def scan_python(source: bytes, steps_max: int = STEPS_MAX, beside: Beside | None = None) -> Findings:
+    """``beside`` gives the program's other modules. Raises SourceRefused for what is no Python."""
     if len(source) > PYTHON_BYTES_MAX:
         raise SourceRefused(f"{len(source)} bytes of Python; at most {PYTHON_BYTES_MAX} are read")
     tree = _parse(source)
     record = Record(steps_max)
     found = Findings(kind="python source")
     try:
-        flops, found.doubtful = _follow(tree, record)
+        flops, found.doubtful = _follow(tree, record, beside)
     except (StepsSpent, RecursionError):
         flops, found.whole = record.total.flops, False
         _flat_imports(tree, record)
@@ -38,9 +38,7 @@ def scan_python(source: bytes, steps_max: int = STEPS_MAX) -> Findings:
 
 def _parse(source: bytes) -> ast.Module:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the program's own: an invalid escape
-            return ast.parse(source)
+        return parse(source)
     except SyntaxError as error:
         raise SourceRefused(f"not Python: {error.msg} (line {error.lineno or 0})") from None
     except (ValueError, RecursionError, MemoryError) as error:  # a zero byte; nested too deeply
@@ -53,11 +51,14 @@ def _tell(record: Record, flops: float, found: Findings) -> None:
         found.device = record.devices
         found.advice += record.maybe_devices
     ranked = sorted(record.works.items(), key=lambda item: -item[1])
-    found.work = [Evidence(what, f"line {line}") for (line, what), _ in ranked]
+    found.work = [Evidence(what, where) for (where, what), _ in ranked]
     if record.unknowns:
         found.advice.append(record.unknowns[0])
     if record.dynamic:
         found.advice += record.dynamic
+        found.doubtful = True
+    if record.missing:
+        found.advice += record.missing
         found.doubtful = True
     if record.deepest_loop > 1:
         found.advice.append(Evidence(f"loops nested {record.deepest_loop} deep", "source"))
@@ -66,15 +67,17 @@ def _tell(record: Record, flops: float, found: Findings) -> None:
         found.work_flops = flops
 
 
-def _follow(tree: ast.Module, record: Record) -> tuple[float, bool]:
+def _follow(tree: ast.Module, record: Record, beside: Beside | None) -> tuple[float, bool]:
     """The work of a call, and whether it was a guess what is called."""
-    walker = Walker(record)
+    walker = Walker(record, beside)
     named = {one.name for one in tree.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)}
     has_handler = bool(named & (ENTRY_NAMES - {"main"}))
     # What only a program's own start runs is not run where a handler is called instead.
     walker.module.names["__name__"] = Const("function" if has_handler else "__main__")
     walker.block(tree.body)
     entries, guessed = _entries(walker)
+    if entries and not guessed:
+        record.forget_work()  # of the program's start: a call does not pay for it
     works = [0.0]
     for entry in entries:
         with record.aside() as work:

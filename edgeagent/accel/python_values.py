@@ -19,6 +19,7 @@ __all__ = [
     "Lists",
     "Maybe",
     "Method",
+    "Module",
     "Part",
     "Ref",
     "Scope",
@@ -121,6 +122,22 @@ class Scope(msgspec.Struct):
     parent: Scope | None = None
     stars: list[str] = msgspec.field(default_factory=list)
     globals: set[str] = msgspec.field(default_factory=set)
+    # What its module is called where it is another file's; "" for the program itself.
+    file: str = ""
+
+    @property
+    def root(self) -> Scope:
+        """The module's."""
+        scope = self
+        while scope.parent is not None:
+            scope = scope.parent
+        return scope
+
+
+class Module(msgspec.Struct, eq=False):
+    """One that is read too."""
+
+    scope: Scope
 
 
 class Function(msgspec.Struct, eq=False):
@@ -200,6 +217,7 @@ Value: TypeAlias = (
     | Kind
     | Instance
     | Method
+    | Module
     | Maybe
     | None
 )

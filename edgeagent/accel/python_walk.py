@@ -13,8 +13,8 @@ import ast
 from collections.abc import Sequence
 from typing import Any
 
-from edgeagent.accel.python_calls import Calls
-from edgeagent.accel.python_loops import Loop, numbered, paired, rounds_of
+from edgeagent.accel.python_loops import STEPS_SHARE, Loop, numbered, paired, rounds_of
+from edgeagent.accel.python_modules import Beside, Modules
 from edgeagent.accel.python_names import array_library, words
 from edgeagent.accel.python_paths import catches_all, counted, exits, is_guard, raises, reports, yields
 from edgeagent.accel.python_record import Record
@@ -42,8 +42,6 @@ __all__ = ["Walker", "decorated_as_entry"]
 
 _DEPTH_MAX = 24
 _INNER_MAX = 8
-# What is followed item by item may take that part of the steps that are left.
-_STEPS_SHARE = 4
 # Decorators that leave a function what it was.
 _HARMLESS = words(
     "jit njit vectorize guvectorize stencil lru_cache cache cached_property property staticmethod"
@@ -60,9 +58,9 @@ def decorated_as_entry(function: Function) -> bool:
     )
 
 
-class Walker(Calls):
-    def __init__(self, record: Record) -> None:
-        super().__init__(record)
+class Walker(Modules):
+    def __init__(self, record: Record, beside: Beside | None = None) -> None:
+        super().__init__(record, beside)
         self.ran: set[int] = set()
         self.escaped: list[Function] = []
         self._active: list[int] = []
@@ -165,7 +163,7 @@ class Walker(Calls):
         for place, item in enumerate(items):
             before, rest = self.record.left, items[place + 1 :]
             self._loop(node, item, 1, known=True)
-            if rest and (before - self.record.left) * len(rest) > self.record.left // _STEPS_SHARE:
+            if rest and (before - self.record.left) * len(rest) > self.record.left // STEPS_SHARE:
                 self._loop(node, rest[len(rest) // 2], len(rest), known=True)
                 return
 
@@ -296,26 +294,6 @@ class Walker(Calls):
     def _do_global(self, node: ast.Global) -> None:
         self.scope.globals.update(node.names)
 
-    def _do_import(self, node: ast.Import) -> None:
-        for one in node.names:
-            module = self.imported(one.name, node)
-            self.scope.names[one.asname or one.name.split(".")[0]] = (
-                module if one.asname else Ref(one.name.split(".")[0])
-            )
-
-    def _do_importfrom(self, node: ast.ImportFrom) -> None:
-        module = "." * node.level + (node.module or "")
-        for one in node.names:
-            path = f"{module}.{one.name}"
-            if one.name == "*":
-                self.imported(module, node)
-                self.scope.stars.append(module)
-                continue
-            self.imported(path if node.level == 0 else module, node)
-            self.scope.names[one.asname or one.name] = (
-                Const(False) if path == "typing.TYPE_CHECKING" else Ref(path)
-            )
-
     # -- functions and classes -------------------------------------------------------------------------------
 
     def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> Function:
@@ -408,9 +386,11 @@ class Walker(Calls):
         self.ran.add(key)
         if owner is not None and "builtins.staticmethod" not in function.decorators:
             args = [owner, *args]
-        outer = self.scope
+        outer = (self.scope, self.module, self.record.file)
         names = self._parameters(function, args, keywords)
         self.scope = Scope(names, function.scope)
+        self.module = self.scope.root
+        self.record.file = self.module.file
         self._active.append(key)
         self._methods.append((function, owner))
         self._returns.append([])
@@ -429,7 +409,7 @@ class Walker(Calls):
             self._returns.pop()
             self._methods.pop()
             self._active.pop()
-            self.scope = outer
+            self.scope, self.module, self.record.file = outer
 
     def _parameters(
         self, function: Function, args: list[Value], keywords: dict[str, Value]
