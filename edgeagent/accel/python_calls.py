@@ -212,7 +212,7 @@ class Calls(Made, ABC):
     ) -> Value:
         """A function or class of another's; of an array library it counts."""
         library = None if is_question(path) else array_library(path)
-        made = None if library is None else self.make(path, args, keywords)
+        made = None if library is None else self.of_symbols(name, args) or self.make(path, args, keywords)
         # What it makes of a function is called when that is; else a function that is handed on is called there.
         handed_on = self._hand_on(name, args, keywords, node) if made is None else None
         asked = asked_by_function(path, args, keywords)

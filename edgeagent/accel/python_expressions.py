@@ -134,10 +134,9 @@ class Expressions:
         if isinstance(owner, Instance):
             if name in owner.attributes:
                 return _held(owner.attributes[name])
-            if name in owner.kind.attributes:
-                return _held(owner.kind.attributes[name])
-        if isinstance(owner, Kind) and name in owner.attributes:
-            return _held(owner.attributes[name])
+        kind = owner.kind if isinstance(owner, Instance) else owner
+        if isinstance(kind, Kind) and kind.has(name):
+            return _held(kind.attribute(name))
         if isinstance(owner, Array):
             if name == "shape":
                 return Sequence(tuple(Const(size) if size is not None else None for size in owner.shape))

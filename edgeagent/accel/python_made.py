@@ -81,6 +81,15 @@ class Made(Comprehensions, ABC):
             return value
         return self.spend(node, made.kind, (value, work))
 
+    def of_symbols(self, name: str, args: list[Value]) -> Value:
+        """A function of tensors of a network under construction; None: it is given none."""
+        first = args[0] if args else None
+        given = first.items if isinstance(first, Sequence) else args
+        symbols = [one for one in given if isinstance(one, Symbol)]
+        if not symbols:
+            return None
+        return self._symbolic(Layer("join" if "concat" in name else "sum"), symbols, is_list=True)
+
     def _symbolic(self, made: Layer, symbols: list[Symbol], *, is_list: bool) -> Value:
         """A layer of a network that is only put together: nothing runs yet."""
         arrays: list[Value] = [one.array for one in symbols]

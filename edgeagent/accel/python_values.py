@@ -157,6 +157,13 @@ class Kind(msgspec.Struct, eq=False):
     def method(self, name: str) -> Function | None:
         return next((one.methods[name] for one in self.lineage() if name in one.methods), None)
 
+    def attribute(self, name: str) -> Value:
+        """What its body, or one of those that it is made of, gives a name."""
+        return next((one.attributes[name] for one in self.lineage() if name in one.attributes), None)
+
+    def has(self, name: str) -> bool:
+        return any(name in one.attributes for one in self.lineage())
+
     def holder(self, function: Function) -> Kind | None:
         """The class, this one or one that it is made of, that has this very method."""
         return next((kind for kind in self.lineage() if function in kind.methods.values()), None)
