@@ -131,9 +131,8 @@ class Expressions:
             )
         if isinstance(owner, Module):
             return owner.scope.names.get(name)
-        if isinstance(owner, Instance):
-            if name in owner.attributes:
-                return _held(owner.attributes[name])
+        if isinstance(owner, Instance) and name in owner.attributes:
+            return _held(owner.attributes[name])
         kind = owner.kind if isinstance(owner, Instance) else owner
         if isinstance(kind, Kind) and kind.has(name):
             return _held(kind.attribute(name))

@@ -86,7 +86,7 @@ class Made(Comprehensions, ABC):
         first = args[0] if args else None
         given = first.items if isinstance(first, Sequence) else args
         symbols = [one for one in given if isinstance(one, Symbol)]
-        if not symbols:
+        if not symbols or name[:1].isupper():
             return None
         return self._symbolic(Layer("join" if "concat" in name else "sum"), symbols, is_list=True)
 
