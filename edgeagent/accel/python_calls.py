@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from functools import partial
 
 from edgeagent.accel.python_devices import GPU_DEVICE, Asked, asked_by_function, asked_by_method
-from edgeagent.accel.python_loops import ITEMS_MAX, WRITTEN_MAX, numbered, paired, rounds_of
+from edgeagent.accel.python_loops import ITEMS_MAX, WRITTEN_MAX, numbered, paired
 from edgeagent.accel.python_made import Made
 from edgeagent.accel.python_names import array_library, is_question, words
 from edgeagent.accel.python_shapes import reshaped
@@ -113,11 +113,11 @@ class Calls(Made, ABC):
         with what we cannot know.
         """
         if name in _MAPS and len(args) > 1 and isinstance(args[0], Function | Layer | Instance | Kind):
-            loops = [rounds_of(one) for one in args[1:]]
+            loops = [self.rounds_of(one) for one in args[1:]]
             times = loops[0].times
             with self.record.repeated(times or 1, known=times is not None):
                 value = self.call(args[0], [one.item for one in loops], {}, node)
-            return Sequence((value,) * times) if times is not None and times <= ITEMS_MAX else None
+            return self.listed((value,), times) if times is not None and times <= ITEMS_MAX else None
         found: Value = None
         for place, one in enumerate(args):
             if isinstance(one, Function):
@@ -139,6 +139,7 @@ class Calls(Made, ABC):
             self.call_function(function, args, keywords, made)
             return made
         # A dataclass or a named tuple: its fields in order.
+        self.record.copy(sum(len(one.node.body) for one in kind.lineage()))
         fields = kind.fields()
         made.attributes.update(zip(fields, args, strict=False))
         made.attributes.update((name, value) for name, value in keywords.items() if name in fields)
@@ -243,7 +244,7 @@ class Calls(Made, ABC):
                 self.call(args[2], [None, args[3]], {}, node)
             return args[3]
         if name in ("scan", "map") and len(args) > 1:
-            over = rounds_of(args[-1] if name == "map" else args[2] if len(args) > 2 else None)
+            over = self.rounds_of(args[-1] if name == "map" else args[2] if len(args) > 2 else None)
             times = over.times if over.times is not None else integer(keywords.get("length"))
             state = [] if name == "map" else [args[1]]
             with self.record.repeated(times or 1, known=times is not None):
@@ -296,7 +297,11 @@ class Calls(Made, ABC):
         if name == "map":
             return self._hand_on(name, args, keywords, node)
         if name in ("zip", "enumerate"):
-            loop = paired([rounds_of(one) for one in args]) if name == "zip" else numbered(rounds_of(first))
+            loop = (
+                paired([self.rounds_of(one) for one in args])
+                if name == "zip"
+                else numbered(self.rounds_of(first))
+            )
             return Sequence(loop.items) if loop.items else None
         self._hand_on(name, args, keywords, node)
         return _plain(name, first, args)

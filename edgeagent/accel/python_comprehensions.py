@@ -73,10 +73,13 @@ class Comprehensions(Expressions):
             return Lists((times or None, *inner))
         if times is None or times > ITEMS_MAX:
             return Lists((times, *inner)) if inner is not None else None
-        for _ in range(times // 32):
-            self.record.step()
-        return Sequence((value,) * times)
+        return self.listed((value,), times)
 
     def rounds(self, node: ast.expr) -> Loop:
         """What a loop over it runs through."""
-        return rounds_of(self.value(node))
+        return self.rounds_of(self.value(node))
+
+    def rounds_of(self, value: Value) -> Loop:
+        if isinstance(value, Sequence):
+            self.record.copy(len(value.items))
+        return rounds_of(value)

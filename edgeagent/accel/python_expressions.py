@@ -270,13 +270,18 @@ class Expressions:
             times = integer(right) if integer(right) is not None else integer(left)
             body = left if integer(right) is not None else right
             if times is not None and isinstance(body, Sequence) and shape_of(body) is None:
-                return Sequence((body.items * min(max(times, 0), ITEMS_MAX))[:ITEMS_MAX])
+                return self.listed(body.items, min(max(times, 0), ITEMS_MAX // max(len(body.items), 1)))
             if times is not None and isinstance(body, Sequence | Lists):
                 shape = shape_of(body)
                 return None if not shape else Lists(((shape[0] or 0) * max(times, 0), *shape[1:]))
         if isinstance(node.op, ast.Add) and isinstance(left, Sequence) and isinstance(right, Sequence):
-            return Sequence((left.items + right.items)[:ITEMS_MAX])
+            return self.listed(left.items + right.items)
         return _constants(node.op, left, right)
+
+    def listed(self, items: tuple[Value, ...], times: int = 1) -> Sequence:
+        """A list, as long as lists are that are kept."""
+        self.record.copy(len(items) * times)
+        return Sequence((items * times)[:ITEMS_MAX])
 
     def _subscript(self, node: ast.Subscript) -> Value:
         owner = self.value(node.value)
@@ -287,7 +292,7 @@ class Expressions:
         if isinstance(owner, Sequence) and isinstance(node.slice, ast.Slice):
             part = self._part(node.slice)
             is_known = not part.is_open and part.step != 0
-            return Sequence(owner.items[part.start : part.stop : part.step]) if is_known else None
+            return self.listed(owner.items[part.start : part.stop : part.step]) if is_known else None
         place = integer(index)
         if isinstance(owner, Ref) and owner.path == "sys.modules" and isinstance(index, Const):
             return Ref(str(index.value))

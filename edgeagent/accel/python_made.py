@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 
 from edgeagent.accel.python_comprehensions import Comprehensions
 from edgeagent.accel.python_layers import apply_layer
+from edgeagent.accel.python_loops import ITEMS_MAX
 from edgeagent.accel.python_names import words
 from edgeagent.accel.python_networks import make_layer, network_of
 from edgeagent.accel.python_record import Record
@@ -99,8 +100,7 @@ class Made(Comprehensions, ABC):
             return None
         self._symbols += 1
         before = frozenset().union(*(one.made_by for one in symbols))
-        for _ in range(len(before) // 32):
-            self.record.step()
+        self.record.copy(len(before))
         return Symbol(value, before | {(self._symbols, work)})
 
     def _each(self, part: Value, args: list[Value], keywords: dict[str, Value], node: ast.AST) -> Value:
@@ -132,11 +132,10 @@ class Made(Comprehensions, ABC):
         first = args[0] if args else None
         if isinstance(owner, Layer) and owner.kind == "chain":
             part = args[1] if name == "add_module" and len(args) > 1 else first
-            return (
-                Layer("chain", parts=(*owner.parts, part))
-                if name in ("add", "append", "add_module")
-                else None
-            )
+            if name not in ("add", "append", "add_module") or len(owner.parts) >= ITEMS_MAX:
+                return None
+            self.record.copy(len(owner.parts))
+            return Layer("chain", parts=(*owner.parts, part))
         if not isinstance(owner, Sequence):
             return None
         if name == "append":
@@ -144,7 +143,7 @@ class Made(Comprehensions, ABC):
         elif name in ("extend", "__iadd__") and isinstance(first, Sequence):
             more = first.items
         elif name == "insert" and integer(first) == 0 and len(args) > 1:
-            return Sequence((args[1], *owner.items))
+            return self.listed((args[1], *owner.items))
         else:
             return None
-        return Sequence((*owner.items, *more))
+        return self.listed((*owner.items, *more))

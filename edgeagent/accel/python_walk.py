@@ -13,7 +13,7 @@ import ast
 from collections.abc import Sequence
 from typing import Any
 
-from edgeagent.accel.python_loops import STEPS_SHARE, Loop, numbered, paired, rounds_of
+from edgeagent.accel.python_loops import STEPS_SHARE, Loop, numbered, paired
 from edgeagent.accel.python_modules import Beside, Modules
 from edgeagent.accel.python_names import array_library, words
 from edgeagent.accel.python_paths import catches_all, counted, exits, is_guard, raises, reports, yields
@@ -64,6 +64,7 @@ class Walker(Modules):
         self.ran: set[int] = set()
         self.escaped: list[Function] = []
         self._active: list[int] = []
+        self._generators: dict[int, bool] = {}
         self._methods: list[tuple[Function, Value]] = []
         self._returns: list[list[Value]] = []
         # Conditions that hold to the end of the function, and to the end of the loop's body.
@@ -102,8 +103,7 @@ class Walker(Modules):
         with self.record.conditional():
             for body in bodies:
                 self.scope.names = dict(before)
-                for _ in range(len(before) // 32):
-                    self.record.step()
+                self.record.copy(len(before))
                 with self.record.aside() as work, self.record.branch() as devices:
                     ends.append(self.block(body))
                 works.append(work.flops)
@@ -178,6 +178,7 @@ class Walker(Modules):
         self.record.condition(-self._loop_conditions.pop())
 
     def _do_while(self, node: ast.While) -> str:
+        self.record.copy(len(node.body))
         times = self._counted(node)
         if truth(self.value(node.test)) is not False:
             with self.record.repeated(times or 1, known=times is not None):
@@ -215,7 +216,7 @@ class Walker(Modules):
             return super().rounds(node)
         value = self.value(node)
         if not isinstance(value, Lists):
-            return rounds_of(value)
+            return self.rounds_of(value)
         ends = [integer(self.value(one)) or 0 for one in node.args[:2]]
         return Loop(value.shape[0], Const(sum(ends) // 2 if len(ends) > 1 else ends[0] // 2))
 
@@ -401,7 +402,7 @@ class Walker(Modules):
                 return self.value(function.node.body)
             self.block(function.node.body)
             returned = self._returns[-1]
-            if yields(function.node.body):
+            if self._is_generator(function.node):
                 return None
             return join(*returned) if returned else Const(None)
         finally:
@@ -410,6 +411,11 @@ class Walker(Modules):
             self._methods.pop()
             self._active.pop()
             self.scope, self.module, self.record.file = outer
+
+    def _is_generator(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+        if id(node) not in self._generators:
+            self._generators[id(node)] = yields(node.body)
+        return self._generators[id(node)]
 
     def _parameters(
         self, function: Function, args: list[Value], keywords: dict[str, Value]

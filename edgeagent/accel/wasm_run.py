@@ -92,6 +92,8 @@ class Runner:
         self.most_flops = 0.0
         # Whether there is work in a loop that runs nobody knows how often.
         self.is_open = False
+        # Whether there are loops of which the rounds were counted and not followed.
+        self.is_reckoned = False
         # Above 0 where what is called was called before, on the way to the end of a loop.
         self.muted = 0
         self._wasm = wasm
@@ -146,7 +148,9 @@ class Runner:
 
     def expect(self, rounds: Rounds) -> None:
         """Of a loop that is not followed to its end, what is left counts as what was seen."""
-        self._work = rounds.total_flops(self._work)
+        total = rounds.total_flops(self._work)
+        self.is_reckoned |= total > self._work
+        self._work = total
         self.most_flops = max(self.most_flops, self._work)
 
     def behind(self, slot: Number, wanted: Signature | None) -> int | None:
