@@ -204,7 +204,7 @@ class Calls(Made, ABC):
             return self._jax_loop(name, args, keywords, node)
         if path == "functools.partial" and args:
             return Layer("partial", parts=(args[0], Sequence(tuple(args[1:])), Table({**keywords})))
-        if path == "tensorflow.function" and args:
+        if path in ("tensorflow.function", "collections.OrderedDict", "collections.deque") and args:
             return args[0]
         return self._call_library(path, name, args, keywords, node)
 
@@ -212,13 +212,13 @@ class Calls(Made, ABC):
         self, path: str, name: str, args: list[Value], keywords: dict[str, Value], node: ast.AST
     ) -> Value:
         """A function or class of another's; of an array library it counts."""
-        library = None if is_question(path) else array_library(path)
+        library = array_library(path)
         made = None if library is None else self.of_symbols(name, args) or self.make(path, args, keywords)
         # What it makes of a function is called when that is; else a function that is handed on is called there.
         handed_on = self._hand_on(name, args, keywords, node) if made is None else None
         asked = asked_by_function(path, args, keywords)
         self.ask(node, f"{path}()", asked)
-        if library is None:
+        if library is None or (made is None and is_question(path)):
             return handed_on
         self.record.library(node, library)
         if path == "torch.device":

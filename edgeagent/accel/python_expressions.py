@@ -156,7 +156,8 @@ class Expressions:
             if not isinstance(one, ast.Starred):
                 found.append(value)
             elif isinstance(value, Sequence):
-                found.extend(value.items)
+                self.record.copy(8 * len(value.items))
+                found.extend(value.items[: max(0, ITEMS_MAX - len(found))])
             else:
                 return None
         return Sequence(tuple(found[:ITEMS_MAX]))
@@ -269,7 +270,8 @@ class Expressions:
         if isinstance(node.op, ast.Mult):
             times = integer(right) if integer(right) is not None else integer(left)
             body = left if integer(right) is not None else right
-            if times is not None and isinstance(body, Sequence) and shape_of(body) is None:
+            is_plain = not isinstance(body, Sequence) or (body.items and isinstance(body.items[0], Const))
+            if times is not None and isinstance(body, Sequence) and not is_plain:
                 return self.listed(body.items, min(max(times, 0), ITEMS_MAX // max(len(body.items), 1)))
             if times is not None and isinstance(body, Sequence | Lists):
                 shape = shape_of(body)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 
-from edgeagent.accel.python_arrays import elements, is_known, touch
+from edgeagent.accel.python_arrays import ELEMENTS_MAX, elements, is_known, touch
 from edgeagent.accel.python_values import Array, Layer, Value, Window
 from edgeagent.accel.python_values import Sequence as Written
 
@@ -75,7 +75,7 @@ def _arranged(layer: Layer, value: Array) -> Value:
         factor = layer.sizes[0]
         last = 1 if layer.window is not None else 0
         middle = tuple(
-            None if size is None or factor is None else size * factor
+            None if size is None or factor is None else min(size * factor, ELEMENTS_MAX)
             for size in shape[2 - last : len(shape) - last]
         )
         return Array((*shape[: 2 - last], *middle, *shape[len(shape) - last :]))

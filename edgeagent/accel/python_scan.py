@@ -27,7 +27,7 @@ def scan_python(source: bytes, steps_max: int = STEPS_MAX, beside: Beside | None
     found = Findings(kind="python source")
     try:
         flops, found.doubtful = _follow(tree, record, beside)
-    except (StepsSpent, RecursionError):
+    except (StepsSpent, RecursionError, OverflowError):
         flops, found.whole = record.total.flops, False
         _flat_imports(tree, record)
         text = f"too large to follow to its end ({steps_max} steps, or too deeply nested)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from edgeagent.accel.python_arrays import elements, is_known, sizes_of
+from edgeagent.accel.python_arrays import ELEMENTS_MAX, elements, is_known, sizes_of
 from edgeagent.accel.python_names import words
 from edgeagent.accel.python_values import Array, Part, Value, integer, options
 from edgeagent.accel.python_values import Sequence as Written
@@ -77,7 +77,7 @@ def _repeated(owner: Array, args: Sequence[Value]) -> Value:
 
 
 def _times(a: int | None, b: int | None) -> int | None:
-    return None if a is None or b is None else a * b
+    return None if a is None or b is None else min(a * b, ELEMENTS_MAX)
 
 
 def reduced(owner: Array, args: Sequence[Value], keywords: Mapping[str, Value]) -> Value:
