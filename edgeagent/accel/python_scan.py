@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator, Mapping
 
 from edgeagent.accel.modes import CROSSOVER_FLOPS, PYTHON_BYTES_MAX, Findings
 from edgeagent.accel.python_modules import Beside, parse
@@ -75,7 +76,7 @@ def _follow(tree: ast.Module, record: Record, beside: Beside | None) -> tuple[fl
     # What only a program's own start runs is not run where a handler is called instead.
     walker.module.names["__name__"] = Const("function" if has_handler else "__main__")
     walker.block(tree.body)
-    entries, guessed = _entries(walker)
+    entries, guessed = _entries(tree, walker)
     if entries and not guessed:
         record.forget_work()  # of the program's start: a call does not pay for it
     works = [0.0]
@@ -90,7 +91,7 @@ def _follow(tree: ast.Module, record: Record, beside: Beside | None) -> tuple[fl
     return record.total.flops + max(works), guessed
 
 
-def _entries(walker: Walker) -> tuple[list[Function | Kind], bool]:
+def _entries(tree: ast.Module, walker: Walker) -> tuple[list[Function | Kind], bool]:
     tops = {name: one for name, one in walker.module.names.items() if isinstance(one, Function | Kind)}
     fresh = {
         name: one
@@ -100,14 +101,41 @@ def _entries(walker: Walker) -> tuple[list[Function | Kind], bool]:
     known: list[Function | Kind] = [
         one for name, one in fresh.items() if name in ENTRY_NAMES or decorated_as_entry(one)
     ]
-    if known or walker.ran:
+    if known:
         return known, False
+    if walker.ran:
+        # It only made something ready, or it has done all that it is for.
+        waiting = [] if _is_script(tree, tops) else _uncalled(tree, fresh)
+        return waiting, bool(waiting)
     kinds = [one for one in tops.values() if isinstance(one, Kind)]
     handlers: list[Function | Kind] = [one for one in kinds if set(one.methods) & ENTRY_NAMES]
     if handlers:
         return handlers, False
     public: list[Function | Kind] = [one for name, one in fresh.items() if not name.startswith("_")]
     return public or list(kinds), bool(public or kinds)
+
+
+def _is_script(tree: ast.Module, own: Mapping[str, Function | Kind]) -> bool:
+    """Whether the body calls a function of its own for what that does, not for what it gives."""
+    stated = [one for part in tree.body for one in _statements(part) if isinstance(one, ast.Expr)]
+    started = {name for name, one in own.items() if isinstance(one, Function)}
+    named = {name.id for one in stated for name in ast.walk(one) if isinstance(name, ast.Name)}
+    return bool(named & started or ENTRY_NAMES & started)
+
+
+def _statements(node: ast.stmt) -> Iterator[ast.stmt]:
+    """It, and those inside of it that run with the module."""
+    yield node
+    if isinstance(node, ast.If | ast.For | ast.While | ast.With | ast.Try):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.stmt):
+                yield from _statements(child)
+
+
+def _uncalled(tree: ast.Module, fresh: Mapping[str, Function]) -> list[Function | Kind]:
+    """Public functions that the file itself does not name."""
+    named = {one.id for one in ast.walk(tree) if isinstance(one, ast.Name)}
+    return [one for name, one in fresh.items() if not name.startswith("_") and name not in named]
 
 
 def _is_kernel(function: Function) -> bool:

@@ -80,40 +80,54 @@ WORK = {
         2 * 128**2 * 16 * 64 * 9,
     ),
     "a list of layers": (
-        "ls = nn.ModuleList([nn.Linear(512, 512) for _ in range(100)])\nx = torch.ones(64, 512)\n"
-        "for l in ls:\n  x = torch.relu(l(x))",
+        (
+            "ls = nn.ModuleList([nn.Linear(512, 512) for _ in range(100)])\nx = torch.ones(64, 512)\n"
+            "for l in ls:\n  x = torch.relu(l(x))"
+        ),
         100 * 2 * 64 * 512 * 512,
     ),
     "a list that grows": (
-        "ls = []\nfor i in range(12):\n  ls.append(nn.Linear(512, 512))\n  ls += [nn.ReLU()]\n"
-        "nn.Sequential(*ls)(torch.ones(256, 512))",
+        (
+            "ls = []\nfor i in range(12):\n  ls.append(nn.Linear(512, 512))\n  ls += [nn.ReLU()]\n"
+            "nn.Sequential(*ls)(torch.ones(256, 512))"
+        ),
         12 * 2 * 256 * 512 * 512,
     ),
     "sizes in pairs": (
-        "w = [1024, 2048, 4096]\n"
-        "m = nn.Sequential(*[nn.Linear(a, b) for a, b in zip(w[:-1], w[1:])])\nm(torch.ones(64, 1024))",
+        (
+            "w = [1024, 2048, 4096]\n"
+            "m = nn.Sequential(*[nn.Linear(a, b) for a, b in zip(w[:-1], w[1:])])\nm(torch.ones(64, 1024))"
+        ),
         2 * 64 * (1024 * 2048 + 2048 * 4096),
     ),
     "a chain that is named": (
-        "from collections import OrderedDict\nm = nn.Sequential(OrderedDict([('a', nn.Linear(2048, 2048))]))\n"
-        "m.add_module('b', nn.Linear(2048, 2048))\nm(torch.ones(64, 2048))",
+        (
+            "from collections import OrderedDict\nm = nn.Sequential(OrderedDict([('a', nn.Linear(2048, 2048))]))\n"
+            "m.add_module('b', nn.Linear(2048, 2048))\nm(torch.ones(64, 2048))"
+        ),
         2 * 64 * 2048 * 2048 * 2,
     ),
     "keras, one after the other": (
-        "m = keras.Sequential([keras.Input((32, 32, 3)), L.Conv2D(64, 3, padding='same', strides=2),"
-        " L.MaxPooling2D(), L.Flatten(), L.Dense(4096)])\nm.predict(np.zeros((64, 32, 32, 3)))",
+        (
+            "m = keras.Sequential([keras.Input((32, 32, 3)), L.Conv2D(64, 3, padding='same', strides=2),"
+            " L.MaxPooling2D(), L.Flatten(), L.Dense(4096)])\nm.predict(np.zeros((64, 32, 32, 3)))"
+        ),
         64 * (2 * 256 * 3 * 64 * 9 + 2 * 4096 * 4096),
     ),
     "keras, layers added": (
-        "m = keras.models.Sequential()\nm.add(L.Dense(4096, input_shape=(4096,)))\nm.add(L.Dense(4096))\n"
-        "m.predict(np.zeros((64, 4096)))",
+        (
+            "m = keras.models.Sequential()\nm.add(L.Dense(4096, input_shape=(4096,)))\nm.add(L.Dense(4096))\n"
+            "m.predict(np.zeros((64, 4096)))"
+        ),
         2 * 2 * 64 * 4096**2,
     ),
     "keras, as a graph": (
-        "i = keras.Input(shape=(64, 64, 16))\na = L.Conv2D(64, 3, padding='same')(i)\n"
-        "b = L.Conv2D(64, 3, padding='same')(a)\nc = L.Add()([a, b])\nd = L.Concatenate()([c, a])\n"
-        "o = L.GlobalAveragePooling2D()(d)\nm = keras.Model(i, L.Dense(10)(o))\n"
-        "m.predict(np.zeros((32, 64, 64, 16)))",
+        (
+            "i = keras.Input(shape=(64, 64, 16))\na = L.Conv2D(64, 3, padding='same')(i)\n"
+            "b = L.Conv2D(64, 3, padding='same')(a)\nc = L.Add()([a, b])\nd = L.Concatenate()([c, a])\n"
+            "o = L.GlobalAveragePooling2D()(d)\nm = keras.Model(i, L.Dense(10)(o))\n"
+            "m.predict(np.zeros((32, 64, 64, 16)))"
+        ),
         32 * 2 * 64**2 * 9 * (16 * 64 + 64 * 64),
     ),
     "keras, separable": (
@@ -141,8 +155,10 @@ WORK = {
         2 * 64**2 * 64 * 16 * 9,
     ),
     "interpolated": (
-        "x = F.interpolate(torch.ones(1, 8, 32, 32), scale_factor=4)\n"
-        "F.conv2d(x, torch.ones(64, 8, 5, 5), padding=2)",
+        (
+            "x = F.interpolate(torch.ones(1, 8, 32, 32), scale_factor=4)\n"
+            "F.conv2d(x, torch.ones(64, 8, 5, 5), padding=2)"
+        ),
         2 * 128**2 * 64 * 8 * 25,
     ),
     "pooled to a size": (
@@ -199,8 +215,10 @@ WORK = {
         3 * 2 * 512**3,
     ),
     "part of the arguments": (
-        "def f(a, b):\n  return a @ b\ng = functools.partial(f, np.ones((512, 512)))\n"
-        "g(np.ones((512, 4096)))",
+        (
+            "def f(a, b):\n  return a @ b\ng = functools.partial(f, np.ones((512, 512)))\n"
+            "g(np.ones((512, 4096)))"
+        ),
         2 * 512**2 * 4096,
     ),
     "mapped": (
@@ -208,13 +226,17 @@ WORK = {
         60 * 2 * 512**3,
     ),
     "in another thread": (
-        "import asyncio\nasync def handle(e):\n  f = lambda n: np.ones((n, n)) @ np.ones((n, n))\n"
-        "  return await asyncio.to_thread(f, 1024)",
+        (
+            "import asyncio\nasync def handle(e):\n  f = lambda n: np.ones((n, n)) @ np.ones((n, n))\n"
+            "  return await asyncio.to_thread(f, 1024)"
+        ),
         2 * 1024**3,
     ),
     "fields of a dataclass": (
-        "from dataclasses import dataclass\n@dataclass\nclass C:\n  rows: int\n  n: int = 4\n"
-        "c = C(1024, n=2048)\nnp.ones((c.rows, c.n)) @ np.ones((c.n, c.n))",
+        (
+            "from dataclasses import dataclass\n@dataclass\nclass C:\n  rows: int\n  n: int = 4\n"
+            "c = C(1024, n=2048)\nnp.ones((c.rows, c.n)) @ np.ones((c.n, c.n))"
+        ),
         2 * 1024 * 2048**2,
     ),
     "rest of the arguments": (
