@@ -82,6 +82,9 @@ class Calls(Made, ABC):
             if grown is not None:
                 self.rebind(node.func.value, grown)
                 return Const(None)
+            if (shrunk := self.shrunk(target.owner, target.name, args)) is not None:
+                self.rebind(node.func.value, shrunk[1])
+                return shrunk[0]
         ways = options(target)
         if len(ways) == 1:
             return self.call(target, args, keywords, node)

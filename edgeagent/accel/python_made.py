@@ -7,6 +7,8 @@ from __future__ import annotations
 import ast
 from abc import ABC, abstractmethod
 
+import msgspec
+
 from edgeagent.accel.python_comprehensions import Comprehensions
 from edgeagent.accel.python_layers import apply_layer
 from edgeagent.accel.python_loops import ITEMS_MAX
@@ -46,7 +48,9 @@ class Made(Comprehensions, ABC):
             return first
         if name == "Model" and (network := network_of(args, keywords)) is not None:
             return network
-        return make_layer(path, args, keywords)
+        made = make_layer(path, args, keywords)
+        is_new = isinstance(made, Layer) and not made.name
+        return msgspec.structs.replace(made, name=name) if is_new and isinstance(made, Layer) else made
 
     def call_made(self, made: Layer, args: list[Value], keywords: dict[str, Value], node: ast.AST) -> Value:
         first = args[0] if args else next(iter(keywords.values()), None)
@@ -80,7 +84,7 @@ class Made(Comprehensions, ABC):
             self.record.unknown(node)
         if not exact and not work:
             return value
-        return self.spend(node, made.kind, (value, work))
+        return self.spend(node, made.name or made.kind, (value, work))
 
     def of_symbols(self, name: str, args: list[Value]) -> Value:
         """A function of tensors of a network under construction; None: it is given none."""
@@ -126,6 +130,12 @@ class Made(Comprehensions, ABC):
             with self.record.repeated(_GRADIENT_FACTOR * rounds, is_loop=False):
                 self.call_made(owner, args[:1], {"x": keywords.get("x")}, node)
         return None
+
+    def shrunk(self, owner: Value, name: str, args: list[Value]) -> tuple[Value, Value] | None:
+        """``items.pop()``: what comes out, and the list that stays; None: it is no such call."""
+        if name != "pop" or args or not isinstance(owner, Sequence) or not owner.items:
+            return None
+        return owner.items[-1], self.listed(owner.items[:-1])
 
     def grown(self, owner: Value, name: str, args: list[Value]) -> Value:
         """A list, or a chain of layers, with more in it; None: it is no such call."""

@@ -15,10 +15,11 @@ __all__ = ["MOVES", "joined", "moved", "part_of", "reduced", "reshaped"]
 MOVES = words(
     "reshape view broadcast_to expand transpose permute swapaxes t T mT adjoint ravel flatten item tolist size"
     " dim numel backward tobytes nbytes ndim squeeze unsqueeze expand_dims movedim moveaxis repeat tile"
-    " atleast_2d Reshape"
+    " atleast_2d Reshape chunk split array_split tensor_split unbind"
 )
 _JOINS = words("concatenate concat cat vstack hstack stack column_stack")
 _RANK_MAX = 32
+_PARTS_MAX = 64
 
 
 def moved(owner: Array, name: str, args: Sequence[Value], keywords: Mapping[str, Value]) -> Value:
@@ -38,6 +39,8 @@ def moved(owner: Array, name: str, args: Sequence[Value], keywords: Mapping[str,
         return _squeezed(owner, args[0] if args else keywords.get("axis", keywords.get("dim")))
     if name in ("repeat", "tile"):
         return _repeated(owner, args)
+    if name in ("chunk", "split", "array_split", "tensor_split", "unbind"):
+        return _divided(owner, name, args, keywords)
     return owner if name == "atleast_2d" and len(owner.shape) >= 2 else None
 
 
@@ -74,6 +77,31 @@ def _repeated(owner: Array, args: Sequence[Value]) -> Value:
         times = (1,) * (len(owner.shape) - len(times)) + times
     sizes = (1,) * (len(times) - len(owner.shape)) + owner.shape
     return Array(tuple(_times(a, b) for a, b in zip(sizes, times, strict=True)), owner.item_bytes)
+
+
+def _divided(owner: Array, name: str, args: Sequence[Value], keywords: Mapping[str, Value]) -> Value:
+    """Into so many parts, or by torch's ``split`` into parts of so many: of both what gives fewer."""
+    is_whole = name == "unbind"
+    axis = keywords.get(
+        "axis", keywords.get("dim", args[0 if is_whole else 1] if len(args) > (not is_whole) else None)
+    )
+    place, rank = integer(axis) or 0, len(owner.shape)
+    size = owner.shape[place] if -rank <= place < rank else None
+    if size is None:
+        return None
+    place %= rank
+    if is_whole:
+        rest = Array((*owner.shape[:place], *owner.shape[place + 1 :]), owner.item_bytes)
+        return Written((rest,) * min(size, _PARTS_MAX))
+    count = integer(args[0]) if args else None
+    if count is None or count <= 0:
+        return None
+    if name == "split":
+        count = min(count, -(-size // count))
+    if count > _PARTS_MAX:
+        return None
+    part = Array((*owner.shape[:place], -(-size // count), *owner.shape[place + 1 :]), owner.item_bytes)
+    return Written((part,) * count)
 
 
 def _times(a: int | None, b: int | None) -> int | None:

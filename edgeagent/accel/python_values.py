@@ -106,6 +106,7 @@ class Layer(msgspec.Struct, frozen=True):
     parts: tuple[Value, ...] = ()
     window: Window | None = None
     work_flops: float = 0.0
+    name: str = ""  # as the program calls it
 
 
 class Symbol(msgspec.Struct, frozen=True):

@@ -21,7 +21,7 @@ _CUBIC = {
     "eigvalsh": 1.33, "expm": 20.0, "matrix_power": 2.0, "matrix_rank": 20.0,
 }  # fmt: skip
 _TRANSFORMS = words("fft ifft fft2 ifft2 fftn ifftn rfft irfft rfft2 irfft2 rfftn irfftn fft3d stft dct dctn")
-_SORTS = words("sort argsort topk top_k unique median percentile quantile")
+_SORTS = words("sort argsort argpartition partition lexsort topk top_k unique median percentile quantile")
 _REDUCTIONS = words(
     "sum mean std var max min prod norm argmax argmin any all amax amin logsumexp nansum trace"
 )
@@ -31,6 +31,9 @@ _SAME = words(
     " maximum minimum where cumsum cumprod sign round floor ceil erf float half double astype to cuda"
     " cpu numpy clone copy contiguous detach requires_grad_ block_until_ready get eval type_as cast"
     " relu_ add_ mul_ layer_norm batch_norm dropout normalize sinh cosh arctan arctan2 hypot mod"
+    " tril triu masked_fill nan_to_num isnan isfinite logical_and logical_or logical_not logical_xor diff gradient"
+    " interp bincount histogram digitize searchsorted one_hot sobel laplace prewitt median_filter uniform_filter softplus"
+    " maximum_filter minimum_filter elu selu leaky_relu hardswish log_sigmoid instance_norm group_norm rms_norm"
     " remainder fmod device_put asnumpy flip roll block pin_memory gaussian_filter"
 )
 _FREE = words(

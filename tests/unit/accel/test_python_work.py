@@ -189,6 +189,20 @@ WORK = {
         "a = np.ones((512, 2048))\nnp.concatenate([a, a], axis=0) @ np.stack([a[0]] * 1024, axis=1)",
         2 * 1024 * 2048 * 1024,
     ),
+    "in parts": (
+        (
+            "q, k, v = np.ones((1024, 3072)).reshape(1024, 3072).chunk(3, dim=-1)\na, b = np.split(q, 2, axis=1)\n"
+            "np.stack(torch.unbind(a)) @ np.ones((512, 8192))"
+        ),
+        2 * 1024 * 512 * 8192,
+    ),
+    "kept and taken back": (
+        (
+            "kept = []\nfor i in range(3):\n  kept.append(np.ones((256, 2048)))\n"
+            "for i in range(3):\n  a = kept.pop() @ np.ones((2048, 2048))"
+        ),
+        3 * 2 * 256 * 2048 * 2048,
+    ),
     "counted down": (
         "a = np.ones((512, 512))\nn = 40\nwhile n > 0:\n  a = a @ a\n  n -= 1",
         40 * 2 * 512**3,
