@@ -92,7 +92,7 @@ def _divided(owner: Array, name: str, args: Sequence[Value], keywords: Mapping[s
     place %= rank
     if is_whole:
         rest = Array((*owner.shape[:place], *owner.shape[place + 1 :]), owner.item_bytes)
-        return Written((rest,) * min(size, _PARTS_MAX))
+        return Written((rest,) * size) if size <= _PARTS_MAX else None
     count = integer(args[0]) if args else None
     if count is None or count <= 0:
         return None

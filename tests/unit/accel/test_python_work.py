@@ -191,11 +191,12 @@ WORK = {
     ),
     "in parts": (
         (
-            "q, k, v = np.ones((1024, 3072)).reshape(1024, 3072).chunk(3, dim=-1)\na, b = np.split(q, 2, axis=1)\n"
-            "np.stack(torch.unbind(a)) @ np.ones((512, 8192))"
+            "q, k, v = np.ones((1024, 3072)).reshape(1024, 3072).chunk(3, dim=-1)\n"
+            "a, b = np.split(q, 2, axis=1)\na @ np.ones((512, 4096))"
         ),
-        2 * 1024 * 512 * 8192,
+        2 * 1024 * 512 * 4096,
     ),
+    "one by one": ("for a in torch.unbind(torch.ones(20, 512, 512)):\n  a @ a", 20 * 2 * 512**3),
     "kept and taken back": (
         (
             "kept = []\nfor i in range(3):\n  kept.append(np.ones((256, 2048)))\n"
