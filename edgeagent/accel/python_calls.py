@@ -72,6 +72,8 @@ class Calls(Made, ABC):
                 args.extend(value.items)
             else:
                 args.append(value)
+        listed = sum(len(one.items) for one in args if isinstance(one, Sequence))
+        self.record.copy(len(args) + 8 * listed)
         keywords = {one.arg: self.value(one.value) for one in node.keywords if one.arg is not None}
         for keyword in node.keywords:
             given = self.value(keyword.value) if keyword.arg is None else None

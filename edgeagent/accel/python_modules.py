@@ -45,8 +45,9 @@ class Modules(Calls, ABC):
     def _do_import(self, node: ast.Import) -> None:
         for one in node.names:
             own = self._own(one.name) if array_library(one.name) is None else None
-            if own is not None and (one.asname or "." not in one.name):
-                self.scope.names[one.asname or one.name] = own
+            if own is not None:
+                root = own if one.asname else self._rooted(one.name, own)
+                self.scope.names[one.asname or one.name.split(".")[0]] = root
                 continue
             module = self.imported(one.name, node)
             root = one.name.split(".")[0]
@@ -72,6 +73,15 @@ class Modules(Calls, ABC):
                 self.record.unread(node, module)
             self.imported(path if node.level == 0 else module, node)
             self.scope.names[name] = Const(False) if path == "typing.TYPE_CHECKING" else Ref(path)
+
+    def _rooted(self, name: str, own: Module) -> Module:
+        """What ``import package.module`` makes known: the package, and in it the module."""
+        above, _, last = name.rpartition(".")
+        if not above:
+            return own
+        holder = self._own(above) or Module(Scope({}))
+        holder.scope.names[last] = own
+        return self._rooted(above, holder)
 
     def _star(self, module: str, own: Module | None) -> None:
         if own is None:

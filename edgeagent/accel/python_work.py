@@ -33,8 +33,8 @@ _SAME = words(
     " relu_ add_ mul_ layer_norm batch_norm dropout normalize sinh cosh arctan arctan2 hypot mod"
     " tril triu masked_fill nan_to_num isnan isfinite logical_and logical_or logical_not logical_xor diff gradient"
     " interp bincount histogram digitize searchsorted one_hot sobel laplace prewitt median_filter uniform_filter"
-    " softplus maximum_filter minimum_filter elu selu leaky_relu hardswish log_sigmoid instance_norm group_norm rms_norm"
-    " remainder fmod device_put asnumpy flip roll block pin_memory gaussian_filter"
+    " softplus maximum_filter minimum_filter elu selu leaky_relu hardswish log_sigmoid instance_norm group_norm"
+    " rms_norm remainder fmod device_put asnumpy flip roll block pin_memory gaussian_filter"
 )
 _FREE = words(
     "to cuda cpu numpy clone copy contiguous detach requires_grad_ block_until_ready get eval float"

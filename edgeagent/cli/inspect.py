@@ -92,13 +92,12 @@ def _beside(path: Path) -> Callable[[str], bytes | None]:
     """The other modules of a Python program, in the folder that it lies in."""
 
     def read(name: str) -> bytes | None:
-        other = path.parent / name
         try:
-            if not other.is_file() or other.stat().st_size > _BESIDE_BYTES_MAX:
-                return None
-            return other.read_bytes()
+            with (path.parent / name).open("rb") as file:
+                data = file.read(_BESIDE_BYTES_MAX + 1)
         except OSError:
             return None
+        return data if len(data) <= _BESIDE_BYTES_MAX else None
 
     return read
 

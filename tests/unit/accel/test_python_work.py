@@ -349,6 +349,7 @@ OWN = {
     "pack/place.py": b"import torch\n\nclass Model:\n    def run(self, x):\n        return x.cuda()\n",
     "circle.py": b"import circle\nimport numpy\ndef f():\n    return numpy.ones(3)\n",
     "broken.py": b"def f(:\n",
+    "free/under/ground.py": b"import numpy\ndef f():\n    return numpy.ones(3)\n",
 }
 PLAIN = "def handle(e):\n    return "
 
@@ -361,6 +362,12 @@ PLAIN = "def handle(e):\n    return "
         (f"import ops as o\nfrom pack import *\n{PLAIN}o.gram(SIZE)", "gpu_preferred", "ops.py line 3"),
         (f"from pack import place\n{PLAIN}place.Model().run(e)", "gpu", "pack/place.py line 5"),
         (f"from .pack.place import Model\n{PLAIN}Model().run(e)", "gpu", "pack/place.py line 5"),
+        (f"import pack.place\n{PLAIN}pack.place.Model().run(e)", "gpu", "pack/place.py line 5"),
+        (
+            f"import free.under.ground\n{PLAIN}free.under.ground.f()",
+            "cpu_preferred",
+            "free/under/ground.py line 3",
+        ),
         (f"from . import ops\n{PLAIN}ops.gram(10)", "cpu_preferred", "ops.py line 3"),
         (f"import circle\n{PLAIN}circle.f()", "cpu_preferred", "circle.py line 4"),
         (f"import broken\n{PLAIN}broken.f()", "cpu", "python source"),
@@ -381,10 +388,10 @@ def test_an_own_module_that_is_not_there_leaves_doubt() -> None:
 
 def test_inspect_reads_what_lies_beside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, text in OWN.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(text)
-    (tmp_path / "loop.py").symlink_to(tmp_path / "loop.py")  # stands there, and cannot be opened
-    (tmp_path / "f.py").write_text(f"import ops, loop\n{PLAIN}ops.gram(3000)")
+    (tmp_path / "large.py").write_bytes(b"#" * (3 << 20))
+    (tmp_path / "f.py").write_text(f"import ops, large, nowhere\n{PLAIN}ops.gram(3000)")
     assert main(["inspect", str(tmp_path / "f.py")]) == 0
     assert "ops.py line 3" in capsys.readouterr().out
 

@@ -91,6 +91,29 @@ def test_rounds_that_are_left(compared: list[tuple[int, int]], left: int) -> Non
     assert rounds.total_flops(112.0) == 110.0 + 10.0 * left
 
 
+def test_a_loop_that_is_too_long_to_be_followed() -> None:
+    text = """(module
+  (import "edge_accel" "call" (func $call (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 64)
+  (data (i32.const 16) "matmul")
+  (data (i32.const 1024) "{call 2 1 f32:256x256 f32:256x256 f32:256x256}")
+  (func $again (local $i i32)
+    (loop $byte
+      (i32.store8 (i32.add (i32.const 8192) (local.get $i)) (i32.load8_u (i32.add (i32.const 1024) (local.get $i))))
+      (br_if $byte (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 448)))))
+  (func (export "_start") (local $round i32)
+    (loop $rounds
+      (call $again)
+      (drop (call $call (i32.const 16) (i32.const 6) (i32.const 8192) (i32.const 448)))
+      (br_if $rounds (i32.ne (local.tee $round (i32.add (local.get $round) (i32.const 4))) (i32.const 4000))))))"""
+    found = scan_wasm(case_bytes(LabelledCase("case", "wasm", "cpu", text)))
+    assert found.work_flops == pytest.approx(1000 * (2 * 256**3 + 32 * 4 * 3 * 256**2), rel=0.01)
+    assert found.doubtful
+    assert "a loop is not followed to its end; its other rounds count like the first" in [
+        one.evidence for one in found.advice
+    ]
+
+
 def test_rounds_of_which_nothing_can_be_told() -> None:
     rounds = Rounds()
     rounds.begin(0.0)
