@@ -46,8 +46,8 @@ class Modules(Calls, ABC):
         for one in node.names:
             own = self._own(one.name) if array_library(one.name) is None else None
             if own is not None:
-                root = own if one.asname else self._rooted(one.name, own)
-                self.scope.names[one.asname or one.name.split(".")[0]] = root
+                made = own if one.asname else self._rooted(one.name, own)
+                self.scope.names[one.asname or one.name.split(".")[0]] = made
                 continue
             module = self.imported(one.name, node)
             root = one.name.split(".")[0]
