@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 from edgeagent.accel.modes import CROSSOVER_FLOPS, Findings, decide
 from edgeagent.accel.onnx_scan import scan_onnx
+from edgeagent.accel.python_modules import Beside
 from edgeagent.accel.python_scan import scan_python
 from edgeagent.accel.wasm_scan import scan_wasm
 from edgeagent.model.errors import WasmRefused
@@ -24,11 +26,15 @@ def kind_of(name: str) -> Kind:
     return "onnx" if name.lower().endswith(".onnx") else "wasm"
 
 
-def identify(kind: Kind, data: bytes, crossover_flops: float = CROSSOVER_FLOPS) -> Identified:
-    """Raises WasmRefused for a malformed module, SourceRefused for other malformed input."""
+def identify(
+    kind: Kind, data: bytes, crossover_flops: float = CROSSOVER_FLOPS, *, beside: Beside | None = None
+) -> Identified:
+    """``beside`` gives a Python program's other modules. Raises WasmRefused for a malformed module, SourceRefused for
+    other malformed input.
+    """
     scans: dict[Kind, Callable[[bytes], Findings]] = {
         "wasm": scan_wasm,
-        "python": scan_python,
+        "python": partial(scan_python, beside=beside),
         "onnx": scan_onnx,
     }
     return decide(scans[kind](data), crossover_flops)

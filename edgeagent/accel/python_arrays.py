@@ -10,9 +10,9 @@ from edgeagent.accel.python_names import words
 from edgeagent.accel.python_values import Array, Value, integer, options, shape_of
 from edgeagent.accel.python_values import Sequence as Written
 
-__all__ = ["creation", "elements", "is_known", "size_of", "sizes_of", "touch"]
+__all__ = ["ELEMENTS_MAX", "creation", "elements", "is_known", "size_of", "sizes_of", "touch"]
 
-_ELEMENTS_MAX = 1 << 60
+ELEMENTS_MAX = 1 << 60
 
 _BY_SHAPE = frozenset(["zeros", "ones", "empty", "full", "fill"])
 _BY_SIZES = frozenset(["rand", "randn"])
@@ -29,7 +29,7 @@ _LIKE = words("zeros_like ones_like empty_like full_like rand_like randn_like")
 
 def elements(shape: Sequence[int | None]) -> int:
     """How many there are at least."""
-    return min(math.prod(size or 1 for size in shape), _ELEMENTS_MAX)
+    return min(math.prod(size or 1 for size in shape), ELEMENTS_MAX)
 
 
 def is_known(shape: Sequence[int | None]) -> bool:

@@ -6,11 +6,13 @@ import ast
 import itertools
 import re
 from abc import ABC, abstractmethod
+from functools import partial
 
 from edgeagent.accel.python_devices import GPU_DEVICE, Asked, asked_by_function, asked_by_method
-from edgeagent.accel.python_expressions import Expressions
-from edgeagent.accel.python_layers import apply_layer, make_layer
+from edgeagent.accel.python_loops import ITEMS_MAX, WRITTEN_MAX, numbered, paired
+from edgeagent.accel.python_made import Made
 from edgeagent.accel.python_names import array_library, is_question, words
+from edgeagent.accel.python_shapes import reshaped
 from edgeagent.accel.python_values import (
     Array,
     Const,
@@ -28,6 +30,7 @@ from edgeagent.accel.python_values import (
     join,
     options,
     shape_of,
+    truth,
 )
 from edgeagent.accel.python_work import library_call, method_call
 
@@ -36,14 +39,15 @@ __all__ = ["Calls"]
 _KEEPS = words("half float eval train to cuda cpu requires_grad_ compile share_memory double bfloat16")
 
 
-_WRAPPERS = words("jit pmap vmap compile function njit")
+_IN_OTHER_THREADS = words("to_thread run_in_executor submit Thread Process Timer apply_async")
+_MAPS = words("map imap imap_unordered starmap pmap")
 _NUMBERS = words("int8 int16 int32 int64 float16 float32 float64")
 _TEXT_MAX = 4096
 _FIELD = re.compile(r"\{(\w*)(?:[!:][^{}]*)?\}")
 _SWITCHES = words("no_grad inference_mode set_num_threads seed manual_seed PRNGKey key")
 
 
-class Calls(Expressions, ABC):
+class Calls(Made, ABC):
     """Following a function is the subclass's."""
 
     @abstractmethod
@@ -68,15 +72,25 @@ class Calls(Expressions, ABC):
                 args.extend(value.items)
             else:
                 args.append(value)
+        listed = sum(len(one.items) for one in args if isinstance(one, Sequence))
+        self.record.copy(len(args) + 8 * listed)
         keywords = {one.arg: self.value(one.value) for one in node.keywords if one.arg is not None}
         for keyword in node.keywords:
             given = self.value(keyword.value) if keyword.arg is None else None
             if isinstance(given, Table):
                 keywords.update((key, value) for key, value in given.items.items() if isinstance(key, str))
+        if isinstance(target, Method) and isinstance(node.func, ast.Attribute):
+            grown = self.grown(target.owner, target.name, args)
+            if grown is not None:
+                self.rebind(node.func.value, grown)
+                return Const(None)
+            if (shrunk := self.shrunk(target.owner, target.name, args)) is not None:
+                self.rebind(node.func.value, shrunk[1])
+                return shrunk[0]
         ways = options(target)
-        with self.record.conditional(on=len(ways) > 1):
-            found = [self.call(one, args, keywords, node) for one in ways]
-        return found[0] if len(found) == 1 else join(*found)
+        if len(ways) == 1:
+            return self.call(target, args, keywords, node)
+        return self.either(*(partial(self.call, one, args, keywords, node) for one in ways))
 
     def call(self, target: Value, args: list[Value], keywords: dict[str, Value], node: ast.AST) -> Value:
         if isinstance(target, Function):
@@ -90,19 +104,52 @@ class Calls(Expressions, ABC):
             if function is not None:
                 return self.call_function(function, args, keywords, target)
         if isinstance(target, Layer):
-            return self.spend(node, target.kind, apply_layer(target, args[0] if args else None))
+            return self.call_made(target, args, keywords, node)
         if isinstance(target, Method):
             return self._call_method(target, args, keywords, node)
-        # A function that is handed on is called there, with what we cannot know.
-        for one in (*args, *keywords.values()):
+        if isinstance(target, Ref):
+            return self._call_ref(target, args, keywords, node)
+        self._hand_on("", args, keywords, node)
+        self._call_unknown(args, keywords, node)
+        return None
+
+    def _hand_on(self, name: str, args: list[Value], keywords: dict[str, Value], node: ast.AST) -> Value:
+        """A function that is handed on is called there: with what is handed on behind it, as threads and pools do, else
+        with what we cannot know.
+        """
+        if name in _MAPS and len(args) > 1 and isinstance(args[0], Function | Layer | Instance | Kind):
+            loops = [self.rounds_of(one) for one in args[1:]]
+            times = loops[0].times
+            with self.record.repeated(times or 1, known=times is not None):
+                value = self.call(args[0], [one.item for one in loops], {}, node)
+            return self.listed((value,), times) if times is not None and times <= ITEMS_MAX else None
+        found: Value = None
+        for place, one in enumerate(args):
             if isinstance(one, Function):
-                self.call_function(one, [], {})
-        return self._call_ref(target, args, keywords, node) if isinstance(target, Ref) else None
+                found = self.call_function(one, args[place + 1 :] if name in _IN_OTHER_THREADS else [], {})
+        for one in keywords.values():
+            if isinstance(one, Function):
+                given = keywords.get("args")
+                self.call_function(one, list(given.items) if isinstance(given, Sequence) else [], {})
+        return found
+
+    def _call_unknown(self, args: list[Value], keywords: dict[str, Value], node: ast.AST) -> None:
+        """What is not known may do anything with an array."""
+        if any(isinstance(one, Array) for one in (*args, *keywords.values())):
+            self.record.unknown(node)
 
     def instance(self, kind: Kind, args: list[Value], keywords: dict[str, Value]) -> Value:
         made = Instance(kind, {})
         if (function := kind.method("__init__")) is not None:
             self.call_function(function, args, keywords, made)
+            return made
+        # A dataclass or a named tuple: its fields in order.
+        self.record.copy(sum(len(one.node.body) for one in kind.lineage()))
+        fields = kind.fields()
+        made.attributes.update(zip(fields, args, strict=False))
+        made.attributes.update((name, value) for name, value in keywords.items() if name in fields)
+        if (function := kind.method("__post_init__")) is not None:
+            self.call_function(function, [], {}, made)
         return made
 
     def _call_method(
@@ -119,23 +166,35 @@ class Calls(Expressions, ABC):
                 if (function := candidate.methods.get(name)) is not None:
                     with self.record.conditional():
                         return self.call_function(function, args, keywords, None)
-        for one in (*args, *keywords.values()):
-            if isinstance(one, Function):
-                self.call_function(one, [], {})
+        handed_on = self._hand_on(name, args, keywords, node)
         self.ask(node, f".{name}()", asked_by_method(owner, name, args, keywords))
-        if isinstance(owner, Array):
-            return self.spend(node, name, method_call(owner, name, args, keywords))
-        if isinstance(owner, Table):
-            return self.entry(owner, *args[:2]) if name == "get" and args else None
+        array = next((one for one in options(owner) if isinstance(one, Array)), None)
+        if array is not None:
+            return self.spend(node, name, method_call(array, name, args, keywords))
         if isinstance(owner, Layer | Instance) and name in _KEEPS:
             return owner
-        if (
-            isinstance(owner, Const)
-            and isinstance(owner.value, str)
-            and name in ("format", "lower", "strip", "upper")
-        ):
-            return Const(_formatted(owner.value, args, keywords)) if name == "format" else Const(owner.value)
-        return None
+        if isinstance(owner, Layer):
+            return self.call_made_method(owner, name, args, keywords, node)
+        if isinstance(owner, Instance) and name in ("predict", "predict_on_batch", "forward"):
+            return self.call(owner, args, keywords, node)
+        if isinstance(owner, Const | Table):
+            return self._plain_method(owner, name, args, keywords)
+        if name in ("reshape", "view"):
+            return reshaped(None, args)
+        self._call_unknown(args, keywords, node)
+        return handed_on
+
+    def _plain_method(
+        self, owner: Const | Table, name: str, args: list[Value], keywords: dict[str, Value]
+    ) -> Value:
+        """Of text and of dictionaries."""
+        if isinstance(owner, Table):
+            if name in ("values", "items", "keys"):
+                return _of_table(owner, name)
+            return self.entry(owner, *args[:2]) if name == "get" and args else None
+        if not isinstance(owner.value, str) or name not in ("format", "lower", "strip", "upper"):
+            return None
+        return Const(_formatted(owner.value, args, keywords)) if name == "format" else owner
 
     def _call_ref(self, target: Ref, args: list[Value], keywords: dict[str, Value], node: ast.AST) -> Value:
         path = target.path
@@ -145,25 +204,61 @@ class Calls(Expressions, ABC):
             return self._import(args, node)
         if path.startswith(("os.", "math.")):
             return _standard(path, args)
+        name = path.rsplit(".", 1)[-1]
+        if path.startswith("jax.lax."):
+            return self._jax_loop(name, args, keywords, node)
+        if path == "functools.partial" and args:
+            return Layer("partial", parts=(args[0], Sequence(tuple(args[1:])), Table({**keywords})))
+        if path in ("tensorflow.function", "collections.OrderedDict", "collections.deque") and args:
+            return args[0]
+        return self._call_library(path, name, args, keywords, node)
+
+    def _call_library(
+        self, path: str, name: str, args: list[Value], keywords: dict[str, Value], node: ast.AST
+    ) -> Value:
+        """A function or class of another's; of an array library it counts."""
+        library = array_library(path)
+        made = None if library is None else self.of_symbols(name, args) or self.make(path, args, keywords)
+        # What it makes of a function is called when that is; else a function that is handed on is called there.
+        handed_on = self._hand_on(name, args, keywords, node) if made is None else None
         asked = asked_by_function(path, args, keywords)
         self.ask(node, f"{path}()", asked)
-        library = array_library(path)
-        if library is None or is_question(path):
-            return None
-        name = path.rsplit(".", 1)[-1]
+        if library is None or (made is None and is_question(path)):
+            return handed_on
+        self.record.library(node, library)
         if path == "torch.device":
             return args[0] if args else keywords.get("type")
         if path in ("jax.devices", "jax.local_devices", "mxnet.gpu", "torch.cuda.device"):
             return GPU_DEVICE if asked == "always" else None
         if name in ("default_rng", "RandomState"):
             return Ref(f"{library}.random")
-        if (layer := make_layer(path, args, keywords)) is not None:
-            return layer
-        if args and (name in _WRAPPERS or (name in _NUMBERS and integer(args[0]) is not None)):
+        if made is not None:
+            return made
+        if args and name in _NUMBERS and integer(args[0]) is not None:
             return args[0]
         if name in _SWITCHES:
             return None
         return self.spend(node, path.removeprefix(f"{library}."), library_call(library, path, args, keywords))
+
+    def _jax_loop(self, name: str, args: list[Value], keywords: dict[str, Value], node: ast.AST) -> Value:
+        """``fori_loop``, ``scan`` and the like of jax.lax."""
+        if name == "fori_loop" and len(args) > 3:
+            low, high = integer(args[0]), integer(args[1])
+            times = None if low is None or high is None else max(0, high - low)
+            with self.record.repeated(1 if times is None else times, known=times is not None):
+                self.call(args[2], [None, args[3]], {}, node)
+            return args[3]
+        if name in ("scan", "map") and len(args) > 1:
+            over = self.rounds_of(args[-1] if name == "map" else args[2] if len(args) > 2 else None)
+            times = over.times if over.times is not None else integer(keywords.get("length"))
+            state = [] if name == "map" else [args[1]]
+            with self.record.repeated(times or 1, known=times is not None):
+                self.call(args[0], [*state, over.item], {}, node)
+            return Sequence((args[1], None)) if name == "scan" else None
+        if name == "cond" and len(args) > 2:
+            return self.either(*(partial(self.call, one, args[3:], {}, node) for one in args[1:3]))
+        self._hand_on(name, args, keywords, node)
+        return self.spend(node, f"lax.{name}", library_call("jax", f"jax.lax.{name}", args, keywords))
 
     def ask(self, node: ast.AST, what: str, asked: Asked) -> None:
         if asked != "no":
@@ -204,6 +299,16 @@ class Calls(Expressions, ABC):
             return self._range(args)
         if name == "sum" and isinstance(first, Array):
             return self.spend(node, "sum", method_call(first, "sum", [], {}))
+        if name == "map":
+            return self._hand_on(name, args, keywords, node)
+        if name in ("zip", "enumerate"):
+            loop = (
+                paired([self.rounds_of(one) for one in args])
+                if name == "zip"
+                else numbered(self.rounds_of(first))
+            )
+            return Sequence(loop.items) if loop.items else None
+        self._hand_on(name, args, keywords, node)
         return _plain(name, first, args)
 
     def _range(self, args: list[Value]) -> Value:
@@ -215,7 +320,7 @@ class Calls(Expressions, ABC):
             values = range(*known)
         except ValueError:  # a step of 0
             return None
-        if len(values) <= 8:
+        if len(values) <= WRITTEN_MAX:
             return Sequence(tuple(Const(one) for one in values))
         return Lists((min(len(values), 1 << 48),))
 
@@ -253,13 +358,32 @@ def _plain(name: str, first: Value, args: list[Value]) -> Value:
         shape = shape_of(first)
         return Const(shape[0]) if shape and shape[0] is not None else None
     if name in ("int", "round", "float", "abs"):
-        try:
-            return Const(int(first.value)) if isinstance(first, Const) and name == "int" else first
-        except (ValueError, TypeError, OverflowError):
-            return None
-    if name in ("tuple", "list", "sorted", "reversed", "iter", "enumerate", "print", "str", "set"):
-        return first if name in ("tuple", "list", "sorted", "reversed", "iter") else None
+        return join(*(_whole(one) for one in options(first))) if name == "int" else first
+    if name == "reversed" and isinstance(first, Sequence):
+        return Sequence(first.items[::-1])
+    if name in ("tuple", "list", "sorted", "reversed", "iter", "next", "set", "frozenset"):
+        return first if name not in ("next", "set", "frozenset") else None
+    if name == "bool":
+        known = truth(first)
+        return None if known is None else Const(known)
     if name in ("max", "min") and args and all(integer(one) is not None for one in args):
         numbers = [integer(one) or 0 for one in args]
         return Const(max(numbers) if name == "max" else min(numbers))
     return None
+
+
+def _whole(value: Value) -> Value:
+    try:
+        return Const(int(value.value)) if isinstance(value, Const) else value
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _of_table(table: Table, name: str) -> Value:
+    """``.items()`` and the like, in the order of its keys."""
+    keys: list[Value] = [Const(key) if isinstance(key, str | int) else None for key in table.items]
+    values = list(table.items.values())
+    if name == "items":
+        pairs = zip(keys, values, strict=True)
+        return Sequence(tuple(Sequence(pair) for pair in pairs))
+    return Sequence(tuple(keys if name == "keys" else values))

@@ -13,7 +13,16 @@ __all__ = ["GPU_DEVICE", "Asked", "asked_by_function", "asked_by_method", "devic
 
 Asked = Literal["always", "maybe", "no"]
 
-_KEYS = ("device", "device_type", "device_map", "map_location", "backend", "target", "platform")
+_KEYS = (
+    "device",
+    "device_type",
+    "device_name",
+    "device_map",
+    "map_location",
+    "backend",
+    "target",
+    "platform",
+)
 # What torch.device("cuda") and the like give.
 GPU_DEVICE = Const("cuda")
 _NUMBERS_ARE_GPUS = words("to pipeline cuda set_device predict train device_put")
@@ -44,6 +53,8 @@ def _most(asked: Sequence[Asked]) -> Asked:
 
 def _keywords(keywords: Mapping[str, Value], numbers: bool) -> list[Asked]:
     found: list[Asked] = [device_of(keywords[key], numbers=numbers) for key in _KEYS if key in keywords]
+    if "accelerator" in keywords:
+        found.append(device_of(keywords["accelerator"]))
     automatic = keywords.get("device_map")
     if isinstance(automatic, Const) and automatic.value == "auto":
         found.append("maybe")
@@ -103,4 +114,8 @@ def asked_by_method(owner: Value, name: str, args: Sequence[Value], keywords: Ma
         asked.extend(device_of(one, numbers=not isinstance(owner, Const)) for one in args[:1])
     if name == "set_providers":
         asked.extend(_providers(one) for one in args[:1])
+    if name == "compile_model":
+        asked.extend(device_of(one) for one in args[1:2])
+    if name in ("setPreferableTarget", "setPreferableBackend"):
+        asked.extend("always" for one in args[:1] if isinstance(one, Ref) and "CUDA" in one.path)
     return _most(asked)

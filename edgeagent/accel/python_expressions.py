@@ -9,19 +9,25 @@ from typing import Any
 
 from edgeagent.accel.modes import si
 from edgeagent.accel.python_devices import GPU_DEVICE
+from edgeagent.accel.python_loops import ITEMS_MAX
 from edgeagent.accel.python_record import Record
+from edgeagent.accel.python_shapes import part_of
 from edgeagent.accel.python_values import (
     Array,
     Const,
     Function,
     Instance,
     Kind,
+    Layer,
     Lists,
     Maybe,
     Method,
+    Module,
+    Part,
     Ref,
     Scope,
     Sequence,
+    Symbol,
     Table,
     Value,
     integer,
@@ -30,17 +36,12 @@ from edgeagent.accel.python_values import (
     shape_of,
     truth,
 )
-from edgeagent.accel.python_work import (
-    Cost,
-    combine,
-    method_call,
-    product,
-)
+from edgeagent.accel.python_windows import Cost
+from edgeagent.accel.python_work import combine, method_call, product
 
 __all__ = ["Expressions"]
 
 _TEXT_MAX = 4096
-_ITEMS_MAX = 4096
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -59,20 +60,6 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
 }
-_KEEPS = (
-    "half",
-    "float",
-    "eval",
-    "train",
-    "to",
-    "cuda",
-    "cpu",
-    "requires_grad_",
-    "compile",
-    "share_memory",
-    "double",
-    "bfloat16",
-)
 
 
 class Expressions:
@@ -101,7 +88,8 @@ class Expressions:
         stars: list[str] = []
         while scope is not None:
             if name in scope.names and (name not in scope.globals or scope is self.module):
-                return scope.names[name]
+                known = scope.names[name]
+                return known if scope is self.scope else _held(known)
             stars += scope.stars
             scope = scope.parent
         if stars and not name.startswith("_"):
@@ -141,13 +129,13 @@ class Expressions:
                 if owner.path == "typing" and name == "TYPE_CHECKING"
                 else Ref(f"{owner.path}.{name}")
             )
-        if isinstance(owner, Instance):
-            if name in owner.attributes:
-                return owner.attributes[name]
-            if name in owner.kind.attributes:
-                return owner.kind.attributes[name]
-        if isinstance(owner, Kind) and name in owner.attributes:
-            return owner.attributes[name]
+        if isinstance(owner, Module):
+            return owner.scope.names.get(name)
+        if isinstance(owner, Instance) and name in owner.attributes:
+            return _held(owner.attributes[name])
+        kind = owner.kind if isinstance(owner, Instance) else owner
+        if isinstance(kind, Kind) and kind.has(name):
+            return _held(kind.attribute(name))
         if isinstance(owner, Array):
             if name == "shape":
                 return Sequence(tuple(Const(size) if size is not None else None for size in owner.shape))
@@ -168,10 +156,11 @@ class Expressions:
             if not isinstance(one, ast.Starred):
                 found.append(value)
             elif isinstance(value, Sequence):
-                found.extend(value.items)
+                self.record.copy(8 * len(value.items))
+                found.extend(value.items[: max(0, ITEMS_MAX - len(found))])
             else:
                 return None
-        return Sequence(tuple(found[:_ITEMS_MAX]))
+        return Sequence(tuple(found[:ITEMS_MAX]))
 
     def _dict(self, node: ast.Dict) -> Value:
         keys = [self.value(one) for one in node.keys]
@@ -198,12 +187,14 @@ class Expressions:
 
     def either(self, *ways: Callable[[], Value]) -> Value:
         """Several ways, of which one is taken: the dearest counts."""
+        found, works, asked = [], [], []
         with self.record.conditional():
-            found, works = [], []
             for way in ways:
-                with self.record.aside() as work:
+                with self.record.aside() as work, self.record.branch() as devices:
                     found.append(way())
                 works.append(work.flops)
+                asked.append(devices)
+        self.record.settle(asked)
         self.record.add(max(works, default=0.0))
         return join(*found)
 
@@ -244,7 +235,15 @@ class Expressions:
         arrays = [one for one in (left, *right) if isinstance(one, Array)]
         if arrays:
             return self.spend(node, "comparison", combine(arrays[0], arrays[-1]))
-        if isinstance(left, Const) and len(right) == 1 and isinstance(right[0], Const):
+        if len(right) != 1:
+            return None
+        if isinstance(node.ops[0], ast.Is | ast.IsNot):
+            same = _is_same(left, right[0])
+            return None if same is None else Const(same is isinstance(node.ops[0], ast.Is))
+        if isinstance(node.ops[0], ast.In | ast.NotIn):
+            held = _is_held(left, right[0])
+            return None if held is None else Const(held is isinstance(node.ops[0], ast.In))
+        if isinstance(left, Const) and isinstance(right[0], Const):
             compare = _COMPARE.get(type(node.ops[0]))
             try:
                 return None if compare is None else Const(bool(compare(left.value, right[0].value)))
@@ -254,6 +253,9 @@ class Expressions:
 
     def _binop(self, node: ast.BinOp) -> Value:
         left, right = self.value(node.left), self.value(node.right)
+        symbols = [one for one in (left, right) if isinstance(one, Symbol)]
+        if symbols:
+            return Symbol(symbols[0].array, frozenset().union(*(one.made_by for one in symbols)))
         a = next((one for one in options(left) if isinstance(one, Array)), None)
         b = next((one for one in options(right) if isinstance(one, Array)), None)
         if isinstance(node.op, ast.MatMult):
@@ -268,15 +270,31 @@ class Expressions:
         if isinstance(node.op, ast.Mult):
             times = integer(right) if integer(right) is not None else integer(left)
             body = left if integer(right) is not None else right
+            is_plain = not isinstance(body, Sequence) or (body.items and isinstance(body.items[0], Const))
+            if times is not None and isinstance(body, Sequence) and not is_plain:
+                return self.listed(body.items, min(max(times, 0), ITEMS_MAX // max(len(body.items), 1)))
             if times is not None and isinstance(body, Sequence | Lists):
                 shape = shape_of(body)
                 return None if not shape else Lists(((shape[0] or 0) * max(times, 0), *shape[1:]))
         if isinstance(node.op, ast.Add) and isinstance(left, Sequence) and isinstance(right, Sequence):
-            return Sequence((left.items + right.items)[:_ITEMS_MAX])
+            return self.listed(left.items + right.items)
         return _constants(node.op, left, right)
 
+    def listed(self, items: tuple[Value, ...], times: int = 1) -> Sequence:
+        """A list, as long as lists are that are kept."""
+        self.record.copy(len(items) * times)
+        return Sequence((items * times)[:ITEMS_MAX])
+
     def _subscript(self, node: ast.Subscript) -> Value:
-        owner, index = self.value(node.value), self.value(node.slice)
+        owner = self.value(node.value)
+        array = next((one for one in options(owner) if isinstance(one, Array)), None)
+        if array is not None:
+            return part_of(array, self._places(node.slice))
+        index = self.value(node.slice)
+        if isinstance(owner, Sequence) and isinstance(node.slice, ast.Slice):
+            part = self._part(node.slice)
+            is_known = not part.is_open and part.step != 0
+            return self.listed(owner.items[part.start : part.stop : part.step]) if is_known else None
         place = integer(index)
         if isinstance(owner, Ref) and owner.path == "sys.modules" and isinstance(index, Const):
             return Ref(str(index.value))
@@ -288,8 +306,13 @@ class Expressions:
             and -len(owner.items) <= place < len(owner.items)
         ):
             return owner.items[place]
-        if isinstance(owner, Array) and place is not None and owner.shape:
-            return Array(owner.shape[1:], owner.item_bytes)
+        if (
+            isinstance(owner, Layer)
+            and owner.kind == "chain"
+            and place is not None
+            and -len(owner.parts) <= place < len(owner.parts)
+        ):
+            return owner.parts[place]
         if isinstance(owner, Function) and any(one.endswith("cuda.jit") for one in owner.decorators):
             return Ref("numba.cuda.launch")
         if isinstance(owner, Const) and isinstance(owner.value, str) and place is None:
@@ -297,55 +320,29 @@ class Expressions:
         # jax.devices("gpu")[0] is still the GPU's.
         return GPU_DEVICE if owner == GPU_DEVICE else None
 
+    def _places(self, node: ast.expr) -> list[Value | Part]:
+        parts = node.elts if isinstance(node, ast.Tuple) else [node]
+        return [self._part(one) if isinstance(one, ast.Slice) else self.value(one) for one in parts]
+
+    def _part(self, node: ast.Slice) -> Part:
+        given = (node.lower, node.upper, node.step)
+        start, stop, step = (None if one is None else integer(self.value(one)) for one in given)
+        is_open = any(
+            one is not None and end is None for one, end in zip(given, (start, stop, step), strict=True)
+        )
+        return Part(start, stop, step, is_open)
+
+    def _await(self, node: ast.Await) -> Value:
+        return self.value(node.value)
+
+    def _set(self, node: ast.Set) -> Value:
+        return self._items(node.elts)
+
     def entry(self, table: Table, index: Value, default: Value = None) -> Value:
         """One value of it, or any where the key is not known."""
         if isinstance(index, Const):
             return table.items.get(index.value, default)
         return join(default, *table.items.values())
-
-    def _listcomp(self, node: ast.ListComp) -> Value:
-        return self._comprehension(node.generators, [node.elt])
-
-    def _setcomp(self, node: ast.SetComp) -> Value:
-        return self._comprehension(node.generators, [node.elt])
-
-    def _generatorexp(self, node: ast.GeneratorExp) -> Value:
-        return self._comprehension(node.generators, [node.elt])
-
-    def _dictcomp(self, node: ast.DictComp) -> Value:
-        self._comprehension(node.generators, [node.key, node.value])
-        return None
-
-    def _comprehension(self, generators: list[ast.comprehension], elements: list[ast.expr]) -> Value:
-        outer, count, factor = self.scope, 1, 1
-        self.scope = Scope({}, outer)
-        try:
-            sizes: list[int | None] = []
-            for one in generators:
-                times, item = self.repeats(one.iter)
-                self.bind(one.target, item)
-                for test in one.ifs:
-                    self.value(test)
-                sizes.append(times)
-                factor *= times or 1
-            with self.record.repeated(factor, known=None not in sizes):
-                found = [self.value(one) for one in elements]
-        finally:
-            self.scope = outer
-        inner = shape_of(found[0])
-        count = factor if None not in sizes else 0
-        return Lists((count or None, *inner)) if inner is not None and len(sizes) == 1 else None
-
-    def repeats(self, node: ast.expr) -> tuple[int | None, Value]:
-        """How often a loop over it runs, and one of its items."""
-        value = self.value(node)
-        if isinstance(value, Lists) and value.shape:
-            return value.shape[0], Lists(value.shape[1:]) if len(value.shape) > 1 else None
-        if isinstance(value, Sequence):
-            return len(value.items), join(*value.items[:8]) if value.items else None
-        if isinstance(value, Array) and value.shape:
-            return value.shape[0], Array(value.shape[1:], value.item_bytes)
-        return None, None
 
     def bind(self, target: ast.expr, value: Value) -> None:
         """Assign."""
@@ -368,14 +365,56 @@ class Expressions:
             self.bind(target.value, None)
         elif isinstance(target, ast.Subscript):
             table, key = self.value(target.value), self.value(target.slice)
-            if isinstance(table, Table) and isinstance(key, Const) and len(table.items) < _ITEMS_MAX:
+            if isinstance(table, Table) and isinstance(key, Const) and len(table.items) < ITEMS_MAX:
                 known = table.items.get(key.value, value)
                 table.items[key.value] = join(known, value) if self.record.is_conditional else value
+
+    def rebind(self, target: ast.expr, value: Value) -> None:
+        """What a name stands for has changed, wherever the name is."""
+        scope: Scope | None = self.scope
+        while isinstance(target, ast.Name) and scope is not None and target.id not in scope.names:
+            scope = scope.parent
+        if not isinstance(target, ast.Name) or scope is None or scope is self.scope:
+            self.bind(target, value)
+            return
+        known = scope.names[target.id]
+        scope.names[target.id] = join(known, value) if self.record.is_conditional else value
 
     def _namedexpr(self, node: ast.NamedExpr) -> Value:
         value = self.value(node.value)
         self.bind(node.target, value)
         return value
+
+
+def _held(value: Value) -> Value:
+    """What is held outside of the function that reads it: of None that may have changed between calls."""
+    return Maybe((value, None)) if isinstance(value, Const) and value.value is None else value
+
+
+def _is_same(left: Value, right: Value) -> bool | None:
+    """``left is right`` where one is None or a truth value."""
+    for one, other in ((left, right), (right, left)):
+        if isinstance(other, Const) and (other.value is None or isinstance(other.value, bool)):
+            if isinstance(one, Const):
+                return one.value is other.value
+            return (
+                False
+                if isinstance(one, Array | Layer | Instance | Function | Kind | Table | Sequence)
+                else None
+            )
+    return None
+
+
+def _is_held(left: Value, right: Value) -> bool | None:
+    """``left in right`` of constants."""
+    if not isinstance(left, Const):
+        return None
+    if isinstance(right, Const) and isinstance(right.value, str) and isinstance(left.value, str):
+        return left.value in right.value
+    items = right.items if isinstance(right, Sequence) else ()
+    if items and all(isinstance(one, Const) for one in items):
+        return left in items
+    return None
 
 
 def _constants(op: ast.operator, left: Value, right: Value) -> Value:

@@ -23,7 +23,7 @@ _LIBRARIES = words(
     "numpy cupy cupyx scipy torch torchvision torchaudio pytorch_lightning lightning tensorflow keras"
     " tf_keras jax jaxlib flax haiku optax onnxruntime transformers diffusers sentence_transformers"
     " accelerate timm ultralytics fastai mxnet paddle tinygrad mlx triton pycuda pyopencl cudf cuml"
-    " cugraph numba.cuda cv2.cuda dask.array xarray array_api_compat array_api_strict xgboost lightgbm"
+    " cugraph numba.cuda cv2.cuda cv2.dnn dask.array xarray array_api_compat array_api_strict xgboost lightgbm"
     " tensorrt openvino tflite_runtime ai_edge_litert llama_cpp vllm ctranslate2 spacy_transformers"
     " opt_einsum arrayfire pytensor theano"
 )
@@ -64,7 +64,7 @@ _DEVICE_CALLS = words(
     "mxnet.gpu pycuda.autoinit jax.devices jax.local_devices torch.device torch.set_default_device"
     " tensorflow.device paddle.set_device paddle.device.set_device torch.set_default_tensor_type"
     " keras.device torch.autocast jax.default_device jax.config.update"
-    " tensorflow.config.set_visible_devices"
+    " tensorflow.config.set_visible_devices tensorflow.distribute.OneDeviceStrategy"
 )
 
 

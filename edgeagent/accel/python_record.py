@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 from edgeagent.accel.python_values import Kind
 from edgeagent.model.function import Evidence
 
-__all__ = ["Record", "StepsSpent", "Work", "line"]
+__all__ = ["Record", "StepsSpent", "Work"]
 
 _SEEN_MAX = 200
 _REPEATS_MAX = 1e12
@@ -32,9 +32,12 @@ class Record:
         self.libraries: dict[str, Evidence] = {}
         self.devices: list[Evidence] = []
         self.maybe_devices: list[Evidence] = []
-        self.works: dict[tuple[int, str], float] = {}
+        self.works: dict[tuple[str, str], float] = {}
         self.unknowns: list[Evidence] = []
         self.dynamic: list[Evidence] = []
+        self.missing: list[Evidence] = []
+        # Which of the program's modules is followed; "" for the program itself.
+        self.file = ""
         self.kinds: list[Kind] = []
         self.total = Work()
         self.deepest_loop = 0
@@ -43,6 +46,9 @@ class Record:
         self._open_loops = 0
         self._left = steps_max
         self._conditions = 0
+        # Devices that are asked for wherever the branch that is followed leads, and how many conditions that is.
+        self._asked: list[Evidence] = self.devices
+        self._floor = 0
         self._factor = 1.0
         self._loops = 0
 
@@ -55,6 +61,11 @@ class Record:
         self._left -= 1
         if self._left < 0:
             raise StepsSpent
+
+    def copy(self, items: int) -> None:
+        """So many are copied or looked at all at once, which takes far less than a step each. Raises StepsSpent."""
+        self._left -= items // 32
+        self.step()
 
     @contextmanager
     def conditional(self, *, on: bool = True) -> Iterator[None]:
@@ -69,18 +80,46 @@ class Record:
         self._conditions += by
 
     @contextmanager
-    def repeated(self, times: float, *, known: bool = True) -> Iterator[None]:
+    def branch(self) -> Iterator[list[Evidence]]:
+        """One of several ways; gives what it surely asks for. They are ``settled`` together."""
+        asked: list[Evidence] = []
+        outer = (self._asked, self._floor)
+        self._asked, self._floor = asked, self._conditions
+        try:
+            yield asked
+        finally:
+            self._asked, self._floor = outer
+
+    def settle(self, ways: Sequence[list[Evidence]]) -> bool:
+        """Of ways that go on, what each asks for is asked for whichever is taken."""
+        surely = bool(ways) and all(ways)
+        for one in (evidence for way in ways for evidence in way):
+            self._keep(one, sure=surely)
+        return surely
+
+    @property
+    def loops(self) -> int:
+        """How deep in loops this is."""
+        return self._loops
+
+    @property
+    def left(self) -> int:
+        """How many steps there are."""
+        return self._left
+
+    @contextmanager
+    def repeated(self, times: float, *, known: bool = True, is_loop: bool = True) -> Iterator[None]:
         """A loop; ``known`` = False: it runs an unknown number of times, at least the given one."""
         before = self._factor
         self._factor = min(self._factor * times, _REPEATS_MAX)
-        self._loops += 1
+        self._loops += is_loop
         self._open_loops += not known
         self.deepest_loop = max(self.deepest_loop, self._loops)
         try:
             yield
         finally:
             self._factor = before
-            self._loops -= 1
+            self._loops -= is_loop
             self._open_loops -= not known
 
     @contextmanager
@@ -92,6 +131,13 @@ class Record:
         finally:
             self.total = outer
 
+    def forget_work(self) -> None:
+        """What was counted until now does not matter."""
+        self.total.flops = 0.0
+        self.works.clear()
+        self.unknowns.clear()
+        self.is_open = False
+
     def add(self, flops: float) -> None:
         """Work that was counted aside."""
         self.total.flops += flops
@@ -99,34 +145,42 @@ class Record:
     def work(self, node: ast.AST, what: str, flops: float) -> None:
         self.total.flops += flops * self._factor
         self.is_open = self.is_open or self._open_loops > 0
-        key = (line(node), what)
+        key = (self._where(node), what)
         if key in self.works or len(self.works) < _SEEN_MAX:
             self.works[key] = self.works.get(key, 0.0) + flops * self._factor
 
     def unknown(self, node: ast.AST) -> None:
         if len(self.unknowns) < _SEEN_MAX:
             self.unknowns.append(
-                Evidence("work that depends on sizes that are not written out", _where(node))
+                Evidence("work that depends on sizes that are not written out", self._where(node))
             )
 
     def library(self, node: ast.AST, name: str) -> None:
-        self.libraries.setdefault(name, Evidence(f"imports {name}", _where(node)))
+        self.libraries.setdefault(name, Evidence(f"imports {name}", self._where(node)))
 
     def device(self, node: ast.AST, what: str, *, sure: bool) -> None:
-        is_sure = sure and not self.is_conditional
-        where = self.devices if is_sure else self.maybe_devices
-        text = f"{what} asks for a GPU" + ("" if is_sure else " on some paths")
+        self._keep(Evidence(f"{what} asks for a GPU", self._where(node)), sure=sure)
+
+    def _keep(self, asked: Evidence, *, sure: bool) -> None:
+        if sure and self._conditions == self._floor:
+            where = self._asked
+        else:
+            where = self.maybe_devices
+            asked = Evidence(f"{asked.evidence} on some paths", asked.where)
         if len(where) < _SEEN_MAX:
-            where.append(Evidence(text, _where(node)))
+            where.append(asked)
 
     def dynamic_import(self, node: ast.AST) -> None:
         if len(self.dynamic) < _SEEN_MAX:
-            self.dynamic.append(Evidence("imports a module whose name is made at run time", _where(node)))
+            self.dynamic.append(
+                Evidence("imports a module whose name is made at run time", self._where(node))
+            )
 
+    def unread(self, node: ast.AST, name: str) -> None:
+        """A module of the program's own that is not there to be read."""
+        if len(self.missing) < _SEEN_MAX:
+            self.missing.append(Evidence(f"imports {name}, which is not read", self._where(node)))
 
-def line(node: ast.AST) -> int:
-    return getattr(node, "lineno", 0)
-
-
-def _where(node: ast.AST) -> str:
-    return f"line {line(node)}"
+    def _where(self, node: ast.AST) -> str:
+        line = f"line {getattr(node, 'lineno', 0)}"
+        return f"{self.file} {line}" if self.file else line

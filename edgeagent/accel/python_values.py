@@ -19,11 +19,15 @@ __all__ = [
     "Lists",
     "Maybe",
     "Method",
+    "Module",
+    "Part",
     "Ref",
     "Scope",
     "Sequence",
+    "Symbol",
     "Table",
     "Value",
+    "Window",
     "integer",
     "join",
     "options",
@@ -71,12 +75,45 @@ class Array(msgspec.Struct, frozen=True):
     item_bytes: int = 4
 
 
+class Part(msgspec.Struct, frozen=True):
+    """A slice; ``is_open``: one of its ends is not known."""
+
+    start: int | None = None
+    stop: int | None = None
+    step: int | None = None
+    is_open: bool = False
+
+
+class Window(msgspec.Struct, frozen=True):
+    """How a convolution or a pool goes over an array; ``padding`` None: so that the sizes stay."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...] | None
+    dilation: tuple[int, ...]
+    groups: int = 1
+    is_channels_last: bool = False
+    is_transposed: bool = False
+
+
 class Layer(msgspec.Struct, frozen=True):
-    """A layer of a network: ``kind`` is linear, conv, chain or same (it keeps the shape)."""
+    """A layer of a network, or what else is made to be called: ``kind`` is of python_layers.py; ``parts`` are layers,
+    functions and instances that it calls.
+    """
 
     kind: str
-    sizes: tuple[int, ...] = ()
-    parts: tuple[Layer, ...] = ()
+    sizes: tuple[int | None, ...] = ()
+    parts: tuple[Value, ...] = ()
+    window: Window | None = None
+    work_flops: float = 0.0
+    name: str = ""  # as the program calls it
+
+
+class Symbol(msgspec.Struct, frozen=True):
+    """A tensor of a network under construction, of one sample, and the layers that made it with their work."""
+
+    array: Array
+    made_by: frozenset[tuple[int, float]] = frozenset()
 
 
 class Scope(msgspec.Struct):
@@ -86,6 +123,22 @@ class Scope(msgspec.Struct):
     parent: Scope | None = None
     stars: list[str] = msgspec.field(default_factory=list)
     globals: set[str] = msgspec.field(default_factory=set)
+    # What its module is called where it is another file's; "" for the program itself.
+    file: str = ""
+
+    @property
+    def root(self) -> Scope:
+        """The module's."""
+        scope = self
+        while scope.parent is not None:
+            scope = scope.parent
+        return scope
+
+
+class Module(msgspec.Struct, eq=False):
+    """One that is read too."""
+
+    scope: Scope
 
 
 class Function(msgspec.Struct, eq=False):
@@ -105,9 +158,27 @@ class Kind(msgspec.Struct, eq=False):
     def method(self, name: str) -> Function | None:
         return next((one.methods[name] for one in self.lineage() if name in one.methods), None)
 
+    def attribute(self, name: str) -> Value:
+        """What its body, or one of those that it is made of, gives a name."""
+        return next((one.attributes[name] for one in self.lineage() if name in one.attributes), None)
+
+    def has(self, name: str) -> bool:
+        return any(name in one.attributes for one in self.lineage())
+
     def holder(self, function: Function) -> Kind | None:
         """The class, this one or one that it is made of, that has this very method."""
         return next((kind for kind in self.lineage() if function in kind.methods.values()), None)
+
+    def fields(self) -> list[str]:
+        """The names that its body, or one of those that it is made of, gives a type."""
+        kinds = [*self.lineage()][::-1]
+        named = [
+            one.target.id
+            for kind in kinds
+            for one in kind.node.body
+            if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
+        ]
+        return list(dict.fromkeys(named))
 
     def lineage(self) -> Iterator[Kind]:
         """The class and those that it is made of, the first base and its own before the second, each once."""
@@ -149,10 +220,12 @@ Value: TypeAlias = (
     | Lists
     | Array
     | Layer
+    | Symbol
     | Function
     | Kind
     | Instance
     | Method
+    | Module
     | Maybe
     | None
 )

@@ -13,15 +13,19 @@ import ast
 from collections.abc import Sequence
 from typing import Any
 
-from edgeagent.accel.python_calls import Calls
+from edgeagent.accel.python_loops import STEPS_SHARE, Loop, numbered, paired
+from edgeagent.accel.python_modules import Beside, Modules
 from edgeagent.accel.python_names import array_library, words
+from edgeagent.accel.python_paths import catches_all, counted, exits, is_guard, raises, reports, yields
 from edgeagent.accel.python_record import Record
 from edgeagent.accel.python_values import (
     Const,
     Function,
     Instance,
     Kind,
+    Layer,
     Lists,
+    Maybe,
     Method,
     Ref,
     Scope,
@@ -32,17 +36,18 @@ from edgeagent.accel.python_values import (
     truth,
 )
 from edgeagent.accel.python_values import Sequence as Written
+from edgeagent.model.function import Evidence
 
 __all__ = ["Walker", "decorated_as_entry"]
 
 _DEPTH_MAX = 24
+_INNER_MAX = 8
 # Decorators that leave a function what it was.
 _HARMLESS = words(
     "jit njit vectorize guvectorize stencil lru_cache cache cached_property property staticmethod"
     " classmethod wraps abstractmethod overload contextmanager dataclass compile function no_grad"
     " inference_mode setter override final"
 )
-_DEVICE_WORDS = ("is_available", "device_count", "cuda", "gpu", "devices(")
 
 
 def decorated_as_entry(function: Function) -> bool:
@@ -53,12 +58,13 @@ def decorated_as_entry(function: Function) -> bool:
     )
 
 
-class Walker(Calls):
-    def __init__(self, record: Record) -> None:
-        super().__init__(record)
+class Walker(Modules):
+    def __init__(self, record: Record, beside: Beside | None = None) -> None:
+        super().__init__(record, beside)
         self.ran: set[int] = set()
         self.escaped: list[Function] = []
         self._active: list[int] = []
+        self._generators: dict[int, bool] = {}
         self._methods: list[tuple[Function, Value]] = []
         self._returns: list[list[Value]] = []
         # Conditions that hold to the end of the function, and to the end of the loop's body.
@@ -74,6 +80,8 @@ class Walker(Calls):
             method = getattr(self, f"_do_{type(one).__name__.lower()}", None)
             if method is None:
                 self._do_other(one)
+                if exits(one):
+                    return "raise"
             elif end := method(one):
                 return str(end)
         return ""
@@ -83,35 +91,42 @@ class Walker(Calls):
             if isinstance(child, ast.expr):
                 self.value(child)
 
-    def _branches(self, bodies: Sequence[Sequence[ast.stmt]]) -> list[str]:
-        """Each on its own from the same state, then what they make of it together."""
+    def _branches(self, bodies: Sequence[Sequence[ast.stmt]]) -> list[tuple[str, bool]]:
+        """Each on its own from the same state, then what they make of it together; how each ends, and whether it surely
+        asks for a device.
+        """
         before = self.scope.names
         ends: list[str] = []
+        asked: list[list[Evidence]] = []
         states: list[dict[str, Value]] = []
         works = [0.0]
         with self.record.conditional():
             for body in bodies:
                 self.scope.names = dict(before)
-                for _ in range(len(before) // 32):
-                    self.record.step()
-                with self.record.aside() as work:
+                self.record.copy(len(before))
+                with self.record.aside() as work, self.record.branch() as devices:
                     ends.append(self.block(body))
                 works.append(work.flops)
+                asked.append(devices)
                 states.append(self.scope.names)
         self.record.add(max(works))
+        # What ends in a failure has no say in what a call asks for.
+        self.record.settle([one for one, end in zip(asked, ends, strict=True) if end != "raise"])
         going = [state for state, end in zip(states, ends, strict=True) if end in ("", "loop")] or states
         self.scope.names = _joined(going)
-        return ends
+        return [(end, bool(one)) for end, one in zip(ends, asked, strict=True)]
 
     def _do_if(self, node: ast.If) -> str:
         known = truth(self.value(node.test))
         if known is not None:
             return self.block(node.body if known else node.orelse)
-        ends = self._branches([node.body, node.orelse])
+        ways = self._branches([node.body, node.orelse])
+        ends = [end for end, _ in ways]
         if all(ends):
             return "return" if "return" in ends else ends[0]
-        for body, end in zip((node.body, node.orelse), ends, strict=True):
-            if end == "return" and not _is_guard(node.test, body):
+        for body, (end, is_asked) in zip((node.body, node.orelse), ways, strict=True):
+            # Where it returns with a device asked for, what is asked for behind it is asked for on every path.
+            if end == "return" and not is_asked and not is_guard(node.test, body):
                 self._condition(self._function_conditions)
             elif end == "loop":
                 self._condition(self._loop_conditions)
@@ -127,21 +142,30 @@ class Walker(Calls):
             for name in ast.walk(case.pattern):
                 if isinstance(name, ast.MatchAs | ast.MatchStar) and name.name:
                     self.scope.names[name.name] = None
-        ends = self._branches([*(case.body for case in node.cases), []])
-        return "return" if all(ends[:-1]) and _catches_all(node.cases[-1]) else ""
+        bodies: list[Sequence[ast.stmt]] = [case.body for case in node.cases]
+        is_whole = catches_all(node.cases[-1])
+        ways = self._branches(bodies if is_whole else [*bodies, []])
+        return "return" if is_whole and all(end for end, _ in ways) else ""
 
     def _do_for(self, node: ast.For | ast.AsyncFor) -> str:
-        times, item = self.repeats(node.iter)
-        value = self.value(node.iter) if not isinstance(node.iter, ast.Call) else None
-        several = item if isinstance(item, Written) and isinstance(node.iter, ast.Call) else value
-        if isinstance(several, Written) and 0 < len(several.items) <= 8:
-            for one in several.items:
-                self._loop(node, one, 1, known=True)
-        elif times != 0:
-            self._loop(node, item, times or 1, known=times is not None)
+        loop = self.rounds(node.iter)
+        # Inner loops are written out only where they are short.
+        if loop.items and (self.record.loops == 0 or len(loop.items) <= _INNER_MAX):
+            self._written_loop(node, loop.items)
+        elif loop.times != 0:
+            self._loop(node, loop.item, loop.times or 1, known=loop.times is not None)
         return self.block(node.orelse)
 
     _do_asyncfor = _do_for
+
+    def _written_loop(self, node: ast.For | ast.AsyncFor, items: Sequence[Value]) -> None:
+        """One item after the other; where that takes too many steps the middle one of the rest stands for it."""
+        for place, item in enumerate(items):
+            before, rest = self.record.left, items[place + 1 :]
+            self._loop(node, item, 1, known=True)
+            if rest and (before - self.record.left) * len(rest) > self.record.left // STEPS_SHARE:
+                self._loop(node, rest[len(rest) // 2], len(rest), known=True)
+                return
 
     def _loop(self, node: ast.For | ast.AsyncFor, item: Value, times: int, *, known: bool) -> None:
         self.bind(node.target, item)
@@ -154,23 +178,47 @@ class Walker(Calls):
         self.record.condition(-self._loop_conditions.pop())
 
     def _do_while(self, node: ast.While) -> str:
+        self.record.copy(len(node.body))
+        times = self._counted(node)
         if truth(self.value(node.test)) is not False:
-            with self.record.repeated(1, known=False):
+            with self.record.repeated(times or 1, known=times is not None):
                 self._loop_body(node.body)
         return self.block(node.orelse)
 
-    def repeats(self, node: ast.expr) -> tuple[int | None, Value]:
+    def _counted(self, node: ast.While) -> int | None:
+        """How often it runs, where a name counts from one known number to another."""
+        found = counted(node)
+        if found is None:
+            return None
+        name, end, step = found
+        ends = [integer(self.lookup(name)), integer(self.value(end))]
+        if ends[0] is None or ends[1] is None:
+            return None
+        return max(0, -(-(ends[1] - ends[0]) // step))
+
+    def rounds(self, node: ast.expr) -> Loop:
         """Of a range the middle stands for its numbers, and a short one for itself."""
-        is_range = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range"
-        if not is_range or not isinstance(node, ast.Call):
-            return super().repeats(node)
+        if (
+            not isinstance(node, ast.Call)
+            or not isinstance(node.func, ast.Name | ast.Attribute)
+            or not node.args
+        ):
+            return super().rounds(node)
+        function = self.value(node.func)
+        name = function.path if isinstance(function, Ref) else ""
+        if name == "builtins.enumerate":
+            return numbered(self.rounds(node.args[0]))
+        if name == "builtins.zip":
+            return paired([self.rounds(one) for one in node.args])
+        if name.rsplit(".", 1)[-1] in ("tqdm", "trange", "track"):
+            return self.rounds(node.args[0])
+        if name != "builtins.range":
+            return super().rounds(node)
         value = self.value(node)
-        if isinstance(value, Written):
-            return len(value.items), value
         if not isinstance(value, Lists):
-            return None, None
+            return self.rounds_of(value)
         ends = [integer(self.value(one)) or 0 for one in node.args[:2]]
-        return value.shape[0], Const(sum(ends) // 2 if len(ends) > 1 else ends[0] // 2)
+        return Loop(value.shape[0], Const(sum(ends) // 2 if len(ends) > 1 else ends[0] // 2))
 
     def _do_with(self, node: ast.With | ast.AsyncWith) -> str:
         for one in node.items:
@@ -182,7 +230,9 @@ class Walker(Calls):
     _do_asyncwith = _do_with
 
     def _do_try(self, node: ast.Try) -> str:
-        recovers = any(not _raises(handler.body) for handler in node.handlers)
+        recovers = any(
+            not raises(handler.body) and not reports(handler, self._is_own) for handler in node.handlers
+        )
         before = dict(self.scope.names)
         with self.record.conditional(on=recovers):
             end = self.block(node.body) or self.block(node.orelse)
@@ -205,6 +255,9 @@ class Walker(Calls):
         return ""
 
     _do_trystar = _do_try
+
+    def _is_own(self, name: str) -> bool:
+        return isinstance(self.lookup(name), Function | Kind | Instance | Layer)
 
     # -- plain statements ------------------------------------------------------------------------------------
 
@@ -241,26 +294,6 @@ class Walker(Calls):
 
     def _do_global(self, node: ast.Global) -> None:
         self.scope.globals.update(node.names)
-
-    def _do_import(self, node: ast.Import) -> None:
-        for one in node.names:
-            module = self.imported(one.name, node)
-            self.scope.names[one.asname or one.name.split(".")[0]] = (
-                module if one.asname else Ref(one.name.split(".")[0])
-            )
-
-    def _do_importfrom(self, node: ast.ImportFrom) -> None:
-        module = "." * node.level + (node.module or "")
-        for one in node.names:
-            path = f"{module}.{one.name}"
-            if one.name == "*":
-                self.imported(module, node)
-                self.scope.stars.append(module)
-                continue
-            self.imported(path if node.level == 0 else module, node)
-            self.scope.names[one.asname or one.name] = (
-                Const(False) if path == "typing.TYPE_CHECKING" else Ref(path)
-            )
 
     # -- functions and classes -------------------------------------------------------------------------------
 
@@ -338,6 +371,13 @@ class Walker(Calls):
             return
         self.block(body)
 
+    def enter(self, function: Function, owner: Value = None) -> None:
+        """Called from outside: with what nobody knows, also where None would be the default."""
+        names = [one.arg for one in (*function.node.args.args, *function.node.args.kwonlyargs)]
+        defaults = self._parameters(function, [], {})
+        is_none = [name for name in names if defaults[name] == Const(None)]
+        self.call_function(function, [], dict.fromkeys(is_none, Maybe((Const(None), None))), owner)
+
     def call_function(
         self, function: Function, args: list[Value], keywords: dict[str, Value], owner: Value = None
     ) -> Value:
@@ -347,9 +387,11 @@ class Walker(Calls):
         self.ran.add(key)
         if owner is not None and "builtins.staticmethod" not in function.decorators:
             args = [owner, *args]
-        outer = self.scope
+        outer = (self.scope, self.module, self.record.file)
         names = self._parameters(function, args, keywords)
         self.scope = Scope(names, function.scope)
+        self.module = self.scope.root
+        self.record.file = self.module.file
         self._active.append(key)
         self._methods.append((function, owner))
         self._returns.append([])
@@ -360,13 +402,20 @@ class Walker(Calls):
                 return self.value(function.node.body)
             self.block(function.node.body)
             returned = self._returns[-1]
+            if self._is_generator(function.node):
+                return None
             return join(*returned) if returned else Const(None)
         finally:
             self.record.condition(-self._function_conditions.pop() - self._loop_conditions.pop())
             self._returns.pop()
             self._methods.pop()
             self._active.pop()
-            self.scope = outer
+            self.scope, self.module, self.record.file = outer
+
+    def _is_generator(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+        if id(node) not in self._generators:
+            self._generators[id(node)] = yields(node.body)
+        return self._generators[id(node)]
 
     def _parameters(
         self, function: Function, args: list[Value], keywords: dict[str, Value]
@@ -388,9 +437,11 @@ class Walker(Calls):
                 names[one.arg] = keywords[one.arg] if one.arg in keywords else self.value(default)
         finally:
             self.scope = outer
-        for one in (given.vararg, given.kwarg):
-            if one is not None:
-                names[one.arg] = None
+        if given.vararg is not None:
+            names[given.vararg.arg] = Written(tuple(args[len(plain) :])) if len(args) > len(plain) else None
+        if given.kwarg is not None:
+            rest = {key: one for key, one in keywords.items() if key not in names}
+            names[given.kwarg.arg] = Table(rest) if rest else None
         return names
 
 
@@ -402,29 +453,3 @@ def _joined(states: Sequence[dict[str, Value]]) -> dict[str, Value]:
         values = [state.get(name) for state in states]
         found[name] = values[0] if all(one is values[0] for one in values) else join(*values)
     return found
-
-
-def _raises(body: Sequence[ast.stmt]) -> bool:
-    return bool(body) and isinstance(body[-1], ast.Raise)
-
-
-def _catches_all(case: ast.match_case) -> bool:
-    return isinstance(case.pattern, ast.MatchAs) and case.pattern.pattern is None and case.guard is None
-
-
-def _is_guard(test: ast.expr, body: Sequence[ast.stmt]) -> bool:
-    """Whether a branch only turns an input away: it returns something fixed, and does not ask for devices."""
-    text = ast.unparse(test).lower()
-    last = body[-1] if body else None
-    if any(word in text for word in _DEVICE_WORDS) or not isinstance(last, ast.Return):
-        return False
-    if last.value is None:
-        return True
-    called = {
-        id(name)
-        for call in ast.walk(last.value)
-        if isinstance(call, ast.Call)
-        for name in ast.walk(call.func)
-        if isinstance(name, ast.Name)
-    }
-    return all(id(one) in called for one in ast.walk(last.value) if isinstance(one, ast.Name))

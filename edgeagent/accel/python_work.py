@@ -5,25 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from edgeagent.accel.python_arrays import creation, elements, is_known, sizes_of, touch
+from edgeagent.accel.python_arrays import creation, elements, is_known, touch
 from edgeagent.accel.python_names import words
-from edgeagent.accel.python_values import (
-    Array,
-    Const,
-    Value,
-    integer,
-)
-from edgeagent.accel.python_values import Sequence as Written
+from edgeagent.accel.python_shapes import MOVES, joined, moved, reduced, reshaped
+from edgeagent.accel.python_values import Array, Const, Value
+from edgeagent.accel.python_windows import Cost, convolved
 
 __all__ = ["Cost", "combine", "library_call", "method_call", "product"]
 
-# The value that comes out and its work; work None: it cannot be told.
-Cost = tuple[Value, float | None]
-
-_MOVES = words(
-    "reshape view resize broadcast_to expand transpose permute swapaxes t T mT adjoint ravel flatten item tolist size"
-    " dim numel backward tobytes nbytes ndim"
-)
 _PRODUCTS = words("matmul dot mm bmm mv inner vdot")
 # Operations an element of n x n, times n. Source: LAPACK working note 41 and Golub and Van Loan, rounded.
 _CUBIC = {
@@ -32,18 +21,20 @@ _CUBIC = {
     "eigvalsh": 1.33, "expm": 20.0, "matrix_power": 2.0, "matrix_rank": 20.0,
 }  # fmt: skip
 _TRANSFORMS = words("fft ifft fft2 ifft2 fftn ifftn rfft irfft rfft2 irfft2 rfftn irfftn fft3d stft dct dctn")
-_SORTS = words("sort argsort topk top_k unique median percentile quantile")
+_SORTS = words("sort argsort argpartition partition lexsort topk top_k unique median percentile quantile")
 _REDUCTIONS = words(
     "sum mean std var max min prod norm argmax argmin any all amax amin logsumexp nansum trace"
 )
-_CONVOLUTIONS = words("conv1d conv2d conv3d convolve convolve2d correlate correlate2d conv conv_transpose2d")
 _SAME = words(
     "add subtract multiply divide sub mul div pow power exp exp2 expm1 log log2 log10 log1p sqrt"
     " rsqrt sin cos tan tanh sigmoid relu gelu silu softmax log_softmax abs absolute square clip clamp"
     " maximum minimum where cumsum cumprod sign round floor ceil erf float half double astype to cuda"
     " cpu numpy clone copy contiguous detach requires_grad_ block_until_ready get eval type_as cast"
     " relu_ add_ mul_ layer_norm batch_norm dropout normalize sinh cosh arctan arctan2 hypot mod"
-    " remainder fmod device_put asnumpy flip roll block pin_memory gaussian_filter"
+    " tril triu masked_fill nan_to_num isnan isfinite logical_and logical_or logical_not logical_xor diff gradient"
+    " interp bincount histogram digitize searchsorted one_hot sobel laplace prewitt median_filter uniform_filter"
+    " softplus maximum_filter minimum_filter elu selu leaky_relu hardswish log_sigmoid instance_norm group_norm"
+    " rms_norm remainder fmod device_put asnumpy flip roll block pin_memory gaussian_filter"
 )
 _FREE = words(
     "to cuda cpu numpy clone copy contiguous detach requires_grad_ block_until_ready get eval float"
@@ -59,6 +50,12 @@ def library_call(library: str, path: str, args: Sequence[Value], keywords: Mappi
         return made, touch(made)
     if name == "einsum":
         return _einsum(args)
+    if (together := joined(name, args, keywords)) is not None:
+        return together, touch(together, together)
+    if name in ("cat", "concat", "concatenate", "stack", "vstack", "hstack", "multi_dot", "chain_matmul"):
+        return None, None
+    if name in ("reshape", "broadcast_to") and args and not isinstance(args[0], Array):
+        return reshaped(None, args[1:2]), 0.0
     if args and isinstance(args[0], Array):
         return method_call(args[0], name, args[1:], keywords)
     for other in args[1:]:
@@ -76,73 +73,43 @@ def method_call(owner: Array, name: str, args: Sequence[Value], keywords: Mappin
         return _product_call(owner, name, args)
     if name in _CUBIC:
         return _cubic(owner, name)
+    if name in MOVES:
+        return moved(owner, name, args, keywords), 0.0
     count = elements(owner.shape)
     whole = is_known(owner.shape)
     if name in _TRANSFORMS:
         return Array(owner.shape, 8), 5.0 * count * math.log2(max(count, 2)) if whole else None
     if name in _SORTS:
         return owner, 10.0 * count * math.log2(max(count, 2)) if whole else None
-    if name in _CONVOLUTIONS:
-        return _convolution(owner, first)
-    if name in _MOVES:
-        return _moved(owner, name, args), 0.0
+    if (slid := convolved(owner, name, args, keywords)) is not None:
+        return slid
     if name in _REDUCTIONS:
-        return _reduce(owner, args, keywords), touch(owner)
+        return reduced(owner, args, keywords), touch(owner)
     if name in _FREE or name in _SAME:
         other = first if isinstance(first, Array) else None
         cost = 0.0 if name in _FREE else touch(owner, owner)
         return (combine(owner, other)[0] if other is not None else owner), cost
+    return _paired(owner, name, args)
+
+
+def _paired(owner: Array, name: str, args: Sequence[Value]) -> Cost:
+    """Every row or element of one array with every one of another."""
+    other = args[0] if args and isinstance(args[0], Array) else owner
+    rows, width = owner.shape[:1], owner.shape[-1:]
+    if name in ("outer", "kron"):
+        out = Array((elements(owner.shape), elements(other.shape)), max(owner.item_bytes, other.item_bytes))
+        return out, touch(out) if is_known(owner.shape) and is_known(other.shape) else None
+    if name in ("cdist", "pairwise_distances", "cosine_similarity") and len(other.shape) > 1:
+        out = Array((*rows, *other.shape[:1]), owner.item_bytes)
+        return out, 3.0 * elements((*out.shape, *width)) if is_known((*out.shape, *width)) else None
+    if name in ("cov", "corrcoef") and len(owner.shape) == 2:
+        out = Array((*rows, *rows), owner.item_bytes)
+        return out, 2.0 * elements((*out.shape, *width)) if is_known(owner.shape) else None
+    if name == "scaled_dot_product_attention" and len(owner.shape) > 1:
+        length = other.shape[-2] if len(other.shape) > 1 else None
+        work = 4.0 * elements(owner.shape) * (length or 1)
+        return owner, work if is_known(owner.shape) and length is not None else None
     return None, None
-
-
-def _moved(owner: Array, name: str, args: Sequence[Value]) -> Value:
-    """What only changes the shape, or asks for it."""
-    if name in ("reshape", "view", "resize", "broadcast_to", "expand"):
-        return _reshape(owner, args)
-    if name in ("ravel", "flatten"):
-        return Array((elements(owner.shape) if is_known(owner.shape) else None,), owner.item_bytes)
-    if name in ("transpose", "permute", "swapaxes", "t", "T", "mT", "adjoint"):
-        return _transpose(owner, name, args)
-    return None
-
-
-def _reduce(owner: Array, args: Sequence[Value], keywords: Mapping[str, Value]) -> Value:
-    axis = keywords.get("axis", keywords.get("dim", args[0] if args else None))
-    place = integer(axis) if axis is not None else None
-    if place is None:
-        return Array((), owner.item_bytes) if axis is None else None
-    if not -len(owner.shape) <= place < len(owner.shape):
-        return None
-    place %= len(owner.shape)
-    return Array(owner.shape[:place] + owner.shape[place + 1 :], owner.item_bytes)
-
-
-def _transpose(owner: Array, name: str, args: Sequence[Value]) -> Value:
-    if name in ("swapaxes", "mT") or (name == "transpose" and len(args) == 2):
-        places = [integer(one) for one in args] if args else [-1, -2]
-        rank = len(owner.shape)
-        if len(places) == 2 and all(one is not None and -rank <= one < rank for one in places):
-            sizes = list(owner.shape)
-            a, b = (one or 0 for one in places)
-            sizes[a], sizes[b] = sizes[b], sizes[a]
-            return Array(tuple(sizes), owner.item_bytes)
-        return None
-    if args:
-        order = sizes_of(args[0]) if len(args) == 1 else tuple(integer(one) for one in args)
-        if order is None or sorted(one or 0 for one in order) != list(range(len(owner.shape))):
-            return None
-        return Array(tuple(owner.shape[one or 0] for one in order), owner.item_bytes)
-    return Array(owner.shape[::-1], owner.item_bytes)
-
-
-def _reshape(owner: Array, args: Sequence[Value]) -> Value:
-    written = args[0] if len(args) == 1 and isinstance(args[0], Written) else None
-    items = written.items if written is not None else tuple(args)
-    sizes = [integer(one) for one in items]
-    if sizes.count(-1) == 1 and is_known(owner.shape) and None not in sizes:
-        rest = math.prod(size or 1 for size in sizes if size != -1)
-        sizes[sizes.index(-1)] = elements(owner.shape) // max(rest, 1)
-    return Array(tuple(None if size == -1 else size for size in sizes), owner.item_bytes)
 
 
 def _product_call(owner: Array, name: str, args: Sequence[Value]) -> Cost:
@@ -199,16 +166,6 @@ def _cubic(owner: Array, name: str) -> Cost:
     work = _CUBIC[name] * batch * float(max(n, m)) * min(n, m) ** 2
     out = Array(owner.shape[:-2], owner.item_bytes) if name in ("det", "slogdet") else owner
     return out, work
-
-
-def _convolution(owner: Array, weights: Value) -> Cost:
-    if not isinstance(weights, Array) or not is_known(owner.shape) or not is_known(weights.shape):
-        return None, None
-    if len(owner.shape) == len(weights.shape) and len(owner.shape) >= 3:
-        spatial = elements(owner.shape[2:])
-        out = Array((owner.shape[0], weights.shape[0], *owner.shape[2:]), owner.item_bytes)
-        return out, 2.0 * (owner.shape[0] or 1) * spatial * elements(weights.shape)
-    return owner, 2.0 * elements(owner.shape) * elements(weights.shape)
 
 
 def _einsum(args: Sequence[Value]) -> Cost:

@@ -19,9 +19,10 @@ from collections.abc import Callable
 import msgspec
 
 from edgeagent.accel.wasm_body import leb, skip_immediates
-from edgeagent.accel.wasm_memory import Memory
+from edgeagent.accel.wasm_memory import EffortSpent, Memory
 from edgeagent.accel.wasm_module import Signature, Skeleton
 from edgeagent.accel.wasm_numbers import LOADS, STORES
+from edgeagent.accel.wasm_rounds import Rounds
 from edgeagent.accel.wasm_values import Number, Values
 from edgeagent.model.errors import WasmRefused
 
@@ -66,11 +67,11 @@ class _Frame(msgspec.Struct):
     otherwise: _State | None = None  # with which an ``if`` whose condition is not known goes its other way
     other: int = 0  # where that goes on
     # Of a loop: conditions that were not known when its round began, locals then, whether one that was known let it go
-    # on, how many rounds it had, and whether it only looks for its end.
+    # on, its rounds, and whether it only looks for its end.
     doubts: int = 0
     before: list[Number] = msgspec.field(default_factory=list)
     decided: bool = False
-    rounds: int = 0
+    rounds: Rounds = msgspec.field(default_factory=Rounds)
     leaving: bool = False
 
 
@@ -89,6 +90,10 @@ class Runner:
         self.ran: set[int] = set()
         # The work of the dearest way so far through the entry that is followed.
         self.most_flops = 0.0
+        # Whether there is work in a loop that runs nobody knows how often.
+        self.is_open = False
+        # Whether there are loops of which the rounds were counted and not followed.
+        self.is_reckoned = False
         # Above 0 where what is called was called before, on the way to the end of a loop.
         self.muted = 0
         self._wasm = wasm
@@ -141,6 +146,13 @@ class Runner:
             return self.call(callee, values)
         return [None] * self._signature(callee)[1]
 
+    def expect(self, rounds: Rounds) -> None:
+        """Of a loop that is not followed to its end, what is left counts as what was seen."""
+        total = rounds.total_flops(self._work)
+        self.is_reckoned |= total > self._work
+        self._work = total
+        self.most_flops = max(self.most_flops, self._work)
+
     def behind(self, slot: Number, wanted: Signature | None) -> int | None:
         """The function in a slot of the first table, as it is at the start; None too where a call would trap."""
         found = None if slot is None else self._module.table.get(slot)
@@ -172,6 +184,15 @@ class _Way(Values):
 
     def follow(self) -> list[Number]:
         """What it returns. Raises _Trap."""
+        try:
+            return self._follow()
+        except EffortSpent:
+            for frame in reversed(self._frames):
+                if frame.kind == _LOOP and not frame.leaving:
+                    self._runner.expect(frame.rounds)
+            raise
+
+    def _follow(self) -> list[Number]:
         code, spend = self._code, self._effort.spend
         while self._frames:
             spend(1)
@@ -253,7 +274,7 @@ class _Way(Values):
         self._spend_on(len(self.locals) + frame.arity)
         frame.doubts, frame.before = self._runner._doubts, list(self.locals)
         frame.decided = False
-        frame.rounds += 1
+        frame.rounds.begin(self._runner._work)
 
     def _state(self, arity: int) -> _State:
         self._spend_on(len(self.locals) + arity)
@@ -315,12 +336,14 @@ class _Way(Values):
             _meet(frame, self._state(frame.arity))
             self._resume()
             return
-        is_counted = (known or frame.decided) and frame.rounds < _ROUNDS_MAX
+        is_counted = (known or frame.decided) and frame.rounds.count < _ROUNDS_MAX
         if self._runner._doubts > frame.doubts and not is_counted:
             if frame.leaving:
                 self._resume()
                 return
             frame.leaving = True
+            if known or frame.decided:
+                self._runner.expect(frame.rounds)
             self._forget(frame)
         while self._frames[-1] is not frame:
             self._frames.pop()
@@ -336,6 +359,7 @@ class _Way(Values):
 
     def _forget(self, frame: _Frame) -> None:
         """What a loop of unknown length changes is not known after it."""
+        self._runner.is_open |= self._runner._work > frame.rounds.first_flops
         self._spend_on(len(self.locals))
         self.locals = [
             now if now == then else None for now, then in zip(self.locals, frame.before, strict=True)
@@ -345,6 +369,7 @@ class _Way(Values):
         condition, frame = self.pop(), self._target(label)
         self._effort.spend(label // 8)
         if condition is not None:
+            self._compare(condition, label)
             if condition:
                 self._branch(label, known=True)
             else:
@@ -352,12 +377,24 @@ class _Way(Values):
                     inner.decided = True
             return
         self._runner._doubts += 1
-        if frame.kind == _LOOP:
+        if frame.kind == _LOOP and frame.decided and not frame.leaving and frame.rounds.count < _ROUNDS_MAX:
+            # It counts, and may end before: by a failure, or because it is done.
+            self._branch(label, known=True)
+        elif frame.kind == _LOOP:
             self._forget(frame)
         elif any(inner.leaving for inner in self._frames[len(self._frames) - label :]):
             self._branch(label)
         else:
             _meet(frame, self._state(frame.arity))
+
+    def _compare(self, condition: int, label: int) -> None:
+        """A condition that is known decides on the innermost of the loops that it goes on with or leaves."""
+        compared = (condition, 0) if condition > 1 else self.compared
+        if compared is not None:
+            for inner in reversed(self._frames[len(self._frames) - 1 - label :]):
+                if inner.kind == _LOOP:
+                    inner.rounds.compare(*compared)
+                    return
 
     def _branch_table(self, start: int) -> None:
         place = self.pop()

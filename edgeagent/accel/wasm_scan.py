@@ -82,6 +82,13 @@ def _predict(
         calls.unknown += 1
         found.advice.append(Evidence("more constants than are followed; the rest is unknown", "code section"))
     calls.tell_devices()
+    if runner.is_reckoned:
+        text = "a loop is not followed to its end; its other rounds count like the first"
+        found.advice.append(Evidence(text, "code section"))
+        found.doubtful = True
+    if runner.is_open:
+        found.advice.append(Evidence("a loop whose length is not known counts once", "code section"))
+        found.doubtful = True
     total = others + (max(works, default=0.0) if reached.guessed else sum(works))
     if total >= CROSSOVER_FLOPS or not (calls.unknown or any(map(calls.is_unseen, live))):
         found.work_flops = total

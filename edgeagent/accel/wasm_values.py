@@ -24,6 +24,8 @@ class Values:
         self, code: bytes, at: int, locals_: list[Number], globals_: dict[int, Number], memory: Memory
     ) -> None:
         self.stack: list[Number] = []
+        # The numbers that were compared last.
+        self.compared: tuple[int, int] | None = None
         self.locals = locals_
         self._code, self._at = code, at
         self._globals, self._memory = globals_, memory
@@ -81,12 +83,16 @@ class Values:
     def _plain(self, opcode: int) -> None:
         right = self.pop()
         if not is_binary(opcode):
+            if opcode in (0x45, 0x50) and right is not None and right > 1:
+                self.compared = (right, 0)
             compute = UNARY.get(opcode)
             self.stack.append(None if compute is None or right is None else compute(right))
             if 0xBC <= opcode <= 0xBF:  # the same bytes as another type
                 self.stack[-1] = right
             return
         left = self.pop()
+        if left is not None and right is not None and (0x46 <= opcode <= 0x4F or 0x51 <= opcode <= 0x5A):
+            self.compared = (left, right)
         both = BINARY.get(opcode)
         self.stack.append(None if both is None or left is None or right is None else both(left, right))
 

@@ -6,6 +6,7 @@ Python source and ONNX graphs have no more to tell than the latter.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from edgeagent.model.errors import BadRequest
 from edgeagent.model.function import Accel, Identified, Limits, Manifest, ModuleInfo
 
 __all__ = ["add_arguments", "run"]
+
+_BESIDE_BYTES_MAX = 2 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +73,9 @@ def _sources(accel: Accel, folder: Path) -> dict[str, Identified]:
 
     found = {}
     if accel.python:
-        found["python"] = identify("python", _read(folder / accel.python))
+        found["python"] = identify(
+            "python", _read(folder / accel.python), beside=_beside(folder / accel.python)
+        )
     if accel.onnx:
         found["onnx"] = identify("onnx", _read(folder / accel.onnx))
     return found
@@ -83,12 +88,26 @@ def _read(path: Path) -> bytes:
         raise BadRequest(f"cannot read {path}: {error.strerror}") from None
 
 
+def _beside(path: Path) -> Callable[[str], bytes | None]:
+    """The other modules of a Python program, in the folder that it lies in."""
+
+    def read(name: str) -> bytes | None:
+        try:
+            with (path.parent / name).open("rb") as file:
+                data = file.read(_BESIDE_BYTES_MAX + 1)
+        except OSError:
+            return None
+        return data if len(data) <= _BESIDE_BYTES_MAX else None
+
+    return read
+
+
 def _source(args: argparse.Namespace, accel: Accel) -> int:
     from edgeagent.accel.chosen_mode import pinned
     from edgeagent.accel.identify import identify, kind_of
 
     data = _read(args.file)
-    identified = pinned(accel, identify(kind_of(args.file.name), data))
+    identified = pinned(accel, identify(kind_of(args.file.name), data, beside=_beside(args.file)))
     if args.json:
         import hashlib
 

@@ -11,6 +11,7 @@ import wasmtime
 
 from edgeagent.accel.modes import Findings
 from edgeagent.accel.wasm_numbers import BINARY, UNARY
+from edgeagent.accel.wasm_rounds import Rounds
 from edgeagent.accel.wasm_scan import scan_wasm
 from edgeagent.bench.accel_corpus import LabelledCase, case_bytes
 from tests.guests.c_guests import compiled_c
@@ -67,6 +68,64 @@ def test_one_number(opcode: int) -> None:
     for a in WIDE if bits == 64 else SAMPLES:
         wanted = run(_as_signed(a, bits)) & (1 << out) - 1
         assert UNARY[opcode](a) == wanted, (hex(opcode), a)
+
+
+@pytest.mark.parametrize(
+    ("compared", "left"),
+    [
+        ([(0, 64), (1, 64)], 63),
+        ([(10, 100), (30, 100)], 3),
+        ([(5000, 0), (4999, 0)], 4999),
+        ([(0, 8), (0, 6)], 3),  # the other side moves
+        ([(0xFFFFFFF0, 4), (0xFFFFFFF4, 4)], 4),  # below 0
+        ([(0xFFFFFC01, 0xFFFFFC00), (0xFFFFFC02, 0xFFFFFC01)], 0x3FF),  # to where it begins anew
+        ([(3, 2), (2, 1)], 1),
+        ([(1 << 40, 3 << 40), (2 << 40, 3 << 40)], 1),
+    ],
+)
+def test_rounds_that_are_left(compared: list[tuple[int, int]], left: int) -> None:
+    rounds = Rounds()
+    for n, pair in enumerate(compared):
+        rounds.begin(100.0 + 10.0 * n)
+        rounds.compare(*pair)
+    assert rounds.total_flops(112.0) == 110.0 + 10.0 * left
+
+
+def test_a_loop_that_is_too_long_to_be_followed() -> None:
+    text = """(module
+  (import "edge_accel" "call" (func $call (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 64)
+  (data (i32.const 16) "matmul")
+  (data (i32.const 1024) "{call 2 1 f32:256x256 f32:256x256 f32:256x256}")
+  (func $again (local $i i32)
+    (loop $byte
+      (i32.store8 (i32.add (i32.const 8192) (local.get $i)) (i32.load8_u (i32.add (i32.const 1024) (local.get $i))))
+      (br_if $byte (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 448)))))
+  (func (export "_start") (local $round i32)
+    (loop $rounds
+      (call $again)
+      (drop (call $call (i32.const 16) (i32.const 6) (i32.const 8192) (i32.const 448)))
+      (br_if $rounds (i32.ne (local.tee $round (i32.add (local.get $round) (i32.const 4))) (i32.const 4000))))))"""
+    found = scan_wasm(case_bytes(LabelledCase("case", "wasm", "cpu", text)))
+    assert found.work_flops == pytest.approx(1000 * (2 * 256**3 + 32 * 4 * 3 * 256**2), rel=0.01)
+    assert found.doubtful
+    assert "a loop is not followed to its end; its other rounds count like the first" in [
+        one.evidence for one in found.advice
+    ]
+
+
+def test_rounds_of_which_nothing_can_be_told() -> None:
+    rounds = Rounds()
+    rounds.begin(0.0)
+    assert rounds.total_flops(5.0) == 5.0
+    rounds.compare(0, 40)
+    assert rounds.total_flops(5.0) == 200.0  # taken for a count by 1
+    for pair in ((7, 40), (3, 41), (9, 40)):
+        rounds.begin(5.0)
+        rounds.compare(*pair)
+    assert rounds.total_flops(20.0) == 20.0
+    rounds.compare(8, 40)  # away from it
+    assert rounds.total_flops(20.0) == 20.0
 
 
 def _scan(body: str, more: str = "") -> Findings:
