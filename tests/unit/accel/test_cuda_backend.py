@@ -12,7 +12,7 @@ import pytest
 
 from edgeagent.accel import cuda_backend
 from edgeagent.accel.cuda_backend import CudaBackend
-from edgeagent.accel.descriptors import Description, contiguous
+from edgeagent.accel.descriptors import Description, Operand, contiguous
 from edgeagent.accel.dtypes import Dtype
 from edgeagent.accel.errors import DeviceAbsent, DeviceFull, DeviceGone, DevicePoisoned
 from edgeagent.accel.execute import CallLimits, Prepared, prepare
@@ -27,17 +27,27 @@ from edgeagent.accel.gpu_errors import (
 )
 from edgeagent.accel.registry import shipped
 from edgeagent.accel.self_test import SELF_TEST_BYTES, self_test
+from edgeagent.accel.views import view, whole
 from tests.guest_frames import pack_call
+from tests.unit.accel.every_kernel import assert_agrees
+from tests.unit.accel.every_type import typed_cases
 
 
 class Array(np.ndarray[Any, Any]):
-    """numpy's, with CuPy's way out."""
+    """numpy's, with CuPy's ways in and out, which are as strict."""
 
     def get(self, out: Any = None) -> Any:
         if out is None:
             return np.array(self)
+        assert (out.shape, out.dtype) == (self.shape, self.dtype)
+        assert out.flags.forc
         out[...] = self
         return out
+
+    def set(self, array: Any) -> None:
+        assert (array.shape, array.dtype) == (self.shape, self.dtype)
+        assert self.flags.forc
+        self[...] = array
 
 
 class Cupy:
@@ -50,7 +60,11 @@ class Cupy:
         self.device = -1
         self.cuda = SimpleNamespace(Device=self._on)
         cache = SimpleNamespace(set_size=self._set_size)
-        self.fft = SimpleNamespace(config=SimpleNamespace(get_plan_cache=lambda: cache))
+        self.fft = SimpleNamespace(
+            fft2=np.fft.fft2,
+            ifft2=np.fft.ifft2,
+            config=SimpleNamespace(get_plan_cache=lambda: cache),
+        )
 
     @contextlib.contextmanager
     def _on(self, device: int) -> Iterator[None]:
@@ -65,11 +79,8 @@ class Cupy:
     def asarray(self, array: Any, dtype: Any = None) -> Any:
         return np.array(array, dtype=dtype).view(Array)
 
-    def ascontiguousarray(self, array: Any) -> Any:
-        return np.ascontiguousarray(array).view(Array)
-
-    def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
-        return np.empty(shape, dtype).view(Array)
+    def empty(self, shape: tuple[int, ...], dtype: Any, order: Any = "C") -> Any:
+        return np.empty(shape, dtype, order).view(Array)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(np, name)
@@ -133,7 +144,8 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
     def using(context: Context, tenant: Tenant, cupy: Cupy) -> Iterator[Cupy]:
         if coming:
             raise coming.pop(0)
-        yield cupy
+        with np.errstate(all="ignore"):  # a device warns of nothing
+            yield cupy
 
     monkeypatch.setattr(cuda_backend, "load_cupy", Cupy)
     monkeypatch.setattr(cuda_backend, "GpuContext", Context)
@@ -172,6 +184,38 @@ def test_kernels_run_and_the_self_test_passes(faults: list[Exception]) -> None:
     backend.forget("g")
     assert context.tenants[1].closed
     backend.close()
+
+
+def test_operands_of_every_type_come_and_go(faults: list[Exception]) -> None:
+    """Of every rank and type: CuPy takes and gives only arrays of the very shape and type, in one of two orders."""
+    backend, _ = started()
+    for case in typed_cases():
+        memory = bytearray(case.memory)
+        backend.run("f", case.prepared, memoryview(memory))
+        assert_agrees(case, bytes(memory))
+
+
+_PLAIN = contiguous(0, Dtype.F32, (2, 3))
+
+
+@pytest.mark.parametrize(
+    ("one", "wanted"),
+    [
+        (_PLAIN._replace(offset=40, strides=(16, -4)), [[10, 9, 8], [14, 13, 12]]),
+        (_PLAIN._replace(strides=(0, 4)), [[0, 1, 2], [0, 1, 2]]),
+        (_PLAIN._replace(strides=(4, 8)), [[0, 2, 4], [1, 3, 5]]),
+        (_PLAIN._replace(offset=20, strides=(-12, -4)), [[5, 4, 3], [2, 1, 0]]),
+    ],
+    ids=["gaps", "repeated", "turned", "backwards"],
+)
+def test_strides_of_all_kinds(faults: list[Exception], one: Operand, wanted: list[list[int]]) -> None:
+    backend, _ = started()
+    for strides in ((12, 4), (4, 8), (24, 8)):
+        slot = memoryview(bytearray(np.arange(48, dtype="float32").tobytes()))
+        out = _PLAIN._replace(offset=128, strides=strides)
+        described = pack_call(Description((one,), (out,), (), "a"))
+        backend.run("f", prepare(shipped(), "elementwise", described, len(slot), CallLimits()), slot)
+        assert view(whole(slot), out, writable=False).tolist() == wanted
 
 
 def test_short_memory_is_freed_and_asked_for_once_more(faults: list[Exception]) -> None:
