@@ -89,6 +89,18 @@ def _reductions(rng: Any) -> Iterator[KernelCase]:
                     continue
                 yield kernel_case(name, given, [(out, shape)], (axes,), terms=120)
 
+    for dtype in sorted(FLOATS):
+        for name in ("min", "max", "argmin", "argmax"):
+            for given in (_odd(dtype), _odd(dtype)[2:6]):
+                out = _I64 if name.startswith("arg") else dtype
+                yield kernel_case(name, [given], [(out, ())], (0,))
+
+
+def _odd(dtype: Dtype) -> Any:
+    """NaN of both signs, infinities, zeros of both signs."""
+    values = [1, np.copysign(np.nan, -1), np.inf, -np.inf, 0.0, -0.0, 1, np.nan]
+    return np.array(values, dtype.array_name)
+
 
 def _results(dtype: Dtype) -> dict[str, Dtype]:
     """Kernel -> the type of what it gives for this one."""
@@ -111,9 +123,10 @@ def _lines(rng: Any) -> Iterator[KernelCase]:
             given = [_some(rng, dtype, 4, 9, 2)]
             outputs = [(dtype, (4, 3, 2)), (places, (4, 3, 2))]
             yield kernel_case("topk", given, outputs, (3, 1, largest))
-    odd = np.array([1, np.nan, np.inf, -np.inf, 0.0, -0.0, 1], "float32")
-    for largest in (0, 1):
-        yield kernel_case("topk", [odd], [(_F32, (7,)), (_I64, (7,))], (7, -1, largest))
+    for dtype in sorted(FLOATS):
+        odd = _odd(dtype)
+        for largest in (0, 1):
+            yield kernel_case("topk", [odd], [(dtype, (8,)), (_I64, (8,))], (8, -1, largest))
 
 
 def _pictures(rng: Any) -> Iterator[KernelCase]:
