@@ -23,6 +23,7 @@ from edgeagent.accel.gpu_errors import (
     GpuOutOfMemory,
     GpuPoisoned,
     GpuQuota,
+    GpuTimeout,
     GpuUnsupported,
 )
 from edgeagent.accel.registry import shipped
@@ -89,8 +90,17 @@ class Cupy:
 class Tenant:
     def __init__(self, name: str) -> None:
         self.name, self.trims, self.closed = name, 0, False
+        self.is_slow = False
+        self.fault: GpuFault | None = None
+
+    def synchronize(self, timeout_s: float) -> None:
+        assert timeout_s > 0.0
+        if self.is_slow:
+            raise GpuTimeout("not done")
 
     def trim(self) -> None:
+        if self.fault is not None:
+            raise self.fault
         self.trims += 1
 
     def close(self) -> None:
@@ -224,9 +234,26 @@ def test_short_memory_is_freed_and_asked_for_once_more(faults: list[Exception]) 
     faults[:] = [GpuOutOfMemory("full")]
     backend.run("f", prepared, slot)
     assert context.tenants[0].trims == 1
+    context.tenants[0].is_slow = True
     faults[:] = [GpuOutOfMemory("full"), GpuQuota("over")]
     with pytest.raises(DeviceFull, match="over"):
         backend.run("f", prepared, slot)
+    assert context.tenants[0].trims == 2
+    context.tenants[0].fault = GpuPoisoned("lost meanwhile")
+    faults[:] = [GpuOutOfMemory("full")]
+    with pytest.raises(DevicePoisoned, match="lost meanwhile"):
+        backend.run("f", prepared, slot)
+
+
+def test_an_error_keeps_no_frame_of_where_it_was_raised(faults: list[Exception]) -> None:
+    """In them are the arrays, and in these the slot."""
+    backend, _ = started()
+    raised = RuntimeError("a kernel's")
+    raised.__cause__, raised.__context__ = ValueError("its cause"), ValueError("its context")
+    faults[:] = [raised]
+    with pytest.raises(RuntimeError) as caught:
+        backend.run("f", *twice())
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
 @pytest.mark.parametrize(
