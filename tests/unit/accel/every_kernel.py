@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,8 +33,8 @@ class KernelCase(NamedTuple):
 
 def kernel_case(
     name: str,
-    inputs: list[Any],
-    outputs: list[tuple[Dtype, tuple[int, ...]]],
+    inputs: Sequence[Any],
+    outputs: Sequence[tuple[Dtype, tuple[int, ...]]],
     numbers: tuple[float, ...] = (),
     text: str = "",
     terms: int = 1,
