@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,8 +25,8 @@ def daemon_env(folder: Path, port: int) -> dict[str, str]:
         "EDGEAGENT_HTTP_LISTEN": f"127.0.0.1:{port}",
         "EDGEAGENT_NODE_STATE_DIR": str(folder / "state"),
         "EDGEAGENT_NODE_CACHE_DIR": str(folder / "cache"),
-        # The same package as this process runs, installed or not.
-        "PYTHONPATH": package,
+        # The same package as this process runs, installed or not; and what it needs may lie on a path too.
+        "PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", "")))),
     }
 
 

@@ -46,6 +46,7 @@ RESERVED_ENV = frozenset(
         "COVERAGE",
         "JOBS",
         "KEYS",
+        "LIBCUDA",
         "NATIVE",
         "NODE",
         "SANITIZE",

@@ -113,12 +113,14 @@ def _run(xp: Any, inputs: Sequence[Any], outputs: Sequence[Any], call: Call) -> 
 
 
 def _patches(xp: Any, image: Any, sizes: _Sizes, call: Call) -> Any:
-    """A view C, KH, KW, OH, OW of a padded image C, H, W."""
+    """A view C, KH, KW, OH, OW of a padded image C, H, W.
+
+    By strides: CuPy's ``sliding_window_view`` asks the device whether its windows are negative, and waits.
+    """
     (dilation_y, dilation_x), (stride_y, stride_x) = _pair(call, "dilation"), _pair(call, "stride")
-    reach = _reach(sizes.kernel[0], dilation_y), _reach(sizes.kernel[1], dilation_x)
-    windows = xp.lib.stride_tricks.sliding_window_view(image, reach, axis=(1, 2))
-    windows = windows[:, ::stride_y, ::stride_x, ::dilation_y, ::dilation_x]
-    return windows.transpose(0, 3, 4, 1, 2)
+    channel, row, column = image.strides
+    strides = (channel, dilation_y * row, dilation_x * column, stride_y * row, stride_x * column)
+    return xp.lib.stride_tricks.as_strided(image, (image.shape[0], *sizes.kernel, *sizes.out), strides)
 
 
 def _sides(name: str, default: float, low: float) -> tuple[Param, Param]:

@@ -93,6 +93,17 @@ def _run_mean(name: str, xp: Any, inputs: Sequence[Any], outputs: Sequence[Any],
     _put(outputs[0], getattr(xp, name)(inputs[0], axis=_axes(call), dtype=wide.array_name))
 
 
+def _run_var(xp: Any, inputs: Sequence[Any], outputs: Sequence[Any], call: Call) -> None:
+    image = inputs[0]
+    if (
+        xp.__name__ != "numpy"
+    ):  # CuPy makes the mean in the type of what it is given, whatever it is asked for
+        dtype = call.inputs[0].dtype
+        wide = working_of(dtype) if dtype in FLOATS else Dtype.F64
+        image = image.astype(wide.array_name, copy=False)
+    _run_mean("var", xp, [image], outputs, call)
+
+
 def _run_extreme(name: str, xp: Any, inputs: Sequence[Any], outputs: Sequence[Any], call: Call) -> None:
     _put(outputs[0], getattr(xp, name)(inputs[0], axis=_axes(call)))
 
@@ -115,7 +126,11 @@ def _plan_place(call: Call) -> Work:
 def _run_place(name: str, xp: Any, inputs: Sequence[Any], outputs: Sequence[Any], call: Call) -> None:
     axes = _axes(call)
     axis = axes[0] if len(axes) == 1 else None
-    _put(outputs[0], xp.asarray(getattr(xp, name)(inputs[0], axis=axis)))
+    place = xp.asarray(getattr(xp, name)(inputs[0], axis=axis))
+    if xp.__name__ != "numpy" and call.inputs[0].dtype in FLOATS:  # of several NaN, CuPy may find any
+        nans = xp.isnan(inputs[0])
+        place = xp.where(xp.any(nans, axis=axis), xp.argmax(nans, axis=axis), place)
+    _put(outputs[0], place)
 
 
 def _plan_softmax(call: Call) -> Work:
@@ -164,13 +179,21 @@ def _run_topk(xp: Any, inputs: Sequence[Any], outputs: Sequence[Any], call: Call
     outs = [xp.moveaxis(out, axis, -1) for out in outputs]
     for block in blocks(image.shape[:-1], max(1, block_elements(xp) // image.shape[-1])):
         part = xp.ascontiguousarray(image[block])
+        keys = _keys(xp, part)
         if largest:
-            backwards = xp.argsort(xp.flip(part, axis=-1), axis=-1, kind="stable")
+            backwards = xp.argsort(xp.flip(keys, axis=-1), axis=-1, kind="stable")
             order = (part.shape[-1] - 1) - xp.flip(backwards, axis=-1)[..., :k]
         else:
-            order = xp.argsort(part, axis=-1, kind="stable")[..., :k]
+            order = xp.argsort(keys, axis=-1, kind="stable")[..., :k]
         for out, value in zip(outs, (xp.take_along_axis(part, order, axis=-1), order), strict=False):
             out[block] = value
+
+
+def _keys(xp: Any, part: Any) -> Any:
+    """What to sort by: CuPy sorts by bits where there is one line, and so puts a NaN with a sign before all."""
+    if xp.__name__ == "numpy" or part.dtype.kind != "f":
+        return part
+    return xp.where(xp.isnan(part), xp.asarray(float("nan"), dtype=part.dtype), part)
 
 
 def _same(dtype: Dtype) -> frozenset[Dtype]:
@@ -183,9 +206,7 @@ KERNELS = (
         for n in ("sum", "prod")
     ),
     Kernel("mean", partial(_plan, _is_mean, REALS | COMPLEX, 0), partial(_run_mean, "mean"), params=(_AXES,)),
-    Kernel(
-        "var", partial(_plan, _is_mean, REALS, 1), partial(_run_mean, "var"), params=(_AXES,), tolerance=4.0
-    ),
+    Kernel("var", partial(_plan, _is_mean, REALS, 1), _run_var, params=(_AXES,), tolerance=4.0),
     *(
         Kernel(n, partial(_plan, _same, REALS, 0), partial(_run_extreme, n), params=(_AXES,), tolerance=0.0)
         for n in ("min", "max")
