@@ -1,7 +1,8 @@
 """Memory that a node and one broker share: a sealed memfd, mapped by both, and the slots in it.
 
-Pages are the system's until they are touched. A slot keeps the mapping alive, so that whoever still copies when the
-broker has died copies into memory that nobody reads, and harms nobody.
+Pages are the system's until they are touched, and again once the broker has gone and nobody needs a slot any more. A
+slot keeps the mapping alive, so that whoever still copies when the broker has died copies into memory that nobody
+reads, and harms nobody.
 """
 
 from __future__ import annotations
@@ -24,14 +25,16 @@ class Arena:
     def __init__(self, total_bytes: int) -> None:
         """Raises OSError."""
         self._slots = Slots(total_bytes)
+        self._is_retired = False
         self.fd = os.memfd_create("edge-gpu", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(self.fd, self._slots.total_bytes)
             fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SEALS)
-            self._memory = memoryview(mmap.mmap(self.fd, self._slots.total_bytes))
+            self._map = mmap.mmap(self.fd, self._slots.total_bytes)
         except OSError:
             os.close(self.fd)
             raise
+        self._memory = memoryview(self._map)
 
     @property
     def total_bytes(self) -> int:
@@ -53,6 +56,23 @@ class Arena:
     def give(self, start: int) -> None:
         """For slots."""
         self._slots.give(start)
+        self._free_pages()
+
+    def retire(self) -> None:
+        """Its broker has gone: what it holds is free as soon as nobody needs a slot, though something may still refer
+        to it (a failed call, by its traceback).
+        """
+        self._is_retired = True
+        self._free_pages()
+
+    def _free_pages(self) -> None:
+        if self._is_retired and not self._slots.used_bytes:
+            try:
+                self._map.madvise(mmap.MADV_REMOVE)
+            except (
+                OSError
+            ):  # a system whose shared memory takes no holes: it is free when the mapping goes, then
+                return
 
     def close_fd(self) -> None:
         """The broker has it by now."""

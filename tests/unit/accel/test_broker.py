@@ -319,3 +319,18 @@ def test_no_arena_is_a_fall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         await broker.close()
 
     asyncio.run(main())
+
+
+@with_broker()
+async def test_what_a_fallen_broker_shared_is_free_though_something_still_refers_to_it(
+    broker: Broker, folder: Path
+) -> None:
+    await ready(broker)
+    slot = broker.reserve(8192)
+    slot.memory[:] = b"x" * 8192
+    seen = slot.memory
+    os.kill(broker.pid, signal.SIGKILL)
+    await until(lambda: broker.life.state is State.BROKEN)
+    assert seen[0] == ord("x")
+    slot.drop()
+    await until(lambda: seen[0] == 0)  # the page is the system's again

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
+import os
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeagent.accel import broker_wire as wire
+from edgeagent.accel.arena import Arena
 from edgeagent.accel.arena_slots import SLOT_ALIGN_BYTES, Slots
 from edgeagent.accel.backend import Described
 from edgeagent.accel.backoff import Backoff
@@ -255,6 +258,36 @@ def test_slots_never_overlap_and_what_is_free_grows_together(steps: list[tuple[b
     assert slots.used_bytes == 0
     assert slots.take(slots.total_bytes) == 0
     assert slots.take(1) is None
+
+
+def test_an_arena_without_a_broker_holds_no_memory_once_nobody_needs_it() -> None:
+    """Also while a traceback still refers to it: brokers may fall often, and arenas are large."""
+    arena = Arena(1 << 20)
+    fd = os.dup(arena.fd)
+    try:
+        one, two = arena.take(1 << 18), arena.take(1 << 18)
+        one.memory[:] = two.memory[:] = b"x" * (1 << 18)
+        one.drop()
+        arena.retire()
+        assert two.memory[0] == ord("x")  # somebody still copies what was answered
+        assert os.fstat(fd).st_blocks
+        two.drop()
+        assert os.fstat(fd).st_blocks == 0
+    finally:
+        os.close(fd)
+        arena.close_fd()
+
+
+class NoHoles:
+    def madvise(self, advice: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "no holes")
+
+
+def test_an_arena_of_a_system_without_holes_goes_with_its_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
+    arena = Arena(1 << 16)
+    monkeypatch.setattr(arena, "_map", NoHoles())
+    arena.retire()
+    arena.close_fd()
 
 
 def test_an_arena_smaller_than_a_slot_has_none() -> None:
