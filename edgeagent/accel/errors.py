@@ -9,6 +9,7 @@ EdgeError
         ├── GpuFull              no room in the queue or in the arena; the GPU is not to blame
         ├── OperandRefused       operands cannot be read where they lie: copy them
         ├── DeviceFull           the GPU has no memory for it
+        ├── DeviceLate           it runs, but not so fast that the CPU could still do it instead
         ├── KernelRaised         the kernel failed there
         └── BrokerLost           the broker died, hangs, or makes no sense; so are all calls that it had
             ├── LostBeside       of a call that did not run yet: another one, or nobody, is to blame
@@ -27,6 +28,7 @@ __all__ = [
     "DeviceAbsent",
     "DeviceFull",
     "DeviceGone",
+    "DeviceLate",
     "DevicePoisoned",
     "GpuFailed",
     "GpuFull",
@@ -71,6 +73,10 @@ class OperandRefused(GpuFailed):
 
 class DeviceFull(GpuFailed):
     slug = "gpu-call-memory"
+
+
+class DeviceLate(GpuFailed):
+    slug = "gpu-call-late"
 
 
 class KernelRaised(GpuFailed):

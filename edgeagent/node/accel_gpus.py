@@ -45,7 +45,7 @@ class Gpus:
     @property
     def why_not(self) -> str:
         """Why none is ready."""
-        return "; ".join(f"GPU {one.device} is {one.life.state}: {one.life.why}" for one in self.brokers)
+        return "; ".join(f"GPU {one.device} {one.why_not}" for one in self.brokers)
 
     @property
     def described(self) -> str:

@@ -3,7 +3,8 @@
 1. The route says CPU or GPU. A call for the GPU has its operands copied out of the guest's memory (but for those that
    the broker can read in a hose), and its outputs copied back only when all went well: until then it is as it was.
 2. Whatever the GPU answers but the outputs, the call is done again by the CPU, within the same ask (a replay). It is a
-   failure of the GPU, unless the queue was full, or the broker was lost with another call.
+   failure of the GPU, unless the queue was full, or the broker was lost with another call. So it is where the GPU takes
+   until the CPU needs what is left of the invocation's time: a device that hangs costs no answer.
 3. A probe runs the same call on the other backend, on copies; the guest does not wait for it. Probes of the CPU cannot
    be stopped once they run, so that they may take ``_CPU_PROBE_SHARE`` of the time of one core.
 4. A call of more than ``CallLimits.cpu_s`` is only ever sent to a GPU; where none may serve it, it is refused.
@@ -14,6 +15,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import NamedTuple
@@ -162,24 +164,38 @@ class Serving:
         slot = broker.reserve(packing.slot_bytes)
         try:
             await self._copy(write_inputs, packing, call, slot)
-            await self._run(call, broker, way, slot)
+            await self._run(call, broker, way, slot, self._patience_s(call))
             await self._copy(_back, packing, call, slot)
             self._answered(call, begun_s)
             self._probe_cpu(call, probe, packing, slot, self._ms_since(begun_s))
         finally:
             slot.drop()
 
-    async def _run(self, call: _Call, broker: Broker, way: Way, slot: Slot) -> None:
+    def _patience_s(self, call: _Call) -> float:
+        """So that a GPU that hangs costs a call some of its time, and not its answer."""
+        marks = marks_of(call.ask.context)
+        if marks is None:
+            return math.inf
+        until_s = marks.until_s(call.routes.deployed.manifest.limits.wall_ms)
+        return call.plan.patience_s(until_s - self._clock())
+
+    async def _run(
+        self, call: _Call, broker: Broker, way: Way, slot: Slot, patience_s: float = math.inf
+    ) -> None:
         packing = way.packing
         for name, count in (("copied", packing.input_bytes), ("mapped", way.mapped_bytes)):
             if count:
                 self._meters.count(f"accel_{name}_bytes", count)
-        await broker.run(call.ask.function, call.kernel, packing.described, slot, packing.maps, way.sources)
+        described = packing.described
+        await broker.run(
+            call.ask.function, call.kernel, described, slot, packing.maps, way.sources, patience_s
+        )
 
     def _answered(self, call: _Call, begun_s: float) -> None:
         self._served(call, "gpu", self._ms_since(begun_s))
 
     def _served(self, call: _Call, backend: Backend, ms: float) -> None:
+        call.plan.took_s[backend] = ms / 1000
         call.routes.served(self._clock(), call.kernel, call.size, backend, ms)
         self._meters.count(f"accel_{backend}_calls")
         if (marks := marks_of(call.ask.context)) is not None:

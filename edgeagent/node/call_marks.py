@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Literal
 
 __all__ = ["CallMarks", "carry_marks", "marks_of"]
@@ -9,12 +10,13 @@ __all__ = ["CallMarks", "carry_marks", "marks_of"]
 
 class CallMarks:
     """``backend``: "gpu" once a GPU has answered a kernel of it; ``kernels``: by name, calls that were answered, and
-    the milliseconds that the guest waited for them.
+    the milliseconds that the guest waited for them. ``deadline_s`` is its caller's, on the monotonic clock; 0: none.
     """
 
-    __slots__ = ("backend", "kernels")
+    __slots__ = ("backend", "begun_s", "deadline_s", "kernels")
 
-    def __init__(self) -> None:
+    def __init__(self, deadline_s: float = 0.0) -> None:
+        self.begun_s, self.deadline_s = time.monotonic(), deadline_s
         self.backend: Literal["cpu", "gpu"] = "cpu"
         self.kernels: dict[str, tuple[int, float]] = {}
 
@@ -24,6 +26,11 @@ class CallMarks:
             self.backend = "gpu"
         calls, before_ms = self.kernels.get(kernel, (0, 0.0))
         self.kernels[kernel] = calls + 1, before_ms + ms
+
+    def until_s(self, wall_ms: float) -> float:
+        """When it ends at the latest, on the monotonic clock, where its function may run for so long."""
+        until_s = self.begun_s + wall_ms / 1000
+        return min(until_s, self.deadline_s) if self.deadline_s else until_s
 
 
 def carry_marks(session: object, marks: CallMarks) -> None:
