@@ -152,16 +152,19 @@ def _run(xp: Any, inputs: Sequence[Any], outputs: Sequence[Any], call: Call) -> 
 
 
 def _patches(xp: Any, images: Any, sizes: _Sizes, call: Call) -> Any:
-    """A view N, groups, C, KH, KW, OH, OW of images N, C, H, W with their padding."""
+    """A view N, groups, C, KH, KW, OH, OW of images N, C, H, W with their padding.
+
+    By strides: CuPy's ``sliding_window_view`` asks the device whether its windows are negative, and waits.
+    """
     (dilation_y, dilation_x), (stride_y, stride_x) = _pair(call, "dilation"), _pair(call, "stride")
     pad_y, pad_x = _pair(call, "pad")
     if pad_y or pad_x:
         images = xp.pad(images, ((0, 0), (0, 0), (pad_y, pad_y), (pad_x, pad_x)))
-    images = images.reshape(len(images), sizes.groups, sizes.channels, *images.shape[2:])
-    reach = _reach(sizes.kernel[0], dilation_y), _reach(sizes.kernel[1], dilation_x)
-    windows = xp.lib.stride_tricks.sliding_window_view(images, reach, axis=(3, 4))
-    windows = windows[..., ::stride_y, ::stride_x, ::dilation_y, ::dilation_x]
-    return windows.transpose(0, 1, 2, 5, 6, 3, 4)
+    image, channel, row, column = images.strides
+    shape = (len(images), sizes.groups, sizes.channels, *sizes.kernel, *sizes.out)
+    group = sizes.channels * channel
+    patch = (dilation_y * row, dilation_x * column, stride_y * row, stride_x * column)
+    return xp.lib.stride_tricks.as_strided(images, shape, (image, group, channel, *patch))
 
 
 def _sides(name: str, default: float, low: float) -> tuple[Param, Param]:
