@@ -15,6 +15,7 @@ import structlog
 
 from edgeagent.accel.broker_state import State
 from edgeagent.accel.devices import NO_GPU, count_gpus
+from edgeagent.accel.nn_layout import NN_MODULE
 from edgeagent.model.errors import Unavailable
 from edgeagent.model.function import Deployed
 from edgeagent.node.accel_guest import AccelGuest
@@ -38,6 +39,8 @@ __all__ = ["Acceleration", "acceleration_of"]
 log = structlog.get_logger("accel")
 
 _RETRY_S = 5
+_RETRY_NONE_S = 60  # until somebody mends the node, or the manifest
+_LET_CPU = "[accel] mode = 'gpu_preferred' in its manifest lets the CPU serve it"
 _NEVER = "accel.enabled = never"
 
 
@@ -114,11 +117,18 @@ class Acceleration:
             if _mode(entry.deployed) == "gpu":
                 raise Unavailable(
                     f"{entry.name} is pinned to the GPU, and this node uses none: {self._why_none}",
-                    hint="[accel] mode = 'gpu_preferred' in its manifest lets the CPU serve it",
+                    hint=_LET_CPU,
+                    retry_after_s=_RETRY_NONE_S,
                 )
             return
         if self.routing.of(entry.deployed).mode != "gpu":
             return
+        if _runs_models_alone(entry.deployed):
+            raise Unavailable(
+                f"{entry.name} is pinned to the GPU, and nodes run models on the CPU",
+                hint=_LET_CPU,
+                retry_after_s=_RETRY_NONE_S,
+            )
         self.gpus.want()
         if not self.gpus.ready:
             raise Unavailable(
@@ -139,8 +149,7 @@ class Acceleration:
         if self._keeper is not None:
             self._keeper.look(self.routing)
         for deployed in self._functions.list():
-            calls = any(item.module == "edge_accel" for item in deployed.info.imports)
-            if calls and self.routing.of(deployed).mode == "gpu":
+            if _may_be_refused(deployed) and self.routing.of(deployed).mode == "gpu":
                 self.gpus.want()
                 return
 
@@ -222,6 +231,17 @@ def _routes(one: FunctionRoutes) -> dict[str, Any]:
         "replays": one.replays,
         "switches": one.switches,
     }
+
+
+def _may_be_refused(deployed: Deployed) -> bool:
+    """Whether it waits for a GPU, if its mode is gpu: not one that only its models have made so."""
+    calls = any(item.module == "edge_accel" for item in deployed.info.imports)
+    return calls or (deployed.manifest.accel.mode == "gpu" and not _runs_models_alone(deployed))
+
+
+def _runs_models_alone(deployed: Deployed) -> bool:
+    modules = {item.module for item in deployed.info.imports}
+    return NN_MODULE in modules and "edge_accel" not in modules
 
 
 def _mode(deployed: Deployed) -> str:

@@ -21,7 +21,9 @@ from edgeagent.accel.dtypes import Dtype
 from tests.conftest import engine_names
 from tests.contract.accel_calls import DATA, accel_guest, program
 from tests.contract.hose_calls import HoseProgram, Ref, hose_guest
+from tests.contract.nn_calls import nn_guest
 from tests.guest_frames import pack_call
+from tests.guests import wasm
 from tests.integration.daemon import Daemon, Reply, cli, patience
 from tests.unit.accel.gpu_double import calls_done, command
 
@@ -364,8 +366,14 @@ def test_where_there_is_no_gpu_the_cpu_serves_and_a_pinned_function_says_so(tmp_
         rig.deploy("product", "gpu_preferred")
         rig.deploy("pinned", "gpu")
         assert rig.call("product") == "cpu"
-        reply = rig.daemon.invoke("pinned", PRODUCTS[0].body)
-        assert (reply.status, reply.slug) == (503, "unavailable")
+        rig.deploy("plain", "gpu", wasm("echo"))
+        rig.deploy("models", "gpu", nn_guest())
+        for name in ("pinned", "plain", "models"):
+            reply = rig.daemon.invoke(name, PRODUCTS[0].body)
+            assert (reply.status, reply.slug) == (503, "unavailable"), name
+            assert reply.headers["retry-after"] == "60"
+        rig.deploy("first", "cpu", wasm("echo"))
+        assert rig.daemon.invoke("first", b"x", Edgeagent_Then="plain").status == 503
         view = rig.view()
         assert (view["gpus"], view["why_no_gpu"]) == ([], "accel.enabled = never")
         assert rig.daemon.log_text().count("kernels run on the CPU") == 1
