@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -24,6 +22,7 @@ from edgeagent.accel.guest_layout import Backend, Code, code_of, pack_query
 from edgeagent.accel.registry import Registry, load_others, shipped
 from edgeagent.model.errors import Cancelled, EdgeError, NotFound
 from edgeagent.model.function import Deployed
+from edgeagent.node.kernel_threads import SHORT_S, KernelThreads
 from edgeagent.node.meters import Meters
 from edgeagent.runtime.port import Ask, AskKind, Engine, Payload
 
@@ -39,10 +38,7 @@ __all__ = ["AccelGuest"]
 
 log = structlog.get_logger("accel")
 
-# numpy's products use all cores by themselves.
-_THREADS_MAX = 4
 _PREPARED_MAX = 1024
-T = TypeVar("T")
 
 
 def _nothing(name: str) -> Deployed:
@@ -50,7 +46,7 @@ def _nothing(name: str) -> Deployed:
 
 
 class AccelGuest:
-    """On the event loop's thread; kernels run on threads of their own, first come, first served."""
+    """On the event loop's thread; kernels run on threads of their own."""
 
     def __init__(
         self,
@@ -66,7 +62,7 @@ class AccelGuest:
         self._given = registry
         self._is_stopped = False
         self._loading = threading.Lock()
-        self._threads = ThreadPoolExecutor(min(_THREADS_MAX, os.cpu_count() or 1), "edge-kernel")
+        self._threads = KernelThreads()
         self._tasks: set[asyncio.Task[None]] = set()
         # Every run of a function begins in the same memory, and so describes its calls by the same bytes.
         self._prepared = lru_cache(_PREPARED_MAX)(self._prepare)
@@ -99,15 +95,17 @@ class AccelGuest:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._serving is not None:
             await self._serving.stop()
-        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+        await self._threads.stop()
 
     async def _serve(self, ask: Ask) -> None:
         status, answer = int(Code.FAILED), None
         try:
             if ask.kind is AskKind.ACCEL_QUERY:
-                answer = await self._in_thread(self._query, ask)
+                answer = await self._threads.short(self._query, ask)
             elif (routes := self._routes(ask.function)) is None:
-                await self._in_thread(self._run, ask)
+                prepared = await self._threads.short(self._run_if_short, ask)
+                if prepared is not None:
+                    await self._threads.long(ask.function, self._run_prepared, ask, prepared)
                 self.on_cpu[ask.function] += 1
             else:
                 assert self._serving is not None
@@ -142,7 +140,7 @@ class AccelGuest:
         plan = self._plans.get(key)
         if plan is None:
             name = ask.name.decode("ascii", "replace")
-            prepared = await self._in_thread(
+            prepared = await self._threads.short(
                 self._prepare, name, ask.extra, ask.window.size, self._limits._replace(cpu_s=math.inf)
             )
             plan = CallPlan(name, prepared, beyond_cpu(prepared, self._limits.cpu_s))
@@ -152,17 +150,18 @@ class AccelGuest:
         self._plans.move_to_end(key)
         return plan
 
-    def _in_thread(self, work: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
-        return asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
-
     async def _on_thread(self, work: Callable[[], None]) -> None:
-        await self._in_thread(work)
+        await self._threads.short(work)
 
     async def _on_cpu(self, ask: Ask, prepared: Prepared) -> None:
-        await self._in_thread(self._run_prepared, ask, prepared)
+        if prepared.work.cpu_s <= SHORT_S:
+            await self._threads.short(self._run_prepared, ask, prepared)
+        else:
+            await self._threads.long(ask.function, self._run_prepared, ask, prepared)
 
     async def _in_slot(self, kernel: str, packing: Packing, slot: Slot) -> None:
-        await self._in_thread(self._run_in_slot, kernel, packing, slot)
+        """Of no function: it is a probe, of which there is one at a time."""
+        await self._threads.long("", self._run_in_slot, kernel, packing, slot)
 
     # -- on a kernel's thread ------------------------------------------------------------------------------------------
 
@@ -186,11 +185,16 @@ class AccelGuest:
         backends = Backend.CPU | Backend.GPU if is_ready else Backend.CPU
         return self._engine.payload_of(pack_query(backends, (kernel.name for kernel in self._kernels())))
 
-    def _run(self, ask: Ask) -> None:
+    def _run_if_short(self, ask: Ask) -> Prepared | None:
+        """What is left to be done, if anything."""
         window = ask.window
         assert window is not None
         name = ask.name.decode("ascii", "replace")
-        self._run_prepared(ask, self._prepared(name, ask.extra, window.size))
+        prepared = self._prepared(name, ask.extra, window.size)
+        if prepared.work.cpu_s > SHORT_S:
+            return prepared
+        self._run_prepared(ask, prepared)
+        return None
 
     def _run_in_slot(self, kernel: str, packing: Packing, slot: Slot) -> None:
         run_on_cpu(self._prepare(kernel, packing.described, len(slot.memory)), slot.memory)
