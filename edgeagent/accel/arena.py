@@ -12,7 +12,7 @@ import mmap
 import os
 
 from edgeagent.accel.arena_slots import Slots
-from edgeagent.accel.errors import GpuFull
+from edgeagent.accel.errors import GpuFull, GpuTooSmall
 
 __all__ = ["Arena", "Slot"]
 
@@ -45,7 +45,12 @@ class Arena:
         return self._slots.used_bytes
 
     def take(self, count: int) -> Slot:
-        """Raises GpuFull where there is no room now."""
+        """Raises GpuFull where there is no room now, GpuTooSmall where there never is."""
+        if count > self.total_bytes:
+            raise GpuTooSmall(
+                f"{count} bytes of operands do not fit the arena of {self.total_bytes}",
+                hint="accel.arena_bytes says how large it is",
+            )
         start = self._slots.take(count)
         if start is None:
             raise GpuFull(

@@ -7,6 +7,7 @@ EdgeError
     ├── TraceRefused 400         recorded latencies that cannot be replayed; names the file and the line
     └── GpuFailed 503            a call was not answered by a GPU: the CPU must do it
         ├── GpuFull              no room in the queue or in the arena; the GPU is not to blame
+        │   └── GpuTooSmall      nor will there be: the arena is smaller than the call's operands
         ├── OperandRefused       operands cannot be read where they lie: copy them
         ├── DeviceFull           the GPU has no memory for it
         ├── DeviceLate           it runs, but not so fast that the CPU could still do it instead
@@ -32,6 +33,7 @@ __all__ = [
     "DevicePoisoned",
     "GpuFailed",
     "GpuFull",
+    "GpuTooSmall",
     "KeptDamaged",
     "KernelRaised",
     "LostBeside",
@@ -65,6 +67,10 @@ class GpuFailed(AccelFault):
 
 class GpuFull(GpuFailed):
     slug = "gpu-call-refused"
+
+
+class GpuTooSmall(GpuFull):
+    slug = "gpu-call-too-large"
 
 
 class OperandRefused(GpuFailed):

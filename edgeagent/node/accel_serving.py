@@ -24,7 +24,7 @@ import structlog
 
 from edgeagent.accel.arena import Slot
 from edgeagent.accel.broker import Broker
-from edgeagent.accel.errors import GpuFailed, GpuFull, LostBeside, OperandRefused
+from edgeagent.accel.errors import GpuFailed, GpuFull, GpuTooSmall, LostBeside, OperandRefused
 from edgeagent.accel.execute import Prepared
 from edgeagent.accel.kernel_errors import KernelTooLarge
 from edgeagent.accel.packing import Packing, read_outputs, write_inputs
@@ -204,7 +204,8 @@ class Serving:
     def _too_busy(self, call: _Call, error: GpuFull) -> bool:
         self._meters.count("accel_gpu_busy")
         if call.routes.mode == "gpu":
-            raise Busy(f"{call.ask.function} is pinned to the GPU: {error.message}")
+            kind = KernelTooLarge if isinstance(error, GpuTooSmall) else Busy
+            raise kind(f"{call.ask.function} is pinned to the GPU: {error.message}", hint=error.hint)
         return False
 
     def _failed(self, call: _Call, error: GpuFailed) -> None:
