@@ -104,6 +104,7 @@ class Broker:
     ) -> None:
         self.device, self.device_name = device, ""
         self.memory_bytes = self.used_bytes = 0
+        self.is_kept = False  # somebody must find it ready: it does not rest
         self._settings, self._backend, self._clock = settings, backend, clock
         self.life = BrokerLife(
             Backoff(chance or random.Random()),
@@ -377,6 +378,8 @@ class Broker:
         if now_s >= self._ping_s + settings.ping_timeout_s and not self._under_way:
             self._fall(f"no answer to a ping for {settings.ping_timeout_s:g} s")
             return
+        if self.is_kept and self._serves:
+            self.life.wanted(now_s)
         if not self.load and self.life.rest(now_s) is Action.END:
             log.info("a GPU rests", index=self.device, why=self.life.why)
             self._drop(self.life.why)

@@ -148,10 +148,13 @@ class Acceleration:
             return
         if self._keeper is not None:
             self._keeper.look(self.routing)
-        for deployed in self._functions.list():
-            if _may_be_refused(deployed) and self.routing.of(deployed).mode == "gpu":
-                self.gpus.want()
-                return
+        routing = self.routing
+        self.gpus.keep(
+            one=any(
+                _may_be_refused(deployed) and routing.of(deployed).mode == "gpu"
+                for deployed in self._functions.list()
+            )
+        )
 
     async def stop(self) -> None:
         await self.guest.stop()

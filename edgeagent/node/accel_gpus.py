@@ -60,6 +60,14 @@ class Gpus:
             if one.life.state in _USABLE and one.load < _LOAD_MUCH:
                 return
 
+    def keep(self, *, one: bool) -> None:
+        """Whether one is to be ready however rarely it is asked: the first that can be, and it is started."""
+        if one:
+            self.want()
+        kept = next((it for it in self.brokers if it.life.state in _USABLE), None) if one else None
+        for it in self.brokers:
+            it.is_kept = it is kept
+
     def pick(self) -> Broker | None:
         """The one with the least to do of those that are ready."""
         return min((one for one in self.brokers if one.ready), key=lambda one: one.load, default=None)

@@ -282,6 +282,19 @@ async def test_one_that_nobody_wants_is_ended_and_comes_back(broker: Broker, fol
     assert broker.life.falls == 0
 
 
+@with_broker(idle_s=0.05)
+async def test_one_that_must_be_found_ready_does_not_rest(broker: Broker, folder: Path) -> None:
+    await ready(broker)
+    broker.is_kept = True
+    looks = 0
+    for _ in range(60):  # beyond the time after which it would rest
+        await asyncio.sleep(0.005)
+        looks += broker.ready
+    assert looks == 60
+    broker.is_kept = False
+    await until(lambda: broker.life.state is State.OFF)
+
+
 @with_broker()
 async def test_what_waits_fails_when_the_node_stops(broker: Broker, folder: Path) -> None:
     await ready(broker)

@@ -40,8 +40,10 @@ def calling(mode: str, name: str) -> Deployed:
 class Node:
     def __init__(self, *functions: Deployed, enabled: Any = "auto", backend: str = "no:where") -> None:
         self.meters = Meters()
+        self.functions = list(functions)
         held = SimpleNamespace(
-            list=lambda: list(functions), get=lambda name: next(one for one in functions if one.name == name)
+            list=lambda: list(self.functions),
+            get=lambda name: next(one for one in functions if one.name == name),
         )
         self.accel = Acceleration(
             AccelSection(enabled=enabled),
@@ -98,7 +100,10 @@ async def test_a_pinned_function_has_its_gpu_started_and_others_wait_to_be_calle
     await node.accel.stop()
 
     node = Node(pinned := calling("gpu", "pinned"))
+    assert node.accel.gpus is not None
+    broker = node.accel.gpus.brokers[0]
     node.accel.keep_up()
+    kept = [broker.is_kept]
     state = node.accel.view()["gpus"][0]["state"]
     try:
         with pytest.raises(Unavailable, match="GPU 0 is starting") as caught:
@@ -106,9 +111,13 @@ async def test_a_pinned_function_has_its_gpu_started_and_others_wait_to_be_calle
         with pytest.raises(Unavailable, match="nodes run models on the CPU"):
             node.accel.admit(entry(importing("gpu", "models", NN_MODULE)))
         node.accel.admit(entry(calling("gpu_preferred", "free")))
+        node.functions.clear()
+        node.accel.keep_up()
+        kept.append(broker.is_kept)
     finally:
         await node.accel.stop()
     assert state == "starting"
+    assert kept == [True, False]
     assert caught.value.retry_after_s == 5
     assert node.accel.view()["gpus"][0]["state"] == "stopped"
 
