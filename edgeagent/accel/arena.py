@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+from collections import Counter
 
 from edgeagent.accel.arena_slots import Slots
 from edgeagent.accel.errors import GpuFull, GpuTooSmall
@@ -26,6 +27,8 @@ class Arena:
         """Raises OSError."""
         self._slots = Slots(total_bytes)
         self._is_retired = False
+        self._owners: dict[int, tuple[str, int]] = {}
+        self._held: Counter[str] = Counter()
         self.fd = os.memfd_create("edge-gpu", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(self.fd, self._slots.total_bytes)
@@ -44,23 +47,31 @@ class Arena:
     def used_bytes(self) -> int:
         return self._slots.used_bytes
 
-    def take(self, count: int) -> Slot:
-        """Raises GpuFull where there is no room now, GpuTooSmall where there never is."""
+    def take(self, count: int, owner: str = "") -> Slot:
+        """Of one owner all slots together take no more than half of the arena, so that there is room for others; a
+        single one may. Raises GpuFull where there is no room now, GpuTooSmall where there never is.
+        """
         if count > self.total_bytes:
             raise GpuTooSmall(
                 f"{count} bytes of operands do not fit the arena of {self.total_bytes}",
                 hint="accel.arena_bytes says how large it is",
             )
-        start = self._slots.take(count)
+        held = self._held[owner] if owner else 0
+        is_more = held > 0 and held + count > self.total_bytes // 2
+        start = None if is_more else self._slots.take(count)
         if start is None:
             raise GpuFull(
                 f"the arena has no {count} bytes in a row now", hint="accel.arena_bytes says how large it is"
             )
+        self._owners[start] = owner, count
+        self._held[owner] += count
         return Slot(self, start, self._memory[start : start + count])
 
     def give(self, start: int) -> None:
         """For slots."""
         self._slots.give(start)
+        owner, count = self._owners.pop(start)
+        self._held -= Counter({owner: count})  # and no name stays that holds nothing
         self._free_pages()
 
     def retire(self) -> None:

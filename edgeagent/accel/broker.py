@@ -162,11 +162,11 @@ class Broker:
         if self.life.wanted(self._clock()) is Action.SPAWN:
             self._spawn(self._start())
 
-    def reserve(self, count: int) -> Slot:
-        """A slot for a call's operands. Raises GpuFull."""
+    def reserve(self, count: int, function: str = "") -> Slot:
+        """A slot for the operands of a call of this function. Raises GpuFull."""
         if self._link is None or not self.ready:
             raise GpuFull("the GPU is not ready")
-        return self._link.arena.take(count)
+        return self._link.arena.take(count, function)
 
     async def run(
         self,

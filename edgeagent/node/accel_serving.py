@@ -161,7 +161,7 @@ class Serving:
         self, call: _Call, probe: ProbePlan | None, broker: Broker, way: Way, begun_s: float
     ) -> None:
         packing = way.packing
-        slot = broker.reserve(packing.slot_bytes)
+        slot = broker.reserve(packing.slot_bytes, call.ask.function)
         try:
             await self._copy(write_inputs, packing, call, slot)
             await self._run(call, broker, way, slot, self._patience_s(call))
@@ -268,7 +268,7 @@ class Serving:
         begun_s = self._clock()
         way = await self._way(call)
         try:
-            slot = broker.reserve(way.packing.slot_bytes)
+            slot = broker.reserve(way.packing.slot_bytes, call.ask.function)
         except GpuFull:
             return None
         try:

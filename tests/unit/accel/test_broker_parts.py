@@ -31,7 +31,7 @@ from edgeagent.accel.descriptors import (
     unpack_call,
 )
 from edgeagent.accel.dtypes import Dtype
-from edgeagent.accel.errors import BrokerLost
+from edgeagent.accel.errors import BrokerLost, GpuFull, GpuTooSmall
 from edgeagent.accel.execute import CallLimits, Prepared, prepare, run_on_cpu, run_on_gpu
 from edgeagent.accel.fair_queue import FairQueue
 from edgeagent.accel.packing import pack_operands, read_outputs, write_inputs
@@ -275,6 +275,25 @@ def test_an_arena_without_a_broker_holds_no_memory_once_nobody_needs_it() -> Non
         assert os.fstat(fd).st_blocks == 0
     finally:
         os.close(fd)
+        arena.close_fd()
+
+
+def test_one_function_leaves_room_in_the_arena_for_others() -> None:
+    arena = Arena(1 << 16)
+    try:
+        flood = [arena.take(4096, "flood") for _ in range(8)]
+        with pytest.raises(GpuFull, match="no 4096 bytes"):
+            arena.take(4096, "flood")
+        quiet = arena.take(1 << 15, "quiet")
+        for one in (*flood, quiet):
+            one.drop()
+        assert arena.used_bytes == 0
+        arena.take(1 << 16, "flood").drop()  # alone it may have all
+        with pytest.raises(GpuTooSmall, match="do not fit the arena"):
+            arena.take((1 << 16) + 1, "flood")
+        for _ in range(2):
+            arena.take(1 << 15)  # nobody's
+    finally:
         arena.close_fd()
 
 

@@ -68,10 +68,10 @@ class Played:
     def want(self) -> None:
         self.wanted += 1
 
-    def reserve(self, count: int) -> Slot:
+    def reserve(self, count: int, function: str = "") -> Slot:
         if not self.ready:
             raise GpuFull("not ready")
-        return self.arena.take(count)
+        return self.arena.take(count, function)
 
     async def run(
         self,
