@@ -205,9 +205,10 @@ class Broker:
 
     def _outstayed(self, call: _Call, patience_s: float) -> GpuFailed:
         head = self._under_way[0] if self._under_way else None
-        if head is not None and self._clock() - head.begun_s >= patience_s / 2:
-            self._late = head
         why = f"no answer within {patience_s:.3g} s, and the CPU needs the rest of the time"
+        if head is None or self._clock() - head.begun_s < patience_s / 2:  # it waited, which is no fault
+            return LostBeside(why)
+        self._late = head
         return DeviceLate(why) if call is head else LostBeside(why)
 
     def forget(self, function: str) -> None:
