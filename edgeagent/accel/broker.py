@@ -17,7 +17,7 @@ import asyncio
 import math
 import random
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import NamedTuple, Protocol
 
@@ -105,6 +105,9 @@ class Broker:
         self.device, self.device_name = device, ""
         self.memory_bytes = self.used_bytes = 0
         self.is_kept = False  # somebody must find it ready: it does not rest
+        self.worked_s: defaultdict[str, float] = defaultdict(
+            float
+        )  # by function, probes and what failed included
         self._settings, self._backend, self._clock = settings, backend, clock
         self.life = BrokerLife(
             Backoff(chance or random.Random()),
@@ -213,6 +216,7 @@ class Broker:
 
     def forget(self, function: str) -> None:
         """A function is gone."""
+        self.worked_s.pop(function, None)
         if self._link is not None and self._serves:
             self._say(Forget(function))
 
@@ -254,6 +258,7 @@ class Broker:
         call = self._under_way.popleft()
         call.slot.drop()
         self._waiting.settle(call.function, call.charged_s, took_s)
+        self.worked_s[call.function] += took_s
         if not call.future.done():
             if isinstance(outcome, Done):
                 call.future.set_result(outcome)
@@ -335,6 +340,8 @@ class Broker:
     def _drop(self, why: str) -> None:
         link, self._link = self._link, None
         self._ping_s, self.used_bytes = math.inf, 0
+        if self._under_way:
+            self.worked_s[self._under_way[0].function] += self._ran_s()
         left = [*self._under_way, *self._waiting.clear()]
         self._under_way.clear()
         for place, call in enumerate(left):

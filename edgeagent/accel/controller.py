@@ -27,7 +27,7 @@ from edgeagent.accel.breaker import Breaker
 from edgeagent.accel.conditions import ConditionLimits, Conditions, Veto
 from edgeagent.accel.drift import shifted
 from edgeagent.accel.evidence import Evidence
-from edgeagent.accel.goal import SEEN_MIN, Goal, wanted
+from edgeagent.accel.goal import SEEN_MIN, Energy, Goal, wanted
 from edgeagent.accel.kept import PAIRS_KEPT, TIMES_KEPT, KeptClass, KeptController
 from edgeagent.accel.probing import EARLY, PROVEN, ProbePlan, Schedule
 from edgeagent.accel.purse import Purse
@@ -62,7 +62,7 @@ _TENTATIVE = 0.7
 _HOPEFUL = 0.25
 _FAR, _FAR_GAIN = 0.4, 0.12
 _CHANGES_MAX = 64
-_ALONE = 12  # samples from which on the neighbours are asked less often
+_ALONE, _ALONE_EVERY = 12, 4  # samples from which on the neighbours are asked only every so many requests
 
 
 @dataclass(frozen=True)
@@ -183,6 +183,11 @@ class Controller:
         if slo_ms != self._goal.slo_ms:
             self._goal = replace(self._goal, slo_ms=slo_ms)
 
+    def energy_is(self, energy: Energy) -> None:
+        """What a second of either backend draws, and what that costs now."""
+        if energy != self._goal.energy:
+            self._goal = replace(self._goal, energy=energy)
+
     def conditions(self, now: Conditions) -> str:
         """Heat, battery and sun as they are now; the reason that forbids the GPU, empty: none."""
         return self._veto.update(now)
@@ -296,8 +301,8 @@ class Controller:
         if len(self._classes) < 2:
             return
         known = one.evidence.estimate()
-        if known.count >= _ALONE and known.count % 4:
-            return
+        if known.count >= _ALONE and one.schedule.requests % _ALONE_EVERY:
+            return  # by requests: samples of the backend that does not serve may be as many for long
         others = {
             each: told
             for each, other in self._classes.items()

@@ -9,16 +9,19 @@ import msgspec
 
 from edgeagent.accel.replay import Play, ReplayOptions, Served
 
-__all__ = ["LEARNING", "Figures", "Part", "figures"]
+__all__ = ["LEARNING", "Figures", "Part", "figures", "learning_of"]
 
 LEARNING = 30  # requests that are counted apart
 
 
 class Part(msgspec.Struct, kw_only=True):
-    """Of a stretch of requests. ``violations`` and ``switches`` are counts; ``gpu_seconds`` include probes."""
+    """Of a stretch of requests. ``violations`` and ``switches`` are counts; ``gpu_seconds`` include probes.
+
+    ``mean_ms`` and the percentiles are of the answers; None where nothing was answered.
+    """
 
     requests: int
-    mean_ms: float
+    mean_ms: float | None
     slo_violations: int
     failures: int
     switches: int
@@ -31,21 +34,31 @@ class Part(msgspec.Struct, kw_only=True):
 class Figures(Part, kw_only=True):
     """After the learning phase; ``regret_pct`` is by how much the mean is above the oracle's there."""
 
-    p50_ms: float
-    p95_ms: float
+    p50_ms: float | None
+    p95_ms: float | None
     regret_pct: float
-    oracle_mean_ms: float
+    oracle_mean_ms: float | None
     learning: Part
     whole: Part
 
 
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    """Nearest rank; 0 where nothing was answered."""
-    return ordered[max(math.ceil(share * len(ordered)) - 1, 0)] if ordered else 0.0
+def _quantile(ordered: Sequence[float], share: float) -> float | None:
+    """Nearest rank."""
+    return ordered[max(math.ceil(share * len(ordered)) - 1, 0)] if ordered else None
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _counted_ms(served: Sequence[Served], lost_ms: float) -> float:
+    """The sum of all, what was not answered too."""
+    return sum(one.ms if one.ms >= 0.0 else lost_ms for one in served)
+
+
+def learning_of(count: int) -> int:
+    """How many of so many requests are counted apart; none where all would be."""
+    return LEARNING if count > LEARNING else 0
 
 
 def _part(served: Sequence[Served], switches: int, options: ReplayOptions) -> Part:
@@ -71,13 +84,12 @@ def figures(played: Play, oracle: Play, options: ReplayOptions, lost_ms: float) 
 
     Traces of 30 requests or fewer are learning altogether; the figures are of all of them then.
     """
-    first = LEARNING if len(played.served) > LEARNING else 0
+    first = learning_of(len(played.served))
     tail, best = played.served[first:], oracle.served[first:]
     early = sum(number <= first for number, _ in played.changes)
     part = _part(tail, len(played.changes) - early, options)
     ordered = sorted(one.ms for one in tail if one.ms >= 0.0)
-    mine = _mean([one.ms if one.ms >= 0.0 else lost_ms for one in tail])
-    theirs = _mean([one.ms if one.ms >= 0.0 else lost_ms for one in best])
+    mine, theirs = _counted_ms(tail, lost_ms), _counted_ms(best, lost_ms)
     return Figures(
         **msgspec.structs.asdict(part),
         p50_ms=_quantile(ordered, 0.5),

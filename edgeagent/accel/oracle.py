@@ -32,16 +32,17 @@ def _failed_ms(traces: Traces, numbers: Sequence[int], lost_ms: float) -> float:
     return FAILED_TIMES * max(means) or lost_ms
 
 
-def oracle_choices(traces: Traces, slo_ms: float) -> list[Backend]:
-    """The backend of the lower mean for each request."""
+def oracle_choices(traces: Traces, slo_ms: float, first: int = 0) -> list[Backend]:
+    """The backend of the lower mean for each request, by those from number ``first`` on where its cell has any."""
     choices: list[Backend] = ["cpu"] * len(traces)
     for start, end in drift_segments(traces):
         cells: dict[int, list[int]] = defaultdict(list)
         for number in range(start, end):
             cells[size_class(traces.sizes[number])].append(number)
         for numbers in cells.values():
-            failed_ms = _failed_ms(traces, numbers, failure_ms(traces, slo_ms))
-            if _mean_ms(traces.gpu_ms, numbers, failed_ms) < _mean_ms(traces.cpu_ms, numbers, failed_ms):
+            count = [number for number in numbers if number >= first] or numbers
+            failed_ms = _failed_ms(traces, count, failure_ms(traces, slo_ms))
+            if _mean_ms(traces.gpu_ms, count, failed_ms) < _mean_ms(traces.cpu_ms, count, failed_ms):
                 for number in numbers:
                     choices[number] = "gpu"
     return choices

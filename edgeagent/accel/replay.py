@@ -78,10 +78,11 @@ class Fixed:
 
     def __init__(self, backends: Sequence[Backend], *, reruns: bool) -> None:
         self._backends, self.reruns, self._number = backends, reruns, -1
+        self._wants = "gpu" in backends
 
     def wants_gpu(self, now_s: float) -> bool:
         del now_s
-        return "gpu" in self._backends
+        return self._wants
 
     def choose(self, now_s: float, size: float, *, gpu_ready: bool) -> tuple[Backend, ProbePlan | None]:
         del now_s, size, gpu_ready

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from edgeagent.accel.controller import Controller
-from edgeagent.accel.figures import Figures, figures
+from edgeagent.accel.figures import Figures, figures, learning_of
 from edgeagent.accel.goal import Goal
 from edgeagent.accel.oracle import failure_ms, oracle_choices
 from edgeagent.accel.replay import Chooser, Fixed, Ours, ReplayOptions, play
@@ -35,7 +35,8 @@ def contest(traces: Traces, options: ReplayOptions, probe: Probe = "shadow") -> 
         "static-gpu": Fixed(["gpu"] * len(traces), reruns=False),
         "gaia-rules": GaiaRules(options),
     }
-    best = Fixed(oracle_choices(traces, options.slo_ms), reruns=True)
+    choices = oracle_choices(traces, options.slo_ms, learning_of(len(traces)))
+    best = Fixed(choices, reruns=True)
     oracle = play(traces, best, replace(options, gpu_cold_s=0.0))
     lost_ms = failure_ms(traces, options.slo_ms)
     return {

@@ -7,12 +7,14 @@ of the oracle's mean, after the learning phase. Nothing is measured on hardware 
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -23,12 +25,15 @@ from edgeagent.accel.settings import Probe
 from edgeagent.accel.traces import Traces, read_traces
 from edgeagent.bench.accel_contest import RIVALS, contest
 from edgeagent.bench.accel_traces import TRACES
-from edgeagent.bench.harness import Bench, Case, Sample, Sampler
+from edgeagent.bench.harness import Bench, Case, Rounds, Sample, Sampler
+from edgeagent.bench.report import write_whole
+from edgeagent.bench.stats import ratio, significant
 
 __all__ = ["add_replay_arguments", "replay", "replay_cases"]
 
 _SHOWN = ("mean_ms", "slo_violations", "failures", "switches", "gpu_share_pct", "cost_usd")
 _FILE_BYTES_MAX = 256 << 20
+_AMOUNT_MAX = 1e12  # sums of so many stay finite
 _NUMBERS = ("slo_ms", "think_s", "gpu_cold_s", "cpu_usd_s", "gpu_usd_s")
 
 
@@ -56,11 +61,19 @@ def _case(kind: str) -> Case:
 
             def sample() -> Sample:
                 one = rounds.of(next(numbers))[who]
-                return one.regret_pct, {name: getattr(one, name) for name in _SHOWN}
+                shown = {name: getattr(one, name) for name in _SHOWN}
+                return one.regret_pct, {name: value for name, value in shown.items() if value is not None}
 
             return sample
 
         yield {name: sampler(name) for name in ("ours", *RIVALS)}
+
+    def fields(rounds: Rounds, _bench: Bench) -> dict[str, Any]:
+        above = {who: [100.0 + value for value, _ in taken] for who, taken in rounds.items() if taken}
+        ratios = {
+            who: ratio(above["ours"], theirs, "lower") for who, theirs in above.items() if who != "ours"
+        }
+        return {"latency_ratio": {who: significant(value, 4) for who, value in ratios.items()}}
 
     options = TRACES[kind](random.Random(0)).options
     return Case(
@@ -72,12 +85,24 @@ def _case(kind: str) -> Case:
         rounds=21,
         rounds_full=201,
         warm_up_rounds=0,
+        fields=fields,
     )
 
 
 def replay_cases() -> list[Case]:
     """One a kind of trace."""
     return [_case(kind) for kind in TRACES]
+
+
+def _amount(text: str) -> float:
+    """An option's value."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 <= value < _AMOUNT_MAX:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number from 0 up")
+    return value
 
 
 def add_replay_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,7 +126,7 @@ def add_replay_arguments(parser: argparse.ArgumentParser) -> None:
         option = "--" + name.replace("_", "-")
         default = getattr(defaults, name)
         group.add_argument(
-            option, type=float, default=None, metavar="X", help=f"{helps[name]} (default {default:g})"
+            option, type=_amount, default=None, metavar="X", help=f"{helps[name]} (default {default:g})"
         )
     group.add_argument(
         "--probe",
@@ -113,9 +138,6 @@ def add_replay_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _options(args: argparse.Namespace) -> ReplayOptions:
     given = {name: getattr(args, name) for name in _NUMBERS if getattr(args, name) is not None}
-    for name, value in given.items():
-        if not 0.0 <= value < 1e12:
-            raise TraceRefused(f"--{name.replace('_', '-')} {value} is not a number from 0 up")
     return ReplayOptions(seed=args.seed, **given)
 
 
@@ -134,17 +156,20 @@ def _read(folder: Path) -> Traces:
     return read_traces(*texts)
 
 
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6g}"
+
+
 def _table(found: Mapping[str, Figures]) -> str:
     columns = ["regret_pct", "mean_ms", "p50_ms", "p95_ms", "slo_violations", "failures", "switches"]
     columns += ["gpu_seconds", "gpu_share_pct", "cost_usd"]
     lines = ["  ".join(["who".ljust(10), *(column.rjust(14) for column in columns)])]
     for name, one in found.items():
-        cells = [f"{getattr(one, column):.6g}".rjust(14) for column in columns]
+        cells = [_cell(getattr(one, column)).rjust(14) for column in columns]
         lines.append("  ".join([name.ljust(10), *cells]))
     first = next(iter(found.values()))
-    lines.append(
-        f"{first.requests} requests after {first.learning.requests} of learning; oracle {first.oracle_mean_ms:.6g} ms"
-    )
+    oracle = _cell(first.oracle_mean_ms)
+    lines.append(f"{first.requests} requests after {first.learning.requests} of learning; oracle {oracle} ms")
     return "\n".join(lines)
 
 
@@ -153,7 +178,10 @@ def replay(args: argparse.Namespace) -> int:
     probe: Probe = args.probe
     try:
         options = _options(args)
-        found = contest(_read(args.replay), options, probe)
+        traces = _read(args.replay)
+        for remark in traces.remarks:
+            print(f"edgeagent bench: {remark}", file=sys.stderr)
+        found = contest(traces, options, probe)
     except TraceRefused as error:
         hint = f" ({error.hint})" if error.hint else ""
         if args.json:
@@ -171,6 +199,6 @@ def replay(args: argparse.Namespace) -> int:
     }
     encoded = msgspec.json.encode(document)
     if args.out is not None:
-        args.out.write_bytes(msgspec.json.format(encoded, indent=2) + b"\n")
+        write_whole(args.out, msgspec.json.format(encoded, indent=2) + b"\n")
     print(encoded.decode() if args.json else _table(found))
     return 0

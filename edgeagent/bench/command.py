@@ -18,7 +18,7 @@ import msgspec
 
 from edgeagent.bench.harness import BUDGET_S, Bench, Case, Options, Progress, run_cases
 from edgeagent.bench.machine import busy_share, describe_machine
-from edgeagent.bench.report import Report, table
+from edgeagent.bench.report import Report, table, write_whole
 
 __all__ = ["BENCHMARKS", "add_arguments", "run"]
 
@@ -113,11 +113,12 @@ def _interrupt(_signum: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _write(path: Path, text: bytes) -> None:
-    """Write whole or not at all: a half result is worse than none."""
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_bytes(text)
-    beside.replace(path)
+def _usage(args: argparse.Namespace, message: str) -> int:
+    if args.json:
+        problem = {"ok": False, "problem": {"title": "usage", "detail": message}}
+        print(msgspec.json.encode(problem).decode())
+    print(f"edgeagent bench: {message}", file=sys.stderr)
+    return 2
 
 
 def _calibrate(args: argparse.Namespace) -> int:
@@ -126,8 +127,7 @@ def _calibrate(args: argparse.Namespace) -> int:
     from edgeagent.node.config import load_config
 
     if args.name != "hose":
-        print("edgeagent bench: --calibrate goes with hose", file=sys.stderr)
-        return 2
+        return _usage(args, "--calibrate goes with hose")
     overrides = {"node.state_dir": args.state_dir} if args.state_dir else {}
     state_dir = Path(load_config(None, dict(os.environ), overrides).node.state_dir)
     try:
@@ -148,8 +148,7 @@ def _replay(args: argparse.Namespace) -> int:
     from edgeagent.bench.accel_replay import replay
 
     if args.name != "accel":
-        print("edgeagent bench: --replay goes with accel", file=sys.stderr)
-        return 2
+        return _usage(args, "--replay goes with accel")
     return replay(args)
 
 
@@ -170,6 +169,10 @@ def run(args: argparse.Namespace) -> int:
     """Run a benchmark; returns 0, 1 when a case failed or the run was interrupted, 2 on wrong usage."""
     if args.calibrate:
         return _calibrate(args)
+    if args.out is not None and not args.out.parent.is_dir():
+        return _usage(args, f"no such directory: {args.out.parent}")
+    if args.out is not None and args.out.is_dir():
+        return _usage(args, f"{args.out} is a directory")
     if args.replay is not None:
         return _replay(args)
     cases = BENCHMARKS[args.name]()
@@ -177,11 +180,7 @@ def run(args: argparse.Namespace) -> int:
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(case.name, pattern) for case in cases):
             names = ", ".join(case.name for case in cases)
-            print(f"edgeagent bench: no case matches {pattern!r}; there are: {names}", file=sys.stderr)
-            return 2
-    if args.out is not None and not args.out.parent.is_dir():
-        print(f"edgeagent bench: no such directory: {args.out.parent}", file=sys.stderr)
-        return 2
+            return _usage(args, f"no case matches {pattern!r}; there are: {names}")
     progress = Progress()
     machine = describe_machine(busy_share())
     if machine["busy"]:
@@ -205,6 +204,6 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(signal.SIGTERM, before)
     document = msgspec.json.format(msgspec.json.encode(report), indent=2)
     if args.out is not None:
-        _write(args.out, document + b"\n")
+        write_whole(args.out, document + b"\n")
     print(document.decode() if args.json else table(report))
     return 0 if good else 1

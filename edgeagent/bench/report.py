@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from edgeagent.bench.stats import median_ci95, ratio, ratio_ci95, significant
 
-__all__ = ["Better", "Report", "Skipped", "case_document", "table"]
+__all__ = ["Better", "Report", "Skipped", "case_document", "table", "write_whole"]
 
 Better = Literal["lower", "higher"]
 Samples = Sequence[tuple[float, Mapping[str, Any]]]
@@ -132,3 +133,10 @@ def table(report: Report) -> str:
             lines.append(f"{case['name']}, where the time goes: {parts}")
     lines += [f"skipped {skipped.name}: {skipped.reason}" for skipped in report.skipped]
     return "\n".join(lines)
+
+
+def write_whole(path: Path, text: bytes) -> None:
+    """Write whole or not at all: a half result is worse than none."""
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_bytes(text)
+    beside.replace(path)

@@ -137,6 +137,7 @@ def _step(name: str, body: bytes, reply: Reply) -> dict[str, Any]:
     return {
         "function": name,
         "duration_us": int(reply.headers.get("edgeagent-duration-us", 0)),
+        "energy_uj": int(reply.headers.get("edgeagent-energy-uj", 0)),
         "cold": reply.headers.get("edgeagent-cold") == "1",
         "node": reply.headers.get("edgeagent-node", ""),
         "backend": reply.headers.get("edgeagent-backend", ""),

@@ -64,7 +64,7 @@ def shown(view: dict[str, Any]) -> str:
     functions = sorted(view["functions"], key=lambda one: (-one["calls"], one["name"]))
     if not functions:
         return "\n".join([*lines, "no functions: edgeagent deploy brings some"])
-    head = ("function", "calls", "p50 ms", "mode", "backend", "why")
+    head = ("function", "calls", "p50 ms", "mode", "backend", "gpu s", "joules", "usd", "why")
     lines += ["", table(head, [_row(one) for one in functions[:_ROWS_MAX]])]
     if len(functions) > _ROWS_MAX:
         lines.append(f"and {len(functions) - _ROWS_MAX} more")
@@ -74,7 +74,13 @@ def shown(view: dict[str, Any]) -> str:
 def _load(view: dict[str, Any]) -> str:
     load = view["load"]
     cpu = "-" if load["cpu"] is None else f"{load['cpu']:.0%}"
-    return f"{view['node'][:12]}: cpu {cpu}, {load['active']} calls, {load['waiting']} wait"
+    shown = f"{view['node'][:12]}: cpu {cpu}, {load['active']} calls, {load['waiting']} wait"
+    if energy := view.get("energy"):  # a node of an earlier version does not say
+        draws = f"a core {energy['core_w']:.3g} W" + (
+            f", a GPU {energy['gpu_w']:.3g} W" if view["gpus"] else ""
+        )
+        shown += f"; {draws}, {energy['usd_per_kwh']:.3g} USD/kWh ({energy['usd_per_kwh_why']})"
+    return shown
 
 
 def _gpu(one: dict[str, Any]) -> str:
@@ -83,6 +89,10 @@ def _gpu(one: dict[str, Any]) -> str:
         words.append(one["why"])
     if one["temperature_c"] is not None:
         words.append(f"{one['temperature_c']:.0f} C")
+    if one.get("power_w") is not None:
+        words.append(f"{one['power_w']:.0f} W")
+    if one.get("utilisation") is not None:
+        words.append(f"{one['utilisation']:.0%} busy")
     if one["state"] == "ready":
         words.append(f"{one['load']} calls")
     if one["falls"]:
@@ -93,4 +103,5 @@ def _gpu(one: dict[str, Any]) -> str:
 def _row(one: dict[str, Any]) -> tuple[object, ...]:
     why = f"{one['why']} ({one['changed_at']})" if one["changed_at"] else one["why"]
     p50 = "-" if one["p50_ms"] is None else f"{one['p50_ms']:.1f}"
-    return one["name"], one["calls"], p50, one["mode"], one["backend"], why
+    spent = [f"{one[key]:.3g}" if key in one else "-" for key in ("gpu_seconds", "energy_j", "cost_usd")]
+    return one["name"], one["calls"], p50, one["mode"], one["backend"], *spent, why

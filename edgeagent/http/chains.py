@@ -127,6 +127,7 @@ def result_headers(node: Node, result: Result, wanted: InvokeHeaders) -> dict[st
         "Edgeagent-Node": node.node_id,
         "Edgeagent-Backend": result.backend,
         "Edgeagent-Duration-Us": str(result.duration_us),
+        "Edgeagent-Energy-Uj": str(result.energy_uj),
         "Edgeagent-Hops": "0",
         "Edgeagent-Hose": "copy",
         "Edgeagent-Cold": "1" if result.cold else "0",

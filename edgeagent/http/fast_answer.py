@@ -37,8 +37,8 @@ _SPECIAL = frozenset(
 )
 _OK = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nEdgeagent-Node: %b\r\nEdgeagent-Backend: cpu\r\n"
-    b"Edgeagent-Duration-Us: %d\r\nEdgeagent-Hops: 0\r\nEdgeagent-Hose: copy\r\nEdgeagent-Cold: 0\r\n"
-    b"traceparent: %b\r\nContent-Length: %d\r\n\r\n%b"
+    b"Edgeagent-Duration-Us: %d\r\nEdgeagent-Energy-Uj: %d\r\nEdgeagent-Hops: 0\r\nEdgeagent-Hose: copy\r\n"
+    b"Edgeagent-Cold: 0\r\ntraceparent: %b\r\nContent-Length: %d\r\n\r\n%b"
 )
 _PROBLEM = (
     b"HTTP/1.1 %d %b\r\nContent-Type: application/problem+json\r\nEdgeagent-Node: %b\r\ntraceparent: %b\r\n"
@@ -76,7 +76,8 @@ class FastAnswer:
             return None
         output = result.output
         self._meter.replied(200)
-        return _OK % (self._id, result.duration_us, _trace(incoming), len(output), output)
+        spent = result.duration_us, result.energy_uj
+        return _OK % (self._id, *spent, _trace(incoming), len(output), output)
 
     def _problem(self, error: EdgeError, incoming: bytes) -> bytes:
         self._meter.replied(error.status)

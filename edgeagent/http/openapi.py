@@ -37,6 +37,7 @@ _INVOKE_HEADERS = {
 _REPLY_HEADERS = {
     "Edgeagent-Node": "who ran it",
     "Edgeagent-Duration-Us": "how long the functions ran",
+    "Edgeagent-Energy-Uj": "microjoules that they drew over idle, an estimate",
     "Edgeagent-Hops": "1 where the last function ran at a peer",
     "Edgeagent-Hose": "how the last function got its input: copy, flip, share, or wire for what came from another node",
     "Edgeagent-Steps": "of a chain: JSON, one object for each function that ran",

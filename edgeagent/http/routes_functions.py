@@ -23,6 +23,7 @@ from edgeagent.model.signature import SIGNATURE_BYTES_MAX, admit_signature
 from edgeagent.node.node import Node
 from edgeagent.node.result import Result
 from edgeagent.node.runs.function_ref import ref_of
+from edgeagent.placement.weights import unknown_class
 from edgeagent.runtime.manifest import default_manifest, parse_manifest
 
 __all__ = ["FunctionRoutes", "deployed_json", "json_reply"]
@@ -133,7 +134,8 @@ class FunctionRoutes:
             self._node.functions.deploy(name, wasm, manifest, signature=signature, sources=sources)
         )
         headers = {"Location": f"/v1/functions/{name}"}
-        shown = {**deployed_json(deployed), **({"note": note} if note else {})}
+        said = "; ".join(filter(None, (note, unknown_class(manifest.slo.class_))))
+        shown = {**deployed_json(deployed), **({"note": said} if said else {})}
         return json_reply(shown, status=201 if is_new else 200, headers=headers)
 
     async def _signed(

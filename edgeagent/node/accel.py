@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from edgeagent.node.config_accel import AccelSection
 from edgeagent.node.functions import Functions
 from edgeagent.node.loaded import LoadedEntry
 from edgeagent.node.meters import Meters
+from edgeagent.node.power import Power
 from edgeagent.runtime.port import Engine
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Acceleration:
         state_dir: Path | None = None,
     ) -> None:
         self.guest = AccelGuest(engine, meters)
+        self.power = Power()
         self.gpus: Gpus | None = None
         self.routing: Routing | None = None
         self._functions, self._meters = functions, meters
@@ -72,7 +74,15 @@ class Acceleration:
         if count:
             self._open(section, count, cache_dir, backend, state_dir)
         else:
+            from edgeagent.node.accel_meters import CpuMeters
+
+            meters.registry.register(CpuMeters(self._modes, self.guest.on_cpu))
             log.info("kernels run on the CPU", why=self._why_none)
+
+    def _modes(self) -> Iterator[tuple[str, str]]:
+        for one in self._functions.list():
+            if _calls_kernels(one):
+                yield one.name, _mode(one)
 
     def _open(
         self, section: AccelSection, count: int, cache_dir: str, backend: str, state_dir: Path | None
@@ -86,18 +96,19 @@ class Acceleration:
         self.routing = Routing(random.Random(), changed=self._changed)
         gpus = self.gpus
         self.routing.forgotten, self.routing.device = gpus.forget, lambda: gpus.described
+        self.routing.why_not, self.routing.falls = lambda: gpus.why_not, lambda: gpus.falls
         if state_dir is not None:
             self._keeper = Keeper(state_dir / KEPT)
             self.routing.shelf = self._keeper.read()
         self.guest.use_gpus(self.gpus, self.routing, self._functions.get)
-        self._meters.registry.register(AccelMeters(self.gpus, self.routing))
+        self._meters.registry.register(AccelMeters(self.gpus, self.routing, self.guest.on_cpu))
 
-    def is_on(self, kind: str) -> None:
-        """What kind of node this is says what its seconds cost."""
+    def draws(self, power: Power) -> None:
+        """What seconds and joules cost on this node."""
+        self.power = power
         if self.routing is not None:
-            from edgeagent.cost.prices import gpu_usd_s, price_of
-
-            self.routing.prices = (price_of(kind).usd_per_cpu_s, gpu_usd_s(kind))
+            self.routing.prices = (power.cpu_usd_s, power.gpu_usd_s)
+            self.routing.energy = lambda kernel: power.energy(self.guest.cores.of(kernel))
 
     def watch(self, conditions: Callable[[], Conditions]) -> None:
         """Who knows heat, battery and sun: they may forbid the GPU. Asked for every kernel call."""
@@ -135,10 +146,15 @@ class Acceleration:
                 f"{entry.name} is pinned to the GPU: {self.gpus.why_not}", retry_after_s=_RETRY_S
             )
 
-    def ended(self, entry: LoadedEntry, marks: CallMarks, whole_ms: float) -> None:
-        """A call of a function that asks for kernels came to its end, waiting for its turn not counted."""
-        if self.routing is not None and marks.kernels:
+    def ended(self, entry: LoadedEntry, marks: CallMarks, whole_ms: float) -> int:
+        """A call of a function that asks for kernels came to its end, waiting for its turn not counted. Returns the
+        microjoules that its kernels drew beyond one core for as long as it ran.
+        """
+        if not marks.kernels:
+            return 0
+        if self.routing is not None:
             self.routing.ended(entry.deployed, marks.kernels, whole_ms)
+        return self.power.ran_kernels(entry.name, marks)
 
     def keep_up(self) -> None:
         """Now and then: a function that is pinned to the GPU should find it ready, however rarely it is called; and
@@ -175,14 +191,18 @@ class Acceleration:
     # -- views ---------------------------------------------------------------------------------------------------------
 
     def view(self) -> dict[str, Any]:
-        """What ``/v1/accel`` shows; times in milliseconds, temperatures in degrees Celsius, None: not known."""
+        """What ``/v1/accel`` shows; times in milliseconds, temperatures in degrees Celsius, None: not known. Seconds,
+        joules and dollars are of this process.
+        """
         gpu_c = None if self._conditions is None else self._conditions().gpu_c
-        gpus = [] if self.gpus is None else [{**one, "temperature_c": gpu_c} for one in self.gpus.view()]
+        seen = [] if self.gpus is None else self.gpus.view()
+        gpus = [{**one, **self.power.gpu_view(one["index"], gpu_c)} for one in seen]
         state, why = (State.ABSENT, self._why_none) if self.gpus is None else self.gpus.best
         return {
             "at_ms": int(time.time() * 1000),
             "gpu": {"state": str(state), "why": why},
             "gpus": gpus,
+            "energy": self.power.view(),
             "why_no_gpu": self._why_none if self.gpus is None else "",
             "functions": [self._function(one) for one in self._functions.list()],
         }
@@ -190,6 +210,7 @@ class Acceleration:
     def _function(self, deployed: Deployed) -> dict[str, Any]:
         meter = self._meters.functions.get(deployed.name)
         p50_us = meter.durations.quantile_us(0.5) if meter is not None else None
+        bill = self.power.bill(deployed.name)
         shown: dict[str, Any] = {
             "name": deployed.name,
             "calls": 0 if meter is None else meter.durations.count + sum(meter.failures.values()),
@@ -202,11 +223,19 @@ class Acceleration:
             "kernel_calls": {"cpu": self.guest.on_cpu[deployed.name], "gpu": 0},
             "replays": 0,
             "switches": 0,
+            "gpu_seconds": 0.0,
+            "energy_j": bill.energy_j,
+            "cost_usd": bill.cost_usd,
+            "kernels": {},
         }
         if self.routing is None:
             return shown
         routes = self.routing.find(deployed)
-        return {**shown, **({"why": "no kernel was called"} if routes is None else _routes(routes))}
+        if routes is None:
+            return {**shown, "why": "no kernel was called"}
+        assert self.gpus is not None
+        alone = self.guest.on_cpu[deployed.name]
+        return {**shown, **_routes(routes, alone), "gpu_seconds": self.gpus.worked_s(deployed.name)}
 
 
 def acceleration_of(node: Node, cache_dir: str, state_dir: Path) -> Acceleration:
@@ -225,26 +254,31 @@ def acceleration_of(node: Node, cache_dir: str, state_dir: Path) -> Acceleration
     return made
 
 
-def _routes(one: FunctionRoutes) -> dict[str, Any]:
+def _routes(one: FunctionRoutes, alone: int) -> dict[str, Any]:
+    """``alone`` calls were the CPU's without a question."""
     return {
         "backend": one.last,
-        "why": one.why,
+        "why": one.shown_why,
         "changed_at": one.changed_at,
-        "kernel_calls": dict(one.calls),
+        "kernel_calls": {**one.calls, "cpu": one.calls["cpu"] + alone},
         "replays": one.replays,
         "switches": one.switches,
+        "kernels": one.learned(),
     }
 
 
 def _may_be_refused(deployed: Deployed) -> bool:
     """Whether it waits for a GPU, if its mode is gpu: not one that only its models have made so."""
-    calls = any(item.module == "edge_accel" for item in deployed.info.imports)
-    return calls or (deployed.manifest.accel.mode == "gpu" and not _runs_models_alone(deployed))
+    is_pinned = deployed.manifest.accel.mode == "gpu" and not _runs_models_alone(deployed)
+    return is_pinned or _calls_kernels(deployed)
 
 
 def _runs_models_alone(deployed: Deployed) -> bool:
-    modules = {item.module for item in deployed.info.imports}
-    return NN_MODULE in modules and "edge_accel" not in modules
+    return any(item.module == NN_MODULE for item in deployed.info.imports) and not _calls_kernels(deployed)
+
+
+def _calls_kernels(deployed: Deployed) -> bool:
+    return any(item.module == "edge_accel" for item in deployed.info.imports)
 
 
 def _mode(deployed: Deployed) -> str:

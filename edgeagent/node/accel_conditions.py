@@ -1,4 +1,5 @@
-"""What the controller must know of the node beside latencies: the GPU's heat, the battery, the next eclipse.
+"""What the controller must know of the node beside latencies: the GPU's heat, the battery, the next eclipse, and what a
+kilowatt-hour costs.
 
 ``AccelConditions.now()`` is a read of a few values, for every request; what takes long (a prediction of the orbit,
 sensors) is renewed beside it every ``_EVERY_S``.
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from edgeagent.accel.conditions import Conditions
+from edgeagent.cost.energy import Supply
 from edgeagent.model.gpu import GpuState
 from edgeagent.node.gpu_health import GpuHealth
 from edgeagent.node.heat_meter import HeatMeter
 from edgeagent.node.membership import Membership
 from edgeagent.node.meters import Meters
+from edgeagent.node.power import Power
 
 if TYPE_CHECKING:
     from edgeagent.node.accel import Acceleration
@@ -35,9 +38,14 @@ class AccelConditions:
     """
 
     def __init__(
-        self, membership: Membership, gpu: GpuHealth | None = None, sensors: HeatMeter | None = None
+        self,
+        membership: Membership,
+        gpu: GpuHealth | None = None,
+        sensors: HeatMeter | None = None,
+        power: Power | None = None,
     ) -> None:
         self._membership = membership
+        self._power = power or Power()
         self.gpu = gpu or GpuHealth()
         self._sensors = sensors or HeatMeter()
         self._eclipse_in_s: float | None = None
@@ -84,23 +92,27 @@ class AccelConditions:
         """The eclipse ahead, in seconds of this node's clock; sensors where there is no mesh to have read them; whose
         broker is ready, and whose fell.
         """
-        self._eclipse_in_s = await self._eclipse()
+        self._eclipse_in_s, sunlit = await self._sky()
         if self._membership.heat_and_battery() == (None, None):
             await asyncio.to_thread(self._sensors.look)
         if self._accel is not None and self._accel.gpus is not None:
             for one in self._accel.gpus.brokers:
                 self.gpu.broker(one.device, ready=one.ready, falls=one.life.falls)
+        battery, reserve = self.now().battery_share, self._membership.battery_reserve
+        self._power.look(self.gpu.look.gpus, Supply(battery, reserve, sunlit))
 
-    async def _eclipse(self) -> float | None:
+    async def _sky(self) -> tuple[float | None, bool | None]:
+        """The next eclipse, and whether there is sun now; None: not known."""
         membership = self._membership
         service, utc_s = membership.service, membership.utc_now_s()
         if service is None or utc_s is None:
-            return None
-        from edgeagent.mesh.sky import eclipse_in_s
+            return None, None
+        from edgeagent.mesh.sky import eclipse_in_s, sunlit
 
         speed, node = membership.orbital_speed, service.sky.nodes.get(service.name)
         found_s = await asyncio.to_thread(eclipse_in_s, node, utc_s, _AHEAD_S * speed)
-        return None if found_s is None else found_s / speed
+        lit = await asyncio.to_thread(sunlit, node, utc_s)
+        return (None if found_s is None else found_s / speed), lit
 
     async def _keep_renewing(self) -> None:
         while True:

@@ -53,6 +53,11 @@ class Gpus:
         known = next((one for one in self.brokers if one.device_name), None)
         return "" if known is None else f"{known.device_name}, {known.memory_bytes >> 30} GiB"
 
+    @property
+    def falls(self) -> int:
+        """How often one was lost."""
+        return sum(one.life.falls for one in self.brokers)
+
     def want(self) -> None:
         """Somebody could use one. The next is started where those before it are lost, or have much to do."""
         for one in self.brokers:
@@ -77,6 +82,10 @@ class Gpus:
         """The state of the one that is nearest to being of use, and why it is in it."""
         one = min(self.brokers, key=lambda one: _NEAREST.index(one.life.state))
         return one.life.state, one.life.why
+
+    def worked_s(self, function: str) -> float:
+        """What they have worked for a function since this process began, probes and failures included."""
+        return sum(one.worked_s.get(function, 0.0) for one in self.brokers)
 
     def forget(self, function: str) -> None:
         for one in self.brokers:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import threading
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from functools import lru_cache
@@ -20,8 +22,10 @@ import structlog
 from edgeagent.accel.execute import CallLimits, Prepared, beyond_cpu, prepare, run_on_cpu
 from edgeagent.accel.guest_layout import Backend, Code, code_of, pack_query
 from edgeagent.accel.registry import Registry, load_others, shipped
+from edgeagent.cost.draws import CoresMeter
 from edgeagent.model.errors import Cancelled, EdgeError, NotFound
 from edgeagent.model.function import Deployed
+from edgeagent.node.call_marks import marks_of
 from edgeagent.node.kernel_threads import SHORT_S, KernelThreads
 from edgeagent.node.meters import Meters
 from edgeagent.runtime.port import Ask, AskKind, Engine, Payload
@@ -68,13 +72,14 @@ class AccelGuest:
         self._prepared = lru_cache(_PREPARED_MAX)(self._prepare)
         self._plans: OrderedDict[tuple[bytes, bytes, int], CallPlan] = OrderedDict()
         self._serving: Serving | None = None
+        self.cores = CoresMeter(os.cpu_count() or 1)
         self._deployed: Callable[[str], Deployed] = _nothing
 
     def use_gpus(self, gpus: Gpus, routing: Routing, deployed: Callable[[str], Deployed]) -> None:
         """Before the first call. ``deployed`` raises NotFound."""
         from edgeagent.node.accel_serving import CpuRuns, Serving
 
-        runs = CpuRuns(self._on_cpu, self._in_slot, self._on_thread)
+        runs = CpuRuns(self._on_cpu, self._in_slot, self._on_thread, self.cores.of)
         self._serving = Serving(gpus, routing, runs, self._meters)
         self._deployed = deployed
 
@@ -103,10 +108,7 @@ class AccelGuest:
             if ask.kind is AskKind.ACCEL_QUERY:
                 answer = await self._threads.short(self._query, ask)
             elif (routes := self._routes(ask.function)) is None:
-                prepared = await self._threads.short(self._run_if_short, ask)
-                if prepared is not None:
-                    await self._threads.long(ask.function, self._run_prepared, ask, prepared)
-                self.on_cpu[ask.function] += 1
+                await self._alone(ask)
             else:
                 assert self._serving is not None
                 await self._serving.serve(ask, await self._plan(ask), routes)
@@ -120,6 +122,20 @@ class AccelGuest:
         if ask.kind is AskKind.ACCEL_CALL:
             self._meters.count("accel_calls" if status == 0 else "accel_calls_failed")
         self._engine.answer(ask.call_id, status, answer)
+
+    async def _alone(self, ask: Ask) -> None:
+        """By the CPU, without a question."""
+        begun_s, kernel = time.monotonic(), ask.name.decode("ascii", "replace")
+        took_s = await self._threads.short(self._run_if_short, ask)
+        worked_s = time.monotonic() - begun_s
+        if isinstance(took_s, Prepared):
+            took_s = await self._threads.long(ask.function, self._run_prepared, ask, took_s)
+            worked_s = took_s[0]  # waiting for its turn is no work
+        self.cores.ran(kernel, *took_s)
+        self.on_cpu[ask.function] += 1
+        if (marks := marks_of(ask.context)) is not None:
+            ms = 1000.0 * (time.monotonic() - begun_s)
+            marks.answered(kernel, "cpu", ms, 1000.0 * worked_s * self.cores.of(kernel))
 
     def _routes(self, function: str) -> FunctionRoutes | None:
         """None: its calls are the CPU's without a question."""
@@ -155,9 +171,10 @@ class AccelGuest:
 
     async def _on_cpu(self, ask: Ask, prepared: Prepared) -> None:
         if prepared.work.cpu_s <= SHORT_S:
-            await self._threads.short(self._run_prepared, ask, prepared)
+            took_s = await self._threads.short(self._run_prepared, ask, prepared)
         else:
-            await self._threads.long(ask.function, self._run_prepared, ask, prepared)
+            took_s = await self._threads.long(ask.function, self._run_prepared, ask, prepared)
+        self.cores.ran(ask.name.decode("ascii", "replace"), *took_s)
 
     async def _in_slot(self, kernel: str, packing: Packing, slot: Slot) -> None:
         """Of no function: it is a probe, of which there is one at a time."""
@@ -185,29 +202,29 @@ class AccelGuest:
         backends = Backend.CPU | Backend.GPU if is_ready else Backend.CPU
         return self._engine.payload_of(pack_query(backends, (kernel.name for kernel in self._kernels())))
 
-    def _run_if_short(self, ask: Ask) -> Prepared | None:
-        """What is left to be done, if anything."""
+    def _run_if_short(self, ask: Ask) -> Prepared | tuple[float, float]:
+        """What is left to be done, or what it took."""
         window = ask.window
         assert window is not None
         name = ask.name.decode("ascii", "replace")
         prepared = self._prepared(name, ask.extra, window.size)
-        if prepared.work.cpu_s > SHORT_S:
-            return prepared
-        self._run_prepared(ask, prepared)
-        return None
+        return prepared if prepared.work.cpu_s > SHORT_S else self._run_prepared(ask, prepared)
 
     def _run_in_slot(self, kernel: str, packing: Packing, slot: Slot) -> None:
         run_on_cpu(self._prepare(kernel, packing.described, len(slot.memory)), slot.memory)
 
-    def _run_prepared(self, ask: Ask, prepared: Prepared) -> None:
+    def _run_prepared(self, ask: Ask, prepared: Prepared) -> tuple[float, float]:
+        """Seconds that it took, and that all threads of the process worked meanwhile."""
         window = ask.window
         assert window is not None
         try:
             memory = window.enter()
         except ValueError:
             raise Cancelled("the call that asked is over") from None
+        begun_s, worked_s = time.perf_counter(), time.process_time()
         try:
             run_on_cpu(prepared, memory)
         finally:
             memory.release()
             window.leave()
+        return time.perf_counter() - begun_s, time.process_time() - worked_s

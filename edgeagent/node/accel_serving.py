@@ -24,6 +24,7 @@ import structlog
 
 from edgeagent.accel.arena import Slot
 from edgeagent.accel.broker import Broker
+from edgeagent.accel.broker_wire import Done
 from edgeagent.accel.errors import GpuFailed, GpuFull, GpuTooSmall, LostBeside, OperandRefused
 from edgeagent.accel.execute import Prepared
 from edgeagent.accel.kernel_errors import KernelTooLarge
@@ -48,11 +49,14 @@ _HERE_BYTES_MAX = 32 << 10  # less is copied where the loop runs: a thread would
 
 
 class CpuRuns(NamedTuple):
-    """What Serving needs of the threads: a call in a guest's memory, one in a slot, and anything else."""
+    """What Serving needs of the threads: a call in a guest's memory, one in a slot, and anything else; and how many
+    cores a kernel keeps busy.
+    """
 
     guest: Callable[[Ask, Prepared], Awaitable[None]]
     slot: Callable[[str, Packing, Slot], Awaitable[None]]
     other: Callable[[Callable[[], None]], Awaitable[None]]
+    cores: Callable[[str], float] = lambda _kernel: 1.0
 
 
 class _Call(NamedTuple):
@@ -164,9 +168,9 @@ class Serving:
         slot = broker.reserve(packing.slot_bytes, call.ask.function)
         try:
             await self._copy(write_inputs, packing, call, slot)
-            await self._run(call, broker, way, slot, self._patience_s(call))
+            done = await self._run(call, broker, way, slot, self._patience_s(call))
             await self._copy(_back, packing, call, slot)
-            self._answered(call, begun_s)
+            self._served(call, "gpu", self._ms_since(begun_s), done.run_us / 1000)
             self._probe_cpu(call, probe, packing, slot, self._ms_since(begun_s))
         finally:
             slot.drop()
@@ -181,25 +185,24 @@ class Serving:
 
     async def _run(
         self, call: _Call, broker: Broker, way: Way, slot: Slot, patience_s: float = math.inf
-    ) -> None:
+    ) -> Done:
         packing = way.packing
         for name, count in (("copied", packing.input_bytes), ("mapped", way.mapped_bytes)):
             if count:
                 self._meters.count(f"accel_{name}_bytes", count)
         described = packing.described
-        await broker.run(
+        return await broker.run(
             call.ask.function, call.kernel, described, slot, packing.maps, way.sources, patience_s
         )
 
-    def _answered(self, call: _Call, begun_s: float) -> None:
-        self._served(call, "gpu", self._ms_since(begun_s))
-
-    def _served(self, call: _Call, backend: Backend, ms: float) -> None:
+    def _served(self, call: _Call, backend: Backend, ms: float, worked_ms: float) -> None:
+        """After ``ms``, for which cores, or the GPU, worked for ``worked_ms`` in all."""
         call.plan.took_s[backend] = ms / 1000
+        call.routes.worked_s[backend] += worked_ms / 1000
         call.routes.served(self._clock(), call.kernel, call.size, backend, ms)
         self._meters.count(f"accel_{backend}_calls")
         if (marks := marks_of(call.ask.context)) is not None:
-            marks.answered(call.kernel, backend, ms)
+            marks.answered(call.kernel, backend, ms, worked_ms)
 
     def _too_busy(self, call: _Call, error: GpuFull) -> bool:
         self._meters.count("accel_gpu_busy")
@@ -254,7 +257,7 @@ class Serving:
             call.routes.served(self._clock(), call.kernel, call.size, "cpu", 0.0, failed=True)
             raise
         ms = self._ms_since(begun_s)
-        self._served(call, "cpu", ms)
+        self._served(call, "cpu", ms, ms * self._cpu.cores(call.kernel))
         if shadow is not None:
             shadow.set_result(ms)
 

@@ -145,6 +145,8 @@ class Chains:
         result.steps = tuple(ran)
         result.session = "" if chain.tag is None else chain.tag.session
         result.duration_us = sum(step.duration_us for step in ran)
+        result.energy_uj = sum(step.energy_uj for step in ran)
+        result.gpu_us = sum(step.gpu_us for step in ran)
         return result
 
     async def _next(self, legs: Sequence[Leg], job: _Job) -> tuple[Result, Sequence[Leg]]:
@@ -287,6 +289,8 @@ class Chains:
             mapped_bytes=mapped,
             bytes_in=bytes_in,
             bytes_out=bytes_out,
+            energy_uj=result.energy_uj,
+            gpu_us=result.gpu_us,
         )
 
 

@@ -21,7 +21,7 @@ import msgspec
 
 from edgeagent.model.errors import BadConfig
 from edgeagent.model.signature import public_keys
-from edgeagent.node.config_schema import Config, HttpSection
+from edgeagent.node.config_schema import Config, HttpSection, PlacementSection
 from edgeagent.node.peers import checked_peers, split_peers
 
 __all__ = [
@@ -166,6 +166,7 @@ def load_config(path: str | Path | None, environ: Mapping[str, str], overrides: 
         section, _, field = name.partition(".")
         sections.setdefault(section, {})[field] = value
     config = msgspec.convert(sections, Config)
+    _check_body(config.placement)
     if not config.mesh.keys:
         _without_keys(config.http)
     return config
@@ -182,6 +183,15 @@ def _without_keys(http: HttpSection) -> None:
         )
     if http.listen_tls:
         raise BadConfig(f"http.listen_tls = {http.listen_tls!r} takes keys, and there are none", hint=hint)
+
+
+def _check_body(told: PlacementSection) -> None:
+    """Raises BadConfig for draws of which neither heat nor energy could be told."""
+    if told.busy_w < told.idle_w:
+        raise BadConfig(
+            f"placement.busy_w = {told.busy_w} is below placement.idle_w = {told.idle_w}",
+            hint="a machine at work draws no less than one without work",
+        )
 
 
 class ListenAddress(NamedTuple):

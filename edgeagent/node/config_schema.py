@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, field
 
 from edgeagent.node.config_accel import AccelSection
+from edgeagent.node.config_energy import EnergySection
 from edgeagent.node.config_nn import NnSection
 from edgeagent.node.config_section import DAY_MS, GIB, HOUR_MS, KIB, MIB, MINUTE_MS, Section
 from edgeagent.node.config_state import StateSection
@@ -20,6 +21,7 @@ __all__ = [
     "AccelSection",
     "Config",
     "DrainSection",
+    "EnergySection",
     "HoseSection",
     "HttpSection",
     "JournalSection",
@@ -457,6 +459,7 @@ class Config(Section, frozen=True):
     state: StateSection = StateSection()
     nn: NnSection = NnSection()
     accel: AccelSection = AccelSection()
+    energy: EnergySection = EnergySection()
     limits: LimitsSection = LimitsSection()
     queue: QueueSection = QueueSection()
     journal: JournalSection = JournalSection()

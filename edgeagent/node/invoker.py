@@ -51,8 +51,9 @@ class Invoker:
         self.anywhere: Run = self._run
         self.state: StateSessions | None = None
         self.known: Callable[[str], Awaitable[None]] = self._known_here
+        self.core_w = 0.0  # what a busy core draws over idle
         self.admit: Callable[[LoadedEntry], None] = lambda _: None  # raises EdgeError: it cannot run here now
-        self.ended: Callable[[LoadedEntry, CallMarks, float], None] = lambda *_: None
+        self.ended: Callable[[LoadedEntry, CallMarks, float], int] = lambda *_: 0
         self.background = Background(journal, self._run_anywhere, config.queue.background_max or 2 * workers)
         self.idempotency = Idempotency(journal, self._run_anywhere, self.background, meters)
         self._config = config
@@ -252,8 +253,8 @@ class Invoker:
         result = self._settled(entry, outcome, bytes_in, cold)
         result.session = seen
         if marks is not None:
-            result.backend = marks.backend
-            self.ended(entry, marks, whole_ms)
+            result.backend, result.gpu_us = marks.backend, round(1000 * marks.gpu_ms)
+            result.energy_uj += self.ended(entry, marks, whole_ms)
         result.hose = port.Handover(*outcome.hose)
         if outcome.payload is not None:
             result.payload = outcome.payload
@@ -414,13 +415,12 @@ class Invoker:
             raise error
         output, duration_us, inline = outcome.output, outcome.duration_us, outcome.inline
         meter.succeeded(duration_us, bytes_in, len(output))
-        if inline:
-            meter.inline += 1
-        if cold:
-            meter.cold += 1
+        meter.inline += inline
+        meter.cold += cold
         return Result(
             output=output,
             duration_us=duration_us,
+            energy_uj=int(duration_us * self.core_w),
             cold=cold,
             inline=inline,
             exit_code=outcome.exit_code,

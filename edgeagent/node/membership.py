@@ -284,6 +284,11 @@ class Membership:
             return None
         return float(place["latitude_deg"]), float(place["longitude_deg"])
 
+    @property
+    def battery_reserve(self) -> float:
+        """The share of the battery that work must leave."""
+        return self._told.battery_reserve_percent / 100
+
     def body(self) -> Body:
         """What this node's heat and battery allow, by its configuration."""
         from edgeagent.placement.body import Body

@@ -43,6 +43,7 @@ from edgeagent.node.mailboxes import Mailboxes
 from edgeagent.node.membership import Membership
 from edgeagent.node.meters import Meters
 from edgeagent.node.nn_guest import NnGuest
+from edgeagent.node.power import Power, power_of
 from edgeagent.node.readiness import why_not_ready
 from edgeagent.node.remote_hoses import RemoteHoses
 from edgeagent.node.state_dir import StateDir
@@ -87,6 +88,7 @@ class Node:
     state: KeyState
     continuum: Continuum
     accel: Acceleration
+    power: Power
     gpu_backend = ""  # what brokers drive instead of CUDA: module:attribute
     _scratch: Path
 
@@ -393,9 +395,11 @@ class Node:
         )
         self._ending.push_async_callback(self.fetch.close)
         self.membership = Membership(self.config, self.node_id, self.meters)
-        self.accel.is_on(self.membership.kind())
+        self.power = power_of(self.config, self.membership.kind(), self.meters)
+        self.invoker.core_w = self.power.core_w
+        self.accel.draws(self.power)
         self._ending.push_async_callback(self.membership.close)
-        self.conditions = AccelConditions(self.membership)
+        self.conditions = AccelConditions(self.membership, power=self.power)
         self._ending.push_async_callback(self.conditions.close)
         self.conditions.start(self.meters)
         self.conditions.serve(self.accel)

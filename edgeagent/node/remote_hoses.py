@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Literal
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -128,21 +127,24 @@ class RemoteHoses:
         if steps:
             first = msgspec.structs.replace(steps[0], hose=WIRE, wire_bytes=sent_bytes)
             steps = (first, *steps[1:])
-        duration_us = sum(step.duration_us for step in steps)
-        seen = reply.headers.get(SESSION_HEADER.lower(), "")
-        backend: Literal["cpu", "gpu"] = "gpu" if reply.headers.get("edgeagent-backend") == "gpu" else "cpu"
+        result = Result(
+            output=b"",
+            duration_us=sum(step.duration_us for step in steps),
+            energy_uj=sum(step.energy_uj for step in steps),
+            gpu_us=sum(step.gpu_us for step in steps),
+            steps=steps,
+            session=reply.headers.get(SESSION_HEADER.lower(), ""),
+            backend="gpu" if reply.headers.get("edgeagent-backend") == "gpu" else "cpu",
+        )
         id_ = reply.headers.get("edgeagent-hose-output")
         if id_ is None:
-            return Result(
-                output=reply.body, duration_us=duration_us, steps=steps, session=seen, backend=backend
-            )
+            result.output = reply.body
+            return result
         try:
-            payload = self._inbox.parcels.take(id_)
+            result.payload = self._inbox.parcels.take(id_)
         except NotFound:
             raise PeerFailed(f"the output of the peer {peer} is not here", peer=peer) from None
-        return Result(
-            output=b"", duration_us=duration_us, steps=steps, payload=payload, session=seen, backend=backend
-        )
+        return result
 
     async def ask(
         self,

@@ -15,7 +15,8 @@ InvocationState = Literal["queued", "running", "succeeded", "failed"]
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One function of a chain: how its input reached it, and what it took. ``node``: which ran it, "" for this
-    one; ``hose`` is "wire" where ``wire_bytes`` came from another host for it.
+    one; ``hose`` is "wire" where ``wire_bytes`` came from another host for it. ``energy_uj``
+    and ``gpu_us`` as in Result.
     """
 
     function: str
@@ -28,6 +29,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     bytes_out: int
     node: str = ""
     wire_bytes: int = 0
+    energy_uj: int = 0
+    gpu_us: int = 0
 
 
 class Result(msgspec.Struct, kw_only=True):
@@ -37,7 +40,9 @@ class Result(msgspec.Struct, kw_only=True):
     ``inline`` that the event loop's thread ran it, ``replayed`` that an earlier execution with the same
     Idempotency-Key answers. ``payload`` is the output of a run that was asked to keep it, ``hose`` how its input
     reached it, ``steps`` the functions of a chain. ``session`` is the token of the state that the run has seen,
-    ``backend`` what ran the kernels that it called, of a chain those of the last function.
+    ``backend`` what ran the kernels that it called, of a chain those of the last function. ``energy_uj`` are the
+    microjoules that it drew over idle, an estimate (docs/energy.md); 0 where it did not run for this answer.
+    ``gpu_us``: how long GPUs worked for it.
     """
 
     output: bytes | memoryview
@@ -51,6 +56,8 @@ class Result(msgspec.Struct, kw_only=True):
     steps: tuple[Step, ...] = ()
     session: str = ""
     backend: Literal["cpu", "gpu"] = "cpu"
+    energy_uj: int = 0
+    gpu_us: int = 0
 
 
 class InvocationView(msgspec.Struct, frozen=True, kw_only=True):

@@ -36,6 +36,7 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
     bytes_in: int = 0
     bytes_out: int = 0
     cost_usd: float = 0.0
+    energy_j: float = 0.0
     problem: dict[str, Any] | None = None
 
 
@@ -43,7 +44,8 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     """How a run stands; ``origin`` and ``holder`` are node ids, ``problem`` is an RFC 9457 document when it failed.
 
     Times are UTC, ISO 8601, "" while unknown; ``output_bytes`` is None before there is an output. ``decisions`` are
-    the placements in their order, as JSON objects. ``cost_usd``: of what has run, by list prices.
+    the placements in their order, as JSON objects. ``cost_usd``: of what has run, by list prices; ``energy_j``: what
+    that drew over idle, an estimate.
     """
 
     id: str
@@ -59,6 +61,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     decisions: tuple[dict[str, Any], ...] = ()
     problem: dict[str, Any] | None = None
     cost_usd: float = 0.0
+    energy_j: float = 0.0
     output_bytes: int | None = None
 
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import msgspec
 
-__all__ = ["WEIGHTS", "Weights", "weights_of"]
+__all__ = ["WEIGHTS", "Weights", "unknown_class", "weights_of"]
 
 
 class Weights(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +38,16 @@ WEIGHTS: Mapping[str, Weights] = MappingProxyType(
         "energy": Weights(ms_per_usd=1e5, ms_per_wh=1e7, ms_per_c=50.0),
     }
 )
+
+
+def unknown_class(slo_class: str) -> str:
+    """What is to be said of a class that has no weights of its own; empty: it has. Names are free (a later version may
+    know more of them), so that none is refused.
+    """
+    if slo_class in WEIGHTS:
+        return ""
+    known = ", ".join(WEIGHTS)
+    return f"slo.class = {slo_class[:63]!r} is not known here, and counts as 'default'; known are {known}"
 
 
 def weights_of(slo_class: str) -> Weights:

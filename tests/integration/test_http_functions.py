@@ -41,8 +41,40 @@ def test_reply_headers(daemon: Daemon) -> None:
         assert reply.headers["edgeagent-hops"] == "0"
         assert reply.headers["edgeagent-hose"] == "copy"
         assert int(reply.headers["edgeagent-duration-us"]) >= 0
+        assert int(reply.headers["edgeagent-energy-uj"]) >= 0
         assert reply.headers["content-type"] == "application/octet-stream"
         assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", reply.headers["traceparent"])
+
+
+def test_a_class_of_its_slo_that_nobody_knows_is_said_and_not_refused(daemon: Daemon) -> None:
+    reply = daemon.deploy("add1", "classed", '[slo]\nclass = "urgnet"\n')
+    assert reply.status == 201
+    assert "slo.class = 'urgnet'" in reply.json()["note"]
+    assert "default, latency, batch, cost, energy" in reply.json()["note"]
+    known = daemon.deploy("add1", "classed", '[slo]\nclass = "energy"\n')
+    assert known.status in {200, 201}
+    assert "note" not in known.json()
+
+
+def test_a_call_tells_its_joules_and_they_are_on_its_function_s_bill(daemon: Daemon) -> None:
+    daemon.deploy("add1", "drawn")
+    told_j = 0.0
+    for _ in range(60):  # the ordinary way and the fast lane
+        reply = daemon.invoke("drawn", b"a")
+        microjoules, duration_us = (
+            int(reply.headers[f"edgeagent-{one}"]) for one in ("energy-uj", "duration-us")
+        )
+        told_j += microjoules / 1e6
+        core_w = daemon.request("GET", "/v1/accel").json()["energy"]["core_w"]
+        assert microjoules == int(core_w * duration_us)
+    view = daemon.request("GET", "/v1/accel").json()
+    (drawn,) = [one for one in view["functions"] if one["name"] == "drawn"]
+    assert told_j <= drawn["energy_j"] <= told_j + 61e-6  # each call's is cut to whole microjoules
+    energy = view["energy"]
+    usd = drawn["energy_j"] * (energy["cpu_usd_s"] / core_w + energy["usd_per_kwh"] / 3.6e6)
+    assert drawn["cost_usd"] == pytest.approx(usd, rel=1e-6)
+    assert energy["core_source"] == "placement.busy_w less placement.idle_w"
+    assert daemon.metric("edgeagent_energy_joules_total") >= drawn["energy_j"]
 
 
 def test_a_trace_is_carried_through(daemon: Daemon) -> None:

@@ -134,6 +134,7 @@ def test_a_run_keeps_within_its_budget(trio: Continuum) -> None:
     assert done.status == 200, done.body
     view = trio.view(done.headers["edgeagent-run"])
     assert 0 < view["steps"][0]["cost_usd"] <= view["cost_usd"] < 1.0
+    assert 0 < view["steps"][0]["energy_j"] <= view["energy_j"]
 
 
 def test_specs_that_cannot_be_are_refused(trio: Continuum) -> None:

@@ -19,7 +19,7 @@ from edgeagent.node.runs.live import LiveData
 from edgeagent.node.runs.orders import Orders, saw, tier_of
 from edgeagent.node.runs.progress import spec_of
 from edgeagent.node.runs.record import StepRecord
-from edgeagent.node.runs.spending import price_usd
+from edgeagent.node.runs.spending import ran
 from edgeagent.node.runs.turns import Turns
 from edgeagent.node.ties import Ties
 
@@ -121,7 +121,6 @@ class FanOut:
                 continue
             output = (await as_bytes(landed.result)).output
             done.add(index, landed.node, landed.result, output)
-            usd = price_usd(self._kind_of(landed.node), landed.result.duration_us / 1000, len(output))
-            step.cost_usd += usd
+            ran(step, self._kind_of(landed.node), landed.result, len(output))
             saw(self._orders.record, landed.result)
             return

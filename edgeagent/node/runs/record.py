@@ -71,6 +71,7 @@ class StepRecord(msgspec.Struct, kw_only=True):
     bytes_out: int | None = None
     exit_code: int = 0
     cost_usd: float = 0.0
+    energy_j: float = 0.0
     items: int | None = None
     output: DataRef | None = None
     problem: dict[str, Any] | None = None

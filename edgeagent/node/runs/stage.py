@@ -17,7 +17,7 @@ from edgeagent.node.runs.live import LiveData
 from edgeagent.node.runs.orders import Orders, saw, tier_of
 from edgeagent.node.runs.progress import inputs_of, spec_of
 from edgeagent.node.runs.record import RunRecord, StepRecord
-from edgeagent.node.runs.spending import price_usd
+from edgeagent.node.runs.spending import ran
 from edgeagent.node.runs.turns import Turns
 from edgeagent.node.ties import Ties
 from edgeagent.placement.errors import NotAdmitted
@@ -155,7 +155,7 @@ class Stage:
         step.hose, step.exit_code = tier_of(result), result.exit_code
         output = await self._live.take(result)
         step.output, step.bytes_out = output, output.size
-        step.cost_usd += price_usd(self._kind_of(landed.node), step.duration_ms, output.size)
+        ran(step, self._kind_of(landed.node), result, output.size)
         self._estimates.observe(
             self._record.functions[step.function].sha256, step.bytes_in or 0, step.duration_ms, output.size
         )

@@ -36,6 +36,7 @@ def step_view(step: StepRecord) -> StepView:
         bytes_in=step.bytes_in or 0,
         bytes_out=step.bytes_out or 0,
         cost_usd=step.cost_usd,
+        energy_j=step.energy_j,
         problem=step.problem,
     )
 
@@ -56,5 +57,6 @@ def run_view(record: RunRecord) -> RunView:
         decisions=tuple(record.decisions),
         problem=record.problem,
         cost_usd=spent_usd(record),
+        energy_j=sum(step.energy_j for step in record.steps),
         output_bytes=None if record.output is None else record.output.size,
     )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgeagent.accel.conditions import Conditions
 from edgeagent.accel.controller import Controller
-from edgeagent.accel.goal import Goal
+from edgeagent.accel.goal import Energy, Frugal, Goal
 from edgeagent.accel.settings import Backend, ControllerSettings, Mode, Probe
 from edgeagent.accel.size_classes import size_class
 
@@ -213,6 +213,56 @@ def test_a_request_that_would_cost_too_much_stays_on_the_cpu() -> None:
     assert set(_drive(_controller(goal=goal), [(200.0, 100.0)] * 120)) == {"cpu"}
     dear = Goal(cpu_usd_s=1e-2, gpu_usd_s=1e-3, usd_max=1e-4)
     assert _drive(_controller(goal=dear), [(100.0, 90.0)] * 120)[-1] == "gpu"
+
+
+_DRAWS = Energy(core_w=10.0, gpu_w=200.0, usd_per_kwh=0.12)
+
+
+def test_a_second_costs_its_energy_too() -> None:
+    goal = Goal(cpu_usd_s=1e-6, gpu_usd_s=2e-6, energy=_DRAWS)
+    assert goal.usd_s("cpu") == pytest.approx(1e-6 + 10.0 * 0.12 / 3.6e6)
+    assert goal.usd_s("gpu") == pytest.approx(2e-6 + 200.0 * 0.12 / 3.6e6)
+    assert Goal(cpu_usd_s=1e-6).usd_s("cpu") == 1e-6
+    four = Goal(cpu_usd_s=1e-6, gpu_usd_s=2e-6, energy=_DRAWS._replace(cores=4.0))
+    assert four.usd_s("cpu") == pytest.approx(4.0 * goal.usd_s("cpu"))
+    assert four.usd_s("gpu") == goal.usd_s("gpu")
+
+
+def test_what_energy_costs_decides_between_backends_that_keep_the_limit() -> None:
+    """The GPU is 3 times as fast and its second 1.5 times as dear; but for its energy, it is cheaper."""
+    goal = Goal(slo_ms=1000.0, cheapest=True, cpu_usd_s=1e-5, gpu_usd_s=1.5e-5)
+    assert _drive(_controller(goal=goal), [(90.0, 30.0)] * 200)[-1] == "gpu"
+    controller = _controller(goal=goal)
+    controller.energy_is(_DRAWS._replace(usd_per_kwh=20.0))
+    served = _drive(controller, [(90.0, 30.0)] * 400)
+    assert served[-1] == "cpu"
+    controller.energy_is(_DRAWS._replace(usd_per_kwh=0.0))  # out of the eclipse
+    assert _drive(controller, [(90.0, 30.0)] * 400)[-1] == "gpu"
+
+
+@pytest.mark.parametrize("slo_ms", [0.0, 1000.0])
+@pytest.mark.parametrize(
+    ("frugal", "gpu_w", "serves"),
+    [("energy", 200.0, "cpu"), ("energy", 20.0, "gpu"), ("cost", 200.0, "gpu"), ("", 200.0, "gpu")],
+)
+def test_who_saves_joules_gets_the_backend_that_takes_fewer(
+    frugal: Frugal, gpu_w: float, serves: Backend, slo_ms: float
+) -> None:
+    goal = Goal(slo_ms=slo_ms, frugal=frugal, cpu_usd_s=1e-5, gpu_usd_s=1.5e-5)
+    for mode in ("cpu_preferred", "gpu_preferred"):
+        controller = _controller(mode, goal)
+        controller.energy_is(_DRAWS._replace(gpu_w=gpu_w))
+        served = _drive(controller, [(90.0, 30.0)] * 400)
+        assert served[-1] == serves
+        assert len(controller.changes) <= 2
+        if controller.changes and serves == "cpu":
+            assert controller.changes[-1].reason == "energy"
+
+
+def test_a_limit_comes_before_joules() -> None:
+    controller = _controller("cpu_preferred", Goal(slo_ms=60.0, frugal="energy"))
+    controller.energy_is(_DRAWS)
+    assert _drive(controller, [(90.0, 30.0)] * 200)[-1] == "gpu"
 
 
 def test_probes_that_answer_find_the_gpu_too() -> None:

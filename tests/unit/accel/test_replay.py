@@ -38,6 +38,19 @@ def test_files_with_and_without_sizes_are_read() -> None:
     assert sized.sizes == (64.0,)
 
 
+def test_what_programs_add_to_their_files_is_taken() -> None:
+    by_hand = 'Note,Timestamp , Response_Time_MS,,\n"a, b","0", 7 ,,\n   \n,,,,\nc,1,8,x,y\n'
+    found = read_traces(by_hand, HEADER + "0,1\n1,2\n")
+    assert (found.cpu_ms, found.remarks) == ((7.0, 8.0), ())
+
+
+def test_rows_are_taken_in_their_order_whatever_their_timestamps() -> None:
+    found = read_traces(HEADER + "0,1\n2,1\n1,5\n0,6\n", HEADER + "3,1\n" * 4)
+    assert found.cpu_ms == (1.0, 1.0, 5.0, 6.0)
+    (remark,) = found.remarks
+    assert remark.startswith("cpu.csv, line 4: timestamp 1.0 after 2.0")
+
+
 @pytest.mark.parametrize(
     ("cpu", "gpu", "said"),
     [
@@ -54,7 +67,7 @@ def test_files_with_and_without_sizes_are_read() -> None:
         (HEADER + "0\n", HEADER, "line 2: no response_time_ms"),
         ("timestamp,response_time_ms,size\n0,1\n", HEADER, "line 2: no size"),
         ("timestamp,timestamp,response_time_ms\n0,0,1\n", HEADER, "'timestamp' twice"),
-        (HEADER + "0,1\n2,1\n1,1\n", HEADER, "cpu.csv, line 4: timestamp 1.0 after 2.0"),
+        ("timestamp,response_time_ms,Size,size\n0,1,2,3\n", HEADER, "'size' twice"),
         (HEADER + "0,-2\n", HEADER, "a time of -2.0 ms"),
         (HEADER + "0,1,2\n", HEADER, "more values than columns"),
         ("timestamp,response_time_ms,size\n0,1,-3\n", HEADER, "a size of -3.0"),
@@ -117,7 +130,14 @@ def test_figures_of_nothing_but_learning_and_of_nothing_but_failures() -> None:
     played = play(traces, Fixed(["cpu"] * 5, reruns=True), options)
     found = figures(played, played, options, failure_ms(traces, options.slo_ms))
     assert (found.requests, found.failures, found.slo_violations) == (5, 5, 5)
-    assert (found.mean_ms, found.p95_ms, found.regret_pct) == (0.0, 0.0, 0.0)
+    assert (found.mean_ms, found.p95_ms, found.oracle_mean_ms, found.regret_pct) == (None, None, None, 0.0)
+
+
+def test_the_oracle_does_not_learn_from_the_learning_phase() -> None:
+    traces = _traces([5000.0] * 5 + [100.0] * 75, [110.0] * 80)
+    assert oracle_choices(traces, 1000.0) == ["gpu"] * 80
+    assert oracle_choices(traces, 1000.0, LEARNING) == ["cpu"] * 80
+    assert oracle_choices(_traces([2.0] * 9, [1.0] * 9), 1000.0, LEARNING) == ["gpu"] * 9
 
 
 def test_segments_are_where_the_times_change() -> None:

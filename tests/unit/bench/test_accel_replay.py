@@ -85,22 +85,50 @@ def test_a_replay_is_the_same_each_time_and_a_table_for_people(
     assert "60 requests after 30 of learning" in first
 
 
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        ([], "3 rows and gpu.csv 2"),
-        (["--slo-ms", "-1"], "--slo-ms -1.0"),
-        (["--think-s", "nan"], "--think-s nan"),
-    ],
-)
-def test_what_cannot_be_replayed_exits_with_1(
-    argv: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_replayed_exits_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _write(tmp_path, [1.0] * 3, [1.0] * 2)
-    assert _run("--replay", str(tmp_path), "--json", *argv) == 1
+    assert _run("--replay", str(tmp_path), "--json") == 1
     shown = capsys.readouterr()
     assert json.loads(shown.out)["ok"] is False
+    assert "3 rows and gpu.csv 2" in shown.err
+
+
+@pytest.mark.parametrize("argv", [("--slo-ms", "-1"), ("--think-s", "nan"), ("--gpu-usd-s", "x")])
+def test_an_option_out_of_its_range_is_wrong_usage(
+    argv: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        _run("--replay", str(tmp_path), *argv)
+    assert ended.value.code == 2
+    assert f"argument {argv[0]}: '{argv[1]}' is not a number from 0 up" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("out", "said"), [("no/out.json", "no such directory"), (".", "is a directory")])
+def test_where_the_result_cannot_go_nothing_is_played(
+    out: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _write(tmp_path, [1.0] * 3, [1.0] * 3)
+    assert _run("--replay", str(tmp_path), "--json", "--out", str(tmp_path / out)) == 2
+    shown = capsys.readouterr()
+    assert said in json.loads(shown.out)["problem"]["detail"]
     assert said in shown.err
+
+
+def test_who_answered_nothing_has_no_mean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _write(tmp_path, [100.0] * 60, [-1.0] * 60)
+    assert _run("--replay", str(tmp_path), "--json") == 0
+    dead = json.loads(capsys.readouterr().out)["baselines"]["static-gpu"]
+    assert (dead["mean_ms"], dead["p95_ms"], dead["slo_violations"]) == (None, None, 30)
+    assert _run("--replay", str(tmp_path)) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("static-gpu"))
+    assert row.split()[2:5] == ["-", "-", "-"]
+
+
+def test_odd_timestamps_are_remarked_upon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _write(tmp_path, [100.0] * 3, [50.0] * 3)
+    (tmp_path / "gpu.csv").write_text("timestamp,response_time_ms\n9,50\n1,50\n2,50\n")
+    assert _run("--replay", str(tmp_path), "--json") == 0
+    assert "gpu.csv, line 3: timestamp 1.0 after 9.0" in capsys.readouterr().err
 
 
 def test_files_that_are_not_there_or_not_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,6 +169,8 @@ def test_the_cases_play() -> None:
     assert run_cases(chosen, Bench(options=options, progress=Progress(io.StringIO())), report)
     assert set(report.cases[0]["baselines"]) == set(RIVALS)
     assert report.cases[0]["ours"]["median"] <= 10.0
+    assert set(report.cases[0]["latency_ratio"]) == set(RIVALS)
+    assert report.cases[0]["latency_ratio"]["static-cpu"] == pytest.approx(1577.0 / 164.0, rel=0.1)
 
 
 def test_promotion_is_timed_from_the_first_breach() -> None:
@@ -203,6 +233,24 @@ def test_gaia_demotes_a_gpu_that_is_still_starting() -> None:
     played = _gaia(4000.0, 200.0, 200, ReplayOptions(gpu_cold_s=180.0))
     assert [change.reason for _, change in played.changes][:2] == ["over the limit", "the GPU is not better"]
     assert all(one.backend == "cpu" for one in played.served if one.at_s < played.changes[1][1].at_s)
+
+
+def test_gaia_promotes_and_demotes_a_young_function_in_turn() -> None:
+    played = _gaia(3500.0, 164.0, 400, ReplayOptions(think_s=5.0))
+    reasons = [change.reason for _, change in played.changes]
+    assert reasons == ["over the limit", "seldom used", "over the limit"]
+    (_, first), (_, second), (_, third) = played.changes
+    assert 600.0 < second.at_s - first.at_s < 700.0
+    assert third.at_s - second.at_s <= 120.0
+
+
+def test_gaia_sleeps_through_a_long_silence() -> None:
+    rules = GaiaRules(ReplayOptions())
+    for second in range(1, 60):
+        rules.seen(float(second), 0.0, "cpu", 3000.0 if second <= 30 else 100.0)
+    assert rules.wants_gpu(60.0)
+    late = [change for at_s in (1e9, 1e11) for change in rules.seen(at_s, 0.0, "gpu", 100.0)]
+    assert [(change.backend, change.reason) for change in late] == [("cpu", "seldom used")]
 
 
 def test_gaia_demotes_a_function_that_is_seldom_used_and_promotes_it_no_more() -> None:

@@ -18,6 +18,9 @@ FUNCTION = {
     "p50_ms": 3.25,
     "mode": "cpu_preferred",
     "backend": "gpu",
+    "gpu_seconds": 1.5,
+    "energy_j": 120.0,
+    "cost_usd": 0.0000125,
     "why": "to the GPU: faster",
     "changed_at": "2026-11-29T12:00:00Z",
 }
@@ -30,6 +33,7 @@ GPU = {
     "falls": 1,
     "temperature_c": 61.4,
 }
+ENERGY = {"core_w": 2.5, "gpu_w": 302.4, "usd_per_kwh": 31.862, "usd_per_kwh_why": "in an eclipse"}
 VIEW: dict[str, Any] = {
     "node": "0123456789abcdef",
     "load": {"cpu": 0.5, "active": 3, "waiting": 1},
@@ -51,16 +55,40 @@ def test_a_screen() -> None:
     lines = top.shown({**VIEW, "functions": [idle, FUNCTION]}).splitlines()
     assert lines[0] == "0123456789ab: cpu 50%, 3 calls, 1 wait"
     assert lines[1] == "GPU 0 H200, ready, 61 C, 2 calls, lost 1 times"
-    assert lines[3].split() == ["function", "calls", "p50", "ms", "mode", "backend", "why"]
-    assert lines[4].split(maxsplit=5) == [
+    assert lines[3].split() == [
+        "function",
+        "calls",
+        "p50",
+        "ms",
+        "mode",
+        "backend",
+        "gpu",
+        "s",
+        "joules",
+        "usd",
+        "why",
+    ]
+    assert lines[4].split(maxsplit=8) == [
         "detect",
         "12",
         "3.2",
         "cpu_preferred",
         "gpu",
+        "1.5",
+        "120",
+        "1.25e-05",
         "to the GPU: faster (2026-11-29T12:00:00Z)",
     ]
     assert lines[5].split()[:3] == ["idle", "0", "-"]
+
+
+def test_what_energy_costs_is_on_the_first_line_and_what_a_node_does_not_say_is_left_out() -> None:
+    first = top.shown({**VIEW, "energy": ENERGY}).splitlines()[0]
+    draws = "a core 2.5 W, a GPU 302 W, 31.9 USD/kWh (in an eclipse)"
+    assert first == f"0123456789ab: cpu 50%, 3 calls, 1 wait; {draws}"
+    assert "GPU 302" not in top.shown({**VIEW, "energy": ENERGY, "gpus": []}).splitlines()[0]
+    earlier = {key: value for key, value in FUNCTION.items() if not key.endswith(("_seconds", "_j", "_usd"))}
+    assert top.shown({**VIEW, "functions": [earlier]}).splitlines()[4].split()[5:8] == ["-", "-", "-"]
 
 
 def test_nothing_to_show() -> None:
@@ -76,6 +104,17 @@ def test_nothing_to_show() -> None:
 def test_a_gpu_that_is_not_ready_says_why() -> None:
     gpu = {**GPU, "device": "", "state": "broken", "why": "it died", "falls": 0, "temperature_c": None}
     assert "GPU 0, broken, it died\n" in top.shown({**VIEW, "gpus": [gpu]})
+
+
+def test_what_sensors_say_of_a_gpu_is_shown() -> None:
+    gpu = {**GPU, "power_w": 301.6, "utilisation": 0.875}
+    assert (
+        top.shown({**VIEW, "gpus": [gpu]})
+        .splitlines()[1]
+        .startswith("GPU 0 H200, ready, 61 C, 302 W, 88% busy, ")
+    )
+    silent = {**GPU, "power_w": None, "utilisation": None}
+    assert top.shown({**VIEW, "gpus": [silent]}) == top.shown(VIEW)
 
 
 def test_many_functions_are_cut() -> None:

@@ -22,6 +22,7 @@ from edgeagent.node.config_accel import AccelSection
 from edgeagent.node.functions import Functions
 from edgeagent.node.loaded import LoadedEntry
 from edgeagent.node.meters import Meters
+from edgeagent.node.power import Power
 from edgeagent.runtime.port import Engine
 from tests.unit.node.test_accel_guest import Desk
 from tests.unit.node.test_accel_routing import deployed
@@ -75,7 +76,7 @@ def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch, enabled: str, why: str) 
     accel = node.accel
     accel.keep_up()
     accel.forget("free")
-    accel.is_on("edge")
+    accel.draws(Power("edge"))
     accel.watch(lambda: Conditions(gpu_c=40.0))
     view = accel.view()
     assert (view["gpus"], view["why_no_gpu"]) == ([], why)
@@ -89,7 +90,13 @@ def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch, enabled: str, why: str) 
             accel.admit(entry(pinned))
         assert caught.value.retry_after_s == 60
     accel.admit(entry(deployed("gpu_preferred", "free")))
-    assert b"broker" not in node.meters.render()
+    accel.guest.on_cpu["pinned"] += 3
+    text = node.meters.render().decode()
+    assert "broker" not in text
+    assert 'edgeagent_accel_mode{function="pinned",mode="gpu"} 1.0' in text
+    assert 'edgeagent_accel_on_gpu{function="pinned"} 0.0' in text
+    assert 'edgeagent_accel_backend_calls_total{backend="cpu",function="pinned"} 3.0' in text
+    assert 'function="free"' not in text  # it asks for no kernels
 
 
 @on_loop
@@ -127,7 +134,7 @@ async def test_what_is_shown_and_counted() -> None:
     one = calling("cpu_preferred", "detect")
     node = Node(one, calling("cpu_preferred", "idle"))
     accel, meter = node.accel, node.meters.function("detect")
-    accel.is_on("cloud")
+    accel.draws(Power("cloud"))
     assert accel.routing is not None
     assert accel.routing.prices[1] > accel.routing.prices[0] > 0.0
     accel.watch(lambda: Conditions(gpu_c=51.0))
@@ -166,7 +173,7 @@ async def test_calls_that_ended_tell_what_the_limit_leaves_for_kernels() -> None
     routes.route(0.0, "sum", 1.0, ready=False)
     marks = CallMarks()
     node.accel.ended(entry(one), marks, 90.0)  # it called nothing
-    marks.answered("sum", "cpu", 20.0)
+    marks.answered("sum", "cpu", 20.0, 20.0)
     for _ in range(8):
         node.accel.ended(entry(one), marks, 90.0)
     assert routes._controllers["sum"]._goal.slo_ms == 30.0

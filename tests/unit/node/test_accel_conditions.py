@@ -19,6 +19,7 @@ from edgeagent.node.gpu_probe import GpuProbe
 from edgeagent.node.heat_meter import HeatMeter
 from edgeagent.node.membership import Membership
 from edgeagent.node.meters import Meters
+from edgeagent.node.power import Power
 
 
 @dataclass
@@ -31,6 +32,7 @@ class _Node:
     service: Any = None
     orbital_speed: float = 10.0
     utc_s: float | None = 1000.0
+    battery_reserve: float = 0.3
 
     def heat_and_battery(self) -> tuple[float | None, float | None]:
         return self.heat, self.battery
@@ -44,10 +46,10 @@ class _Idle(GpuProbe):
         return Look()
 
 
-def _conditions(node: _Node, sensors: HeatMeter | None = None) -> AccelConditions:
+def _conditions(node: _Node, sensors: HeatMeter | None = None, power: Power | None = None) -> AccelConditions:
     gpu = GpuHealth(probe=_Idle(), root=Path("/nonexistent"))
     gpu.told = lambda: node.of_gpu  # type: ignore[method-assign]
-    return AccelConditions(cast("Membership", node), gpu, sensors)
+    return AccelConditions(cast("Membership", node), gpu, sensors, power)
 
 
 def test_the_gpus_own_heat_comes_before_the_boards() -> None:
@@ -75,16 +77,20 @@ def test_an_eclipse_ahead_is_told_in_seconds_of_the_clock(monkeypatch: pytest.Mo
         return 600.0 if node == "satellite" else None
 
     monkeypatch.setattr("edgeagent.mesh.sky.eclipse_in_s", found)
+    monkeypatch.setattr("edgeagent.mesh.sky.sunlit", lambda node, _: node == "satellite" or None)
     service = SimpleNamespace(name="n", sky=SimpleNamespace(nodes={"n": "satellite"}))
     node = _Node(heat=20.0, battery=0.4, service=service)
-    one = _conditions(node)
+    power = Power("satellite")
+    one = _conditions(node, power=power)
     asyncio.run(one.renew())
+    assert power.usd_why == "in the sun, the battery at 40%"
     assert asked == [("satellite", 1000.0, 9000.0)]
     assert one.now() == Conditions(gpu_c=20.0, battery_share=0.4, eclipse_in_s=60.0)
     assert Veto().update(one.now()) == "eclipse"
     service.sky.nodes.clear()
     asyncio.run(one.renew())
     assert one.now().eclipse_in_s is None
+    assert power.usd_why == "out of the battery, at 40%"
     node.utc_s = None  # the clock is not set: nothing is predicted
     asyncio.run(one.renew())
     assert len(asked) == 2

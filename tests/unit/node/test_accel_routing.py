@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from edgeagent.accel.conditions import Conditions
+from edgeagent.accel.goal import Energy
 from edgeagent.model.function import Accel, Deployed, FunctionSection, Manifest, ModuleInfo, Slo
-from edgeagent.node.accel_routing import Routing, goal_of
+from edgeagent.node.accel_routing import FunctionRoutes, Routing, goal_of
 from edgeagent.node.call_marks import CallMarks, carry_marks, marks_of
 
 
@@ -64,6 +66,107 @@ def test_a_function_is_promoted_and_conditions_bring_it_back() -> None:
     assert not routes.wants_gpu
     assert routes.route(now_s, "fft2", 1e9, ready=True).why == "heat"  # learned of later
     assert routing.of(deployed("cpu_preferred", "other")).route(now_s, "fft2", 1.0, ready=True).why == "heat"
+
+
+def _called(routes: FunctionRoutes, times: int, *, ready: bool = True) -> str:
+    """Who served the last of so many calls; the GPU is ten times as fast."""
+    ms: dict[str, float] = {"cpu": 100.0, "gpu": 10.0}
+    backend = ""
+    for _ in range(times):
+        route = routes.route(0.0, "matmul", 1e9, ready=ready)
+        backend = route.backend
+        routes.served(0.0, "matmul", 1e9, route.backend, ms[route.backend])
+        if (plan := route.probe) is not None:
+            routes.probed(0.0, "matmul", 1e9, plan, ms[route.backend], ms[plan.backend])
+    return backend
+
+
+def test_the_reason_of_the_last_change_says_that_the_gpu_was_lost_and_that_it_is_back() -> None:
+    routing = Routing(NoChance())
+    routing.why_not, falls = lambda: "GPU 0 is broken: it was killed by signal 9", [0]
+    routing.falls = lambda: falls[0]
+    routes = routing.of(deployed("cpu_preferred"))
+    assert _called(routes, 60) == "gpu"
+    learned, switches = routes.why, routes.switches
+    assert learned.startswith("to the GPU: ")
+    falls[0] += 1
+    assert _called(routes, 1, ready=False) == "cpu"
+    assert routes.why == "to the CPU: the GPU was lost (GPU 0 is broken: it was killed by signal 9)"
+    lost = routes.change
+    assert lost is not None
+    assert (lost.backend, lost.reason) == ("cpu", "the GPU was lost")
+    assert _called(routes, 5, ready=False) == "cpu"
+    assert routes.change is lost  # said once
+    assert _called(routes, 1) == "gpu"
+    assert (routes.why, routes.last) == ("to the GPU: the GPU may serve again", "gpu")
+    routing.conditions = lambda: Conditions(battery_share=0.1)
+    assert _called(routes, 2) == "cpu"
+    assert routes.why == "to the CPU: battery"
+    assert routes.switches == switches  # the controller has not changed its mind
+    assert routes.kept().why == routes.why == routes.shown_why
+
+
+def test_a_gpu_that_starts_was_not_lost() -> None:
+    """It rested, or the node is new: what was learned stands, and for a while the calls are elsewhere."""
+    routing = Routing(NoChance())
+    routing.why_not = lambda: "GPU 0 is starting: it is wanted"
+    routes = routing.of(deployed("cpu_preferred"))
+    assert _called(routes, 60) == "gpu"
+    learned = routes.shown_why
+    assert _called(routes, 2, ready=False) == "cpu"
+    assert routes.why == learned
+    wanted = "on the CPU meanwhile: the GPU is not ready (GPU 0 is starting: it is wanted)"
+    assert routes.shown_why == f"{wanted}; {learned}"
+    assert _called(routes, 1) == "gpu"
+    assert routes.shown_why == learned
+
+
+def test_a_function_that_never_used_the_gpu_is_not_told_that_it_lost_it() -> None:
+    routing = Routing(NoChance())
+    routes = routing.of(deployed("cpu_preferred"))
+    assert _called(routes, 3, ready=False) == "cpu"
+    assert (routes.why, routes.changed_at, routes.change) == ("mode cpu_preferred", "", None)
+    preferred = routing.of(deployed("gpu_preferred", "other"))
+    routing.why_not = lambda: "GPU 0 is starting"
+    assert _called(preferred, 1, ready=False) == "cpu"
+    meanwhile = "on the CPU meanwhile: the GPU is not ready (GPU 0 is starting)"
+    assert preferred.shown_why == f"{meanwhile}; mode gpu_preferred"
+    pinned = routing.of(deployed("cpu", "pinned"))
+    assert _called(pinned, 1, ready=False) == "cpu"
+    assert pinned.why == "mode cpu"
+
+
+def test_what_was_learned_is_shown_by_kernel_and_size() -> None:
+    routes = Routing(NoChance()).of(deployed("cpu_preferred"))
+    assert routes.learned() == {}
+    _called(routes, 60)
+    routes.route(0.0, "matmul", 0.0, ready=False)
+    small, large = routes.learned()["matmul"]
+    assert (small["size_from"], small["size_below"], small["cpu_ms"], small["calls"]) == (0, 1, None, 0)
+    assert large["size_from"] <= 1e9 < large["size_below"] == 4 * large["size_from"]
+    assert (large["backend"], large["calls"]) == ("gpu", 60)
+    assert large["cpu_ms"] == pytest.approx(100.0, rel=0.2)  # a look at it was given up after 110
+    assert large["gpu_ms"] == pytest.approx(10.0)
+
+
+def test_what_energy_costs_now_is_asked_for_each_call_and_may_decide() -> None:
+    """The GPU is ten times as fast and draws 200 W, a core 10 W: fewer joules on the CPU."""
+    routing = Routing(NoChance(), prices=(1e-6, 1e-6))
+    asked: list[str] = []
+
+    def energy(kernel: str) -> Energy:
+        asked.append(kernel)
+        return Energy(10.0, 200.0, 0.12)
+
+    routing.energy = energy
+    saving = deployed("cpu_preferred", "saves")
+    manifest = msgspec.structs.replace(saving.manifest, slo=Slo(class_="energy"))
+    saving = msgspec.structs.replace(saving, manifest=manifest)
+    routes = routing.of(saving)
+    assert goal_of(saving, (0.0, 0.0)).frugal == "energy"
+    assert _called(routes, 60) == "cpu"
+    assert asked == ["matmul"] * 60
+    assert _called(routing.of(deployed("cpu_preferred", "free")), 60) == "gpu"
 
 
 def test_a_new_deploy_is_learned_anew_and_what_is_gone_is_forgotten() -> None:

@@ -166,6 +166,13 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
             "",
         ),
         ({"EDGEAGENT_RUNTIME_INLINE": "maybe"}, "runtime.inline = 'maybe'", "true or false"),
+        (
+            {"EDGEAGENT_PLACEMENT_IDLE_W": "20", "EDGEAGENT_PLACEMENT_BUSY_W": "19"},
+            "placement.busy_w = 19 is below placement.idle_w = 20",
+            "no less than",
+        ),
+        ({"EDGEAGENT_ENERGY_USD_PER_MWH": "-2"}, "energy.usd_per_mwh = -2", "from -1 to"),
+        ({"EDGEAGENT_ENERGY_GPU_W": "lots"}, "energy.gpu_w = 'lots'", "a whole number from 0"),
         ({"EDGEAGENT_HTTP_LISTEN": "0.0.0.0:80"}, "beyond loopback", "127.0.0.1:80"),
     ],
 )
