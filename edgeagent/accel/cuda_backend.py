@@ -7,6 +7,7 @@ the broker.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -17,7 +18,14 @@ from edgeagent.accel.cupy_glue import CupyDevice, array_over, fault_from_cupy, l
 from edgeagent.accel.errors import DeviceAbsent, DeviceFull, DeviceGone, DevicePoisoned
 from edgeagent.accel.execute import Prepared, run_on_gpu
 from edgeagent.accel.gpu_context import GpuContext, Registration, Tenant
-from edgeagent.accel.gpu_errors import GpuAbsent, GpuFault, GpuOutOfMemory, GpuPoisoned, GpuQuota
+from edgeagent.accel.gpu_errors import (
+    GpuAbsent,
+    GpuFault,
+    GpuOutOfMemory,
+    GpuPoisoned,
+    GpuQuota,
+    GpuTimeout,
+)
 from edgeagent.accel.mapped import MAPPED_BYTES_MAX
 
 __all__ = ["CudaBackend"]
@@ -26,6 +34,7 @@ _TENANTS_MAX = 64
 # Of the device's memory, for one function; the rest of it keeps others from failing beside a greedy one.
 _QUOTA_SHARE = 0.75
 _KEEP_BYTES = 256 << 20  # what an idle function's pool keeps
+_SETTLE_S = 1.0  # for a call that failed in the middle
 
 
 class CudaBackend:
@@ -112,7 +121,9 @@ class CudaBackend:
                 device = _Device(cupy, self._context.facts.ordinal, self._attached)
                 run_on_gpu(prepared, slot, device, maps)
         except Exception as error:  # noqa: BLE001 - of CuPy, of the driver, of others' kernels
-            return _told(error).with_traceback(None)
+            told = _told(error).with_traceback(None)
+            told.__context__ = told.__cause__ = None  # these have tracebacks too
+            return told
         return None
 
     def _tenant(self, function: str) -> Tenant:
@@ -129,10 +140,15 @@ class CudaBackend:
         return tenant
 
     def _free(self) -> None:
-        """Arrays that only cycles hold, and what pools keep."""
+        """Arrays that only cycles hold, and what pools keep: of that, what the stream is done with."""
         gc.collect()
-        for tenant in self._tenants.values():
-            tenant.trim()
+        try:
+            for tenant in self._tenants.values():
+                with contextlib.suppress(GpuTimeout):
+                    tenant.synchronize(_SETTLE_S)
+                tenant.trim()
+        except GpuFault as fault:
+            raise _told(fault) from None
 
 
 class _Device(CupyDevice):

@@ -130,13 +130,19 @@ class CupyDevice:
         self.xp = cupy
 
     def put(self, array: Any) -> Any:
-        return self.xp.asarray(array)
+        """From where it lies: CuPy's ``asarray`` copies what is not pinned once more, and keeps a pinned array beyond
+        this call.
+        """
+        order = "F" if array.flags.fnc else "C"
+        made = self.xp.empty(array.shape, array.dtype, order)
+        made.set(array)
+        return made
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
         return self.xp.empty(shape, dtype)
 
     def take(self, array: Any, into: Any) -> None:
-        if into.flags.c_contiguous:
-            self.xp.ascontiguousarray(array).get(out=into)  # waits for the stream
+        if into.flags.c_contiguous or into.flags.f_contiguous:
+            array.get(out=into)  # waits for the stream
         else:
             into[...] = array.get()

@@ -145,11 +145,11 @@ def _place(held: Any, mapped: list[tuple[int, Any]], one: Operand) -> tuple[Any,
 
 
 def _put(device: Device, held: Any, one: Operand) -> Any:
-    """An input there. What its indices see many times goes over once."""
+    """An input there. What has no gaps goes over as it lies, in whatever order; what indices see many times, once."""
     xp, item = device.xp, one.dtype.item_bytes
     low, high = one.range
-    overlaps = high - low < one.bytes and 0 not in one.strides
-    if overlaps and not any(step % item for step in (one.offset - low, high - low, *one.strides)):
+    is_gapless = high - low <= one.bytes and 0 not in one.strides
+    if is_gapless and not any(step % item for step in (one.offset - low, high - low, *one.strides)):
         flat = device.put(held[low:high].view(one.dtype.array_name))
         first = flat[(one.offset - low) // item :]
         return xp.lib.stride_tricks.as_strided(first, one.shape, one.strides)

@@ -1,4 +1,4 @@
-// The table follows NVIDIA's "CUDA Driver API", section "Data types used by CUDA driver", enum CUresult (up to CUDA 13.3).
+// The table follows NVIDIA's "CUDA Driver API", section "Data types used by CUDA driver", enum CUresult (up to CUDA 13.5).
 //
 // Poisoned: where that text says that the process "must be terminated and relaunched" (226, 700, 702, 714-719, 721, 810,
 // 911), that the context "cannot be used anymore" (710), memory or a link lost data (214, 220), or nobody can say what
@@ -26,6 +26,7 @@ const std::vector<FaultRow> &fault_table() {
       {34, "CUDA_ERROR_STUB_LIBRARY", Absent},
       {36, "CUDA_ERROR_CALL_REQUIRES_NEWER_DRIVER", Absent},
       {46, "CUDA_ERROR_DEVICE_UNAVAILABLE", Retryable},
+      {47, "CUDA_ERROR_MULTICAST_RESOURCE_FULL", Misuse}, // nothing here asks for it
       {100, "CUDA_ERROR_NO_DEVICE", Absent},
       {101, "CUDA_ERROR_INVALID_DEVICE", Absent},
       {102, "CUDA_ERROR_DEVICE_NOT_LICENSED", Absent},
@@ -54,6 +55,7 @@ const std::vector<FaultRow> &fault_table() {
       {224, "CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY", Unsupported},
       {225, "CUDA_ERROR_UNSUPPORTED_DEVSIDE_SYNC", Unsupported},
       {226, "CUDA_ERROR_CONTAINED", Poisoned},
+      {227, "CUDA_ERROR_INSUFFICIENT_LOADER_VERSION", Unsupported},
       {300, "CUDA_ERROR_INVALID_SOURCE", Misuse},
       {301, "CUDA_ERROR_FILE_NOT_FOUND", Misuse},
       {302, "CUDA_ERROR_SHARED_OBJECT_SYMBOL_NOT_FOUND", Absent},
@@ -116,6 +118,7 @@ const std::vector<FaultRow> &fault_table() {
       {916, "CUDA_ERROR_KEY_ROTATION", Poisoned},
       {917, "CUDA_ERROR_STREAM_DETACHED", Misuse},
       {918, "CUDA_ERROR_GRAPH_RECAPTURE_FAILURE", Misuse},
+      {919, "CUDA_ERROR_FABRIC_NOT_READY", Retryable},
       {999, "CUDA_ERROR_UNKNOWN", Poisoned},
   };
   return rows;

@@ -145,13 +145,14 @@ void Tenant::end() {
   --runs;
 }
 
-// A pool gives back only what it knows to be unused: a query of the idle stream tells it.
+// A pool gives back only what it knows to be unused: a query of the idle stream tells it. A busy one keeps some of it.
 void Tenant::trim_now() {
   if (pool_ == nullptr) {
     const std::lock_guard<std::mutex> held(context().books);
     held_bytes = used_bytes;
     return;
   }
+  context().is_ready(context().api().stream_query(stream_), "cuStreamQuery");
   context().check(context().api().pool_trim(pool_, 0), "cuMemPoolTrimTo");
   const std::lock_guard<std::mutex> held(context().books);
   held_bytes = used_bytes;

@@ -14,6 +14,7 @@ from edgeagent.accel.broker_state import State
 from edgeagent.accel.errors import GpuFailed
 from edgeagent.node.accel_gpus import CUDA
 from tests.unit.accel.every_kernel import CASES, assert_agrees, by_broker
+from tests.unit.accel.every_type import typed_cases
 
 
 def on_broker(scenario: Callable[[Broker], Awaitable[None]]) -> None:
@@ -38,6 +39,22 @@ def test_every_kernel_agrees_with_the_cpu() -> None:
     async def scenario(broker: Broker) -> None:
         for case in CASES:
             assert_agrees(case, await by_broker(broker, case))
+
+    on_broker(scenario)
+
+
+def test_every_kernel_in_every_type_agrees_with_the_cpu() -> None:
+    """All that differ are told, not the first alone: who has a device for minutes wants to know them all."""
+
+    async def scenario(broker: Broker) -> None:
+        wrong = []
+        for case in typed_cases():
+            try:
+                assert_agrees(case, await by_broker(broker, case))
+            except (AssertionError, GpuFailed) as error:
+                wrong.append(f"{case.name} {[one.dtype.name for one in case.prepared.call.inputs]}: {error}")
+        assert not wrong, "\n".join(wrong)
+        assert (broker.life.starts, broker.life.falls) == (1, 0)
 
     on_broker(scenario)
 

@@ -14,17 +14,18 @@ from edgeagent.accel.gpu_context import GpuContext
 from edgeagent.accel.gpu_driver import classify, devices, gpu_core
 from tests.native.cuda_double import CudaDouble
 
-# By hand from the enum CUresult of NVIDIA's CUDA Driver API (13.3), apart from native/gpu/faults.cpp.
+# By hand from the enum CUresult of NVIDIA's CUDA Driver API (13.5), apart from native/gpu/faults.cpp.
 POISONED = [214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 806, 810, 911, 916, 999]
 ABSENT = [3, 4, 34, 36, 100, 101, 102, 221, 302, 303, 803, 804]
-RETRYABLE = [46, 304, 802, 805, 807, 808, 809, 909]
-UNSUPPORTED = [205, 209, 215, 217, 222, 223, 224, 225, 711, 800, 801, 811, 812]
+RETRYABLE = [46, 304, 802, 805, 807, 808, 809, 909, 919]
+UNSUPPORTED = [205, 209, 215, 217, 222, 223, 224, 225, 227, 711, 800, 801, 811, 812]
 MISUSE = [
     1,
     5,
     6,
     7,
     8,
+    47,
     200,
     201,
     202,

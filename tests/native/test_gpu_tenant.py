@@ -74,6 +74,23 @@ def test_the_release_threshold_says_what_a_pool_keeps(cuda: CudaDouble) -> None:
             assert tenant.reserved_bytes == 0
 
 
+def test_a_trim_gives_back_what_was_freed_just_before_but_no_work_under_way(cuda: CudaDouble) -> None:
+    """A pool keeps what the host has not seen to be unused."""
+    with GpuContext(library=cuda.path) as context:
+        tenant = context.tenant("f", quota_bytes=8192)
+        tenant.alloc(4096).free()
+        tenant.trim()
+        assert tenant.reserved_bytes == 0
+        block = tenant.alloc(4096)
+        cuda.hold()
+        block.free()
+        tenant.trim()
+        assert tenant.reserved_bytes == 4096
+        cuda.let_go()
+        tenant.trim()
+        assert tenant.reserved_bytes == 0
+
+
 def test_idle_functions_give_their_cached_memory_first_least_recent_first(cuda: CudaDouble) -> None:
     cuda.memory(3 * 4096)
     with GpuContext(library=cuda.path) as context:

@@ -154,7 +154,11 @@ def _plan_place(call: Call) -> Work:
 def _run_place(name: str, xp: Any, inputs: Sequence[Any], outputs: Sequence[Any], call: Call) -> None:
     axes = _axes(call)
     axis = axes[0] if len(axes) == 1 else None
-    _put(outputs[0], xp.asarray(getattr(xp, name)(inputs[0], axis=axis)))
+    place = xp.asarray(getattr(xp, name)(inputs[0], axis=axis))
+    if xp.__name__ != "numpy" and call.inputs[0].dtype in FLOATS:  # of several NaN, CuPy may find any
+        nans = xp.isnan(inputs[0])
+        place = xp.where(xp.any(nans, axis=axis), xp.argmax(nans, axis=axis), place)
+    _put(outputs[0], place)
 
 
 def _plan_softmax(call: Call) -> Work:
@@ -203,13 +207,21 @@ def _run_topk(xp: Any, inputs: Sequence[Any], outputs: Sequence[Any], call: Call
     outs = [xp.moveaxis(out, axis, -1) for out in outputs]
     for block in blocks(image.shape[:-1], max(1, block_elements(xp) // image.shape[-1])):
         part = xp.ascontiguousarray(image[block])
+        keys = _keys(xp, part)
         if largest:
-            backwards = xp.argsort(xp.flip(part, axis=-1), axis=-1, kind="stable")
+            backwards = xp.argsort(xp.flip(keys, axis=-1), axis=-1, kind="stable")
             order = (part.shape[-1] - 1) - xp.flip(backwards, axis=-1)[..., :k]
         else:
-            order = xp.argsort(part, axis=-1, kind="stable")[..., :k]
+            order = xp.argsort(keys, axis=-1, kind="stable")[..., :k]
         for out, value in zip(outs, (xp.take_along_axis(part, order, axis=-1), order), strict=False):
             out[block] = value
+
+
+def _keys(xp: Any, part: Any) -> Any:
+    """What to sort by: CuPy sorts by bits where there is one line, and so puts a NaN with a sign before all."""
+    if xp.__name__ == "numpy" or part.dtype.kind != "f":
+        return part
+    return xp.where(xp.isnan(part), xp.asarray(float("nan"), dtype=part.dtype), part)
 
 
 def _same(dtype: Dtype) -> frozenset[Dtype]:

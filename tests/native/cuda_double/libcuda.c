@@ -1,6 +1,6 @@
 /* A libcuda for tests: devices, primary contexts, streams with deferred work, events, pools, host memory, and faults on
- * command. It is strict where the real one is undefined: a stale handle, a copy outside an allocation, or a call without a
- * current context is an error.
+ * command. It is strict where the real one is undefined: a stale handle, a copy outside an allocation, a call without a
+ * current context or before cuInit is an error; and a pool gives back only what the host has seen to be unused.
  *
  * Work on a stream runs at once, or, while double_hold(1), when double_hold(0) is called. "Device" memory is the process's.
  * Control: the double_* functions at the end. CUDA_DOUBLE_FAIL="function:k:code[,...]" fails the k-th call of a function.
@@ -37,33 +37,44 @@ EXPORT CUresult cuDeviceGetCount(int *out) {
 }
 EXPORT CUresult cuDeviceGet(CUdevice *out, int ordinal) {
   BEGIN(cuDeviceGet)
+  NEED(initialized, NOT_INIT)
   NEED(ordinal >= 0 && ordinal < device_count, BAD_DEVICE)
   *out = ordinal;
   return leave(OK);
 }
 EXPORT CUresult cuDeviceGetName(char *out, int bytes, CUdevice device) {
   BEGIN(cuDeviceGetName)
+  NEED(initialized, NOT_INIT)
+  NEED(device >= 0 && device < device_count, BAD_DEVICE)
   snprintf(out, (size_t)bytes, "Double %d", device);
   return leave(OK);
 }
 EXPORT CUresult cuDeviceGetAttribute(int *out, int which, CUdevice device) {
   BEGIN(cuDeviceGetAttribute)
+  NEED(initialized, NOT_INIT)
+  NEED(device >= 0 && device < device_count, BAD_DEVICE)
   NEED(which < ATTRIBUTES && attributes[which] >= 0, INVALID) /* -1: a driver that is too old to know it */
   *out = attributes[which] + 0 * device;
   return leave(OK);
 }
 EXPORT CUresult cuDeviceTotalMem_v2(size_t *out, CUdevice device) {
   BEGIN(cuDeviceTotalMem_v2)
+  NEED(initialized, NOT_INIT)
+  NEED(device >= 0 && device < device_count, BAD_DEVICE)
   *out = (size_t)memory_limit + 0 * (size_t)device;
   return leave(OK);
 }
 EXPORT CUresult cuDeviceGetUuid_v2(unsigned char *out, CUdevice device) {
   BEGIN(cuDeviceGetUuid_v2)
+  NEED(initialized, NOT_INIT)
+  NEED(device >= 0 && device < device_count, BAD_DEVICE)
   memset(out, 0xa0 + device, 16);
   return leave(OK);
 }
 EXPORT CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice device, unsigned flags) {
   BEGIN(cuDevicePrimaryCtxSetFlags_v2)
+  NEED(initialized, NOT_INIT)
+  NEED(device >= 0 && device < device_count, BAD_DEVICE)
   NEED(retained[device] == 0, ACTIVE)
   last_context_flags = flags;
   return leave(OK);
@@ -92,11 +103,14 @@ EXPORT CUresult cuDevicePrimaryCtxReset_v2(CUdevice device) {
 }
 EXPORT CUresult cuCtxSetCurrent(void *context) {
   BEGIN(cuCtxSetCurrent)
+  NEED(initialized, NOT_INIT)
+  NEED(context == NULL || retained[(int *)context - context_tag] > 0, NO_CONTEXT)
   current = context;
   return leave(OK);
 }
 EXPORT CUresult cuCtxGetCurrent(void **out) {
   BEGIN(cuCtxGetCurrent)
+  NEED(initialized, NOT_INIT)
   *out = current;
   return leave(OK);
 }
@@ -123,7 +137,9 @@ EXPORT CUresult cuStreamDestroy_v2(void *stream) {
 EXPORT CUresult cuStreamQuery(void *stream) {
   WORKING(cuStreamQuery)
   NEED(known(stream, MAGIC_STREAM), BAD_HANDLE)
-  return leave(((object *)stream)->first == NULL ? OK : NOT_READY);
+  NEED(((object *)stream)->first == NULL, NOT_READY)
+  see(stream);
+  return leave(OK);
 }
 EXPORT CUresult cuStreamSynchronize(void *stream) {
   object *it;
@@ -132,6 +148,7 @@ EXPORT CUresult cuStreamSynchronize(void *stream) {
   while (sticky == OK && known(stream, MAGIC_STREAM) && ((object *)stream)->first != NULL) {
     pthread_cond_wait(&moved, &lock);
   }
+  see(stream);
   for (it = objects; it != NULL; it = it->next) {
     if (it->magic == MAGIC_POOL) {
       release_above(it, it->keep);

@@ -10,7 +10,7 @@ EXPORT CUresult cuMemAlloc_v2(CUdeviceptr *out, size_t bytes) {
   NEED(bytes > 0, INVALID)
   NEED((long long)bytes <= memory_limit - device_used, OOM)
   device_used += (long long)bytes;
-  *out = (CUdeviceptr)(uintptr_t)malloc(bytes);
+  *out = (CUdeviceptr)(uintptr_t)aligned(bytes);
   add_chunk(*out, bytes, NULL, 0);
   return leave(OK);
 }
@@ -44,6 +44,7 @@ EXPORT CUresult cuMemPoolDestroy(void *pool) {
   WORKING(cuMemPoolDestroy)
   NEED(known(pool, MAGIC_POOL), BAD_HANDLE)
   NEED(((object *)pool)->used == 0, INVALID) /* the real one would wait for the frees */
+  ((object *)pool)->unseen = 0;
   release_above(pool, 0);
   forget(pool);
   return leave(OK);
@@ -82,7 +83,7 @@ EXPORT CUresult cuMemAllocFromPoolAsync(CUdeviceptr *out, size_t bytes, void *po
     it->reserved = it->used + bytes;
   }
   it->used += bytes;
-  *out = (CUdeviceptr)(uintptr_t)malloc(bytes);
+  *out = (CUdeviceptr)(uintptr_t)aligned(bytes);
   add_chunk(*out, bytes, it, 0);
   return leave(OK);
 }
@@ -93,6 +94,9 @@ EXPORT CUresult cuMemFreeAsync(CUdeviceptr at, void *stream) {
   it = chunk_at(at, 1, 0);
   NEED(it != NULL && it->at == at && !it->freed, INVALID)
   it->freed = 1;
+  if (it->pool != NULL) {
+    it->pool->freed_on = stream;
+  }
   enqueue(stream, 1, it, NULL, 0);
   return leave(OK);
 }
@@ -117,7 +121,7 @@ EXPORT CUresult cuMemHostAlloc(void **out, size_t bytes, unsigned flags) {
   NEED(!(flags & 2u) || attributes[19], UNSUPPORTED)
   NEED((long long)bytes <= host_limit, OOM)
   *out = malloc(bytes);
-  add_chunk((uint64_t)(uintptr_t)*out, bytes, NULL, 1);
+  add_chunk((uint64_t)(uintptr_t)*out, bytes, NULL, 1)->flags = flags;
   return leave(OK);
 }
 EXPORT CUresult cuMemFreeHost(void *at) {
@@ -135,11 +139,12 @@ EXPORT CUresult cuMemHostRegister_v2(void *at, size_t bytes, unsigned flags) {
   NEED(attributes[99], UNSUPPORTED)
   NEED((flags & ~11u) == 0, INVALID)
   NEED(!(flags & 8u) || attributes[113], UNSUPPORTED)
+  NEED(mapped(start, bytes, !(flags & 8u)), INVALID) /* what cannot be written to needs the flag */
   for (it = chunks; it != NULL; it = it->next) {
     NEED(it->kind != 2 || start + bytes <= it->at || it->at + it->bytes <= start, REGISTERED)
   }
   last_register_flags = flags;
-  add_chunk(start, bytes, NULL, 2);
+  add_chunk(start, bytes, NULL, 2)->flags = flags;
   return leave(OK);
 }
 EXPORT CUresult cuMemHostUnregister(void *at) {
@@ -151,9 +156,12 @@ EXPORT CUresult cuMemHostUnregister(void *at) {
   return leave(OK);
 }
 EXPORT CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr *out, void *at, unsigned flags) {
+  chunk *it;
   WORKING(cuMemHostGetDevicePointer_v2)
   NEED(flags == 0 && attributes[19], INVALID)
-  NEED(chunk_at((uint64_t)(uintptr_t)at, 1, 1) || chunk_at((uint64_t)(uintptr_t)at, 1, 2), INVALID)
+  it = chunk_at((uint64_t)(uintptr_t)at, 1, 1);
+  it = it != NULL ? it : chunk_at((uint64_t)(uintptr_t)at, 1, 2);
+  NEED(it != NULL && (it->flags & 2u), INVALID) /* not mapped for the device */
   *out = (CUdeviceptr)(uintptr_t)at + (attributes[91] ? 0 : 0x100000000000ull); /* another place, as on discrete ones */
   return leave(OK);
 }

@@ -29,6 +29,8 @@ typedef struct object {
   double done_ms;             /* event: when */
   int recorded, pending, timing;
   size_t used, reserved, keep; /* pool */
+  size_t unseen;               /* pool: freed, and nobody has looked at the stream since: not to be given back */
+  void *freed_on;              /* pool: that stream */
 } object;
 typedef struct chunk {
   uint64_t at;
@@ -36,6 +38,7 @@ typedef struct chunk {
   object *pool;
   int kind; /* 0 device, 1 host, 2 registered */
   int freed; /* free is under way on a stream */
+  unsigned flags; /* of host memory */
   struct chunk *next;
 } chunk;
 typedef struct fault {
@@ -150,11 +153,39 @@ static void remove_chunk(chunk *dead) {
   free(dead);
 }
 static void release_above(object *pool, size_t keep) {
-  size_t least = pool->used > keep ? pool->used : keep;
+  size_t bound = pool->used + pool->unseen, least = bound > keep ? bound : keep;
   if (pool->reserved > least) {
     device_used -= (long long)(pool->reserved - least);
     pool->reserved = least;
   }
+}
+static void see(const void *stream) { /* the host knows that all is done there */
+  object *it;
+  for (it = objects; it != NULL; it = it->next) {
+    if (it->magic == MAGIC_POOL && it->freed_on == stream) {
+      it->unseen = 0;
+    }
+  }
+}
+static void *aligned(size_t bytes) { /* as device memory is */
+  void *at = NULL;
+  return posix_memalign(&at, 512, bytes) == 0 ? at : NULL;
+}
+static int mapped(uint64_t start, uint64_t bytes, int writable) { /* all of it is the process's, and may be written to */
+  char line[512], rights[8];
+  unsigned long long low, high;
+  FILE *maps = fopen("/proc/self/maps", "r");
+  while (maps != NULL && bytes > 0 && fgets(line, sizeof line, maps) != NULL) {
+    if (sscanf(line, "%llx-%llx %7s", &low, &high, rights) == 3 && low <= start && start < high &&
+        (!writable || rights[1] == 'w')) {
+      bytes = high - start < bytes ? bytes - (high - start) : 0;
+      start = high;
+    }
+  }
+  if (maps != NULL) {
+    fclose(maps);
+  }
+  return bytes == 0;
 }
 static void run(op *work) {
   if (work->kind == 0) {
@@ -164,6 +195,7 @@ static void run(op *work) {
     chunk *it = work->to;
     if (it->pool != NULL) {
       it->pool->used -= it->bytes;
+      it->pool->unseen += it->bytes;
     }
     remove_chunk(it);
   } else {

@@ -12,7 +12,7 @@ import pytest
 
 from edgeagent.accel import cuda_backend
 from edgeagent.accel.cuda_backend import CudaBackend
-from edgeagent.accel.descriptors import Description, contiguous
+from edgeagent.accel.descriptors import Description, Operand, contiguous
 from edgeagent.accel.dtypes import Dtype
 from edgeagent.accel.errors import DeviceAbsent, DeviceFull, DeviceGone, DevicePoisoned
 from edgeagent.accel.execute import CallLimits, Prepared, prepare
@@ -23,21 +23,41 @@ from edgeagent.accel.gpu_errors import (
     GpuOutOfMemory,
     GpuPoisoned,
     GpuQuota,
+    GpuTimeout,
     GpuUnsupported,
 )
 from edgeagent.accel.registry import shipped
 from edgeagent.accel.self_test import SELF_TEST_BYTES, self_test
+from edgeagent.accel.views import view, whole
 from tests.guest_frames import pack_call
+from tests.unit.accel.every_kernel import assert_agrees
+from tests.unit.accel.every_type import typed_cases
+
+# What kernels may use of CuPy: each was seen there (14.2) and run in all types that come to it.
+_SEEN_IN_CUPY = """
+    abs add any arange arccos arcsin arctan arctan2 argmax argmin argsort ascontiguousarray broadcast_to
+    ceil clip concatenate cos cumsum divide equal exp expm1 flip floor greater greater_equal hypot iinfo
+    isnan less less_equal lib log log1p log2 matmul max maximum mean min minimum moveaxis multiply
+    nan_to_num negative not_equal pad power prod remainder rint sign sin sqrt subtract sum take
+    take_along_axis tan tanh var where zeros zeros_like
+"""
 
 
 class Array(np.ndarray[Any, Any]):
-    """numpy's, with CuPy's way out."""
+    """numpy's, with CuPy's ways in and out, which are as strict."""
 
     def get(self, out: Any = None) -> Any:
         if out is None:
             return np.array(self)
+        assert (out.shape, out.dtype) == (self.shape, self.dtype)
+        assert out.flags.forc
         out[...] = self
         return out
+
+    def set(self, array: Any) -> None:
+        assert (array.shape, array.dtype) == (self.shape, self.dtype)
+        assert self.flags.forc
+        self[...] = array
 
 
 class Cupy:
@@ -50,7 +70,11 @@ class Cupy:
         self.device = -1
         self.cuda = SimpleNamespace(Device=self._on)
         cache = SimpleNamespace(set_size=self._set_size)
-        self.fft = SimpleNamespace(config=SimpleNamespace(get_plan_cache=lambda: cache))
+        self.fft = SimpleNamespace(
+            fft2=np.fft.fft2,
+            ifft2=np.fft.ifft2,
+            config=SimpleNamespace(get_plan_cache=lambda: cache),
+        )
 
     @contextlib.contextmanager
     def _on(self, device: int) -> Iterator[None]:
@@ -65,21 +89,28 @@ class Cupy:
     def asarray(self, array: Any, dtype: Any = None) -> Any:
         return np.array(array, dtype=dtype).view(Array)
 
-    def ascontiguousarray(self, array: Any) -> Any:
-        return np.ascontiguousarray(array).view(Array)
-
-    def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
-        return np.empty(shape, dtype).view(Array)
+    def empty(self, shape: tuple[int, ...], dtype: Any, order: Any = "C") -> Any:
+        return np.empty(shape, dtype, order).view(Array)
 
     def __getattr__(self, name: str) -> Any:
+        assert name in _SEEN_IN_CUPY.split(), f"nobody has looked whether CuPy has {name}"
         return getattr(np, name)
 
 
 class Tenant:
     def __init__(self, name: str) -> None:
         self.name, self.trims, self.closed = name, 0, False
+        self.is_slow = False
+        self.fault: GpuFault | None = None
+
+    def synchronize(self, timeout_s: float) -> None:
+        assert timeout_s > 0.0
+        if self.is_slow:
+            raise GpuTimeout("not done")
 
     def trim(self) -> None:
+        if self.fault is not None:
+            raise self.fault
         self.trims += 1
 
     def close(self) -> None:
@@ -133,7 +164,8 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
     def using(context: Context, tenant: Tenant, cupy: Cupy) -> Iterator[Cupy]:
         if coming:
             raise coming.pop(0)
-        yield cupy
+        with np.errstate(all="ignore"):  # a device warns of nothing
+            yield cupy
 
     monkeypatch.setattr(cuda_backend, "load_cupy", Cupy)
     monkeypatch.setattr(cuda_backend, "GpuContext", Context)
@@ -174,15 +206,64 @@ def test_kernels_run_and_the_self_test_passes(faults: list[Exception]) -> None:
     backend.close()
 
 
+def test_operands_of_every_type_come_and_go(faults: list[Exception]) -> None:
+    """Of every rank and type: CuPy takes and gives only arrays of the very shape and type, in one of two orders."""
+    backend, _ = started()
+    for case in typed_cases():
+        memory = bytearray(case.memory)
+        backend.run("f", case.prepared, memoryview(memory))
+        assert_agrees(case, bytes(memory))
+
+
+_PLAIN = contiguous(0, Dtype.F32, (2, 3))
+
+
+@pytest.mark.parametrize(
+    ("one", "wanted"),
+    [
+        (_PLAIN._replace(offset=40, strides=(16, -4)), [[10, 9, 8], [14, 13, 12]]),
+        (_PLAIN._replace(strides=(0, 4)), [[0, 1, 2], [0, 1, 2]]),
+        (_PLAIN._replace(strides=(4, 8)), [[0, 2, 4], [1, 3, 5]]),
+        (_PLAIN._replace(offset=20, strides=(-12, -4)), [[5, 4, 3], [2, 1, 0]]),
+    ],
+    ids=["gaps", "repeated", "turned", "backwards"],
+)
+def test_strides_of_all_kinds(faults: list[Exception], one: Operand, wanted: list[list[int]]) -> None:
+    backend, _ = started()
+    for strides in ((12, 4), (4, 8), (24, 8)):
+        slot = memoryview(bytearray(np.arange(48, dtype="float32").tobytes()))
+        out = _PLAIN._replace(offset=128, strides=strides)
+        described = pack_call(Description((one,), (out,), (), "a"))
+        backend.run("f", prepare(shipped(), "elementwise", described, len(slot), CallLimits()), slot)
+        assert view(whole(slot), out, writable=False).tolist() == wanted
+
+
 def test_short_memory_is_freed_and_asked_for_once_more(faults: list[Exception]) -> None:
     backend, context = started()
     prepared, slot = twice()
     faults[:] = [GpuOutOfMemory("full")]
     backend.run("f", prepared, slot)
     assert context.tenants[0].trims == 1
+    context.tenants[0].is_slow = True
     faults[:] = [GpuOutOfMemory("full"), GpuQuota("over")]
     with pytest.raises(DeviceFull, match="over"):
         backend.run("f", prepared, slot)
+    assert context.tenants[0].trims == 2
+    context.tenants[0].fault = GpuPoisoned("lost meanwhile")
+    faults[:] = [GpuOutOfMemory("full")]
+    with pytest.raises(DevicePoisoned, match="lost meanwhile"):
+        backend.run("f", prepared, slot)
+
+
+def test_an_error_keeps_no_frame_of_where_it_was_raised(faults: list[Exception]) -> None:
+    """In them are the arrays, and in these the slot."""
+    backend, _ = started()
+    raised = RuntimeError("a kernel's")
+    raised.__cause__, raised.__context__ = ValueError("its cause"), ValueError("its context")
+    faults[:] = [raised]
+    with pytest.raises(RuntimeError) as caught:
+        backend.run("f", *twice())
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
 @pytest.mark.parametrize(
