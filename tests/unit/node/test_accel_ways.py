@@ -19,6 +19,7 @@ from edgeagent.accel.descriptors import Description, contiguous
 from edgeagent.accel.dtypes import Dtype
 from edgeagent.accel.errors import BrokerLost, OperandRefused
 from edgeagent.accel.execute import CallLimits, prepare
+from edgeagent.accel.guest_layout import Code
 from edgeagent.accel.kernel_errors import KernelTooLarge
 from edgeagent.accel.probing import ProbePlan
 from edgeagent.accel.registry import shipped
@@ -236,3 +237,18 @@ def test_a_gpu_has_the_time_that_the_cpu_does_not_need(
     assert plan.patience_s(left_s) == pytest.approx(patience_s)
     alone = CallPlan("elementwise", prepared, KernelTooLarge("too much for a CPU"))
     assert alone.patience_s(left_s) == math.inf
+
+
+def test_a_pinned_function_hears_whether_the_arena_is_full_or_too_small() -> None:
+    async def main() -> None:
+        rig = Rig("gpu")
+        rig.broker.arena = Arena(4096)
+        taken = rig.broker.arena.take(4096)
+        assert await rig.ask() == Code.FULL
+        taken.drop()
+        assert await rig.ask() == 0
+        rig.broker.arena._slots.total_bytes = 16
+        assert await rig.ask() == Code.TOO_LARGE
+        await rig.guest.stop()
+
+    asyncio.run(main())
