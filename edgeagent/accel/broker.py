@@ -5,7 +5,9 @@ Rules, which tests hold:
 1. Nobody waits for a GPU that is not READY: ``run`` refuses at once, and what waited when it fell fails at once.
 2. Every call ends once: with its outputs in its slot, or with a GpuFailed after which they never count.
 3. A call that runs for longer than ``deadline_s`` has hung, and its broker is killed; as is one that answers no ping.
-4. Two calls are under way at most, one that runs and one for which the device need not wait. The rest waits here,
+4. A caller who still has time for another way says how much, and is let go then. While the call that runs has
+   outstayed somebody's patience, nobody else is sent after it.
+5. Two calls are under way at most, one that runs and one for which the device need not wait. The rest waits here,
    where it is shared out by function.
 """
 
@@ -40,6 +42,7 @@ from edgeagent.accel.broker_wire import (
 from edgeagent.accel.errors import (
     BrokerLost,
     DeviceFull,
+    DeviceLate,
     GpuFailed,
     GpuFull,
     KernelRaised,
@@ -101,6 +104,7 @@ class Broker:
     ) -> None:
         self.device, self.device_name = device, ""
         self.memory_bytes = self.used_bytes = 0
+        self.is_kept = False  # somebody must find it ready: it does not rest
         self.worked_s: defaultdict[str, float] = defaultdict(
             float
         )  # by function, probes and what failed included
@@ -117,12 +121,30 @@ class Broker:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = math.inf
         self._heard_s = 0.0
+        self._late: _Call | None = None  # it runs for longer than somebody could wait
         self._ping_s = math.inf  # when the ping was sent that is not answered
         self._number = 0
 
     @property
     def ready(self) -> bool:
+        """Whether calls are taken now."""
+        return self._serves and not self.stuck
+
+    @property
+    def why_not(self) -> str:
+        """What keeps calls from it."""
+        if self._serves and self.stuck:
+            return f"may have hung in {self._under_way[0].work.kernel} of {self._under_way[0].function}"
+        return f"is {self.life.state}" + (f": {self.life.why}" if self.life.why else "")
+
+    @property
+    def _serves(self) -> bool:
         return self.life.state is State.READY
+
+    @property
+    def stuck(self) -> bool:
+        """What runs may have hung."""
+        return self._late is not None and bool(self._under_way) and self._under_way[0] is self._late
 
     @property
     def load(self) -> int:
@@ -143,11 +165,11 @@ class Broker:
         if self.life.wanted(self._clock()) is Action.SPAWN:
             self._spawn(self._start())
 
-    def reserve(self, count: int) -> Slot:
-        """A slot for a call's operands. Raises GpuFull."""
+    def reserve(self, count: int, function: str = "") -> Slot:
+        """A slot for the operands of a call of this function. Raises GpuFull."""
         if self._link is None or not self.ready:
             raise GpuFull("the GPU is not ready")
-        return self._link.arena.take(count)
+        return self._link.arena.take(count, function)
 
     async def run(
         self,
@@ -157,10 +179,12 @@ class Broker:
         slot: Slot,
         maps: Sequence[tuple[int, int]] = (),
         sources: Sequence[Source] = (),
+        patience_s: float = math.inf,
     ) -> Done:
         """One call whose inputs lie in ``slot``, which ``reserve`` gave; its outputs do then. Raises GpuFailed.
 
-        ``maps``: (offset, bytes) of inputs that lie elsewhere, as ``Packing`` has them; ``sources`` are where.
+        ``maps``: (offset, bytes) of inputs that lie elsewhere, as ``Packing`` has them; ``sources`` are where. Beyond
+        ``patience_s`` the caller has another way: DeviceLate where the call runs, LostBeside where others' do.
 
         Whoever is cancelled drops its own hold of the slot, no more: the broker may still write there.
         """
@@ -174,15 +198,26 @@ class Broker:
         slot.hold()
         self._pump()
         try:
-            return await call.future
+            async with asyncio.timeout(None if patience_s == math.inf else patience_s):
+                return await call.future
+        except TimeoutError:
+            raise self._outstayed(call, patience_s) from None
         finally:
             if self._waiting.remove(function, call):
                 slot.drop()
 
+    def _outstayed(self, call: _Call, patience_s: float) -> GpuFailed:
+        head = self._under_way[0] if self._under_way else None
+        why = f"no answer within {patience_s:.3g} s, and the CPU needs the rest of the time"
+        if head is None or self._clock() - head.begun_s < patience_s / 2:  # it waited, which is no fault
+            return LostBeside(why)
+        self._late = head
+        return DeviceLate(why) if call is head else LostBeside(why)
+
     def forget(self, function: str) -> None:
         """A function is gone."""
         self.worked_s.pop(function, None)
-        if self._link is not None and self.ready:
+        if self._link is not None and self._serves:
             self._say(Forget(function))
 
     async def close(self) -> None:
@@ -199,7 +234,7 @@ class Broker:
     # -- calls ---------------------------------------------------------------------------------------------------------
 
     def _pump(self) -> None:
-        while len(self._under_way) < _UNDER_WAY_MAX and self.ready:
+        while len(self._under_way) < _UNDER_WAY_MAX and self._serves:
             next_ = self._waiting.pop()
             if next_ is None:
                 return
@@ -351,11 +386,13 @@ class Broker:
         if now_s >= self._ping_s + settings.ping_timeout_s and not self._under_way:
             self._fall(f"no answer to a ping for {settings.ping_timeout_s:g} s")
             return
+        if self.is_kept and self._serves:
+            self.life.wanted(now_s)
         if not self.load and self.life.rest(now_s) is Action.END:
             log.info("a GPU rests", index=self.device, why=self.life.why)
             self._drop(self.life.why)
             return
-        is_quiet = self.ready and not self._under_way and self._ping_s == math.inf
+        is_quiet = self._serves and not self._under_way and self._ping_s == math.inf
         if is_quiet and now_s >= self._heard_s + settings.ping_every_s:
             self._ping_s = now_s
             self._number += 1
@@ -365,7 +402,7 @@ class Broker:
     def _next_s(self, now_s: float) -> float:
         settings = self._settings
         looks = [self.life.next_s()]
-        if self.ready:
+        if self._serves:
             looks.append(max(now_s, self._heard_s) + settings.ping_every_s)
         if self._ping_s < math.inf:
             looks.append(self._ping_s + settings.ping_timeout_s)

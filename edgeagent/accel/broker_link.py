@@ -117,6 +117,11 @@ class Link:
         if self._socket is not None:
             self._socket.close()
         self.arena.close_fd()
+        is_gone = await self._killed()
+        self.arena.retire()
+        return is_gone
+
+    async def _killed(self) -> bool:
         if self._process is None:
             return True
         if self._process.returncode is None:

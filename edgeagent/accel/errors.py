@@ -7,8 +7,10 @@ EdgeError
     ├── TraceRefused 400         recorded latencies that cannot be replayed; names the file and the line
     └── GpuFailed 503            a call was not answered by a GPU: the CPU must do it
         ├── GpuFull              no room in the queue or in the arena; the GPU is not to blame
+        │   └── GpuTooSmall      nor will there be: the arena is smaller than the call's operands
         ├── OperandRefused       operands cannot be read where they lie: copy them
         ├── DeviceFull           the GPU has no memory for it
+        ├── DeviceLate           it runs, but not so fast that the CPU could still do it instead
         ├── KernelRaised         the kernel failed there
         └── BrokerLost           the broker died, hangs, or makes no sense; so are all calls that it had
             ├── LostBeside       of a call that did not run yet: another one, or nobody, is to blame
@@ -27,9 +29,11 @@ __all__ = [
     "DeviceAbsent",
     "DeviceFull",
     "DeviceGone",
+    "DeviceLate",
     "DevicePoisoned",
     "GpuFailed",
     "GpuFull",
+    "GpuTooSmall",
     "KeptDamaged",
     "KernelRaised",
     "LostBeside",
@@ -65,12 +69,20 @@ class GpuFull(GpuFailed):
     slug = "gpu-call-refused"
 
 
+class GpuTooSmall(GpuFull):
+    slug = "gpu-call-too-large"
+
+
 class OperandRefused(GpuFailed):
     slug = "gpu-operand-refused"
 
 
 class DeviceFull(GpuFailed):
     slug = "gpu-call-memory"
+
+
+class DeviceLate(GpuFailed):
+    slug = "gpu-call-late"
 
 
 class KernelRaised(GpuFailed):

@@ -1,4 +1,4 @@
-"""Who goes next to a GPU that many functions share. Pure: no clock.
+"""Who goes next to a GPU, or to a thread, that many functions share. Pure: no clock.
 
 Theory of operation. Each function has a virtual time: the seconds of the GPU that it has had. The one with the least of
 those that wait goes next, and its own calls in their order. Two rules keep that fair:
@@ -14,6 +14,7 @@ The queue is bounded in all, and for each function to half of that, so that one 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from typing import Generic, TypeVar
 
 __all__ = ["FairQueue"]
@@ -60,10 +61,12 @@ class FairQueue(Generic[T]):
         self._count += 1
         return True
 
-    def pop(self) -> tuple[str, T, float] | None:
-        """The function, its item, and what it was charged (seconds), for ``settle``; None: nobody waits."""
+    def pop(self, but: Collection[str] = ()) -> tuple[str, T, float] | None:
+        """The function, its item, and what it was charged (seconds), for ``settle``; None: nobody waits, or only
+        functions that it is not to be.
+        """
         name = min(
-            (one for one, share in self._shares.items() if share.waiting),
+            (one for one, share in self._shares.items() if share.waiting and one not in but),
             key=lambda one: self._shares[one].time_s,
             default=None,
         )

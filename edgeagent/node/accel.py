@@ -15,6 +15,7 @@ import structlog
 
 from edgeagent.accel.broker_state import State
 from edgeagent.accel.devices import NO_GPU, count_gpus
+from edgeagent.accel.nn_layout import NN_MODULE
 from edgeagent.model.errors import Unavailable
 from edgeagent.model.function import Deployed
 from edgeagent.node.accel_guest import AccelGuest
@@ -39,6 +40,8 @@ __all__ = ["Acceleration", "acceleration_of"]
 log = structlog.get_logger("accel")
 
 _RETRY_S = 5
+_RETRY_NONE_S = 60  # until somebody mends the node, or the manifest
+_LET_CPU = "[accel] mode = 'gpu_preferred' in its manifest lets the CPU serve it"
 _NEVER = "accel.enabled = never"
 
 
@@ -125,11 +128,18 @@ class Acceleration:
             if _mode(entry.deployed) == "gpu":
                 raise Unavailable(
                     f"{entry.name} is pinned to the GPU, and this node uses none: {self._why_none}",
-                    hint="[accel] mode = 'gpu_preferred' in its manifest lets the CPU serve it",
+                    hint=_LET_CPU,
+                    retry_after_s=_RETRY_NONE_S,
                 )
             return
         if self.routing.of(entry.deployed).mode != "gpu":
             return
+        if _runs_models_alone(entry.deployed):
+            raise Unavailable(
+                f"{entry.name} is pinned to the GPU, and nodes run models on the CPU",
+                hint=_LET_CPU,
+                retry_after_s=_RETRY_NONE_S,
+            )
         self.gpus.want()
         if not self.gpus.ready:
             raise Unavailable(
@@ -154,10 +164,13 @@ class Acceleration:
             return
         if self._keeper is not None:
             self._keeper.look(self.routing)
-        for deployed in self._functions.list():
-            if _calls_kernels(deployed) and self.routing.of(deployed).mode == "gpu":
-                self.gpus.want()
-                return
+        routing = self.routing
+        self.gpus.keep(
+            one=any(
+                _may_be_refused(deployed) and routing.of(deployed).mode == "gpu"
+                for deployed in self._functions.list()
+            )
+        )
 
     async def stop(self) -> None:
         await self.guest.stop()
@@ -252,6 +265,16 @@ def _routes(one: FunctionRoutes, alone: int) -> dict[str, Any]:
         "switches": one.switches,
         "kernels": one.learned(),
     }
+
+
+def _may_be_refused(deployed: Deployed) -> bool:
+    """Whether it waits for a GPU, if its mode is gpu: not one that only its models have made so."""
+    is_pinned = deployed.manifest.accel.mode == "gpu" and not _runs_models_alone(deployed)
+    return is_pinned or _calls_kernels(deployed)
+
+
+def _runs_models_alone(deployed: Deployed) -> bool:
+    return any(item.module == NN_MODULE for item in deployed.info.imports) and not _calls_kernels(deployed)
 
 
 def _calls_kernels(deployed: Deployed) -> bool:

@@ -45,7 +45,7 @@ class Gpus:
     @property
     def why_not(self) -> str:
         """Why none is ready."""
-        return "; ".join(f"GPU {one.device} is {one.life.state}: {one.life.why}" for one in self.brokers)
+        return "; ".join(f"GPU {one.device} {one.why_not}" for one in self.brokers)
 
     @property
     def described(self) -> str:
@@ -64,6 +64,14 @@ class Gpus:
             one.want()
             if one.life.state in _USABLE and one.load < _LOAD_MUCH:
                 return
+
+    def keep(self, *, one: bool) -> None:
+        """Whether one is to be ready however rarely it is asked: the first that can be, and it is started."""
+        if one:
+            self.want()
+        kept = next((it for it in self.brokers if it.life.state in _USABLE), None) if one else None
+        for it in self.brokers:
+            it.is_kept = it is kept
 
     def pick(self) -> Broker | None:
         """The one with the least to do of those that are ready."""

@@ -14,9 +14,8 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -27,6 +26,7 @@ from edgeagent.cost.draws import CoresMeter
 from edgeagent.model.errors import Cancelled, EdgeError, NotFound
 from edgeagent.model.function import Deployed
 from edgeagent.node.call_marks import marks_of
+from edgeagent.node.kernel_threads import SHORT_S, KernelThreads
 from edgeagent.node.meters import Meters
 from edgeagent.runtime.port import Ask, AskKind, Engine, Payload
 
@@ -42,10 +42,7 @@ __all__ = ["AccelGuest"]
 
 log = structlog.get_logger("accel")
 
-# numpy's products use all cores by themselves.
-_THREADS_MAX = 4
 _PREPARED_MAX = 1024
-T = TypeVar("T")
 
 
 def _nothing(name: str) -> Deployed:
@@ -53,7 +50,7 @@ def _nothing(name: str) -> Deployed:
 
 
 class AccelGuest:
-    """On the event loop's thread; kernels run on threads of their own, first come, first served."""
+    """On the event loop's thread; kernels run on threads of their own."""
 
     def __init__(
         self,
@@ -69,7 +66,7 @@ class AccelGuest:
         self._given = registry
         self._is_stopped = False
         self._loading = threading.Lock()
-        self._threads = ThreadPoolExecutor(min(_THREADS_MAX, os.cpu_count() or 1), "edge-kernel")
+        self._threads = KernelThreads()
         self._tasks: set[asyncio.Task[None]] = set()
         # Every run of a function begins in the same memory, and so describes its calls by the same bytes.
         self._prepared = lru_cache(_PREPARED_MAX)(self._prepare)
@@ -103,13 +100,13 @@ class AccelGuest:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._serving is not None:
             await self._serving.stop()
-        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+        await self._threads.stop()
 
     async def _serve(self, ask: Ask) -> None:
         status, answer = int(Code.FAILED), None
         try:
             if ask.kind is AskKind.ACCEL_QUERY:
-                answer = await self._in_thread(self._query, ask)
+                answer = await self._threads.short(self._query, ask)
             elif (routes := self._routes(ask.function)) is None:
                 await self._alone(ask)
             else:
@@ -129,11 +126,16 @@ class AccelGuest:
     async def _alone(self, ask: Ask) -> None:
         """By the CPU, without a question."""
         begun_s, kernel = time.monotonic(), ask.name.decode("ascii", "replace")
-        self.cores.ran(kernel, *await self._in_thread(self._run, ask))
+        took_s = await self._threads.short(self._run_if_short, ask)
+        worked_s = time.monotonic() - begun_s
+        if isinstance(took_s, Prepared):
+            took_s = await self._threads.long(ask.function, self._run_prepared, ask, took_s)
+            worked_s = took_s[0]  # waiting for its turn is no work
+        self.cores.ran(kernel, *took_s)
         self.on_cpu[ask.function] += 1
         if (marks := marks_of(ask.context)) is not None:
             ms = 1000.0 * (time.monotonic() - begun_s)
-            marks.answered(kernel, "cpu", ms, ms * self.cores.of(kernel))
+            marks.answered(kernel, "cpu", ms, 1000.0 * worked_s * self.cores.of(kernel))
 
     def _routes(self, function: str) -> FunctionRoutes | None:
         """None: its calls are the CPU's without a question."""
@@ -154,7 +156,7 @@ class AccelGuest:
         plan = self._plans.get(key)
         if plan is None:
             name = ask.name.decode("ascii", "replace")
-            prepared = await self._in_thread(
+            prepared = await self._threads.short(
                 self._prepare, name, ask.extra, ask.window.size, self._limits._replace(cpu_s=math.inf)
             )
             plan = CallPlan(name, prepared, beyond_cpu(prepared, self._limits.cpu_s))
@@ -164,18 +166,19 @@ class AccelGuest:
         self._plans.move_to_end(key)
         return plan
 
-    def _in_thread(self, work: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
-        return asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
-
     async def _on_thread(self, work: Callable[[], None]) -> None:
-        await self._in_thread(work)
+        await self._threads.short(work)
 
     async def _on_cpu(self, ask: Ask, prepared: Prepared) -> None:
-        took_s = await self._in_thread(self._run_prepared, ask, prepared)
+        if prepared.work.cpu_s <= SHORT_S:
+            took_s = await self._threads.short(self._run_prepared, ask, prepared)
+        else:
+            took_s = await self._threads.long(ask.function, self._run_prepared, ask, prepared)
         self.cores.ran(ask.name.decode("ascii", "replace"), *took_s)
 
     async def _in_slot(self, kernel: str, packing: Packing, slot: Slot) -> None:
-        await self._in_thread(self._run_in_slot, kernel, packing, slot)
+        """Of no function: it is a probe, of which there is one at a time."""
+        await self._threads.long("", self._run_in_slot, kernel, packing, slot)
 
     # -- on a kernel's thread ------------------------------------------------------------------------------------------
 
@@ -199,11 +202,13 @@ class AccelGuest:
         backends = Backend.CPU | Backend.GPU if is_ready else Backend.CPU
         return self._engine.payload_of(pack_query(backends, (kernel.name for kernel in self._kernels())))
 
-    def _run(self, ask: Ask) -> tuple[float, float]:
+    def _run_if_short(self, ask: Ask) -> Prepared | tuple[float, float]:
+        """What is left to be done, or what it took."""
         window = ask.window
         assert window is not None
         name = ask.name.decode("ascii", "replace")
-        return self._run_prepared(ask, self._prepared(name, ask.extra, window.size))
+        prepared = self._prepared(name, ask.extra, window.size)
+        return prepared if prepared.work.cpu_s > SHORT_S else self._run_prepared(ask, prepared)
 
     def _run_in_slot(self, kernel: str, packing: Packing, slot: Slot) -> None:
         run_on_cpu(self._prepare(kernel, packing.described, len(slot.memory)), slot.memory)

@@ -3,7 +3,8 @@
 1. The route says CPU or GPU. A call for the GPU has its operands copied out of the guest's memory (but for those that
    the broker can read in a hose), and its outputs copied back only when all went well: until then it is as it was.
 2. Whatever the GPU answers but the outputs, the call is done again by the CPU, within the same ask (a replay). It is a
-   failure of the GPU, unless the queue was full, or the broker was lost with another call.
+   failure of the GPU, unless the queue was full, or the broker was lost with another call. So it is where the GPU takes
+   until the CPU needs what is left of the invocation's time: a device that hangs costs no answer.
 3. A probe runs the same call on the other backend, on copies; the guest does not wait for it. Probes of the CPU cannot
    be stopped once they run, so that they may take ``_CPU_PROBE_SHARE`` of the time of one core.
 4. A call of more than ``CallLimits.cpu_s`` is only ever sent to a GPU; where none may serve it, it is refused.
@@ -14,6 +15,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import NamedTuple
@@ -23,7 +25,7 @@ import structlog
 from edgeagent.accel.arena import Slot
 from edgeagent.accel.broker import Broker
 from edgeagent.accel.broker_wire import Done
-from edgeagent.accel.errors import GpuFailed, GpuFull, LostBeside, OperandRefused
+from edgeagent.accel.errors import GpuFailed, GpuFull, GpuTooSmall, LostBeside, OperandRefused
 from edgeagent.accel.execute import Prepared
 from edgeagent.accel.kernel_errors import KernelTooLarge
 from edgeagent.accel.packing import Packing, read_outputs, write_inputs
@@ -163,27 +165,39 @@ class Serving:
         self, call: _Call, probe: ProbePlan | None, broker: Broker, way: Way, begun_s: float
     ) -> None:
         packing = way.packing
-        slot = broker.reserve(packing.slot_bytes)
+        slot = broker.reserve(packing.slot_bytes, call.ask.function)
         try:
             await self._copy(write_inputs, packing, call, slot)
-            done = await self._run(call, broker, way, slot)
+            done = await self._run(call, broker, way, slot, self._patience_s(call))
             await self._copy(_back, packing, call, slot)
             self._served(call, "gpu", self._ms_since(begun_s), done.run_us / 1000)
             self._probe_cpu(call, probe, packing, slot, self._ms_since(begun_s))
         finally:
             slot.drop()
 
-    async def _run(self, call: _Call, broker: Broker, way: Way, slot: Slot) -> Done:
+    def _patience_s(self, call: _Call) -> float:
+        """So that a GPU that hangs costs a call some of its time, and not its answer."""
+        marks = marks_of(call.ask.context)
+        if marks is None:
+            return math.inf
+        until_s = marks.until_s(call.routes.deployed.manifest.limits.wall_ms)
+        return call.plan.patience_s(until_s - self._clock())
+
+    async def _run(
+        self, call: _Call, broker: Broker, way: Way, slot: Slot, patience_s: float = math.inf
+    ) -> Done:
         packing = way.packing
         for name, count in (("copied", packing.input_bytes), ("mapped", way.mapped_bytes)):
             if count:
                 self._meters.count(f"accel_{name}_bytes", count)
+        described = packing.described
         return await broker.run(
-            call.ask.function, call.kernel, packing.described, slot, packing.maps, way.sources
+            call.ask.function, call.kernel, described, slot, packing.maps, way.sources, patience_s
         )
 
     def _served(self, call: _Call, backend: Backend, ms: float, worked_ms: float) -> None:
         """After ``ms``, for which cores, or the GPU, worked for ``worked_ms`` in all."""
+        call.plan.took_s[backend] = ms / 1000
         call.routes.worked_s[backend] += worked_ms / 1000
         call.routes.served(self._clock(), call.kernel, call.size, backend, ms)
         self._meters.count(f"accel_{backend}_calls")
@@ -193,7 +207,8 @@ class Serving:
     def _too_busy(self, call: _Call, error: GpuFull) -> bool:
         self._meters.count("accel_gpu_busy")
         if call.routes.mode == "gpu":
-            raise Busy(f"{call.ask.function} is pinned to the GPU: {error.message}")
+            kind = KernelTooLarge if isinstance(error, GpuTooSmall) else Busy
+            raise kind(f"{call.ask.function} is pinned to the GPU: {error.message}", hint=error.hint)
         return False
 
     def _failed(self, call: _Call, error: GpuFailed) -> None:
@@ -256,7 +271,7 @@ class Serving:
         begun_s = self._clock()
         way = await self._way(call)
         try:
-            slot = broker.reserve(way.packing.slot_bytes)
+            slot = broker.reserve(way.packing.slot_bytes, call.ask.function)
         except GpuFull:
             return None
         try:

@@ -6,6 +6,7 @@ the hose, which is kept until the call is over. Small ones are copied: to look f
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from functools import cached_property
 from typing import NamedTuple
@@ -13,12 +14,14 @@ from typing import NamedTuple
 from edgeagent.accel.execute import Prepared
 from edgeagent.accel.kernel_errors import KernelTooLarge
 from edgeagent.accel.packing import Lying, Packing, pack_operands
+from edgeagent.accel.settings import Backend
 from edgeagent.runtime.port import HoseSource, Window
 
 __all__ = ["CallPlan", "Way", "way_of"]
 
 _LYING_BYTES_MIN = 256 << 10
 _PACKINGS_MAX = 16
+_CPU_FACTOR, _SLACK_S = 2.0, 0.1  # the CPU may have other work by then
 
 
 class Way(NamedTuple):
@@ -36,14 +39,25 @@ class Way(NamedTuple):
 class CallPlan:
     """A call as it was described: the same for every run of a function that describes it by the same bytes.
 
-    ``beyond_cpu``: why no CPU may be asked for it; only a GPU may do it then.
+    ``beyond_cpu``: why no CPU may be asked for it; only a GPU may do it then. ``took_s``: what the last ones took, by
+    backend; before the first one, what the CPU is reckoned to take.
     """
 
     def __init__(self, kernel: str, prepared: Prepared, beyond_cpu: KernelTooLarge | None = None) -> None:
         self.kernel, self.prepared, self.beyond_cpu = kernel, prepared, beyond_cpu
         work = prepared.work
+        self.took_s: dict[Backend, float] = {"cpu": work.cpu_s, "gpu": 0.0}
         self.size = float(max(work.flops, work.read_bytes + work.written_bytes))
         self._packings: OrderedDict[tuple[Lying, ...], Packing] = OrderedDict()
+
+    def patience_s(self, left_s: float) -> float:
+        """How long a GPU may take for one that must be answered within ``left_s``, so that the CPU can still do it; it
+        may always take twice as long as before. Infinite where the CPU could not do it anyway.
+        """
+        cpu_s = _CPU_FACTOR * self.took_s["cpu"]
+        if self.beyond_cpu is not None or cpu_s >= left_s:
+            return math.inf
+        return max(left_s - cpu_s - _SLACK_S, left_s / 2, 2.0 * self.took_s["gpu"])
 
     @cached_property
     def packing(self) -> Packing:

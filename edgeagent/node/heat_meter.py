@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ __all__ = ["HeatMeter"]
 
 _THERMAL = Path("/sys/class/thermal")
 _POWER = Path("/sys/class/power_supply")
+_LEAST_C, _MOST_C = -60.0, 150.0  # of what can be
 
 
 class HeatMeter:
@@ -27,7 +29,7 @@ class HeatMeter:
     def look(self) -> None:
         """Read the sensors."""
         self.temperature_c = _hottest_c(sorted(self._thermal.glob("thermal_zone*/temp")))
-        self.battery = _fullest(sorted(self._power.glob("BAT*/capacity")))
+        self.battery = _emptiest(sorted(self._power.glob("*")))
 
     def model(self, body: Body, *, busy_share: float, sunlit: bool | None, seconds: float) -> None:
         """Instead of sensors: so long passed, with this load and this sun."""
@@ -44,19 +46,34 @@ class HeatMeter:
             self.battery = round(charge_after(body, share, busy_share, [(seconds, sun)]), 5)
 
 
-def _numbers(paths: Sequence[Path]) -> list[float]:
-    found = []
-    for path in paths:
-        try:
-            found.append(float(path.read_text(encoding="ascii")))
-        except (OSError, ValueError):  # a sensor that is asleep, or says nothing
-            continue
-    return found
+def _text(path: Path) -> str:
+    """Empty where it says nothing."""
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:  # a sensor that is asleep, or was taken away
+        return ""
 
 
-def _hottest_c(paths: Sequence[Path]) -> float | None:
-    return max((milli / 1000 for milli in _numbers(paths)), default=None)
+def _number(path: Path) -> float:
+    """Not a number where it says none."""
+    try:
+        return float(_text(path))
+    except ValueError:
+        return math.nan
 
 
-def _fullest(paths: Sequence[Path]) -> float | None:
-    return min((percent / 100 for percent in _numbers(paths)), default=None)
+def _hottest_c(zones: Sequence[Path]) -> float | None:
+    """Sensors that are switched off say what cannot be: 2147 million degrees, or some hundred below zero."""
+    found = [_number(path) / 1000 for path in zones]
+    return max((one for one in found if _LEAST_C <= one <= _MOST_C), default=None)
+
+
+def _emptiest(supplies: Sequence[Path]) -> float | None:
+    """Of the system's own batteries, whatever they are called; a mouse has one too, of scope Device."""
+    found = [
+        _number(path / "capacity") / 100
+        for path in supplies
+        if _text(path / "scope") != "Device"
+        and (_text(path / "type") or ("Battery" if path.name.startswith("BAT") else "")) == "Battery"
+    ]
+    return min((one for one in found if 0.0 <= one <= 1.0), default=None)

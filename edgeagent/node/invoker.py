@@ -240,7 +240,7 @@ class Invoker:
         if not entry.admission.enter():
             await self._wait(entry, deadline, exempt)
         begun = time.monotonic()
-        marks = CallMarks() if entry.uses_accel else None
+        marks = CallMarks(deadline) if entry.uses_accel else None
         try:
             start = partial(self._start, entry, body, args, deadline, keep, move, marks)
             if entry.uses_state and self.state is not None:

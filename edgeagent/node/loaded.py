@@ -42,8 +42,8 @@ class LoadedEntry:
 
     ``short[len(body).bit_length()]`` tells whether the last run of that size class finished on the
     loop's thread. ``writes`` tells whether the module can write log lines or standard error at all, ``uses_state``
-    whether it imports ``edge_state``, ``uses_accel`` whether ``edge_accel``, ``waits`` whether anything that the node
-    answers while it runs.
+    whether it imports ``edge_state``, ``uses_accel`` whether ``edge_accel`` or its manifest pins it to a GPU, ``waits``
+    whether anything that the node answers, before it runs or while it does.
     ``retired`` entries serve the calls that they have and take no new ones.
     """
 
@@ -78,8 +78,9 @@ class LoadedEntry:
         self.strays: deque[Stray] = deque()
         self.writes = _can_write(deployed)
         self.uses_state = any(item.module == "edge_state" for item in deployed.info.imports)
-        self.uses_accel = any(item.module == "edge_accel" for item in deployed.info.imports)
-        self.waits = _can_wait(deployed)
+        calls_kernels = any(item.module == "edge_accel" for item in deployed.info.imports)
+        self.uses_accel = calls_kernels or deployed.manifest.accel.mode == "gpu"
+        self.waits = self.uses_accel or _can_wait(deployed)
         self.is_placed = asks_for_a_place(deployed)
         self.retired = False
         self.seen_runs = self.runs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeagent.accel.descriptors import Description, contiguous
+from edgeagent.accel.descriptors import Description, Operand, contiguous
 from edgeagent.accel.dtypes import Dtype
 from edgeagent.accel.guest_layout import Backend, Code
 from edgeagent.accel.registry import shipped
@@ -95,5 +96,31 @@ def test_a_product_of_matrices_in_the_guests_memory(tmp_path: Path, engine: str)
         output = bytes((await node.invoker.invoke("calls", program("query", DATA, 4096, show=4096))).output)
         size = struct.unpack_from("<i", output)[0]
         assert unpack_query(output[24 : 24 + size]) == (Backend.CPU, [kernel.name for kernel in shipped()])
+
+    play(tmp_path, engine, scenario)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_long_kernels_of_one_function_keep_no_other_waiting(tmp_path: Path, engine: str) -> None:
+    """A kernel is not interrupted, and a flood of long ones comes from one function."""
+    name, at = b"prod", DATA + 1024
+
+    def body(elements: int) -> bytes:
+        numbers, out = Operand(at, Dtype.F64, (elements,), (0,)), contiguous(at + 8, Dtype.F64, ())
+        described = pack_call(Description((numbers,), (out,)))
+        return program("call", DATA, len(name), DATA + len(name), len(described), data=name + described)
+
+    async def scenario(node: Node) -> None:
+        for function in ("flood", "quiet"):
+            await node.functions.deploy(function, accel_guest())
+        await node.invoker.invoke("quiet", body(1))
+        flood = [asyncio.create_task(node.invoker.invoke("flood", body(300_000_000))) for _ in range(4)]
+        threads = node.accel.guest._threads
+        async with asyncio.timeout(60):
+            while threads.long_running < min(4, os.cpu_count() or 1):  # noqa: ASYNC110 - on threads
+                await asyncio.sleep(0.001)
+        await node.invoker.invoke("quiet", body(1))
+        assert not any(one.done() for one in flood)
+        assert {bytes((await one).output)[:4] for one in flood} == {bytes(4)}
 
     play(tmp_path, engine, scenario)

@@ -21,7 +21,9 @@ from edgeagent.accel.dtypes import Dtype
 from tests.conftest import engine_names
 from tests.contract.accel_calls import DATA, accel_guest, program
 from tests.contract.hose_calls import HoseProgram, Ref, hose_guest
+from tests.contract.nn_calls import nn_guest
 from tests.guest_frames import pack_call
+from tests.guests import wasm
 from tests.integration.daemon import Daemon, Reply, cli, patience
 from tests.unit.accel.gpu_double import calls_done, command
 
@@ -64,8 +66,8 @@ class Rig:
         self.daemon.program = ("-m", "tests.integration.gpu_daemon", str(self.commands))
         self.daemon.start()
 
-    def deploy(self, name: str, mode: str, wasm: bytes = b"") -> None:
-        manifest = f'[function]\nname = "{name}"\n[accel]\nmode = "{mode}"\n'
+    def deploy(self, name: str, mode: str, wasm: bytes = b"", more: str = "") -> None:
+        manifest = f'[function]\nname = "{name}"\n[accel]\nmode = "{mode}"\n{more}'
         parts = {"wasm": wasm or accel_guest(pages=50), "manifest": manifest.encode()}
         body = b"".join(
             f'--edge\r\nContent-Disposition: form-data; name="{part}"\r\n\r\n'.encode() + data + b"\r\n"
@@ -275,6 +277,32 @@ def test_whatever_the_gpu_does_each_call_is_answered_once_and_right(rig: Rig) ->
     assert rig.daemon.metric("edgeagent_accel_calls_failed_total") == 0
 
 
+def test_a_gpu_that_hangs_costs_no_answer_however_long_it_may_take(tmp_path: Path) -> None:
+    """Functions have less time than a kernel may take: their calls are the CPU's before that time is over."""
+    rig = Rig(tmp_path, "accel.deadline_ms=600000")
+    try:
+        rig.deploy("hangs", "gpu", more="[limits]\nwall_ms = 4000\n")
+        rig.deploy("beside", "gpu_preferred")
+        rig.deploy("pinned", "gpu")
+        rig.until(lambda: rig.gpu["state"] == "ready")
+        assert rig.call("hangs") == "gpu"
+        command(rig.commands, "calls", "hang")
+        with ThreadPoolExecutor(3) as pool:
+            answers = [pool.submit(rig.call, "hangs", number) for number in range(3)]
+            assert [one.result() for one in answers] == ["cpu"] * 3
+        assert rig.call("beside") == "cpu"  # at once
+        reply = rig.daemon.invoke("pinned", PRODUCTS[0].body)
+        assert (reply.status, reply.slug) == (503, "unavailable")
+        assert "may have hung in matmul of hangs" in reply.json()["detail"]
+        assert rig.function("hangs")["replays"] == 3
+        assert rig.gpu["falls"] == 0
+        os.kill(rig.broker_pid(), signal.SIGKILL)
+        rig.until(lambda: rig.gpu["state"] == "ready" and rig.gpu["starts"] == 2)
+        assert rig.call("hangs") == "gpu"
+    finally:
+        assert rig.daemon.stop() == 0
+
+
 # Its input: the bytes of a description of a sum, that at 8, and numbers at 4096, whose sum it answers with.
 _SUMS = """(module
   (import "edge_accel" "call" (func $call (param i32 i32 i32 i32) (result i32)))
@@ -368,8 +396,14 @@ def test_where_there_is_no_gpu_the_cpu_serves_and_a_pinned_function_says_so(tmp_
         rig.deploy("product", "gpu_preferred")
         rig.deploy("pinned", "gpu")
         assert rig.call("product") == "cpu"
-        reply = rig.daemon.invoke("pinned", PRODUCTS[0].body)
-        assert (reply.status, reply.slug) == (503, "unavailable")
+        rig.deploy("plain", "gpu", wasm("echo"))
+        rig.deploy("models", "gpu", nn_guest())
+        for name in ("pinned", "plain", "models"):
+            reply = rig.daemon.invoke(name, PRODUCTS[0].body)
+            assert (reply.status, reply.slug) == (503, "unavailable"), name
+            assert reply.headers["retry-after"] == "60"
+        rig.deploy("first", "cpu", wasm("echo"))
+        assert rig.daemon.invoke("first", b"x", Edgeagent_Then="plain").status == 503
         view = rig.view()
         assert (view["gpus"], view["why_no_gpu"]) == ([], "accel.enabled = never")
         assert rig.daemon.log_text().count("kernels run on the CPU") == 1

@@ -17,6 +17,7 @@ __all__ = [
     "block_elements",
     "blocks",
     "store",
+    "summed",
     "working",
     "working_of",
 ]
@@ -24,6 +25,7 @@ __all__ = [
 # A block and a handful of temporaries of it fit a core's second-level cache.
 BLOCK_ELEMENTS = 1 << 16
 DEVICE_BLOCK_ELEMENTS = 1 << 22
+_TERMS = 256  # that are summed one after the other
 _NARROW = frozenset({Dtype.U8, Dtype.I8, Dtype.U16, Dtype.I16, Dtype.F16, Dtype.F32})
 
 
@@ -83,3 +85,22 @@ def store(xp: Any, out: Any, value: Any, dtype: Dtype) -> None:
     out[...] = xp.where(
         low, xp.asarray(info.min, dtype=name), xp.where(high, xp.asarray(info.max, dtype=name), inside)
     )
+
+
+def summed(xp: Any, array: Any, axis: int, dtype: str) -> Any:
+    """The sum along one index, which has 1 there then; ``axis`` counts from the front.
+
+    Of 256 at a time, then of these sums: numpy adds one after the other along all indices but the last, and a float to
+    which so much has been added takes nothing more.
+    """
+    size = array.shape[axis]
+    if size <= 2 * _TERMS:
+        return xp.sum(array, axis=axis, keepdims=True, dtype=dtype)
+    front, most = (slice(None),) * axis, size - size % _TERMS
+    parts = array[(*front, slice(0, most))]
+    parts = parts.reshape(*array.shape[:axis], most // _TERMS, _TERMS, *array.shape[axis + 1 :])
+    parts = xp.sum(parts, axis=axis + 1, dtype=dtype)
+    if most < size:
+        rest = xp.sum(array[(*front, slice(most, None))], axis=axis, keepdims=True, dtype=dtype)
+        parts = xp.concatenate([parts, rest], axis=axis)
+    return summed(xp, parts, axis, dtype)

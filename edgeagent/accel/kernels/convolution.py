@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from edgeagent.accel.dtypes import FLOATS
 from edgeagent.accel.kernel_errors import WrongShape
-from edgeagent.accel.kernels.arrays import block_elements, working_of
+from edgeagent.accel.kernels.arrays import BLOCK_ELEMENTS, block_elements, working_of
 from edgeagent.accel.kernels.kernel import (
+    PRODUCT_S,
     Call,
     Kernel,
     Param,
@@ -30,6 +31,11 @@ class _Sizes(NamedTuple):
     filters: int  # of a group
     kernel: tuple[int, int]
     out: tuple[int, int]
+
+    @property
+    def terms(self) -> int:
+        """Of the sum that an output is."""
+        return self.channels * self.kernel[0] * self.kernel[1]
 
 
 def _reach(kernel: int, dilation: int) -> int:
@@ -81,46 +87,84 @@ def _plan(call: Call) -> Work:
     if len(call.inputs) > 2:
         same_shape("the bias", call.inputs[2], (weights.shape[0],))
     same_shape("the output", out, (image.shape[0], weights.shape[0], *sizes.out))
-    per_output = sizes.channels * sizes.kernel[0] * sizes.kernel[1]
+    at_once = _at_once(call, sizes, BLOCK_ELEMENTS)
     item = working_of(image.dtype).item_bytes
+    padded = at_once.images * _padded(call)
+    columns = at_once.images * at_once.groups * at_once.rows * sizes.out[1] * max(sizes.terms, sizes.filters)
+    scratch = item * (2 * padded + weights.elements + 3 * columns)
+    work = work_of(call, 2 * out.elements * sizes.terms, scratch, 1e10)
+    products = image.shape[0] * sizes.groups
+    pads_s = image.shape[0] * _padded(call) * 2 * item / 4e9
+    return work._replace(cpu_s=work.cpu_s + pads_s + products * PRODUCT_S)
+
+
+class _AtOnce(NamedTuple):
+    """How many images, groups and rows of the output one product of matrices is for."""
+
+    images: int
+    groups: int
+    rows: int
+
+
+def _padded(call: Call) -> int:
+    """Elements of one image and its padding."""
+    _, channels, height, width = call.inputs[0].shape
     pad_y, pad_x = _pair(call, "pad")
-    padded = image.shape[1] * (image.shape[2] + 2 * pad_y) * (image.shape[3] + 2 * pad_x)
-    columns = sizes.out[1] * max(per_output, sizes.filters)
-    scratch = item * (padded + weights.elements + 3 * columns) + (32 << 20)
-    return work_of(call, 2 * out.elements * per_output, scratch, 1e10)
+    return channels * (height + 2 * pad_y) * (width + 2 * pad_x)
+
+
+def _at_once(call: Call, sizes: _Sizes, elements: int) -> _AtOnce:
+    """So that small images and groups share a product, and of large ones a part is worked on at a time."""
+    most = 16 * elements
+    row = sizes.out[1] * max(sizes.terms, sizes.filters)
+    images = most // max(sizes.groups * row * sizes.out[0], _padded(call))
+    groups = most // (row * sizes.out[0])
+    return _AtOnce(
+        min(max(1, images), call.inputs[0].shape[0]),
+        min(max(1, groups), sizes.groups),
+        min(max(1, most // row), sizes.out[0]),
+    )
 
 
 def _run(xp: Any, inputs: Sequence[Any], outputs: Sequence[Any], call: Call) -> None:
-    """Per image, group and some rows of the output: the patches as columns of a matrix, and one product."""
+    """The patches as columns of matrices, and products of them."""
     sizes = _sizes(call)
+    at_once = _at_once(call, sizes, block_elements(xp))
     name = working_of(call.inputs[0].dtype).array_name
-    pad_y, pad_x = _pair(call, "pad")
     weights = xp.ascontiguousarray(inputs[1].astype(name, copy=False))
     weights = weights.reshape(sizes.groups, sizes.filters, -1)
-    bias = inputs[2].astype(name, copy=False) if len(inputs) > 2 else None
-    rows = max(1, 16 * block_elements(xp) // (weights.shape[-1] * sizes.out[1]))
-    for image, out in zip(inputs[0], outputs[0], strict=True):
-        padded = xp.pad(image.astype(name, copy=False), ((0, 0), (pad_y, pad_y), (pad_x, pad_x)))
-        for group in range(sizes.groups):
-            patches = _patches(xp, padded[group * sizes.channels : (group + 1) * sizes.channels], sizes, call)
-            filters = slice(group * sizes.filters, (group + 1) * sizes.filters)
-            for top in range(0, sizes.out[0], rows):
-                part = patches[:, :, :, top : top + rows]
-                product = xp.matmul(weights[group], part.reshape(weights.shape[-1], -1))
+    bias = inputs[2].astype(name, copy=False).reshape(sizes.groups, -1, 1) if len(inputs) > 2 else None
+    for first in range(0, len(inputs[0]), at_once.images):
+        images = slice(first, first + at_once.images)
+        patches = _patches(xp, inputs[0][images].astype(name, copy=False), sizes, call)
+        for group in range(0, sizes.groups, at_once.groups):
+            groups = slice(group, group + at_once.groups)
+            filters = slice(group * sizes.filters, (group + at_once.groups) * sizes.filters)
+            for top in range(0, sizes.out[0], at_once.rows):
+                part = patches[:, groups, :, :, :, top : top + at_once.rows]
+                columns = part.reshape(*part.shape[:2], sizes.terms, -1)
+                product = xp.matmul(weights[groups], columns)
                 if bias is not None:
-                    product = product + bias[filters, None]
-                out[filters, top : top + rows] = product.reshape(-1, *part.shape[3:])
+                    product += bias[groups]
+                out = outputs[0][images, filters, top : top + at_once.rows]
+                out[...] = product.reshape(out.shape)
+        del patches, part  # the next images' padding would come on top of it
 
 
-def _patches(xp: Any, image: Any, sizes: _Sizes, call: Call) -> Any:
-    """A view C, KH, KW, OH, OW of a padded image C, H, W.
+def _patches(xp: Any, images: Any, sizes: _Sizes, call: Call) -> Any:
+    """A view N, groups, C, KH, KW, OH, OW of images N, C, H, W with their padding.
 
     By strides: CuPy's ``sliding_window_view`` asks the device whether its windows are negative, and waits.
     """
     (dilation_y, dilation_x), (stride_y, stride_x) = _pair(call, "dilation"), _pair(call, "stride")
-    channel, row, column = image.strides
-    strides = (channel, dilation_y * row, dilation_x * column, stride_y * row, stride_x * column)
-    return xp.lib.stride_tricks.as_strided(image, (image.shape[0], *sizes.kernel, *sizes.out), strides)
+    pad_y, pad_x = _pair(call, "pad")
+    if pad_y or pad_x:
+        images = xp.pad(images, ((0, 0), (0, 0), (pad_y, pad_y), (pad_x, pad_x)))
+    image, channel, row, column = images.strides
+    shape = (len(images), sizes.groups, sizes.channels, *sizes.kernel, *sizes.out)
+    group = sizes.channels * channel
+    patch = (dilation_y * row, dilation_x * column, stride_y * row, stride_x * column)
+    return xp.lib.stride_tricks.as_strided(images, shape, (image, group, channel, *patch))
 
 
 def _sides(name: str, default: float, low: float) -> tuple[Param, Param]:

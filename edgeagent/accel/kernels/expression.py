@@ -56,6 +56,7 @@ class Program(NamedTuple):
     depth: int  # of the stack at its deepest
     inputs: int  # the highest input that is named, plus one
     flops: int  # of one element
+    remainders: int  # of one element: what a CPU needs for one grows with the distance of the two numbers
 
 
 class _Token(NamedTuple):
@@ -181,7 +182,7 @@ def _measured(steps: tuple[Step, ...]) -> Program:
             flops += FUNCTIONS[step.op][1] if step.op in FUNCTIONS else _FLOPS.get(step.op, 1)
     if deepest > DEPTH_MAX:
         raise BadExpression(f"the expression keeps {deepest} values at once", hint=f"up to {DEPTH_MAX}", at=0)
-    return Program(steps, deepest, inputs, flops)
+    return Program(steps, deepest, inputs, flops, sum(step.op == "%" for step in steps))
 
 
 def evaluate(xp: Any, program: Program, inputs: list[Any]) -> Any:

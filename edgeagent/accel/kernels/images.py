@@ -32,8 +32,9 @@ def _plan_resize(call: Call) -> Work:
     takes_rank("the image", image, 2)
     takes_rank("the output", out, image.rank, image.rank)
     same_shape("the output", out, (*image.shape[:-2], *out.shape[-2:]))
-    line = out.shape[-1]
-    return work_of(call, 8 * out.elements, 8 * 8 * max(line, min(out.elements, DEVICE_BLOCK_ELEMENTS)))
+    height, line = out.shape[-2:]
+    block = max(line, min(out.elements, DEVICE_BLOCK_ELEMENTS))
+    return work_of(call, 8 * out.elements, 8 * 8 * (block + height))
 
 
 def _run_resize(xp: Any, inputs: Sequence[Any], outputs: Sequence[Any], call: Call) -> None:
@@ -104,28 +105,37 @@ def _plan_components(call: Call) -> Work:
 def _run_components(xp: Any, inputs: Sequence[Any], outputs: Sequence[Any], call: Call) -> None:
     """Runs of each row are nodes, runs that touch are edges; labels count from 1 in the order of first pixels."""
     mask = inputs[0] != 0
-    before = xp.zeros_like(mask)
-    before[:, 1:] = mask[:, :-1]
+    begins = mask.copy()
+    begins[:, 1:] &= ~mask[:, :-1]
     # the run that a pixel belongs to; nonsense where there is none
-    runs = xp.cumsum((mask & ~before).reshape(-1), dtype="int64").reshape(mask.shape) - 1
+    runs = xp.cumsum(begins.reshape(-1), dtype="int32").reshape(mask.shape)
+    runs -= 1
     count = int(runs[-1, -1]) + 1
     shifts = (0,) if call.whole("connectivity") == 4 else (-1, 0, 1)
-    pairs = [_touching(xp, mask, runs, shift) for shift in shifts]
-    roots = _roots(xp, count, xp.concatenate([p[0] for p in pairs]), xp.concatenate([p[1] for p in pairs]))
-    is_root = roots == xp.arange(count, dtype="int64")
-    numbers = xp.cumsum(is_root, dtype="int64")
-    labels = xp.zeros(mask.shape, dtype="int64")
-    labels[mask] = numbers[roots[runs[mask]]]
-    outputs[0][...] = labels
+    edges = [ends for shift in shifts for ends in _touching(xp, mask, runs, shift)]
+    upper, lower = (xp.concatenate(edges[end::2]) for end in (0, 1))
+    del edges, begins
+    roots = _roots(xp, count, upper, lower)
+    is_root = roots == xp.arange(count, dtype="int32")
+    numbers = xp.cumsum(is_root, dtype="int32")[roots]
+    labels = outputs[0]
+    labels[...] = 0
+    for block in blocks(mask.shape, block_elements(xp)):
+        some = mask[block]
+        labels[block][some] = numbers[runs[block][some]]
     for out in outputs[1:]:
         out[...] = xp.sum(is_root)
 
 
 def _touching(xp: Any, mask: Any, runs: Any, shift: int) -> tuple[Any, Any]:
-    """(upper run, lower run) wherever a pixel has one below it, ``shift`` columns further."""
+    """(upper run, lower run) of each two that touch by a pixel and one below it, ``shift`` columns further: once where
+    they touch by many in a row.
+    """
     width = mask.shape[1]
     upper, lower = slice(max(0, -shift), width - max(0, shift)), slice(max(0, shift), width + min(0, shift))
     both = mask[:-1, upper] & mask[1:, lower]
+    again = both[:, :-1].copy()
+    both[:, 1:] &= ~again
     return runs[:-1, upper][both], runs[1:, lower][both]
 
 
@@ -133,8 +143,7 @@ def _roots(xp: Any, nodes: int, a: Any, b: Any) -> Any:
     """The least node of each node's component: parents are hooked to lesser ones and paths halved until nothing
     changes, which takes about as many rounds as the logarithm of the longest path.
     """
-    # CuPy's minimum.at knows no int64; nodes are fewer than bytes of scratch.
-    parents = xp.arange(nodes, dtype="int64" if xp.__name__ == "numpy" else "int32")
+    parents = xp.arange(nodes, dtype="int32")
     while True:
         of_a, of_b = parents[a], parents[b]
         if bool((of_a == of_b).all()):

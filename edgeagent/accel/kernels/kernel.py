@@ -15,10 +15,22 @@ from edgeagent.accel.descriptors import Description, Operand
 from edgeagent.accel.dtypes import Dtype
 from edgeagent.accel.kernel_errors import BadDescriptor, BadParameter, WrongDtype, WrongShape
 
-__all__ = ["Call", "Kernel", "Param", "Work", "bind", "same_shape", "takes_dtype", "takes_rank", "work_of"]
+__all__ = [
+    "PRODUCT_S",
+    "Call",
+    "Kernel",
+    "Param",
+    "Work",
+    "bind",
+    "same_shape",
+    "takes_dtype",
+    "takes_rank",
+    "work_of",
+]
 
 
 _BYTES_PER_S = 4e9  # through a CPU that does nothing else with them
+PRODUCT_S = 2e-7  # of matrices, beside its operations: what counts where there are many small ones
 
 
 class Param(NamedTuple):

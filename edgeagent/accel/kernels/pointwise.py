@@ -15,6 +15,8 @@ from edgeagent.accel.kernels.kernel import Call, Kernel, Param, Work, same_shape
 
 __all__ = ["KERNELS"]
 
+# A long division by hand, a bit at a time: of numbers whose sizes lie far apart.
+_REMAINDER_S, _REMAINDER_WIDE_S = 1e-7, 5e-7
 _program = lru_cache(maxsize=256)(parse)
 
 
@@ -43,7 +45,10 @@ def _plan_elementwise(call: Call) -> Work:
         takes_dtype(f"input {i}", one, REALS)
         _fits(f"input {i}", one, out.shape)
     scratch = _blocks_scratch(call, len(call.inputs) + program.depth + 2)
-    return work_of(call, out.elements * max(1, program.flops), scratch)
+    work = work_of(call, out.elements * max(1, program.flops), scratch)
+    is_wide = working(*(one.dtype for one in (*call.inputs, out))) is Dtype.F64
+    remainder_s = _REMAINDER_WIDE_S if is_wide else _REMAINDER_S
+    return work._replace(cpu_s=work.cpu_s + out.elements * program.remainders * remainder_s)
 
 
 def _run_elementwise(xp: Any, inputs: Sequence[Any], outputs: Sequence[Any], call: Call) -> None:

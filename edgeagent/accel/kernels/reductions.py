@@ -7,9 +7,16 @@ from functools import partial
 from typing import Any
 
 from edgeagent.accel.descriptors import RANK_MAX, Operand
-from edgeagent.accel.dtypes import COMPLEX, FLOATS, REALS, SIGNED, UNSIGNED, Dtype
+from edgeagent.accel.dtypes import COMPLEX, FLOATS, INTEGERS, REALS, SIGNED, UNSIGNED, Dtype
 from edgeagent.accel.kernel_errors import BadParameter, WrongShape
-from edgeagent.accel.kernels.arrays import DEVICE_BLOCK_ELEMENTS, block_elements, blocks, working, working_of
+from edgeagent.accel.kernels.arrays import (
+    DEVICE_BLOCK_ELEMENTS,
+    block_elements,
+    blocks,
+    summed,
+    working,
+    working_of,
+)
 from edgeagent.accel.kernels.kernel import (
     Call,
     Kernel,
@@ -74,34 +81,55 @@ def _plan(
     one = call.inputs[0]
     takes_dtype("the input", one, takes)
     takes_dtype("the output", call.outputs[0], results(one.dtype))
-    _check_reduced(call, _axes(call))
+    axes = _axes(call)
+    _check_reduced(call, axes)
     # numpy's own sums copy a buffer at a time; a variance keeps the differences from the mean.
-    return work_of(
-        call, one.elements * max(1, 2 * copies), copies * one.elements * 16 + 4 * call.outputs[0].elements * 8
-    )
+    item = 8 if one.dtype in INTEGERS else working_of(one.dtype).item_bytes
+    once = one.elements // max((one.shape[i] for i in axes), default=1)
+    scratch = item * (copies * one.elements + 2 * once + one.elements // 64 + 2 * call.outputs[0].elements)
+    return work_of(call, one.elements * max(1, 2 * copies), scratch)
 
 
-def _run_sum(name: str, xp: Any, inputs: Sequence[Any], outputs: Sequence[Any], call: Call) -> None:
+def _run_integral(name: str, xp: Any, inputs: Sequence[Any], outputs: Sequence[Any], call: Call) -> None:
+    """A sum of integers, or a product: the order of terms counts for nothing, or for little."""
     dtype = _sum_type(call.inputs[0].dtype).array_name
     _put(outputs[0], getattr(xp, name)(inputs[0], axis=_axes(call), dtype=dtype))
 
 
-def _run_mean(name: str, xp: Any, inputs: Sequence[Any], outputs: Sequence[Any], call: Call) -> None:
-    dtype = call.inputs[0].dtype
-    # Sums of many integers do not fit what holds each of them.
-    wide = working_of(dtype) if dtype in FLOATS | COMPLEX else Dtype.F64
-    _put(outputs[0], getattr(xp, name)(inputs[0], axis=_axes(call), dtype=wide.array_name))
+def _total(xp: Any, array: Any, axes: Sequence[int], dtype: str) -> Any:
+    """The sum over these indices, which have 1 there then."""
+    for axis in sorted(axes, key=lambda one: -array.shape[one]):
+        array = summed(xp, array, axis, dtype)
+    return array
+
+
+def _run_sum(xp: Any, inputs: Sequence[Any], outputs: Sequence[Any], call: Call) -> None:
+    one = call.inputs[0].dtype
+    if one in FLOATS | COMPLEX:
+        _put(outputs[0], _total(xp, inputs[0], _axes(call), _sum_type(one).array_name))
+    else:
+        _run_integral("sum", xp, inputs, outputs, call)
+
+
+def _mean_type(dtype: Dtype) -> str:
+    """Sums of many integers do not fit what holds each of them."""
+    return (working_of(dtype) if dtype in FLOATS | COMPLEX else Dtype.F64).array_name
+
+
+def _mean(xp: Any, array: Any, axes: Sequence[int], dtype: str) -> Any:
+    total = _total(xp, array, axes, dtype)
+    return total / xp.asarray(array.size // total.size, dtype=dtype)
+
+
+def _run_mean(xp: Any, inputs: Sequence[Any], outputs: Sequence[Any], call: Call) -> None:
+    _put(outputs[0], _mean(xp, inputs[0], _axes(call), _mean_type(call.inputs[0].dtype)))
 
 
 def _run_var(xp: Any, inputs: Sequence[Any], outputs: Sequence[Any], call: Call) -> None:
-    image = inputs[0]
-    if (
-        xp.__name__ != "numpy"
-    ):  # CuPy makes the mean in the type of what it is given, whatever it is asked for
-        dtype = call.inputs[0].dtype
-        wide = working_of(dtype) if dtype in FLOATS else Dtype.F64
-        image = image.astype(wide.array_name, copy=False)
-    _run_mean("var", xp, [image], outputs, call)
+    axes, dtype = _axes(call), _mean_type(call.inputs[0].dtype)
+    apart = xp.subtract(inputs[0], _mean(xp, inputs[0], axes, dtype), dtype=dtype)
+    xp.multiply(apart, apart, out=apart)
+    _put(outputs[0], _mean(xp, apart, axes, dtype))
 
 
 def _run_extreme(name: str, xp: Any, inputs: Sequence[Any], outputs: Sequence[Any], call: Call) -> None:
@@ -152,7 +180,7 @@ def _run_softmax(xp: Any, inputs: Sequence[Any], outputs: Sequence[Any], call: C
     for block in blocks(image.shape[:-1], max(1, block_elements(xp) // image.shape[-1])):
         part = image[block].astype(name, copy=False)
         powers = xp.exp(part - xp.max(part, axis=-1, keepdims=True))
-        out[block] = powers / xp.sum(powers, axis=-1, keepdims=True)
+        out[block] = powers / summed(xp, powers, powers.ndim - 1, name)
 
 
 def _plan_topk(call: Call) -> Work:
@@ -201,11 +229,11 @@ def _same(dtype: Dtype) -> frozenset[Dtype]:
 
 
 KERNELS = (
-    *(
-        Kernel(n, partial(_plan, _is_sum, REALS | COMPLEX, 0), partial(_run_sum, n), params=(_AXES,))
-        for n in ("sum", "prod")
+    Kernel("sum", partial(_plan, _is_sum, REALS | COMPLEX, 0), _run_sum, params=(_AXES,)),
+    Kernel(
+        "prod", partial(_plan, _is_sum, REALS | COMPLEX, 0), partial(_run_integral, "prod"), params=(_AXES,)
     ),
-    Kernel("mean", partial(_plan, _is_mean, REALS | COMPLEX, 0), partial(_run_mean, "mean"), params=(_AXES,)),
+    Kernel("mean", partial(_plan, _is_mean, REALS | COMPLEX, 0), _run_mean, params=(_AXES,)),
     Kernel("var", partial(_plan, _is_mean, REALS, 1), _run_var, params=(_AXES,), tolerance=4.0),
     *(
         Kernel(n, partial(_plan, _same, REALS, 0), partial(_run_extreme, n), params=(_AXES,), tolerance=0.0)

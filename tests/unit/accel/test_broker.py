@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import os
 import signal
 from collections.abc import Awaitable, Callable
@@ -17,7 +18,15 @@ from edgeagent.accel.broker import Broker, BrokerSettings
 from edgeagent.accel.broker_state import State
 from edgeagent.accel.descriptors import Description, contiguous
 from edgeagent.accel.dtypes import Dtype
-from edgeagent.accel.errors import BrokerLost, DeviceFull, GpuFailed, GpuFull, KernelRaised, LostBeside
+from edgeagent.accel.errors import (
+    BrokerLost,
+    DeviceFull,
+    DeviceLate,
+    GpuFailed,
+    GpuFull,
+    KernelRaised,
+    LostBeside,
+)
 from edgeagent.accel.execute import CallLimits, Prepared, prepare
 from edgeagent.accel.packing import Packing, pack_operands, read_outputs, write_inputs
 from edgeagent.accel.registry import shipped
@@ -39,7 +48,7 @@ def product() -> tuple[Prepared, bytearray, Any]:
     return prepare(shipped(), "matmul", described, len(memory), CallLimits()), memory, a @ b
 
 
-async def call(broker: Broker, function: str = "f") -> bool:
+async def call(broker: Broker, function: str = "f", patience_s: float = math.inf) -> bool:
     """Whether a call came back right; raises what it came to, the guest's memory being untouched then."""
     prepared, memory, wanted = product()
     packing: Packing = pack_operands(prepared)
@@ -48,7 +57,7 @@ async def call(broker: Broker, function: str = "f") -> bool:
     try:
         write_inputs(packing, memoryview(memory), slot.memory)
         try:
-            await broker.run(function, "matmul", packing.described, slot)
+            await broker.run(function, "matmul", packing.described, slot, patience_s=patience_s)
         except GpuFailed:
             assert bytes(memory) == before
             raise
@@ -273,6 +282,19 @@ async def test_one_that_nobody_wants_is_ended_and_comes_back(broker: Broker, fol
     assert broker.life.falls == 0
 
 
+@with_broker(idle_s=0.05)
+async def test_one_that_must_be_found_ready_does_not_rest(broker: Broker, folder: Path) -> None:
+    await ready(broker)
+    broker.is_kept = True
+    looks = 0
+    for _ in range(60):  # beyond the time after which it would rest
+        await asyncio.sleep(0.005)
+        looks += broker.ready
+    assert looks == 60
+    broker.is_kept = False
+    await until(lambda: broker.life.state is State.OFF)
+
+
 @with_broker()
 async def test_what_waits_fails_when_the_node_stops(broker: Broker, folder: Path) -> None:
     await ready(broker)
@@ -319,3 +341,35 @@ def test_no_arena_is_a_fall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         await broker.close()
 
     asyncio.run(main())
+
+
+@with_broker()
+async def test_what_a_fallen_broker_shared_is_free_though_something_still_refers_to_it(
+    broker: Broker, folder: Path
+) -> None:
+    await ready(broker)
+    slot = broker.reserve(8192)
+    slot.memory[:] = b"x" * 8192
+    seen = slot.memory
+    os.kill(broker.pid, signal.SIGKILL)
+    await until(lambda: broker.life.state is State.BROKEN)
+    assert seen[0] == ord("x")
+    slot.drop()
+    await until(lambda: seen[0] == 0)  # the page is the system's again
+
+
+@with_broker()
+async def test_who_has_another_way_is_let_go_in_time(broker: Broker, folder: Path) -> None:
+    await ready(broker)
+    command(folder, "calls", "slow0.5")
+    calls = [asyncio.create_task(call(broker, f"f{i}", patience_s=0.1)) for i in range(4)]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(one) for one in outcomes] == [DeviceLate, LostBeside, LostBeside, LostBeside]
+    assert not broker.ready  # until it is over: it may have hung
+    assert "may have hung in matmul of f0" in broker.why_not
+    with pytest.raises(GpuFull):
+        broker.reserve(1)
+    await until(lambda: broker.ready)
+    assert broker.arena_used_bytes == 0
+    assert await call(broker, patience_s=30.0)
+    assert broker.life.falls == 0

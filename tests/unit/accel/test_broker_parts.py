@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
+import os
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeagent.accel import broker_wire as wire
+from edgeagent.accel.arena import Arena
 from edgeagent.accel.arena_slots import SLOT_ALIGN_BYTES, Slots
 from edgeagent.accel.backend import Described
 from edgeagent.accel.backoff import Backoff
@@ -28,7 +31,7 @@ from edgeagent.accel.descriptors import (
     unpack_call,
 )
 from edgeagent.accel.dtypes import Dtype
-from edgeagent.accel.errors import BrokerLost
+from edgeagent.accel.errors import BrokerLost, GpuFull, GpuTooSmall
 from edgeagent.accel.execute import CallLimits, Prepared, prepare, run_on_cpu, run_on_gpu
 from edgeagent.accel.fair_queue import FairQueue
 from edgeagent.accel.packing import pack_operands, read_outputs, write_inputs
@@ -255,6 +258,55 @@ def test_slots_never_overlap_and_what_is_free_grows_together(steps: list[tuple[b
     assert slots.used_bytes == 0
     assert slots.take(slots.total_bytes) == 0
     assert slots.take(1) is None
+
+
+def test_an_arena_without_a_broker_holds_no_memory_once_nobody_needs_it() -> None:
+    """Also while a traceback still refers to it: brokers may fall often, and arenas are large."""
+    arena = Arena(1 << 20)
+    fd = os.dup(arena.fd)
+    try:
+        one, two = arena.take(1 << 18), arena.take(1 << 18)
+        one.memory[:] = two.memory[:] = b"x" * (1 << 18)
+        one.drop()
+        arena.retire()
+        assert two.memory[0] == ord("x")  # somebody still copies what was answered
+        assert os.fstat(fd).st_blocks
+        two.drop()
+        assert os.fstat(fd).st_blocks == 0
+    finally:
+        os.close(fd)
+        arena.close_fd()
+
+
+def test_one_function_leaves_room_in_the_arena_for_others() -> None:
+    arena = Arena(1 << 16)
+    try:
+        flood = [arena.take(4096, "flood") for _ in range(8)]
+        with pytest.raises(GpuFull, match="no 4096 bytes"):
+            arena.take(4096, "flood")
+        quiet = arena.take(1 << 15, "quiet")
+        for one in (*flood, quiet):
+            one.drop()
+        assert arena.used_bytes == 0
+        arena.take(1 << 16, "flood").drop()  # alone it may have all
+        with pytest.raises(GpuTooSmall, match="do not fit the arena"):
+            arena.take((1 << 16) + 1, "flood")
+        for _ in range(2):
+            arena.take(1 << 15)  # nobody's
+    finally:
+        arena.close_fd()
+
+
+class NoHoles:
+    def madvise(self, advice: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "no holes")
+
+
+def test_an_arena_of_a_system_without_holes_goes_with_its_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
+    arena = Arena(1 << 16)
+    monkeypatch.setattr(arena, "_map", NoHoles())
+    arena.retire()
+    arena.close_fd()
 
 
 def test_an_arena_smaller_than_a_slot_has_none() -> None:

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from edgeagent.accel.conditions import Conditions
 from edgeagent.accel.devices import NO_GPU
+from edgeagent.accel.nn_layout import NN_MODULE
 from edgeagent.model.errors import Unavailable
 from edgeagent.model.function import Deployed, Import
 from edgeagent.node.accel import Acceleration
@@ -27,17 +28,23 @@ from tests.unit.node.test_accel_guest import Desk
 from tests.unit.node.test_accel_routing import deployed
 
 
-def calling(mode: str, name: str) -> Deployed:
+def importing(mode: str, name: str, module: str) -> Deployed:
     one = deployed(mode, name)
-    info = msgspec.structs.replace(one.info, imports=(Import("edge_accel", "call"),))
+    info = msgspec.structs.replace(one.info, imports=(Import(module, "call"),))
     return msgspec.structs.replace(one, info=info)
+
+
+def calling(mode: str, name: str) -> Deployed:
+    return importing(mode, name, "edge_accel")
 
 
 class Node:
     def __init__(self, *functions: Deployed, enabled: Any = "auto", backend: str = "no:where") -> None:
         self.meters = Meters()
+        self.functions = list(functions)
         held = SimpleNamespace(
-            list=lambda: list(functions), get=lambda name: next(one for one in functions if one.name == name)
+            list=lambda: list(self.functions),
+            get=lambda name: next(one for one in functions if one.name == name),
         )
         self.accel = Acceleration(
             AccelSection(enabled=enabled),
@@ -78,8 +85,10 @@ def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch, enabled: str, why: str) 
         ("gpu", "cpu", why),
         ("gpu_preferred", "cpu", why),
     ]
-    with pytest.raises(Unavailable, match="this node uses none"):
-        accel.admit(entry(calling("gpu", "pinned")))
+    for pinned in (calling("gpu", "pinned"), importing("gpu", "models", NN_MODULE), deployed("gpu", "plain")):
+        with pytest.raises(Unavailable, match="this node uses none") as caught:
+            accel.admit(entry(pinned))
+        assert caught.value.retry_after_s == 60
     accel.admit(entry(deployed("gpu_preferred", "free")))
     accel.guest.on_cpu["pinned"] += 3
     text = node.meters.render().decode()
@@ -92,21 +101,30 @@ def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch, enabled: str, why: str) 
 
 @on_loop
 async def test_a_pinned_function_has_its_gpu_started_and_others_wait_to_be_called() -> None:
-    node = Node(calling("gpu_preferred", "free"), deployed("gpu", "without kernels"))
+    node = Node(calling("gpu_preferred", "free"), importing("gpu", "models", NN_MODULE))
     node.accel.keep_up()
     assert node.accel.view()["gpus"][0]["state"] == "off"
     await node.accel.stop()
 
     node = Node(pinned := calling("gpu", "pinned"))
+    assert node.accel.gpus is not None
+    broker = node.accel.gpus.brokers[0]
     node.accel.keep_up()
+    kept = [broker.is_kept]
     state = node.accel.view()["gpus"][0]["state"]
     try:
         with pytest.raises(Unavailable, match="GPU 0 is starting") as caught:
             node.accel.admit(entry(pinned))
+        with pytest.raises(Unavailable, match="nodes run models on the CPU"):
+            node.accel.admit(entry(importing("gpu", "models", NN_MODULE)))
         node.accel.admit(entry(calling("gpu_preferred", "free")))
+        node.functions.clear()
+        node.accel.keep_up()
+        kept.append(broker.is_kept)
     finally:
         await node.accel.stop()
     assert state == "starting"
+    assert kept == [True, False]
     assert caught.value.retry_after_s == 5
     assert node.accel.view()["gpus"][0]["state"] == "stopped"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, cast
 
 import msgspec
@@ -243,3 +244,9 @@ def test_marks_are_found_in_sessions_too() -> None:
     carry_marks(session, marks)
     assert marks_of(session) is marks_of(marks) is marks
     assert marks_of(None) is marks_of(object()) is None
+
+
+def test_marks_know_when_their_call_ends_at_the_latest() -> None:
+    assert CallMarks().until_s(500.0) - time.monotonic() == pytest.approx(0.5, abs=0.2)
+    assert CallMarks(deadline_s=1.0).until_s(500.0) == 1.0
+    assert CallMarks(deadline_s=time.monotonic() + 1000).until_s(500.0) < time.monotonic() + 1

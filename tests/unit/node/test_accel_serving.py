@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, cast
 
@@ -51,6 +52,7 @@ class Played:
     """A broker whose answers the test says; without any it does the work."""
 
     device = 0
+    why_not = "is ready: as told"
 
     def __init__(self) -> None:
         self.life, self.load = Life(), 0
@@ -66,10 +68,10 @@ class Played:
     def want(self) -> None:
         self.wanted += 1
 
-    def reserve(self, count: int) -> Slot:
+    def reserve(self, count: int, function: str = "") -> Slot:
         if not self.ready:
             raise GpuFull("not ready")
-        return self.arena.take(count)
+        return self.arena.take(count, function)
 
     async def run(
         self,
@@ -79,6 +81,7 @@ class Played:
         slot: Slot,
         maps: Sequence[tuple[int, int]] = (),
         sources: Sequence[Source] = (),
+        patience_s: float = math.inf,
     ) -> Done:
         self.begun.set()
         next_ = self.coming.pop(0) if self.coming else None

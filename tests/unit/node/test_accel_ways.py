@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -17,8 +18,13 @@ from edgeagent.accel.controller import Route
 from edgeagent.accel.descriptors import Description, contiguous
 from edgeagent.accel.dtypes import Dtype
 from edgeagent.accel.errors import BrokerLost, OperandRefused
+from edgeagent.accel.execute import CallLimits, prepare
+from edgeagent.accel.guest_layout import Code
+from edgeagent.accel.kernel_errors import KernelTooLarge
 from edgeagent.accel.probing import ProbePlan
+from edgeagent.accel.registry import shipped
 from edgeagent.node import accel_ways
+from edgeagent.node.accel_ways import CallPlan
 from edgeagent.runtime.port import HoseSource
 from tests.guest_frames import pack_call
 from tests.unit.accel.test_mapped import SIZES, memfd
@@ -208,3 +214,41 @@ def test_packings_of_a_plan_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
         assert len(plan._packings) == 1
 
     played(scenario)
+
+
+@pytest.mark.parametrize(
+    ("cpu_s", "gpu_s", "left_s", "patience_s"),
+    [
+        (0.2, 0.0, 10.0, 9.5),  # as late as the CPU can begin
+        (0.2, 0.0, 0.5, 0.25),  # of little time the CPU gets half
+        (3.0, 0.1, 10.0, 5.0),
+        (6.0, 0.1, 10.0, math.inf),  # it could not do it anyway
+        (0.2, 6.0, 10.0, 12.0),  # a GPU that is slow has not hung
+        (0.2, 0.0, -1.0, math.inf),  # the call is over: the engine says so
+    ],
+)
+def test_a_gpu_has_the_time_that_the_cpu_does_not_need(
+    cpu_s: float, gpu_s: float, left_s: float, patience_s: float
+) -> None:
+    prepared = prepare(shipped(), "elementwise", ADDED, 1 << 30, CallLimits())
+    plan = CallPlan("elementwise", prepared)
+    assert plan.took_s == {"cpu": prepared.work.cpu_s, "gpu": 0.0}
+    plan.took_s = {"cpu": cpu_s, "gpu": gpu_s}
+    assert plan.patience_s(left_s) == pytest.approx(patience_s)
+    alone = CallPlan("elementwise", prepared, KernelTooLarge("too much for a CPU"))
+    assert alone.patience_s(left_s) == math.inf
+
+
+def test_a_pinned_function_hears_whether_the_arena_is_full_or_too_small() -> None:
+    async def main() -> None:
+        rig = Rig("gpu")
+        rig.broker.arena = Arena(4096)
+        taken = rig.broker.arena.take(4096)
+        assert await rig.ask() == Code.FULL
+        taken.drop()
+        assert await rig.ask() == 0
+        rig.broker.arena._slots.total_bytes = 16
+        assert await rig.ask() == Code.TOO_LARGE
+        await rig.guest.stop()
+
+    asyncio.run(main())

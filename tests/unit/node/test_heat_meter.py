@@ -25,6 +25,31 @@ def test_sensors(tmp_path: Path) -> None:
     assert meter.battery == pytest.approx(0.64)
 
 
+def plant(folder: Path, **texts: str) -> None:
+    folder.mkdir()
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+
+
+def test_what_cannot_be_is_not_believed(tmp_path: Path) -> None:
+    for number, text in enumerate(("2147483647", "-274000", "nan", "inf", "52000\n")):
+        plant(tmp_path / f"thermal_zone{number}", temp=text)
+    plant(tmp_path / "BAT0", capacity="250")
+    meter = HeatMeter(thermal=tmp_path, power=tmp_path)
+    meter.look()
+    assert (meter.temperature_c, meter.battery) == (52.0, None)
+
+
+def test_batteries_of_the_system_by_any_name(tmp_path: Path) -> None:
+    plant(tmp_path / "sbs-5-000b", type="Battery\n", capacity="41")
+    plant(tmp_path / "axp20x-battery", type="Battery", scope="System", capacity="80")
+    plant(tmp_path / "hidpp_battery_0", type="Battery", scope="Device\n", capacity="3")
+    plant(tmp_path / "AC", type="Mains", online="1", capacity="0")
+    meter = HeatMeter(thermal=tmp_path, power=tmp_path)
+    meter.look()
+    assert meter.battery == pytest.approx(0.41)
+
+
 def test_models() -> None:
     meter = HeatMeter()
     body = Body(temperature_c_max=60.0, battery_wh=10.0, idle_w=5.0, busy_w=15.0, base_c=20.0)
