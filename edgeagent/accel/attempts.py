@@ -1,22 +1,24 @@
 """How often a backend failed lately, and whether that has changed: a likelihood ratio says from where on it counts.
 
-All cuts of what is remembered are tried: where two shares of failures explain it better than one by more than
-``_CHANGED`` (of the logarithm; a generalised likelihood ratio, Lorden 1971), what lies before the cut is forgotten. So
-a burst counts from its second or third failure on, and is over after some answers.
+Cuts at growing distances from the newest are tried: where two shares of failures explain what is remembered better
+than one by more than ``_CHANGED`` (of the logarithm; a generalised likelihood ratio, Lorden 1971), what lies before the
+cut is forgotten. So after many answers a burst counts from its second or third failure on, and is over after some
+answers; a share that stays is known by hundreds of attempts, and not taken for a new one every hundred.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from itertools import islice
 
 __all__ = ["Attempts"]
 
-_MAX = 60
+_MAX = 300
 _DOUBT = 6.0  # good attempts that are assumed beforehand
-_CHANGED = 5.0
+_CHANGED = 8.0
 _PART_MIN = 2
+# So many of the newest may be of another kind.
+_CUTS = frozenset((2, 3, 4, 6, 8, 11, 16, 22, 32, 45, 64, 90, 128, 180, 256))
 
 
 def _log_likelihood(failed: int, count: int) -> float:
@@ -28,7 +30,7 @@ def _log_likelihood(failed: int, count: int) -> float:
 
 
 class Attempts:
-    """Whether each of the last 60 attempts failed, with the number of its request."""
+    """Whether each of the last 300 attempts failed, with the number of its request."""
 
     __slots__ = ("_failed", "_seen")
 
@@ -73,12 +75,12 @@ class Attempts:
         """How many of the oldest are of another kind than the rest; 0: none."""
         count, failed = len(self._seen), self._failed
         whole = _log_likelihood(failed, count)
-        best, cut, before = _CHANGED, 0, 0
-        for length, (_, one) in enumerate(islice(self._seen, max(count - _PART_MIN, 0)), start=1):
-            before += one
-            if length < _PART_MIN:
+        best, cut, after = _CHANGED, 0, 0
+        for length, (_, one) in enumerate(reversed(self._seen), start=1):
+            after += one
+            if length not in _CUTS or count - length < _PART_MIN:
                 continue
-            parts = _log_likelihood(before, length) + _log_likelihood(failed - before, count - length)
+            parts = _log_likelihood(after, length) + _log_likelihood(failed - after, count - length)
             if parts - whole > best:
-                best, cut = parts - whole, length
+                best, cut = parts - whole, count - length
         return cut

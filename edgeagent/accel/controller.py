@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from edgeagent.accel.breaker import Breaker
 from edgeagent.accel.conditions import ConditionLimits, Conditions, Veto
 from edgeagent.accel.drift import shifted
-from edgeagent.accel.evidence import Evidence
+from edgeagent.accel.evidence import UNKNOWN_ERROR, Evidence
 from edgeagent.accel.goal import SEEN_MIN, Energy, Goal, wanted
 from edgeagent.accel.kept import PAIRS_KEPT, TIMES_KEPT, KeptClass, KeptController
 from edgeagent.accel.probing import EARLY, PROVEN, ProbePlan, Schedule
@@ -293,7 +293,7 @@ class Controller:
         """What a request adds to what looks at the GPU may take."""
         if backend == "gpu":
             gain = min(one.evidence.estimate().gain_of("gpu"), _EXPECTED_MAX)
-            self._purse.saved(ms * math.expm1(gain))
+            self._purse.saved(ms * math.expm1(gain), ms * math.exp(gain))
         else:
             self._purse.served(ms, self._settings.gpu_share * (PROVEN if one.schedule.proven else 1.0))
 
@@ -348,7 +348,7 @@ class Controller:
         cpu_ms, gpu_ms = (probed_ms, served_ms) if probed == "cpu" else (served_ms, probed_ms)
         if known.count:
             off = math.log(max(gpu_ms, 1e-3) / max(cpu_ms, 1e-3)) - known.log_times
-            spread = max(math.hypot(one.evidence.pair_spread(one.strange), known.error), _SURPRISE_SPREAD)
+            spread = max(math.hypot(one.evidence.pair_spread(but=one.strange), known.error), _SURPRISE_SPREAD)
             step = min(max(off / spread, -_SURPRISE_MAX), _SURPRISE_MAX)
             one.above = max(one.above + step - _SLACK, 0.0)
             one.below = max(one.below - step - _SLACK, 0.0)
@@ -365,10 +365,6 @@ class Controller:
                 one.evidence.add(other_of(probed), served_ms)
         one.evidence.add_pair(cpu_ms, gpu_ms, bound=bound)
         one.looked_at = self._requests
-        newest = one.evidence.pairs_shifted()
-        if newest:
-            self._drifted(one)
-            one.evidence.keep_pairs(probed, newest)
 
     def _drifted(self, one: _Class) -> None:
         """One class is another than it was: so may the others be, and what they knew before does not count here."""
@@ -376,13 +372,13 @@ class Controller:
         for each in self._classes.values():
             if each is not one:
                 each.evidence.doubt(each.backend)
-                each.schedule.ask(1)
 
     def _decide(self, now_s: float, which: int, one: _Class) -> Change | None:
         known, settings = one.evidence.estimate(), self._settings
         other = other_of(one.backend)
         gain = known.gain_of(other)
-        if known.count < settings.samples_min or (other == "gpu" and not self._breaker.closed):
+        few = known.count < (1 if one.evidence.prior[1] < UNKNOWN_ERROR else settings.samples_min)
+        if few or (other == "gpu" and not self._breaker.closed):
             return None
         least = settings.gain_min if other == "gpu" else settings.gain_back_min
         reason = wanted(self._goal, one.evidence, other, known, gain_min=least)
@@ -417,7 +413,6 @@ class Controller:
         if newest:
             self._drifted(one)
             one.evidence.forget(backend, newest)
-            one.schedule.ask(2)
 
     def _is_odd(self, one: _Class, ms: float) -> bool:
         """Whether this is unusual; counts times in a row that are far beyond what the serving backend takes."""

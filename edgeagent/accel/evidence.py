@@ -18,7 +18,6 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 from edgeagent.accel.attempts import Attempts
-from edgeagent.accel.drift import shifted
 from edgeagent.accel.settings import BACKENDS, Backend, other_of
 from edgeagent.accel.window import SPREAD_PRIOR, Window, moments
 
@@ -121,20 +120,11 @@ class Evidence:
         self.pairs.append((self.number, math.log(max(gpu_ms, 1e-3) / max(cpu_ms, 1e-3))))
         self._cached = self._own = None
 
-    def pairs_shifted(self) -> int:
-        """How many of the newest pairs are of another kind than those before."""
-        return shifted([one for _, one in self.pairs], pairs=True)
-
-    def keep_pairs(self, backend: Backend, keep: int) -> None:
-        """After the ratio drifted because of ``backend``: so many pairs stay, and so many times of it."""
-        for _ in range(len(self.pairs) - keep):
-            self.pairs.popleft()
-        self.windows[backend].keep_last(keep)
-        self.level = self._cached = self._own = None
-
     def pair_spread(self, but: int) -> float:
-        """The standard deviation of the pairs' logarithms, but for so many of the newest."""
-        logs = [one for _, one in self.pairs][: -but or None]
+        """The standard deviation of the pairs' logarithms, but for so many of the newest: half of them at most, for
+        where all seem strange, that is how they are.
+        """
+        logs = [one for _, one in self.pairs][: -min(but, len(self.pairs) // 2) or None]
         return math.sqrt(moments(logs, self._spread2).variance_log if logs else self._spread2)
 
     def set_prior(self, log_ratio: float, error: float) -> None:

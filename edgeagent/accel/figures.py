@@ -32,11 +32,15 @@ class Part(msgspec.Struct, kw_only=True):
 
 
 class Figures(Part, kw_only=True):
-    """After the learning phase; ``regret_pct`` is by how much the mean is above the oracle's there."""
+    """After the learning phase; ``regret_pct`` is by how much the mean is above the oracle's there.
+
+    The oracle's GPU is always there; ``regret_ready_pct`` is against one whose GPU has to start first, as all others'.
+    """
 
     p50_ms: float | None
     p95_ms: float | None
     regret_pct: float
+    regret_ready_pct: float
     oracle_mean_ms: float | None
     learning: Part
     whole: Part
@@ -79,8 +83,17 @@ def _part(served: Sequence[Served], switches: int, options: ReplayOptions) -> Pa
     )
 
 
-def figures(played: Play, oracle: Play, options: ReplayOptions, lost_ms: float) -> Figures:
+def _regret_pct(served: Sequence[Served], best: Sequence[Served], lost_ms: float) -> float:
+    mine, theirs = _counted_ms(served, lost_ms), _counted_ms(best, lost_ms)
+    return 100.0 * (mine / theirs - 1.0) if theirs else 0.0
+
+
+def figures(
+    played: Play, oracle: Play, options: ReplayOptions, lost_ms: float, ready: Play | None = None
+) -> Figures:
     """Of one contestant against the oracle's play; ``lost_ms`` is what an unanswered request counts as in the regret.
+
+    ``ready`` is the play of the oracle whose GPU has to start first; None: it is there at once.
 
     Traces of 30 requests or fewer are learning altogether; the figures are of all of them then.
     """
@@ -89,12 +102,12 @@ def figures(played: Play, oracle: Play, options: ReplayOptions, lost_ms: float) 
     early = sum(number <= first for number, _ in played.changes)
     part = _part(tail, len(played.changes) - early, options)
     ordered = sorted(one.ms for one in tail if one.ms >= 0.0)
-    mine, theirs = _counted_ms(tail, lost_ms), _counted_ms(best, lost_ms)
     return Figures(
         **msgspec.structs.asdict(part),
         p50_ms=_quantile(ordered, 0.5),
         p95_ms=_quantile(ordered, 0.95),
-        regret_pct=100.0 * (mine / theirs - 1.0) if theirs else 0.0,
+        regret_pct=_regret_pct(tail, best, lost_ms),
+        regret_ready_pct=_regret_pct(tail, (ready or oracle).served[first:], lost_ms),
         oracle_mean_ms=_mean([one.ms for one in best if one.ms >= 0.0]),
         learning=_part(played.served[:first], early, options),
         whole=_part(played.served, len(played.changes), options),

@@ -2,17 +2,20 @@
 
 1. A *full* probe is made where one more sample is worth more than it costs: the expected value of information
    (Raiffa & Schlaifer 1961, for a normal mean) over the next ``_HORIZON`` requests, against the probe's seconds at a
-   price. So the unknown is looked at soon, the near and noisy often, and what is clear never.
+   price. So the unknown is looked at soon, the near and noisy often, and what is clear never. The GPU's seconds are
+   scarce: their price grows exponentially with what would be owed for them, so that only what is worth much is looked
+   at on credit. A drift makes what was known a guess, and so worth a look; no more is needed.
 2. That value knows nothing of change. *Scouts* look for it within a share of the time: probes that are cancelled once
-   they took a part of the time of the serving backend. A large gain ends before that; no gain costs no more. What one
-   change costs until it is seen is (1 - r) a request at a ratio r, which says how often each cap is due.
+   they took a part of the time of the serving backend (``_CAPS``). What may have changed unseen grows with the requests
+   since a look that would have seen it; the cap that should find most for its cost (``_stakes``) is next, as soon as
+   it can be paid.
 3. A scout that might end by chance would tell of lucky ones only; where its cap is that near to what is expected, a
    full probe is made instead, and paid.
-4. A drift, a probe that contradicts what was known, or a long pause asks for full probes at once.
+4. A probe that contradicts what was known, a request that is far too slow, or a long pause asks for a full probe.
 
 Budgets are kept by class in requests' worth: each request adds its share, a probe takes what it should cost. The GPU's
-time is bounded over all classes too (``purse``); what is urgent or promising may owe more. Spaces are drawn at random,
-so that no period of the load hides from them.
+time is bounded over all classes too (``purse``). Spaces are drawn at random, so that no period of the load hides from
+them.
 """
 
 from __future__ import annotations
@@ -24,22 +27,17 @@ from types import MappingProxyType
 
 from edgeagent.accel.evidence import UNKNOWN_ERROR, Estimate
 from edgeagent.accel.purse import Purse
-from edgeagent.accel.settings import Backend, Chance, ControllerSettings, other_of
+from edgeagent.accel.settings import BACKENDS, Backend, Chance, ControllerSettings, other_of
 
 __all__ = ["EARLY", "PROVEN", "ProbePlan", "Schedule"]
 
 # A full probe is cancelled at so many times the usual, or what this request took, whichever is later.
 _FULL: Mapping[Backend, float] = MappingProxyType({"gpu": 2.0, "cpu": 3.0})
 _FULL_SERVED = 1.25
-# Caps of scouts in means of the serving backend, each with its part of the budget, so that none waits for another.
-_SCOUTS: Mapping[Backend, tuple[tuple[float, float], ...]] = MappingProxyType(
-    {
-        "gpu": ((1.0, 0.35), (0.7, 0.27), (0.45, 0.2), (0.25, 0.12), (0.1, 0.06)),
-        "cpu": ((1.1, 0.4), (0.6, 0.22), (0.3, 0.22), (0.1, 0.16)),
-    }
+# Caps of scouts in means of the serving backend.
+_CAPS: Mapping[Backend, tuple[float, ...]] = MappingProxyType(
+    {"gpu": (0.1, 0.25, 0.45, 0.7, 1.0), "cpu": (0.1, 0.3, 0.6, 1.1)}
 )
-_CREDIT = (0.0, 0.3, 0.22, 0.14, 0.06)  # what the GPU's budgets hold after the learning phase
-_PAY_FULL = (0.55, 0.45)  # of what a full probe costs, from the first budgets
 _LUCKY = 2.0  # deviations below what is expected at which a cap is no matter of chance
 # So many requests of the function scouts may take ``_EARLY_SHARE`` of the time, and looks are cheap.
 EARLY = 30
@@ -50,13 +48,14 @@ _HORIZON = 300.0  # requests that a choice is thought to hold for
 _PORTION_MIN = 0.3  # of these that a class is thought to get at least
 # What a second of a probe must bring in seconds of latency: those of the GPU are scarce.
 _PRICE_EARLY = 0.3
-_PRICE: Mapping[Backend, float] = MappingProxyType({"gpu": 2.5, "cpu": 0.5})
-_PRICE_OF_DEBT = 0.5
+_PRICE_GPU = 2.5
+_PRICE_CPU, _PRICE_OF_DEBT = 0.5, 0.5
+_OWED = 0.6  # usual requests owed for looks at which their price is e times as high
+_ASKED = 0.5 * _HORIZON  # usual requests that a look is worth which was asked for
 _PRICE_SERVE = 1.0  # where a probe answers, its price is what it loses
-_WORTH_MAX = 1.6  # what one of the budgets can hold, or owe
-# Requests of the class that the purse may owe for a look: usually, at a class that is hardly known, for one that was
-# asked for or at a class that came after the learning phase, and where the GPU seems to gain.
-_DEBT, _DEBT_FEW, _DEBT_ASKED, _DEBT_HOPE = 0.25, 1.2, 2.0, 6.0
+_WORTH_MAX = 1.6  # what a class's budget can hold, or owe
+_CREDIT = 0.7  # what the GPU's budget holds after the learning phase
+_DEBT = 0.0
 _FIRST = 10  # request of a class up to which probes that answer may be slow: they are the first
 _FIRST_ERROR = 1.0  # what neighbours know enough of
 _SERVE_EVERY = 60  # requests between probes that answer, where nothing is hoped for
@@ -89,13 +88,31 @@ def _value(known: Estimate, other: Backend, gain_min: float, horizon: float) -> 
     return horizon * min(moves * (density - z * 0.5 * math.erfc(z / math.sqrt(2.0))), 1.0)
 
 
+def _stakes(caps: tuple[float, ...]) -> tuple[float, ...]:
+    """What a change to between two caps costs until it is seen, as a share of a request, times how likely it is.
+
+    The ratio after a change is thought to be log-normal around 1 with a deviation of 1; what is lost counts against the
+    mean of a time half of which lies before the change.
+    """
+    edges = [0.5 * math.erfc(-math.log(cap) / math.sqrt(2.0)) for cap in caps]
+    middles = [math.sqrt(low * high) for low, high in zip((0.5 * caps[0], *caps), caps, strict=False)]
+    return tuple(
+        (high - low) * (1.0 - middle) / (0.5 + 0.5 * middle)
+        for low, high, middle in zip((0.0, *edges), edges, middles, strict=False)
+    )
+
+
+_STAKES: Mapping[Backend, tuple[float, ...]] = MappingProxyType(
+    {backend: _stakes(caps) for backend, caps in _CAPS.items()}
+)
+
+
 class Schedule:
     """Of one class: which probes are due, and what they may cost."""
 
     __slots__ = (
         "_debited",
         "_early",
-        "_fresh",
         "_horizon",
         "_late",
         "_mean_ms",
@@ -109,16 +126,15 @@ class Schedule:
         "proven",
         "requests",
         "since",
+        "unseen",
         "worth",
     )
 
     def __init__(self, settings: ControllerSettings, purse: Purse | None = None) -> None:
         self._settings, self._purse = settings, purse or Purse()
         self._mean_ms = 0.0
-        self._fresh = False  # whether it came after the learning phase
         self._early, self._horizon = True, _HORIZON
-        # What the last probe should cost, and of whom.
-        self._debited: tuple[float, tuple[float, ...]] = (0.0, ())
+        self._debited = 0.0  # what the last probe should cost
         self.first_left = settings.probes_first
         self.asked = 0  # full probes that are wanted at once
         self.requests = 0
@@ -127,7 +143,9 @@ class Schedule:
         self.gap = 1.0
         self._late: tuple[int, ...] = _LATE
         self._number = 0
-        self.worth: dict[Backend, list[float]] = {one: [0.0] * len(levels) for one, levels in _SCOUTS.items()}
+        self.worth: dict[Backend, float] = dict.fromkeys(BACKENDS, 0.0)
+        # Requests since a look that would have seen a ratio below each cap.
+        self.unseen: dict[Backend, list[int]] = {one: [0] * len(caps) for one, caps in _CAPS.items()}
         self.loss_worth = 0.0
 
     def ask(self, count: int) -> None:
@@ -144,11 +162,9 @@ class Schedule:
         self.requests += 1
         self.since += 1
         self._number = number
-        if self.requests == 1:
-            self._fresh = number > EARLY
         if self._early and number > EARLY:
             self._early = False
-            self.worth["gpu"] = list(_CREDIT)
+            self.worth["gpu"] = _CREDIT
         self._horizon = _HORIZON * min(max(self.requests / max(number, 1), _PORTION_MIN), 1.0)
         if mean_ms <= 0.0:  # nothing to compare with yet
             return self._at_once(other_of(serving), known)
@@ -171,21 +187,21 @@ class Schedule:
         return ProbePlan(other, 0.0, scout=False)
 
     def paid(self, plan: ProbePlan, times: float, mean_ms: float) -> None:
-        """A probe took so many times ``mean_ms``, what the serving backend takes; its budgets held another cost."""
-        (thought, parts), self._mean_ms = self._debited, mean_ms
-        self._debited = (0.0, ())
-        self._take(plan.backend, times - thought, parts)
+        """A probe took so many times ``mean_ms``, what the serving backend takes; it was thought to cost another."""
+        thought, self._debited, self._mean_ms = self._debited, 0.0, mean_ms
+        self._take(plan.backend, times - thought)
 
-    def _debit(self, backend: Backend, cost: float, parts: tuple[float, ...] = _PAY_FULL) -> None:
-        if not self._early or backend == "cpu" or parts is not _PAY_FULL:
-            self._debited = (cost, parts)
-            self._take(backend, cost, parts)
+    def _debit(self, backend: Backend, cost: float, seen: int) -> None:
+        """A look that sees ratios below ``seen`` of the caps."""
+        self.unseen[backend][:seen] = [0] * seen
+        if not self._early or backend == "cpu" or seen < len(_CAPS[backend]):
+            self._debited = cost
+            self._take(backend, cost)
 
-    def _take(self, backend: Backend, cost: float, parts: tuple[float, ...]) -> None:
+    def _take(self, backend: Backend, cost: float) -> None:
         if backend == "gpu" and not self._early:
             self._purse.take(cost * self._mean_ms)
-        for level, part in enumerate(parts):
-            self.worth[backend][level] = max(self.worth[backend][level] - part * cost, -_WORTH_MAX)
+        self.worth[backend] = max(self.worth[backend] - cost, -_WORTH_MAX)
 
     def _first(self, other: Backend, known: Estimate) -> bool:
         """Learning is for looking; later a class whose neighbours know enough has no first probes."""
@@ -204,54 +220,51 @@ class Schedule:
         share = (
             settings.gpu_share * (PROVEN if self.proven else 1.0) if other == "gpu" else settings.cpu_share
         )
-        self._earn(other, _EARLY_SHARE if early else share)
+        self.worth[other] = min(self.worth[other] + (_EARLY_SHARE if early else share), _WORTH_MAX)
+        self.unseen[other] = [one + 1 for one in self.unseen[other]]
         log_times = min(max(known.log_times if other == "gpu" else -known.log_times, -20.0), 20.0)
         full = ProbePlan(other, _FULL[other] * mean_ms, scout=False)
         cost = min(math.exp(log_times), _FULL[other])
         if self._first(other, known):
-            self._debit(other, cost)
+            self._debit(other, cost, len(_CAPS[other]))
             return full
         if early and self._late and self._number >= self._late[0]:
             # A recorded or real start of the GPU may have been all that the first ones saw.
             self._late = self._late[1:]
             return ProbePlan("gpu", mean_ms, scout=False)
-        owed = max(-sum(self.worth[other][: len(_PAY_FULL)]), 0.0)
-        price = _PRICE_EARLY if early else _PRICE[other] * (1.0 + _PRICE_OF_DEBT * owed)
-        few = other == "gpu" and not early and known.count < settings.samples_min
-        wished = (
-            self.asked > 0 or few or _value(known, other, settings.gain_min, self._horizon) > price * cost
-        )
-        if wished and self._pays(other, cost * mean_ms, self._debt(known, few=few) * mean_ms):
-            self._debit(other, cost)
+        value = max(_value(known, other, settings.gain_min, self._horizon), _ASKED if self.asked else 0.0)
+        if value > self._price(other, cost, mean_ms) * cost:
+            self._debit(other, cost, len(_CAPS[other]))
             return full
         return self._scout(other, mean_ms, cost, log_times - _LUCKY * known.spread)
 
-    def _debt(self, known: Estimate, *, few: bool) -> float:
-        """What the purse may owe for a full look at the GPU, in requests."""
-        if known.gain_of("gpu") > self._settings.gain_min:
-            return _DEBT_HOPE
-        if self.asked or (few and self._fresh):
-            return _DEBT_ASKED
-        return _DEBT_FEW if few else _DEBT
-
-    def _pays(self, other: Backend, ms: float, debt_ms: float) -> bool:
-        return other == "cpu" or self._early or self._purse.pays(ms, debt_ms)
-
-    def _earn(self, other: Backend, share: float) -> None:
-        worth = self.worth[other]
-        for level, (_, part) in enumerate(_SCOUTS[other]):
-            worth[level] = min(worth[level] + part * share, _WORTH_MAX)
+    def _price(self, other: Backend, cost: float, mean_ms: float) -> float:
+        """Of a request's time: the higher, the more would be owed after a look."""
+        if other == "cpu":
+            return _PRICE_CPU * (1.0 + _PRICE_OF_DEBT * max(-self.worth["cpu"], 0.0))
+        if self._early:
+            return _PRICE_EARLY
+        owed = cost - self._purse.ms / mean_ms
+        return _PRICE_GPU * math.exp(min(max(owed, 0.0) / _OWED, 20.0))
 
     def _scout(self, other: Backend, mean_ms: float, cost: float, log_near: float) -> ProbePlan | None:
-        """The longest look that can be paid; from ``log_near`` on a cap would cut by chance."""
-        for level, (cap, _) in enumerate(_SCOUTS[other]):
-            near = math.log(cap) > log_near
-            need = cost if near else cap
-            paid = self._pays(other, need * mean_ms, _DEBT * mean_ms)
-            if paid and self.worth[other][level] >= need * self.gap:
-                self._debit(other, need, (*[0.0] * level, 1.0))
-                return ProbePlan(other, (_FULL[other] if near else cap) * mean_ms, scout=not near)
-        return None
+        """The look that should find most for its cost, once it can be paid; from ``log_near`` on a cap would cut by
+        chance.
+        """
+        best, need, seen, found = 0.0, 0.0, 0, 0.0
+        for level, cap in enumerate(_CAPS[other]):
+            found += _STAKES[other][level] * self.unseen[other][level]
+            price = cost if math.log(cap) > log_near else cap
+            if found > best * price:
+                best, need, seen = found / price, price, level + 1
+        if not seen or self.worth[other] < need * self.gap:
+            return None
+        if other == "gpu" and not self._early and not self._purse.pays(need * mean_ms, _DEBT * mean_ms):
+            return None
+        cap = _CAPS[other][seen - 1]
+        near = math.log(cap) > log_near
+        self._debit(other, need, len(_CAPS[other]) if near else seen)
+        return ProbePlan(other, (_FULL[other] if near else cap) * mean_ms, scout=not near)
 
     def _answering(self, other: Backend, mean_ms: float, known: Estimate) -> ProbePlan | None:
         """Where probes answer their request: they cannot be cancelled, and cost what they are slower."""

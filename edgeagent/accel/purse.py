@@ -22,14 +22,18 @@ class Purse:
     def __init__(self) -> None:
         self._ms = self._usual_ms = 0.0
 
+    @property
+    def ms(self) -> float:
+        """What is there; below 0: owed."""
+        return self._ms
+
     def served(self, ms: float, share: float) -> None:
         """A request on the CPU, of which such a share is earned."""
-        self._usual_ms += (_NEWEST if self._usual_ms else 1.0) * (ms - self._usual_ms)
-        self._earn(share * ms)
+        self._earn(share * ms, ms)
 
-    def saved(self, ms: float) -> None:
-        """The GPU took so much less than the CPU would have."""
-        self._earn(_SAVED_SHARE * ms)
+    def saved(self, ms: float, cpu_ms: float) -> None:
+        """The GPU took so much less than the CPU would have, which is ``cpu_ms``."""
+        self._earn(_SAVED_SHARE * ms, cpu_ms)
 
     def pays(self, ms: float, debt_ms: float) -> bool:
         """Whether there is so much, or it would owe no more than that."""
@@ -39,5 +43,6 @@ class Purse:
         """A look took so long; below 0: less than was taken before."""
         self._ms -= ms
 
-    def _earn(self, ms: float) -> None:
+    def _earn(self, ms: float, cpu_ms: float) -> None:
+        self._usual_ms += (_NEWEST if self._usual_ms else 1.0) * (cpu_ms - self._usual_ms)
         self._ms = min(self._ms + ms, max(_USUAL_MAX * self._usual_ms, self._ms))

@@ -2,7 +2,7 @@
 
 Request k takes row k of its backend's file; the next starts ``think_s`` after its answer. The GPU is ready
 ``gpu_cold_s`` after it is first wanted; requests sent to it before wait. A probe runs beside its request and does not
-delay the answer, but its seconds count and cost.
+delay the answer, but its seconds count and cost; where the request failed, there is none.
 
 A request that fails is asked once more of the other backend, where the chooser may do so and it is there: it then takes
 the other's row (how long a failure took is not recorded). One that fails for good counts as a violation of the limit
@@ -74,10 +74,13 @@ class Chooser(Protocol):
 
 
 class Fixed:
-    """Each request where it was said beforehand: the static choices, and the oracle, which may ask again."""
+    """Each request where it was said beforehand: the static choices, and the oracle, which may ask again.
 
-    def __init__(self, backends: Sequence[Backend], *, reruns: bool) -> None:
-        self._backends, self.reruns, self._number = backends, reruns, -1
+    ``waits``: for a GPU that is not ready; else the CPU serves until it is.
+    """
+
+    def __init__(self, backends: Sequence[Backend], *, reruns: bool, waits: bool = True) -> None:
+        self._backends, self.reruns, self._number, self._waits = backends, reruns, -1, waits
         self._wants = "gpu" in backends
 
     def wants_gpu(self, now_s: float) -> bool:
@@ -85,9 +88,9 @@ class Fixed:
         return self._wants
 
     def choose(self, now_s: float, size: float, *, gpu_ready: bool) -> tuple[Backend, ProbePlan | None]:
-        del now_s, size, gpu_ready
+        del now_s, size
         self._number += 1
-        return self._backends[self._number], None
+        return self._backends[self._number] if gpu_ready or self._waits else "cpu", None
 
     def seen(self, now_s: float, size: float, backend: Backend, ms: float) -> Sequence[Change]:
         del now_s, size, backend, ms
@@ -165,7 +168,7 @@ def play(traces: Traces, chooser: Chooser, options: ReplayOptions) -> Play:
         changes = list(chooser.seen(end_s, size, backend, ms + waited_ms if ms >= 0.0 else ms))
         if ms < 0.0 <= answer_ms:
             changes += chooser.seen(end_s, size, other, answer_ms)
-        if plan is not None and answer_ms >= 0.0:
+        if plan is not None and ms >= 0.0:  # after a failure the other one has answered, as in a node
             probe_ms = traces.ms(plan.backend)[number]
             limit_ms = plan.limit_ms(answer_ms)
             used[plan.backend] += min(max(probe_ms, 0.0), limit_ms)

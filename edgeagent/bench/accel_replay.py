@@ -31,7 +31,15 @@ from edgeagent.bench.stats import ratio, significant
 
 __all__ = ["add_replay_arguments", "replay", "replay_cases"]
 
-_SHOWN = ("mean_ms", "slo_violations", "failures", "switches", "gpu_share_pct", "cost_usd")
+_SHOWN = (
+    "regret_ready_pct",
+    "mean_ms",
+    "slo_violations",
+    "failures",
+    "switches",
+    "gpu_share_pct",
+    "cost_usd",
+)
 _FILE_BYTES_MAX = 256 << 20
 _AMOUNT_MAX = 1e12  # sums of so many stay finite
 _NUMBERS = ("slo_ms", "think_s", "gpu_cold_s", "cpu_usd_s", "gpu_usd_s")
@@ -161,11 +169,20 @@ def _cell(value: float | None) -> str:
 
 
 def _table(found: Mapping[str, Figures]) -> str:
-    columns = ["regret_pct", "mean_ms", "p50_ms", "p95_ms", "slo_violations", "failures", "switches"]
+    columns = [
+        "regret_pct",
+        "regret_ready_pct",
+        "mean_ms",
+        "p50_ms",
+        "p95_ms",
+        "slo_violations",
+        "failures",
+        "switches",
+    ]
     columns += ["gpu_seconds", "gpu_share_pct", "cost_usd"]
-    lines = ["  ".join(["who".ljust(10), *(column.rjust(14) for column in columns)])]
+    lines = ["  ".join(["who".ljust(10), *(column.rjust(16) for column in columns)])]
     for name, one in found.items():
-        cells = [_cell(getattr(one, column)).rjust(14) for column in columns]
+        cells = [_cell(getattr(one, column)).rjust(16) for column in columns]
         lines.append("  ".join([name.ljust(10), *cells]))
     first = next(iter(found.values()))
     oracle = _cell(first.oracle_mean_ms)

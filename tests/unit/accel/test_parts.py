@@ -46,6 +46,14 @@ def test_noise_is_no_drift() -> None:
     assert seen <= 4
 
 
+def test_outliers_are_no_drift_where_they_are_usual() -> None:
+    chance = random.Random(2)
+    usual = [chance.gauss(0.0, 0.1) + (0.0 if number % 5 else 2.0) for number in range(80)]
+    assert shifted([*usual, 2.0, 2.0]) == 0
+    rare = [chance.gauss(0.0, 0.1) for _ in range(80)]
+    assert shifted([*rare, 2.0, 2.0]) == 2
+
+
 def test_a_tail_counts_once_there_are_enough_samples() -> None:
     window = Window()
     for number, ms in enumerate([100.0] + [1.0] * 19):
@@ -181,6 +189,8 @@ def test_a_share_of_failures_is_kept_as_long_as_it_lasts() -> None:
         attempts.add(number, failed=chance.random() < 0.3)
         shares.append(attempts.share(0)[0])
     assert 0.2 < sum(shares[100:]) / 500 < 0.35
+    late = shares[300:]
+    assert max(late) - min(late) < 0.2
 
 
 @pytest.mark.parametrize(
@@ -212,7 +222,7 @@ def test_a_purse_earns_by_what_is_served_and_saved_and_owes_as_much_as_it_may() 
     assert not purse.pays(100.0, 149.0)
     assert purse.pays(100.0, 151.0)
     for _ in range(1000):
-        purse.saved(900.0)
+        purse.saved(900.0, 100.0)
     assert purse.pays(2990.0, 0.0)
     assert not purse.pays(3100.0, 0.0)
 
@@ -227,8 +237,11 @@ def _looks(
     known: Estimate, count: int, *, learning: bool = False, serving: Backend = "cpu"
 ) -> list[ProbePlan]:
     """The probes beside so many requests of one that takes 100 ms, each paid as planned."""
-    schedule, chance, plans = Schedule(ControllerSettings(probes_first=1)), random.Random(3), []
+    settings, purse = ControllerSettings(probes_first=1), Purse()
+    schedule, chance, plans = Schedule(settings, purse), random.Random(3), []
     for number in range(count):
+        if not learning and serving == "cpu":
+            purse.served(100.0, settings.gpu_share)
         plan = schedule.due(serving, 100.0, known, chance, number if learning else 31 + number)
         if plan is not None:
             times = math.exp(known.log_times if plan.backend == "gpu" else -known.log_times)
@@ -245,6 +258,28 @@ def test_looks_at_a_gpu_that_brings_nothing_take_less_than_a_percent(log_ratio: 
         taken = sum(min(math.exp(log_ratio), plan.limit_ms(100.0) / 100.0) for plan in plans)
         assert taken <= 0.01 * count + 0.1
     assert {plan.scout for plan in _looks(known, 3000)} >= {True}
+
+
+def test_what_is_worth_more_may_owe_more() -> None:
+    chance = random.Random(4)
+    hopeful, unclear = (Estimate(one, 0.3, 4, spread=0.3, log_times=one) for one in (-0.5, 0.4))
+    looked = {}
+    for name, known in (("hopeful", hopeful), ("unclear", unclear)):
+        purse = Purse()
+        schedule = Schedule(ControllerSettings(probes_first=1), purse)
+        looked[name] = 0
+        for number in range(31, 40):
+            looked[name] += schedule.due("cpu", 100.0, known, chance, number) is not None
+        assert purse.ms == pytest.approx(-100.0 * math.exp(known.log_times) * looked[name])
+    assert looked["hopeful"] > looked["unclear"] == 0
+
+
+def test_pairs_that_all_seem_strange_are_how_pairs_are() -> None:
+    evidence = Evidence()
+    for number in range(8):
+        evidence.number += 1
+        evidence.add_pair(100.0, 300.0 if number % 2 else 30.0)
+    assert evidence.pair_spread(but=8) == evidence.pair_spread(but=4) > 0.9
 
 
 def test_a_cap_that_chance_decides_is_none() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import pytest
 
-from edgeagent.accel.controller import Controller
+from edgeagent.accel.controller import Change, Controller
 from edgeagent.accel.errors import TraceRefused
 from edgeagent.accel.figures import LEARNING, Figures, figures
 from edgeagent.accel.oracle import failure_ms, oracle_choices
+from edgeagent.accel.probing import ProbePlan
 from edgeagent.accel.replay import Fixed, Ours, ReplayOptions, play
 from edgeagent.accel.segments import drift_segments
 from edgeagent.accel.settings import Backend, ControllerSettings, Probe
@@ -108,6 +110,52 @@ def test_a_failure_is_asked_again_where_that_is_allowed() -> None:
     assert [one.ms for one in alone.served] == [-1.0, -1.0]
     again = play(traces, Fixed(["gpu", "cpu"], reruns=True), ReplayOptions())
     assert [one.ms for one in again.served] == [5.0, -1.0]
+
+
+def test_an_oracle_that_does_not_wait_has_the_cpu_until_the_gpu_is_ready() -> None:
+    traces = _traces([1000.0] * 60, [100.0] * 60)
+    options = ReplayOptions(gpu_cold_s=45.0)
+    ready = play(traces, Fixed(["gpu"] * 60, reruns=True, waits=False), options)
+    assert [one.backend for one in ready.served] == ["cpu"] * 45 + ["gpu"] * 15
+    at_once = play(traces, Fixed(["gpu"] * 60, reruns=True), ReplayOptions())
+    found = figures(ready, at_once, options, 1000.0, ready)
+    assert found.regret_pct == pytest.approx(450.0)
+    assert found.regret_ready_pct == 0.0
+    assert figures(ready, at_once, options, 1000.0).regret_ready_pct == pytest.approx(450.0)
+
+
+class _Beside:
+    """Serves on the GPU, with a probe of the CPU beside each request; what it is told is kept."""
+
+    reruns = True
+
+    def __init__(self) -> None:
+        self.told: list[tuple[float, float]] = []
+
+    def wants_gpu(self, now_s: float) -> bool:
+        return now_s >= 0.0
+
+    def choose(self, now_s: float, size: float, *, gpu_ready: bool) -> tuple[Backend, ProbePlan | None]:
+        return "gpu", ProbePlan("cpu", 1000.0, scout=False)
+
+    def seen(self, now_s: float, size: float, backend: Backend, ms: float) -> Sequence[Change]:
+        return ()
+
+    def probed(
+        self, now_s: float, size: float, plan: ProbePlan, served_ms: float, ms: float
+    ) -> Sequence[Change]:
+        self.told.append((served_ms, ms))
+        return ()
+
+
+def test_beside_a_request_that_failed_there_is_no_probe() -> None:
+    chooser = _Beside()
+    played = play(_traces([5.0, 6.0], [2.0, -1.0]), chooser, ReplayOptions())
+    assert chooser.told == [(2.0, 5.0)]
+    assert [(one.ms, one.cpu_s, one.gpu_s) for one in played.served] == [
+        (2.0, 0.005, 0.002),
+        (6.0, 0.006, 0.0),
+    ]
 
 
 def test_figures_keep_the_learning_phase_apart() -> None:

@@ -121,7 +121,7 @@ def test_who_answered_nothing_has_no_mean(tmp_path: Path, capsys: pytest.Capture
     assert (dead["mean_ms"], dead["p95_ms"], dead["slo_violations"]) == (None, None, 30)
     assert _run("--replay", str(tmp_path)) == 0
     row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("static-gpu"))
-    assert row.split()[2:5] == ["-", "-", "-"]
+    assert row.split()[3:6] == ["-", "-", "-"]
 
 
 def test_odd_timestamps_are_remarked_upon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
