@@ -84,6 +84,7 @@ def test_nothing_is_left(demo: subprocess.Popen[str], tmp_path: Path, number: in
     _stopped_by(demo, tmp_path, number, code, daemons=1)
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("nodes", ["8"])
 def test_the_fleet(demo: subprocess.Popen[str], tmp_path: Path) -> None:
     """Eight daemons; every run finds the fires, and one outlives the node that executed a step of it.
