@@ -46,7 +46,7 @@ fuzz-guided: ## coverage-guided (atheris): TARGET=packets|frames|elements for SE
 
 .PHONY: check
 check: ## ruff, mypy --strict, import-linter, architecture rules, native warnings as errors, clang-tidy
-	@tools/setup-venv cli demo test check
+	@EDGEAGENT_WERROR=1 tools/setup-venv cli demo test check
 	@tools/check
 
 .PHONY: check-native

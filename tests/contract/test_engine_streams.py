@@ -253,9 +253,13 @@ def test_a_guest_that_waits_ends_at_its_deadline_or_when_it_is_cancelled(
         node = Node(fresh)
         p = HoseProgram()
         p.call("recv_info", 1)
-        late = await asked(fresh, compiled, p, wall_ms=30)
-        assert isinstance(late.error, DeadlineExceeded)
-        assert node.ended == [node.asks[0].call_id]
+        for wall_ms in (30, 300, 3000, 30_000):  # on a busy machine it is late before it has asked
+            late = await asked(fresh, compiled, p, wall_ms=wall_ms)
+            assert isinstance(late.error, DeadlineExceeded)
+            if node.asks:
+                break
+        assert node.ended.count(node.asks[0].call_id) == 1
+        ended = len(node.ended)
         fresh.answer(node.asks[0].call_id, 0)  # too late, and dropped
         function = load(fresh, compiled, hose_guest(), memory_bytes=MIB)
         begun = function.start(p.encoded())
@@ -263,7 +267,7 @@ def test_a_guest_that_waits_ends_at_its_deadline_or_when_it_is_cancelled(
         await node.asked_times(2)
         begun.cancel()
         assert (await asyncio.gather(begun, return_exceptions=True))[0] is not None
-        while len(node.ended) < 2:
+        while len(node.ended) == ended:
             await node.turn()
 
     run(fresh, body)

@@ -14,7 +14,7 @@ from edgeagent.model.errors import Refused
 from tests.fuzz.huge_modules import hostile, leb
 
 CASES = [(case.kind, case_bytes(case)) for case in corpus()]
-BOUND_S = 30.0  # some seconds on the machine of a person, more on one that is busy
+BOUND_S = 30.0  # of a processor; some seconds on the machine of a person
 
 
 def _answers(kind: Kind, data: bytes) -> None:
@@ -87,9 +87,9 @@ HUGE: dict[str, tuple[Kind, bytes]] = {
 @pytest.mark.parametrize("name", list(HUGE))
 def test_huge_input_takes_bounded_time(name: str) -> None:
     kind, data = HUGE[name]
-    started = time.monotonic()
+    started = time.process_time()  # a busy machine is no fault of what is measured
     _answers(kind, data)
-    assert time.monotonic() - started < BOUND_S
+    assert time.process_time() - started < BOUND_S
 
 
 def test_what_is_cut_short_is_not_called_cpu() -> None:

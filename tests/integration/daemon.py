@@ -14,10 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.integration.nursery import Born, nursery
+
 __all__ = ["Daemon", "Reply", "cli", "patience"]
 
 ROOT = Path(__file__).resolve().parents[2]
 LOOK_EVERY_S = 0.01
+PROGRAM = ("-m", "edgeagent")
 WASM = {"Content-Type": "application/wasm"}
 
 
@@ -65,7 +68,8 @@ class Daemon:
         self.log_path = log or state.parent / f"{state.name}.log"
         self.settings = settings
         self.listen = "127.0.0.1:0"
-        self.program: tuple[str, ...] = ("-m", "edgeagent")
+        self.program: tuple[str, ...] = PROGRAM
+        self.process: Born | subprocess.Popen[str]
         if start:
             self.start()
 
@@ -75,14 +79,22 @@ class Daemon:
 
     def spawn(self) -> None:
         """The process alone: several that are spawned before the first is waited for start at once."""
-        command = [sys.executable, *self.program, "run", "--json", "--listen", self.listen]
-        command += ["--state-dir", str(self.state), "--exit-with-parent"]
+        words = ["run", "--json", "--listen", self.listen, "--state-dir", str(self.state)]
+        words.append("--exit-with-parent")
         for item in (f"node.cache_dir={self.state}/cache", *self.settings):
-            command += ["--set", item]
+            words += ["--set", item]
         self.log = self.log_path.open("ab")
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=self.log, env=environment(), text=True
-        )
+        around = environment()
+        if self.program == PROGRAM and nursery().is_for(around):
+            self.process = nursery().born(words, around, self.log)
+        else:
+            self.process = subprocess.Popen(
+                [sys.executable, *self.program, *words],
+                stdout=subprocess.PIPE,
+                stderr=self.log,
+                env=around,
+                text=True,
+            )
 
     def wait_ready(self) -> None:
         """Until it serves."""

@@ -1,6 +1,6 @@
 """A node in a process of its own, told what to do line by line, so that tests can kill it at any moment.
 
-``python -m tests.integration.node_process STATE CACHE``: reads one JSON command a line from standard input, answers one
+``main`` reads one JSON command a line from standard input, answers one
 JSON line each on standard output; a command that has been answered was acknowledged.
 """
 
@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,9 @@ from edgeagent.node.config import load_config
 from edgeagent.node.logs import configure
 from edgeagent.node.node import Node
 from tests.guests import wasm
+from tests.integration.nursery import nursery
 
-__all__ = ["NodeProcess"]
-
-ROOT = Path(__file__).parents[2]
+__all__ = ["NodeProcess", "main"]
 
 
 def _environ(folder: Path, **more: str) -> dict[str, str]:
@@ -44,19 +42,13 @@ class NodeProcess:
 
     def __init__(self, folder: Path, **more: str) -> None:
         self._errors = (folder / "stderr.txt").open("ab")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.node_process"],
-            cwd=ROOT,
-            env={**os.environ, **_environ(folder, **more)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-        )
+        around = {**os.environ, **_environ(folder, **more)}
+        self.process = nursery().born([], around, self._errors, module=__name__, listens=True)
         self.hello = self.answer()
 
     def send(self, verb: str, **arguments: Any) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"verb": verb, **arguments}).encode() + b"\n")
+        self.process.stdin.write(json.dumps({"verb": verb, **arguments}) + "\n")
         self.process.stdin.flush()
 
     def answer(self) -> dict[str, Any]:
@@ -152,5 +144,5 @@ async def _serve() -> None:
     await node.close()
 
 
-if __name__ == "__main__":
+def main() -> None:
     asyncio.run(_serve())

@@ -16,8 +16,6 @@ from tests.integration.daemon import Daemon, patience
 
 COUNT = 20
 
-pytestmark = pytest.mark.serial
-
 
 def _id(number: int) -> str:
     return f"{number:032x}"

@@ -7,13 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 KILLS = 100
 
 
-@pytest.mark.serial
 def test_no_kill_of_a_daemon_loses_what_was_acknowledged_or_tears_a_group(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.integration.state_kill_child", str(tmp_path), str(KILLS)],

@@ -11,8 +11,6 @@ import pytest
 from tests.integration.continuum_rig import Continuum, sleep_input, spec
 from tests.integration.daemon import patience
 
-pytestmark = pytest.mark.serial  # who is slow for want of a processor counts as gone
-
 # The sleeper runs on a cloud node; there are two of them.
 _SLEEPER = (
     {"name": "sleep", "function": "cmd-sleep", "needs": ["kind:cloud"]},
