@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from edgeagent.accel.attempts import Attempts
 from edgeagent.accel.settings import BACKENDS, Backend, other_of
-from edgeagent.accel.window import SPREAD_PRIOR, Window, moments
+from edgeagent.accel.window import SPREAD_PRIOR, Moments, Window, moments
 
 __all__ = ["FAILED_TIMES", "UNKNOWN_ERROR", "Estimate", "Evidence", "Own"]
 
@@ -72,6 +72,8 @@ class Evidence:
         "_cached",
         "_own",
         "_spread2",
+        "_tail",
+        "_tail_before",
         "attempts",
         "bound",
         "level",
@@ -93,6 +95,9 @@ class Evidence:
         self.level: tuple[Backend, float] | None = None  # whose times were where, when the newest pair came
         self._own: Own | None = None
         self._spread2 = SPREAD_PRIOR**2
+        # How much more the GPU's tail adds to the logarithm of its mean than the CPU's, and its variance: now, and
+        # before the last drift, after which it is the likeliest still.
+        self._tail = self._tail_before = (0.0, 0.0)
         self._cached: Estimate | None = None
 
     def add(self, backend: Backend, ms: float) -> None:
@@ -156,6 +161,7 @@ class Evidence:
         fresh = self.number - keep
         self.pairs = deque((pair for pair in self.pairs if pair[0] > fresh), maxlen=_PAIRS_MAX)
         self.near = self.level = self._own = None
+        self._tail_before = self._tail
 
     def doubt(self, serving: Backend) -> None:
         """Something drifted elsewhere: what is known of the other backend is a guess."""
@@ -164,6 +170,7 @@ class Evidence:
         self.windows[other_of(serving)].keep_last(0)
         self.pairs.clear()
         self.near = self.level = self._own = None
+        self._tail_before = self._tail
 
     def estimate(self) -> Estimate:
         """What is thought now."""
@@ -245,10 +252,18 @@ class Evidence:
             old2 = _DRIFT2 * (self.number - self.pairs[-1][0]) + half * half
             if paired.error2 + old2 < variance:
                 ratio, variance, spread2 = paired.mean_log + half, paired.error2 + old2, paired.variance_log
+        self._tail = self._tails(of_cpu, of_gpu)
+        return Own(ratio + self._tail[0], variance + self._tail[1] + 1e-5, count, math.sqrt(spread2))
+
+    def _tails(self, cpu: Moments, gpu: Moments) -> tuple[float, float]:
+        count, (before, before_variance) = min(cpu.count, gpu.count), self._tail_before
         weight = count / (count + _TAIL_WEIGHT)
-        ratio += weight * (of_gpu.tail - of_cpu.tail)
-        variance += weight * weight * (of_gpu.tail_variance + of_cpu.tail_variance) + 1e-5
-        return Own(ratio, variance, count, math.sqrt(spread2))
+        rest = 1.0 - weight
+        seen_variance = cpu.tail_variance + gpu.tail_variance
+        return (
+            weight * (gpu.tail - cpu.tail) + rest * before,
+            weight * weight * seen_variance + rest * rest * before_variance,
+        )
 
     def _moved(self, serving: Backend, variance_log: float) -> float:
         """How much the logarithm of the ratio would be another since the newest pair, if only one backend had moved:

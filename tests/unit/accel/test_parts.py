@@ -46,6 +46,16 @@ def test_noise_is_no_drift() -> None:
     assert seen <= 4
 
 
+def test_a_second_mode_comes_in_runs_and_is_no_drift() -> None:
+    chance, seen, kept = random.Random(5), 0, 0
+    logs: list[float] = []
+    for number in range(4000):
+        logs = [*logs[-95:], chance.gauss(0.0, 0.2) + (1.9 if chance.random() < 0.2 else 0.0)]
+        if number % 4 == 0 and (kept := shifted(logs)):
+            logs, seen = logs[-kept:], seen + 1
+    assert seen <= 4000 / 250
+
+
 def test_outliers_are_no_drift_where_they_are_usual() -> None:
     chance = random.Random(2)
     usual = [chance.gauss(0.0, 0.1) + (0.0 if number % 5 else 2.0) for number in range(80)]
@@ -107,6 +117,22 @@ def test_a_backend_that_moves_slowly_makes_old_pairs_doubtful() -> None:
     assert before.gain_of("cpu") == pytest.approx(math.log(1.5), abs=0.05)
     assert before.gain_of("cpu") - math.log(2.0) < now.gain_of("cpu") < before.gain_of("cpu") - 0.3
     assert now.error > before.error
+
+
+def test_what_tails_add_outlives_a_drift() -> None:
+    """Every fifth call of the CPU is dreadful: few calls after a drift, none of them such a one, do not undo that."""
+    evidence, chance = Evidence(), random.Random(4)
+    for number in range(96):
+        evidence.number = number
+        evidence.add("cpu", (5000.0 if number % 5 == 0 else 50.0) * chance.uniform(0.9, 1.1))
+        evidence.add("gpu", 130.0 * chance.uniform(0.9, 1.1))
+    assert evidence.estimate().gain_of("gpu") > 1.5
+    evidence.forget("gpu", 2)
+    for _ in range(3):
+        evidence.number += 1
+        evidence.add("cpu", 50.0)
+        evidence.add("gpu", 130.0)
+    assert evidence.estimate().gain_of("gpu") > 0.5
 
 
 def test_failures_weigh_like_ten_times() -> None:
