@@ -71,7 +71,9 @@ class Arena:
         """For slots."""
         self._slots.give(start)
         owner, count = self._owners.pop(start)
-        self._held -= Counter({owner: count})  # and no name stays that holds nothing
+        self._held[owner] -= count
+        if not self._held[owner]:
+            del self._held[owner]
         self._free_pages()
 
     def retire(self) -> None:

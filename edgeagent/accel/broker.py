@@ -198,7 +198,9 @@ class Broker:
         slot.hold()
         self._pump()
         try:
-            async with asyncio.timeout(None if patience_s == math.inf else patience_s):
+            if patience_s == math.inf:
+                return await call.future
+            async with asyncio.timeout(patience_s):
                 return await call.future
         except TimeoutError:
             raise self._outstayed(call, patience_s) from None

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from edgeagent.accel.descriptors import Operand, check_operands, unpack_call
+from edgeagent.accel.descriptors import Operand, check_operands, contiguous, unpack_call
 from edgeagent.accel.kernel_errors import KernelFailed, KernelTooLarge
 from edgeagent.accel.kernels.kernel import Call, Kernel, Work, bind
 from edgeagent.accel.registry import Registry
@@ -151,6 +151,8 @@ def _put(device: Device, held: Any, one: Operand) -> Any:
     is_gapless = high - low <= one.bytes and 0 not in one.strides
     if is_gapless and not any(step % item for step in (one.offset - low, high - low, *one.strides)):
         flat = device.put(held[low:high].view(one.dtype.array_name))
+        if one.strides == contiguous(one.offset, one.dtype, one.shape).strides:  # the usual case, and cheaper
+            return flat.reshape(one.shape)
         first = flat[(one.offset - low) // item :]
         return xp.lib.stride_tricks.as_strided(first, one.shape, one.strides)
     once = tuple(slice(None) if stride else slice(0, 1) for stride in one.strides)
