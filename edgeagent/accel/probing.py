@@ -131,8 +131,8 @@ class Schedule:
         "worth",
     )
 
-    def __init__(self, settings: ControllerSettings, purse: Purse | None = None) -> None:
-        self._settings, self._purse = settings, purse or Purse()
+    def __init__(self, settings: ControllerSettings, purse: Purse) -> None:
+        self._settings, self._purse = settings, purse
         self._mean_ms = 0.0
         self._early, self._horizon = True, _HORIZON
         self._debited = 0.0  # what the last probe should cost
