@@ -9,7 +9,7 @@ no chance of its own, so that a recorded trace gives the same answers as the day
 2. A class changes its backend when the other is faster by ``gain_min`` and by so many standard errors that a chance is
    unlikely; each recent change asks for more, and for a longer stay.
 3. When the times of the serving backend change in kind, or looks contradict what is known, that becomes a guess, in
-   all classes, and both are looked at again.
+   all classes: so a look is worth more again, and one of both may decide.
 4. A failure counts as ten times the usual time. Those of the GPU that chance does not explain, mostly two in a row,
    open its breaker: all goes to the CPU.
 5. The GPU is wanted (:attr:`Controller.wants_gpu`) from the first request on where the mode allows it, but nothing is
@@ -169,10 +169,6 @@ class Controller:
     def wants_gpu(self) -> bool:
         """Whether the GPU should be started, or kept."""
         return self.mode != "cpu" and not self._veto.reason
-
-    @property
-    def gpu_ready(self) -> bool:
-        return self._ready
 
     def gpu_is(self, *, ready: bool) -> None:
         """What the broker says of itself."""

@@ -22,14 +22,14 @@ from collections.abc import Sequence
 __all__ = ["shifted"]
 
 _SPANS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
-_BEFORE_MIN = 5
+_BEFORE_MIN = 5  # times before; of a longer span half as many as it has
 _CHANGED = 8.0  # of the log likelihood ratio
 _LEAST = 0.1  # change of the logarithm that matters
-_REACH = 2.5
+_REACH = 2.5  # spreads from the middle beyond which a time moves the mean no further
 _SPREAD_MIN = 0.02
 _SPREAD_DOUBT = 2.0  # times: by how much the spread of few is taken to be larger, over how many these are
-_OUTLIERS = 0.5
-_RANKS = 3.0  # of the log likelihood ratio of the ranks
+_OUTLIERS = 0.5  # of the standard deviation: the spread is this at least
+_RANKS = 3.0  # of the log likelihood ratio of the ranks, beside that
 
 
 def shifted(logs: Sequence[float]) -> int:

@@ -40,9 +40,9 @@ def oracle_choices(traces: Traces, slo_ms: float, first: int = 0) -> list[Backen
         for number in range(start, end):
             cells[size_class(traces.sizes[number])].append(number)
         for numbers in cells.values():
-            count = [number for number in numbers if number >= first] or numbers
-            failed_ms = _failed_ms(traces, count, failure_ms(traces, slo_ms))
-            if _mean_ms(traces.gpu_ms, count, failed_ms) < _mean_ms(traces.cpu_ms, count, failed_ms):
+            counted = [number for number in numbers if number >= first] or numbers
+            failed_ms = _failed_ms(traces, counted, failure_ms(traces, slo_ms))
+            if _mean_ms(traces.gpu_ms, counted, failed_ms) < _mean_ms(traces.cpu_ms, counted, failed_ms):
                 for number in numbers:
                     choices[number] = "gpu"
     return choices

@@ -48,16 +48,17 @@ _HORIZON = 300.0  # requests that a choice is thought to hold for
 _PORTION_MIN = 0.3  # of these that a class is thought to get at least
 # What a second of a probe must bring in seconds of latency: those of the GPU are scarce.
 _PRICE_EARLY = 0.3
-_PRICE_GPU = 2.5
-_PRICE_CPU, _PRICE_OF_DEBT = 0.5, 0.5
+_PRICE_GPU = 2.5  # after that, without debts
+_PRICE_CPU = 0.5
+_PRICE_OF_DEBT = 0.5  # what a usual request owed for looks adds to the price, as a share of it
 _OWED = 0.6  # usual requests owed for looks at which their price is e times as high
 _ASKED = 0.5 * _HORIZON  # usual requests that a look is worth which was asked for
 _PRICE_SERVE = 1.0  # where a probe answers, its price is what it loses
 _WORTH_MAX = 1.6  # what a class's budget can hold, or owe
 _CREDIT = 0.7  # what the GPU's budget holds after the learning phase
-_DEBT = 0.0
 _FIRST = 10  # request of a class up to which probes that answer may be slow: they are the first
-_FIRST_ERROR = 1.0  # what neighbours know enough of
+_FIRST_ERROR = 1.0  # of what neighbours say, below which a class that comes later needs no first probes
+_GAP_SPREAD = 0.3  # of a space between looks: by so much at most it is longer
 _SERVE_EVERY = 60  # requests between probes that answer, where nothing is hoped for
 
 
@@ -130,8 +131,8 @@ class Schedule:
         "worth",
     )
 
-    def __init__(self, settings: ControllerSettings, purse: Purse | None = None) -> None:
-        self._settings, self._purse = settings, purse or Purse()
+    def __init__(self, settings: ControllerSettings, purse: Purse) -> None:
+        self._settings, self._purse = settings, purse
         self._mean_ms = 0.0
         self._early, self._horizon = True, _HORIZON
         self._debited = 0.0  # what the last probe should cost
@@ -140,13 +141,13 @@ class Schedule:
         self.requests = 0
         self.since = 0  # requests since the last probe
         self.proven = False  # whether the GPU brought something to this class once
-        self.gap = 1.0
+        self.gap = 1.0  # times the space to the next look, by chance
         self._late: tuple[int, ...] = _LATE
         self._number = 0
         self.worth: dict[Backend, float] = dict.fromkeys(BACKENDS, 0.0)
         # Requests since a look that would have seen a ratio below each cap.
         self.unseen: dict[Backend, list[int]] = {one: [0] * len(caps) for one, caps in _CAPS.items()}
-        self.loss_worth = 0.0
+        self.loss_worth = 0.0  # where probes answer: by how many usual requests they may be slower
 
     def ask(self, count: int) -> None:
         """So many full probes, as soon as can be."""
@@ -174,7 +175,7 @@ class Schedule:
         plan = (self._answering if serves else self._beside)(other_of(serving), mean_ms, known)
         if plan is None:
             return None
-        self.since, self.gap = 0, 1.0 + 0.3 * chance.random()
+        self.since, self.gap = 0, 1.0 + _GAP_SPREAD * chance.random()
         if not plan.scout:
             self.asked = max(self.asked - 1, 0)
         return plan
@@ -259,7 +260,7 @@ class Schedule:
                 best, need, seen = found / price, price, level + 1
         if not seen or self.worth[other] < need * self.gap:
             return None
-        if other == "gpu" and not self._early and not self._purse.pays(need * mean_ms, _DEBT * mean_ms):
+        if other == "gpu" and not self._early and not self._purse.pays(need * mean_ms):
             return None
         cap = _CAPS[other][seen - 1]
         near = math.log(cap) > log_near

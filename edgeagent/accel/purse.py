@@ -9,7 +9,7 @@ from __future__ import annotations
 
 __all__ = ["Purse"]
 
-_SAVED_SHARE = 0.1
+_SAVED_SHARE = 0.1  # of what the GPU saved
 _USUAL_MAX = 30.0  # usual requests that are saved up
 _NEWEST = 0.05  # weight of the newest request in what is usual
 
@@ -35,9 +35,9 @@ class Purse:
         """The GPU took so much less than the CPU would have, which is ``cpu_ms``."""
         self._earn(_SAVED_SHARE * ms, cpu_ms)
 
-    def pays(self, ms: float, debt_ms: float) -> bool:
-        """Whether there is so much, or it would owe no more than that."""
-        return self._ms + debt_ms >= ms
+    def pays(self, ms: float) -> bool:
+        """Whether there is so much."""
+        return self._ms >= ms
 
     def take(self, ms: float) -> None:
         """A look took so long; below 0: less than was taken before."""

@@ -38,12 +38,13 @@ class ControllerSettings:
     A change to the GPU needs a gain of ``gain_min`` (of the latency's logarithm) and ``confidence_gpu`` standard errors
     of it, one to the CPU ``gain_back_min`` and ``confidence``; each change of the last ``memory`` requests of its class
     asks for ``confidence_step`` more, and ``dwell`` requests (doubled by each) must have passed. A change needs
-    ``samples_min`` of the backend that it goes to.
+    ``samples_min`` of either backend, or one where something was known before.
 
-    Looks for a change take at most ``gpu_share`` of the seconds that requests took on the CPU, and ``cpu_share`` of
-    those on the GPU; ``probes_first`` of each class are free of that. Where probes answer, the CPU is asked every
-    ``cpu_every`` requests. ``probe``: "shadow" asks both and answers with the one that serves, "serve" lets the
-    probed one answer (for what must not run twice); those may lose ``serve_loss_share`` of the latency.
+    Looks for a change take about ``gpu_share`` of the seconds that requests took on the CPU (what more: ``probing``,
+    ``purse``), and ``cpu_share`` of those on the GPU; in the learning phase ``probes_first`` of each class are free of
+    that. Where probes answer, the CPU is asked every ``cpu_every`` requests. ``probe``: "shadow" asks both and answers
+    with the one that serves, "serve" lets the probed one answer (for what must not run twice); those may lose
+    ``serve_loss_share`` of the latency.
     """
 
     gain_min: float = 0.08

@@ -5,6 +5,7 @@ Its weights come from a seed and it has learnt nothing: what a run of it costs d
 
 from __future__ import annotations
 
+import math
 import random
 from itertools import pairwise
 
@@ -19,11 +20,8 @@ _SEED = 2211
 
 def _weights(chance: random.Random, name: str, shape: tuple[int, ...]) -> list[str]:
     """Lines of a constant of that shape, scaled so that a layer keeps the size of its numbers."""
-    count, inputs = 1, 1
-    for place, size in enumerate(shape):
-        count *= size
-        inputs *= size if place else 1
-    numbers = ",".join(f"{chance.gauss(0.0, (2.0 / inputs) ** 0.5):.6f}" for _ in range(count))
+    deviation = (2.0 / math.prod(shape[1:])) ** 0.5
+    numbers = ",".join(f"{chance.gauss(0.0, deviation):.6f}" for _ in range(math.prod(shape)))
     return [
         f"floats flat_{name} {numbers}",
         f"ints shape_{name} {','.join(map(str, shape))}",

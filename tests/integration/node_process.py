@@ -1,7 +1,7 @@
 """A node in a process of its own, told what to do line by line, so that tests can kill it at any moment.
 
-``main`` reads one JSON command a line from standard input, answers one
-JSON line each on standard output; a command that has been answered was acknowledged.
+``main`` reads one JSON command a line from standard input and answers one JSON line each on standard output; a command
+that has been answered was acknowledged. It ends with SIGTERM, or when nobody is left who could tell it anything.
 """
 
 from __future__ import annotations
@@ -136,6 +136,7 @@ async def _serve() -> None:
             task = asyncio.ensure_future(_answer(node, line))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
+        stopped.set()
 
     reading = asyncio.ensure_future(read())
     await stopped.wait()

@@ -2,7 +2,8 @@
 
 Hundreds are started, and most of what a start costs is imports. A child goes through its ``main`` from the first
 argument on, in a process of its own, with the environment, the folder and the streams that it is given, and ends as an
-interpreter ends. The command as a user starts it is what the tests of the command line and of the demo start.
+interpreter ends. The command as a user starts it is what the tests of the command line and of the demo start: only
+they see the order of imports, and what depends on the seed of ``hash``, which all children share.
 
 ``python -m tests.integration.nursery FD``: asks come over the socket FD, one message each; it ends, and all its
 children with it (``--exit-with-parent``), when nobody holds the other end.
@@ -31,9 +32,7 @@ __all__ = ["Born", "Nursery", "nursery"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _ASK_BYTES_MAX = 1 << 17  # an environment is some kilobytes
-_FDS_MAX = (
-    4  # where the exit code goes, standard output, standard error, and standard input where it is a pipe
-)
+_FDS_MAX = 4  # where the exit code goes, standard output and error, and standard input where it is a pipe
 
 
 class Born:

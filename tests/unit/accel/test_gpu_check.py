@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +32,35 @@ def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
     assert done.returncode == 3, done.stderr
     assert "no GPU: no CUDA driver" in done.stdout
     assert "nothing was checked" in done.stdout
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [one["name"] for one in report["steps"]] == ["facts"]
+
+
+def test_a_step_that_there_is_not_is_wrong_usage(tmp_path: Path) -> None:
+    command = [sys.executable, str(TOOL), "--out", str(tmp_path / "out"), "--only", "fact"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "bench-zero-copy" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_who_interrupts_it_ends_its_step_too(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    os.mkfifo(begun)
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\ncase "$2" in *gpu_driver*) echo $$ >{begun}; exec sleep 600;; esac\n')
+    python.chmod(0o755)
+    command = [sys.executable, str(TOOL), "--python", str(python), "--out", str(tmp_path / "out")]
+    with (
+        begun.open("r+b", buffering=0) as line,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as tool,
+    ):
+        assert select.select([line], [], [], 60.0)[0], "no step was begun"
+        step = int(line.read(16))
+        tool.send_signal(signal.SIGINT)
+        assert tool.wait(60) != 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(step, 0)
 
 
 @pytest.mark.skipif(not COMPILER, reason="no C compiler")
