@@ -78,6 +78,7 @@ class Calls(Made, ABC):
         for keyword in node.keywords:
             given = self.value(keyword.value) if keyword.arg is None else None
             if isinstance(given, Table):
+                self.record.copy(4 * len(given.items))
                 keywords.update((key, value) for key, value in given.items.items() if isinstance(key, str))
         if isinstance(target, Method) and isinstance(node.func, ast.Attribute):
             grown = self.grown(target.owner, target.name, args)
@@ -190,6 +191,7 @@ class Calls(Made, ABC):
         """Of text and of dictionaries."""
         if isinstance(owner, Table):
             if name in ("values", "items", "keys"):
+                self.record.copy(8 * len(owner.items))
                 return _of_table(owner, name)
             return self.entry(owner, *args[:2]) if name == "get" and args else None
         if not isinstance(owner.value, str) or name not in ("format", "lower", "strip", "upper"):
@@ -333,7 +335,7 @@ def _formatted(text: str, args: list[Value], keywords: dict[str, Value]) -> str:
 
     def filled(field: re.Match[str]) -> str:
         key = field[1] or str(next(numbers))
-        if key.isdigit():
+        if key.isdecimal():
             return plain[int(key)] if len(key) < 4 and int(key) < len(plain) else "?"
         return named.get(key, "?")
 

@@ -77,6 +77,7 @@ class Expressions:
             self.record.unknown(node)
         else:
             shape = value.shape if isinstance(value, Array) else ()
+            self.record.copy(8 * len(shape))
             size = "x".join("?" if one is None else str(one) for one in shape)
             self.record.work(node, f"{what}{' to ' + size if size else ''}: {si(work)}FLOP", work)
         return value

@@ -100,7 +100,7 @@ def _together(kind: str, value: Value) -> Applied:
 def _windowed(layer: Layer, value: Array) -> Applied:
     window = layer.window
     rank = len(window.kernel) if window is not None else 0
-    if window is None or len(value.shape) < rank + 1:
+    if window is None or len(value.shape) < rank + 1 or 0 in window.stride:
         return _NOTHING
     last = window.is_channels_last
     space = value.shape[-rank - 1 : -1] if last else value.shape[-rank:]

@@ -97,7 +97,7 @@ def _divided(owner: Array, name: str, args: Sequence[Value], keywords: Mapping[s
     if count is None or count <= 0:
         return None
     if name == "split":
-        count = min(count, -(-size // count))
+        count = min(count, max(1, -(-size // count)))
     if count > _PARTS_MAX:
         return None
     part = Array((*owner.shape[:place], -(-size // count), *owner.shape[place + 1 :]), owner.item_bytes)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgeagent.accel.python_loops import STEPS_SHARE, Loop, numbered, paired
-from edgeagent.accel.python_modules import Beside, Modules
+from edgeagent.accel.python_modules import Beside, Modules, parsed
 from edgeagent.accel.python_names import array_library, words
 from edgeagent.accel.python_paths import catches_all, counted, exits, is_guard, raises, reports, yields
 from edgeagent.accel.python_record import Record
@@ -140,6 +140,7 @@ class Walker(Modules):
         self.value(node.subject)
         for case in node.cases:
             for name in ast.walk(case.pattern):
+                self.record.step()
                 if isinstance(name, ast.MatchAs | ast.MatchStar) and name.name:
                     self.scope.names[name.name] = None
         bodies: list[Sequence[ast.stmt]] = [case.body for case in node.cases]
@@ -293,6 +294,7 @@ class Walker(Modules):
     _do_continue = _do_break
 
     def _do_global(self, node: ast.Global) -> None:
+        self.record.copy(len(node.names))
         self.scope.globals.update(node.names)
 
     # -- functions and classes -------------------------------------------------------------------------------
@@ -365,11 +367,9 @@ class Walker(Modules):
         return Instance(Kind(kind.node, {}, {}, kind.bases), owner.attributes)
 
     def run_text(self, text: str, node: ast.AST) -> None:
-        try:
-            body = ast.parse(text).body
-        except (SyntaxError, ValueError):
-            return
-        self.block(body)
+        self.record.copy(8 * len(text))
+        if (tree := parsed(text)) is not None:
+            self.block(tree.body)
 
     def enter(self, function: Function, owner: Value = None) -> None:
         """Called from outside: with what nobody knows, also where None would be the default."""
@@ -424,6 +424,7 @@ class Walker(Modules):
         outer, self.scope = self.scope, function.scope
         try:
             plain = [*given.posonlyargs, *given.args]
+            self.record.copy(4 * (len(plain) + len(given.kwonlyargs) + len(keywords)))
             first = len(plain) - len(given.defaults)
             names: dict[str, Value] = {}
             for place, one in enumerate(plain):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from edgeagent.accel.modes import Findings, decide
 from edgeagent.accel.python_scan import scan_python
+from edgeagent.accel.python_values import Const, join
 from edgeagent.cli.main import main
 
 HEAD = """
@@ -284,6 +286,12 @@ def test_work_by_hand(name: str) -> None:
         "F.conv2d(torch.ones(1, 1, 9, 9), open('x'))",
         "L.Add()(np.ones(3))",
         "nn.LSTM(3, 3)(torch.ones(3))",
+        "nn.Conv2d(3, 3, 3, stride=0)(torch.ones(1, 3, 9, 9))",
+        "L.Conv2D(3, 3, strides=0, padding='same')(np.ones((1, 9, 9, 3)))",
+        "F.max_pool2d(torch.ones(1, 3, 9, 9), 0)",
+        "np.split(np.ones((0, 3)), 2)",
+        "'{\u00b2}'.format(1)",
+        f"np.ones({'1' * 400})",
     ],
 )
 def test_what_cannot_be_told_is_not_guessed(body: str) -> None:
@@ -349,6 +357,7 @@ OWN = {
     "pack/place.py": b"import torch\n\nclass Model:\n    def run(self, x):\n        return x.cuda()\n",
     "circle.py": b"import circle\nimport numpy\ndef f():\n    return numpy.ones(3)\n",
     "broken.py": b"def f(:\n",
+    "free/sky.py": b"COLOUR = 1\n",
     "free/under/ground.py": b"import numpy\ndef f():\n    return numpy.ones(3)\n",
 }
 PLAIN = "def handle(e):\n    return "
@@ -372,6 +381,11 @@ PLAIN = "def handle(e):\n    return "
         (f"import circle\n{PLAIN}circle.f()", "cpu_preferred", "circle.py line 4"),
         (f"import broken\n{PLAIN}broken.f()", "cpu", "python source"),
         (f"from pack import SIZE\n{PLAIN}SIZE", "cpu", "python source"),
+        (
+            f"import free.under.ground\nimport free.sky\n{PLAIN}free.under.ground.f()",
+            "cpu_preferred",
+            "free/under/ground.py line 3",
+        ),
     ],
 )
 def test_own_modules_are_read_too(source: str, mode: str, where: str) -> None:
@@ -396,6 +410,33 @@ def test_inspect_reads_what_lies_beside(tmp_path: Path, capsys: pytest.CaptureFi
     assert "ops.py line 3" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["pipe", "folder", "n" * 300])
+def test_inspect_waits_for_no_pipe_that_lies_beside(tmp_path: Path, name: str) -> None:
+    """Nor does it stumble over a folder, or over a name that no file can have."""
+    (tmp_path / "folder.py").mkdir()
+    os.mkfifo(tmp_path / "pipe.py")
+    (tmp_path / "f.py").write_text(f"import numpy, {name}\n{PLAIN}numpy.ones(3)")
+    assert main(["inspect", str(tmp_path / "f.py")]) == 0
+
+
+def test_what_lies_beside_is_looked_for_once() -> None:
+    asked: list[str] = []
+
+    def beside(name: str) -> bytes | None:
+        asked.append(name)
+        return OWN.get(name)
+
+    lines = "import broken, nowhere, ops\n" * 9
+    scan_python(lines.encode(), beside=beside)
+    assert asked == ["broken.py", "nowhere.py", "nowhere/__init__.py", "ops.py"]
+
+
+def test_many_libraries_leave_room_for_own_modules() -> None:
+    lines = "".join(f"import library_{n}\n" for n in range(99))
+    source = f"{lines}from ops import gram\n{PLAIN}gram(3000)"
+    assert decide(scan_python(source.encode(), beside=OWN.get)).mode == "gpu_preferred"
+
+
 def test_numbers_beyond_all_bounds() -> None:
     found = _scan("x = [1]\n" + "x = x * 10**9\n" * 40 + "a = np.array(x)\na @ a\n")
     assert not found.whole
@@ -417,3 +458,29 @@ def test_numbers_beyond_all_bounds() -> None:
 )
 def test_programs_that_grow_are_bounded(body: str) -> None:
     assert decide(_scan(body)).mode in ("cpu_preferred", "gpu_preferred")
+
+
+NAMES = ", ".join(f"a{n}" for n in range(9000))
+TABLE = "t = {" + ", ".join(f"'k{n}': 'v{n}'" for n in range(9000)) + "}\n"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "t = '''def f():\n" + "  a = 1\n" * 20_000 + "'''\n" + "exec(t)\n" * 9,
+        f"def f({NAMES}):\n  pass\n" + "f(1)\n" * 200,
+        f"def f():\n  global {NAMES}\n" + "f()\n" * 400,
+        f"def f(e):\n  match e:\n    case {NAMES.replace(', ', '.b | ')}.b:\n      pass\n" + "f(open)\n" * 20,
+        TABLE + "print(**t)\n" * 200,
+        TABLE + "t.items()\n" * 200,
+        TABLE + "for k in t:\n  break\n" * 200,
+        "a = np.ones(3)\n" + "a = a.unsqueeze(0)\n" * 4000,
+    ],
+)
+def test_what_takes_long_is_counted(body: str) -> None:
+    """One statement that looks at much at once, again and again: the scan gives up before it takes minutes."""
+    assert not _scan(body).whole
+
+
+def test_one_of_very_many() -> None:
+    assert join(*map(Const, range(1_000_000))) is None
