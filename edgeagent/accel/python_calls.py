@@ -163,6 +163,7 @@ class Calls(Made, ABC):
                 function, args, keywords, owner if isinstance(owner, Instance) else None
             )
         if owner is None or isinstance(owner, Method):
+            self.record.copy(len(self.record.kinds))
             for candidate in self.record.kinds:
                 if (function := candidate.methods.get(name)) is not None:
                     with self.record.conditional():

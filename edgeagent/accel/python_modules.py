@@ -102,6 +102,7 @@ class Modules(Calls, ABC):
         public: dict[str, Value] = {
             name: value for name, value in own.scope.names.items() if not name.startswith("_")
         }
+        self.record.copy(4 * len(own.scope.names))
         self.scope.names.update(public)
 
     def _own(self, name: str) -> Module | None:

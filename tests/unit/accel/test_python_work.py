@@ -475,6 +475,7 @@ TABLE = "t = {" + ", ".join(f"'k{n}': 'v{n}'" for n in range(9000)) + "}\n"
         TABLE + "t.items()\n" * 200,
         TABLE + "for k in t:\n  break\n" * 200,
         "a = np.ones(3)\n" + "a = a.unsqueeze(0)\n" * 4000,
+        f"{NAMES.replace(', ', ' = ')} = 1\n" + "try:\n  pass\nexcept OSError:\n  pass\n" * 400,
     ],
 )
 def test_what_takes_long_is_counted(body: str) -> None:
