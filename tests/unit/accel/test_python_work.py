@@ -292,6 +292,7 @@ def test_work_by_hand(name: str) -> None:
         "np.split(np.ones((0, 3)), 2)",
         "'{\u00b2}'.format(1)",
         f"np.ones({'1' * 400})",
+        f"print(f'{{0x{'f' * 5000}}}')",
     ],
 )
 def test_what_cannot_be_told_is_not_guessed(body: str) -> None:
