@@ -10,7 +10,7 @@ from edgeagent.accel.python_names import words
 from edgeagent.accel.python_values import Array, Value, integer, options, shape_of
 from edgeagent.accel.python_values import Sequence as Written
 
-__all__ = ["ELEMENTS_MAX", "creation", "elements", "is_known", "size_of", "sizes_of", "touch"]
+__all__ = ["ELEMENTS_MAX", "creation", "each_of", "elements", "is_known", "size_of", "sizes_of", "touch"]
 
 ELEMENTS_MAX = 1 << 60
 
@@ -69,6 +69,13 @@ def sizes_of(value: Value) -> tuple[int | None, ...] | None:
         return tuple(size_of(item) for item in value.items[:32])
     size = size_of(value)
     return None if size is None else (size,)
+
+
+def each_of(value: Value, rank: int, default: int) -> tuple[int, ...]:
+    """A number for each of ``rank`` indices, given as one for all or as several; what is not known is the default."""
+    sizes = sizes_of(value) or ()
+    sizes = sizes * rank if len(sizes) == 1 else sizes
+    return tuple(size if size is not None else default for size in (*sizes, *(default,) * rank)[:rank])
 
 
 def size_of(value: Value) -> int | None:

@@ -12,6 +12,7 @@ from edgeagent.accel.python_devices import GPU_DEVICE, Asked, asked_by_function,
 from edgeagent.accel.python_loops import ITEMS_MAX, WRITTEN_MAX, numbered, paired
 from edgeagent.accel.python_made import Made
 from edgeagent.accel.python_names import array_library, is_question, words
+from edgeagent.accel.python_operators import TEXT_MAX
 from edgeagent.accel.python_shapes import reshaped
 from edgeagent.accel.python_values import (
     Array,
@@ -37,12 +38,9 @@ from edgeagent.accel.python_work import library_call, method_call
 __all__ = ["Calls"]
 
 _KEEPS = words("half float eval train to cuda cpu requires_grad_ compile share_memory double bfloat16")
-
-
 _IN_OTHER_THREADS = words("to_thread run_in_executor submit Thread Process Timer apply_async")
 _MAPS = words("map imap imap_unordered starmap pmap")
 _NUMBERS = words("int8 int16 int32 int64 float16 float32 float64")
-_TEXT_MAX = 4096
 _FIELD = re.compile(r"\{(\w*)(?:[!:][^{}]*)?\}")
 _SWITCHES = words("no_grad inference_mode set_num_threads seed manual_seed PRNGKey key")
 
@@ -78,6 +76,7 @@ class Calls(Made, ABC):
         for keyword in node.keywords:
             given = self.value(keyword.value) if keyword.arg is None else None
             if isinstance(given, Table):
+                self.record.copy(4 * len(given.items))
                 keywords.update((key, value) for key, value in given.items.items() if isinstance(key, str))
         if isinstance(target, Method) and isinstance(node.func, ast.Attribute):
             grown = self.grown(target.owner, target.name, args)
@@ -162,6 +161,7 @@ class Calls(Made, ABC):
                 function, args, keywords, owner if isinstance(owner, Instance) else None
             )
         if owner is None or isinstance(owner, Method):
+            self.record.copy(len(self.record.kinds))
             for candidate in self.record.kinds:
                 if (function := candidate.methods.get(name)) is not None:
                     with self.record.conditional():
@@ -190,6 +190,7 @@ class Calls(Made, ABC):
         """Of text and of dictionaries."""
         if isinstance(owner, Table):
             if name in ("values", "items", "keys"):
+                self.record.copy(8 * len(owner.items))
                 return _of_table(owner, name)
             return self.entry(owner, *args[:2]) if name == "get" and args else None
         if not isinstance(owner.value, str) or name not in ("format", "lower", "strip", "upper"):
@@ -333,11 +334,11 @@ def _formatted(text: str, args: list[Value], keywords: dict[str, Value]) -> str:
 
     def filled(field: re.Match[str]) -> str:
         key = field[1] or str(next(numbers))
-        if key.isdigit():
+        if key.isdecimal():
             return plain[int(key)] if len(key) < 4 and int(key) < len(plain) else "?"
         return named.get(key, "?")
 
-    return _FIELD.sub(filled, text[:_TEXT_MAX])[:_TEXT_MAX]
+    return _FIELD.sub(filled, text[:TEXT_MAX])[:TEXT_MAX]
 
 
 def _standard(path: str, args: list[Value]) -> Value:

@@ -6,7 +6,7 @@ import ast
 
 from edgeagent.accel.python_expressions import Expressions
 from edgeagent.accel.python_loops import ITEMS_MAX, STEPS_SHARE, Loop, rounds_of
-from edgeagent.accel.python_values import Array, Lists, Scope, Sequence, Value, shape_of, truth
+from edgeagent.accel.python_values import Array, Lists, Scope, Sequence, Table, Value, shape_of, truth
 
 __all__ = ["Comprehensions"]
 
@@ -80,6 +80,6 @@ class Comprehensions(Expressions):
         return self.rounds_of(self.value(node))
 
     def rounds_of(self, value: Value) -> Loop:
-        if isinstance(value, Sequence):
-            self.record.copy(len(value.items))
+        if isinstance(value, Sequence | Table):
+            self.record.copy(4 * len(value.items))
         return rounds_of(value)

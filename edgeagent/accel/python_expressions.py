@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ast
-import operator
 from collections.abc import Callable
-from typing import Any
 
 from edgeagent.accel.modes import si
 from edgeagent.accel.python_devices import GPU_DEVICE
 from edgeagent.accel.python_loops import ITEMS_MAX
+from edgeagent.accel.python_operators import TEXT_MAX, compared, computed, is_held, is_same
 from edgeagent.accel.python_record import Record
 from edgeagent.accel.python_shapes import part_of
 from edgeagent.accel.python_values import (
@@ -41,25 +40,8 @@ from edgeagent.accel.python_work import combine, method_call, product
 
 __all__ = ["Expressions"]
 
-_TEXT_MAX = 4096
-_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.LShift: operator.lshift,
-    ast.Pow: operator.pow,
-}
-_COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-}
+# A number of more bits is not written as text, nor is it a size.
+_INT_BITS_MAX = 1024
 
 
 class Expressions:
@@ -77,6 +59,7 @@ class Expressions:
             self.record.unknown(node)
         else:
             shape = value.shape if isinstance(value, Array) else ()
+            self.record.copy(8 * len(shape))
             size = "x".join("?" if one is None else str(one) for one in shape)
             self.record.work(node, f"{what}{' to ' + size if size else ''}: {si(work)}FLOP", work)
         return value
@@ -112,7 +95,9 @@ class Expressions:
         return None
 
     def _constant(self, node: ast.Constant) -> Value:
-        return Const(node.value) if not isinstance(node.value, complex) else None
+        value = node.value
+        is_vast = isinstance(value, int) and value.bit_length() > _INT_BITS_MAX
+        return None if is_vast or isinstance(value, complex) else Const(value)
 
     def _name(self, node: ast.Name) -> Value:
         return self.lookup(node.id)
@@ -174,7 +159,7 @@ class Expressions:
         for part in node.values:
             value = self.value(part.value if isinstance(part, ast.FormattedValue) else part)
             texts.append(str(value.value) if isinstance(value, Const) else "?")
-        return Const("".join(texts)[:_TEXT_MAX])
+        return Const("".join(texts)[:TEXT_MAX])
 
     def _lambda(self, node: ast.Lambda) -> Value:
         return Function(node, self.scope)
@@ -238,18 +223,12 @@ class Expressions:
         if len(right) != 1:
             return None
         if isinstance(node.ops[0], ast.Is | ast.IsNot):
-            same = _is_same(left, right[0])
+            same = is_same(left, right[0])
             return None if same is None else Const(same is isinstance(node.ops[0], ast.Is))
         if isinstance(node.ops[0], ast.In | ast.NotIn):
-            held = _is_held(left, right[0])
+            held = is_held(left, right[0])
             return None if held is None else Const(held is isinstance(node.ops[0], ast.In))
-        if isinstance(left, Const) and isinstance(right[0], Const):
-            compare = _COMPARE.get(type(node.ops[0]))
-            try:
-                return None if compare is None else Const(bool(compare(left.value, right[0].value)))
-            except TypeError:
-                return None
-        return None
+        return compared(node.ops[0], left, right[0])
 
     def _binop(self, node: ast.BinOp) -> Value:
         left, right = self.value(node.left), self.value(node.right)
@@ -278,7 +257,7 @@ class Expressions:
                 return None if not shape else Lists(((shape[0] or 0) * max(times, 0), *shape[1:]))
         if isinstance(node.op, ast.Add) and isinstance(left, Sequence) and isinstance(right, Sequence):
             return self.listed(left.items + right.items)
-        return _constants(node.op, left, right)
+        return computed(node.op, left, right)
 
     def listed(self, items: tuple[Value, ...], times: int = 1) -> Sequence:
         """A list, as long as lists are that are kept."""
@@ -389,49 +368,3 @@ class Expressions:
 def _held(value: Value) -> Value:
     """What is held outside of the function that reads it: of None that may have changed between calls."""
     return Maybe((value, None)) if isinstance(value, Const) and value.value is None else value
-
-
-def _is_same(left: Value, right: Value) -> bool | None:
-    """``left is right`` where one is None or a truth value."""
-    for one, other in ((left, right), (right, left)):
-        if isinstance(other, Const) and (other.value is None or isinstance(other.value, bool)):
-            if isinstance(one, Const):
-                return one.value is other.value
-            return (
-                False
-                if isinstance(one, Array | Layer | Instance | Function | Kind | Table | Sequence)
-                else None
-            )
-    return None
-
-
-def _is_held(left: Value, right: Value) -> bool | None:
-    """``left in right`` of constants."""
-    if not isinstance(left, Const):
-        return None
-    if isinstance(right, Const) and isinstance(right.value, str) and isinstance(left.value, str):
-        return left.value in right.value
-    items = right.items if isinstance(right, Sequence) else ()
-    if items and all(isinstance(one, Const) for one in items):
-        return left in items
-    return None
-
-
-def _constants(op: ast.operator, left: Value, right: Value) -> Value:
-    if not isinstance(left, Const) or not isinstance(right, Const):
-        prefix = left if isinstance(left, Const) and isinstance(left.value, str) else None
-        return Const(f"{prefix.value[:_TEXT_MAX]}?") if prefix is not None else None
-    a, b = left.value, right.value
-    if isinstance(a, str) and isinstance(op, ast.Add | ast.Mod):
-        return Const(f"{a}{b}"[:_TEXT_MAX])
-    compute = _ARITHMETIC.get(type(op))
-    numbers = isinstance(a, int | float) and isinstance(b, int | float)
-    if compute is None or not numbers or abs(a) > 1e18 or abs(b) > 1e18:
-        return None
-    if isinstance(op, ast.Pow | ast.LShift) and abs(b) > 64:
-        return None
-    try:
-        result = compute(a, b)
-    except (ArithmeticError, ValueError, TypeError):
-        return None
-    return Const(result) if isinstance(result, int | float) and abs(result) < 1e30 else None

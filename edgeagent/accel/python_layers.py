@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 
 from edgeagent.accel.python_arrays import ELEMENTS_MAX, elements, is_known, touch
+from edgeagent.accel.python_shapes import flattened
 from edgeagent.accel.python_values import Array, Layer, Value, Window
 from edgeagent.accel.python_values import Sequence as Written
 
@@ -62,8 +63,7 @@ def _arranged(layer: Layer, value: Array) -> Value:
     """Layers that compute little."""
     shape, kind = value.shape, layer.kind
     if kind == "flat":
-        first = min(layer.sizes[0] or 0, len(shape))
-        return Array((*shape[:first], elements(shape[first:]) if is_known(shape[first:]) else None))
+        return flattened(value, layer.sizes[0] or 0)
     if kind == "embedding":
         return Array((*shape, layer.sizes[0]))
     if kind == "adaptive":
@@ -100,7 +100,7 @@ def _together(kind: str, value: Value) -> Applied:
 def _windowed(layer: Layer, value: Array) -> Applied:
     window = layer.window
     rank = len(window.kernel) if window is not None else 0
-    if window is None or len(value.shape) < rank + 1:
+    if window is None or len(value.shape) < rank + 1 or 0 in window.stride:
         return _NOTHING
     last = window.is_channels_last
     space = value.shape[-rank - 1 : -1] if last else value.shape[-rank:]

@@ -14,7 +14,7 @@ from edgeagent.accel.python_names import array_library
 from edgeagent.accel.python_record import Record
 from edgeagent.accel.python_values import Const, Module, Ref, Scope, Value
 
-__all__ = ["Beside", "Modules", "parse"]
+__all__ = ["Beside", "Modules", "parse", "parsed"]
 
 # From "helpers.py" or "package/helpers.py" to what it holds; None: there is no such file.
 Beside: TypeAlias = Callable[[str], bytes | None]
@@ -23,11 +23,19 @@ _MODULES_MAX = 32
 _IMPORTS_MAX = 8
 
 
-def parse(source: bytes) -> ast.Module:
+def parse(source: bytes | str) -> ast.Module:
     """Raises SyntaxError, ValueError, RecursionError or MemoryError for what is no Python."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the program's own: an invalid escape
         return ast.parse(source)
+
+
+def parsed(source: bytes | str) -> ast.Module | None:
+    """None: it is no Python."""
+    try:
+        return parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
 
 
 class Modules(Calls, ABC):
@@ -36,7 +44,9 @@ class Modules(Calls, ABC):
     def __init__(self, record: Record, beside: Beside | None) -> None:
         super().__init__(record)
         self._beside = beside
+        # By their paths; None: there is none, or it is no Python.
         self._modules: dict[str, Module | None] = {}
+        self._read = 0
         self._depth = 0
 
     @abstractmethod
@@ -79,7 +89,9 @@ class Modules(Calls, ABC):
         above, _, last = name.rpartition(".")
         if not above:
             return own
-        holder = self._own(above) or Module(Scope({}))
+        holder = self._own(above)
+        if holder is None:  # a folder without a module of its own: one for all that is imported from it
+            holder = self._modules[above.replace(".", "/")] = Module(Scope({}))
         holder.scope.names[last] = own
         return self._rooted(above, holder)
 
@@ -90,6 +102,7 @@ class Modules(Calls, ABC):
         public: dict[str, Value] = {
             name: value for name, value in own.scope.names.items() if not name.startswith("_")
         }
+        self.record.copy(4 * len(own.scope.names))
         self.scope.names.update(public)
 
     def _own(self, name: str) -> Module | None:
@@ -99,18 +112,18 @@ class Modules(Calls, ABC):
             return None
         if path in self._modules:
             return self._modules[path]
-        if len(self._modules) >= _MODULES_MAX or self._depth >= _IMPORTS_MAX:
+        if self._read >= _MODULES_MAX or self._depth >= _IMPORTS_MAX:
             return None
+        self._modules[path] = None
         for file in (f"{path}.py", f"{path}/__init__.py"):
             source = self._beside(file)
             if source is not None and len(source) <= PYTHON_BYTES_MAX:
+                self._read += 1
                 return self._followed(path, file, source)
         return None
 
     def _followed(self, path: str, file: str, source: bytes) -> Module | None:
-        try:
-            tree = parse(source)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
+        if (tree := parsed(source)) is None:
             return None
         made = self._modules[path] = Module(Scope({"__name__": Const(path)}, file=file))
         outer = (self.scope, self.module, self.record.file)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from edgeagent.accel.python_arrays import size_of, sizes_of
+from edgeagent.accel.python_arrays import each_of, size_of, sizes_of
 from edgeagent.accel.python_names import words
 from edgeagent.accel.python_values import Array, Const, Layer, Symbol, Table, Value, Window, integer
 from edgeagent.accel.python_values import Sequence as Written
@@ -42,12 +42,7 @@ class _Given(msgspec.Struct):
 
     def each(self, place: int, rank: int, default: int, *names: str) -> tuple[int, ...]:
         """A number for each of ``rank`` indices; what is not known is the default."""
-        sizes = sizes_of(self.value(place, *names))
-        if sizes is None:
-            return (default,) * rank
-        if len(sizes) == 1:
-            return (sizes[0] if sizes[0] is not None else default,) * rank
-        return tuple(size if size is not None else default for size in (*sizes, *(default,) * rank)[:rank])
+        return each_of(self.value(place, *names), rank, default)
 
     def truth(self, name: str) -> bool:
         value = self.keywords.get(name)

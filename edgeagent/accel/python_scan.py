@@ -6,11 +6,12 @@ import ast
 from collections.abc import Iterator, Mapping
 
 from edgeagent.accel.modes import CROSSOVER_FLOPS, PYTHON_BYTES_MAX, Findings
+from edgeagent.accel.python_functions import decorated_as_entry
 from edgeagent.accel.python_modules import Beside, parse
 from edgeagent.accel.python_names import ENTRY_NAMES, array_library
 from edgeagent.accel.python_record import Record, StepsSpent
 from edgeagent.accel.python_values import Const, Function, Instance, Kind
-from edgeagent.accel.python_walk import Walker, decorated_as_entry
+from edgeagent.accel.python_walk import Walker
 from edgeagent.model.errors import SourceRefused
 from edgeagent.model.function import Evidence
 

@@ -10,7 +10,7 @@ from edgeagent.accel.python_names import words
 from edgeagent.accel.python_values import Array, Part, Value, integer, options
 from edgeagent.accel.python_values import Sequence as Written
 
-__all__ = ["MOVES", "joined", "moved", "part_of", "reduced", "reshaped"]
+__all__ = ["MOVES", "flattened", "joined", "moved", "part_of", "reduced", "reshaped"]
 
 MOVES = words(
     "reshape view broadcast_to expand transpose permute swapaxes t T mT adjoint ravel flatten item tolist size"
@@ -29,7 +29,7 @@ def moved(owner: Array, name: str, args: Sequence[Value], keywords: Mapping[str,
         return reshaped(owner, args if given is None else [given])
     if name in ("ravel", "flatten"):
         first = integer(args[0]) if args else integer(keywords.get("start_dim"))
-        return _flat(owner, first or 0)
+        return flattened(owner, first or 0)
     if name in ("transpose", "permute", "swapaxes", "t", "T", "mT", "adjoint", "movedim", "moveaxis"):
         return _transposed(owner, name, args)
     if name in ("unsqueeze", "expand_dims"):
@@ -44,7 +44,8 @@ def moved(owner: Array, name: str, args: Sequence[Value], keywords: Mapping[str,
     return owner if name == "atleast_2d" and len(owner.shape) >= 2 else None
 
 
-def _flat(owner: Array, first: int) -> Array:
+def flattened(owner: Array, first: int) -> Array:
+    """The indices from ``first`` on become one."""
     first = min(max(first, 0), len(owner.shape))
     rest = owner.shape[first:]
     return Array((*owner.shape[:first], elements(rest) if is_known(rest) else None), owner.item_bytes)
@@ -97,7 +98,7 @@ def _divided(owner: Array, name: str, args: Sequence[Value], keywords: Mapping[s
     if count is None or count <= 0:
         return None
     if name == "split":
-        count = min(count, -(-size // count))
+        count = min(count, max(1, -(-size // count)))
     if count > _PARTS_MAX:
         return None
     part = Array((*owner.shape[:place], -(-size // count), *owner.shape[place + 1 :]), owner.item_bytes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import math
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
@@ -240,11 +239,12 @@ def join(*values: Value) -> Value:
     found: list[Value] = []
     for value in values:
         for one in options(value):
-            if not any(one is known or _same(one, known) for known in found):
-                found.append(one)
-    if len(found) == 1:
-        return found[0]
-    return Maybe(tuple(found)) if len(found) <= _OPTIONS_MAX else None
+            if any(one is known or _same(one, known) for known in found):
+                continue
+            if len(found) == _OPTIONS_MAX:
+                return None
+            found.append(one)
+    return found[0] if len(found) == 1 else Maybe(tuple(found))
 
 
 def _same(a: Value, b: Value) -> bool:
@@ -252,9 +252,9 @@ def _same(a: Value, b: Value) -> bool:
 
 
 def integer(value: Value) -> int | None:
-    if isinstance(value, Const) and isinstance(value.value, int | float) and math.isfinite(value.value):
+    if isinstance(value, Const) and isinstance(value.value, int | float) and abs(value.value) < _INT_MAX:
         number = int(value.value)
-        return number if number == value.value and abs(number) < _INT_MAX else None
+        return number if number == value.value else None
     return None
 
 

@@ -1,4 +1,4 @@
-"""Statements of a Python program that is read and not run: paths, loops, functions, classes and imports.
+"""Statements of a Python program that is read and not run: paths and loops.
 
 Theory of operation: the module's body is followed from top to bottom, then each function that the platform may call. A
 call of a function of this file is followed into it with what is known of its arguments, so that what is never called is
@@ -13,11 +13,9 @@ import ast
 from collections.abc import Sequence
 from typing import Any
 
+from edgeagent.accel.python_functions import Functions
 from edgeagent.accel.python_loops import STEPS_SHARE, Loop, numbered, paired
-from edgeagent.accel.python_modules import Beside, Modules
-from edgeagent.accel.python_names import array_library, words
-from edgeagent.accel.python_paths import catches_all, counted, exits, is_guard, raises, reports, yields
-from edgeagent.accel.python_record import Record
+from edgeagent.accel.python_paths import catches_all, counted, exits, is_guard, raises, reports
 from edgeagent.accel.python_values import (
     Const,
     Function,
@@ -25,52 +23,20 @@ from edgeagent.accel.python_values import (
     Kind,
     Layer,
     Lists,
-    Maybe,
-    Method,
     Ref,
-    Scope,
-    Table,
     Value,
     integer,
     join,
     truth,
 )
-from edgeagent.accel.python_values import Sequence as Written
 from edgeagent.model.function import Evidence
 
-__all__ = ["Walker", "decorated_as_entry"]
+__all__ = ["Walker"]
 
-_DEPTH_MAX = 24
 _INNER_MAX = 8
-# Decorators that leave a function what it was.
-_HARMLESS = words(
-    "jit njit vectorize guvectorize stencil lru_cache cache cached_property property staticmethod"
-    " classmethod wraps abstractmethod overload contextmanager dataclass compile function no_grad"
-    " inference_mode setter override final"
-)
 
 
-def decorated_as_entry(function: Function) -> bool:
-    """``@app.post("/")`` and the like: whoever made the decorator calls it."""
-    return any(
-        name.rsplit(".", 1)[-1] not in _HARMLESS and array_library(name) is None
-        for name in function.decorators
-    )
-
-
-class Walker(Modules):
-    def __init__(self, record: Record, beside: Beside | None = None) -> None:
-        super().__init__(record, beside)
-        self.ran: set[int] = set()
-        self.escaped: list[Function] = []
-        self._active: list[int] = []
-        self._generators: dict[int, bool] = {}
-        self._methods: list[tuple[Function, Value]] = []
-        self._returns: list[list[Value]] = []
-        # Conditions that hold to the end of the function, and to the end of the loop's body.
-        self._function_conditions = [0]
-        self._loop_conditions = [0]
-
+class Walker(Functions):
     # -- blocks ----------------------------------------------------------------------------------------------
 
     def block(self, body: Sequence[ast.stmt]) -> str:
@@ -140,6 +106,7 @@ class Walker(Modules):
         self.value(node.subject)
         for case in node.cases:
             for name in ast.walk(case.pattern):
+                self.record.step()
                 if isinstance(name, ast.MatchAs | ast.MatchStar) and name.name:
                     self.scope.names[name.name] = None
         bodies: list[Sequence[ast.stmt]] = [case.body for case in node.cases]
@@ -234,6 +201,7 @@ class Walker(Modules):
             not raises(handler.body) and not reports(handler, self._is_own) for handler in node.handlers
         )
         before = dict(self.scope.names)
+        self.record.copy(4 * len(before) * (1 + len(node.handlers)))
         with self.record.conditional(on=recovers):
             end = self.block(node.body) or self.block(node.orelse)
         states = [] if end in ("return", "raise") else [self.scope.names]
@@ -276,13 +244,6 @@ class Walker(Modules):
         value = self.value(ast.copy_location(ast.BinOp(known, node.op, node.value), node))
         self.bind(node.target, value)
 
-    def _do_return(self, node: ast.Return) -> str:
-        value = self.value(node.value)
-        self._note_escape(value, stored=True)
-        if self._returns:
-            self._returns[-1].append(value)
-        return "return"
-
     def _do_raise(self, node: ast.Raise) -> str:
         self.value(node.exc)
         return "raise"
@@ -293,156 +254,8 @@ class Walker(Modules):
     _do_continue = _do_break
 
     def _do_global(self, node: ast.Global) -> None:
+        self.record.copy(len(node.names))
         self.scope.globals.update(node.names)
-
-    # -- functions and classes -------------------------------------------------------------------------------
-
-    def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> Function:
-        names = []
-        for one in node.decorator_list:
-            value = self.value(one.func if isinstance(one, ast.Call) else one)
-            if isinstance(one, ast.Call):
-                self.value(one)
-            if isinstance(value, Ref):
-                names.append(value.path)
-            elif isinstance(value, Method):
-                names.append(value.name)
-        return Function(node, self.scope, tuple(names))
-
-    def _do_functiondef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        self.scope.names[node.name] = self._function(node)
-
-    _do_asyncfunctiondef = _do_functiondef
-
-    def _do_classdef(self, node: ast.ClassDef) -> None:
-        bases = tuple(self.value(one) for one in node.bases)
-        outer = self.scope
-        self.scope = Scope({}, outer)
-        try:
-            self.block(node.body)
-            names = self.scope.names
-        finally:
-            self.scope = outer
-        methods = {key: value for key, value in names.items() if isinstance(value, Function)}
-        for method in methods.values():
-            method.scope = outer  # a class body is no scope of its methods
-        kind = Kind(node, methods, {k: v for k, v in names.items() if k not in methods}, bases)
-        self.record.kinds.append(kind)
-        self.scope.names[node.name] = kind
-
-    def _note_escape(self, value: Value, *, stored: bool) -> None:
-        if stored and isinstance(value, Function):
-            self.escaped.append(value)
-
-    def _dict(self, node: ast.Dict) -> Value:
-        found = super()._dict(node)
-        for one in found.items.values() if isinstance(found, Table) else ():
-            self._note_escape(one, stored=True)
-        return found
-
-    def _items(self, elements: list[ast.expr]) -> Value:
-        found = super()._items(elements)
-        for one in found.items if isinstance(found, Written) else ():
-            self._note_escape(one, stored=True)
-        return found
-
-    def attribute(self, owner: Value, name: str) -> Value:
-        if isinstance(owner, Instance) and name not in owner.attributes:
-            function = owner.kind.method(name)
-            if function is not None and {"builtins.property", "functools.cached_property"} & {
-                *function.decorators
-            }:
-                return self.call_function(function, [], {}, owner)
-        return super().attribute(owner, name)
-
-    def base_part(self) -> Value:
-        function, owner = self._methods[-1] if self._methods else (None, None)
-        if function is None or not isinstance(owner, Instance):
-            return None
-        kind = owner.kind.holder(function)
-        if kind is None:
-            return None
-        return Instance(Kind(kind.node, {}, {}, kind.bases), owner.attributes)
-
-    def run_text(self, text: str, node: ast.AST) -> None:
-        try:
-            body = ast.parse(text).body
-        except (SyntaxError, ValueError):
-            return
-        self.block(body)
-
-    def enter(self, function: Function, owner: Value = None) -> None:
-        """Called from outside: with what nobody knows, also where None would be the default."""
-        names = [one.arg for one in (*function.node.args.args, *function.node.args.kwonlyargs)]
-        defaults = self._parameters(function, [], {})
-        is_none = [name for name in names if defaults[name] == Const(None)]
-        self.call_function(function, [], dict.fromkeys(is_none, Maybe((Const(None), None))), owner)
-
-    def call_function(
-        self, function: Function, args: list[Value], keywords: dict[str, Value], owner: Value = None
-    ) -> Value:
-        key = id(function.node)
-        if key in self._active or len(self._active) >= _DEPTH_MAX:
-            return None
-        self.ran.add(key)
-        if owner is not None and "builtins.staticmethod" not in function.decorators:
-            args = [owner, *args]
-        outer = (self.scope, self.module, self.record.file)
-        names = self._parameters(function, args, keywords)
-        self.scope = Scope(names, function.scope)
-        self.module = self.scope.root
-        self.record.file = self.module.file
-        self._active.append(key)
-        self._methods.append((function, owner))
-        self._returns.append([])
-        self._function_conditions.append(0)
-        self._loop_conditions.append(0)
-        try:
-            if isinstance(function.node, ast.Lambda):
-                return self.value(function.node.body)
-            self.block(function.node.body)
-            returned = self._returns[-1]
-            if self._is_generator(function.node):
-                return None
-            return join(*returned) if returned else Const(None)
-        finally:
-            self.record.condition(-self._function_conditions.pop() - self._loop_conditions.pop())
-            self._returns.pop()
-            self._methods.pop()
-            self._active.pop()
-            self.scope, self.module, self.record.file = outer
-
-    def _is_generator(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-        if id(node) not in self._generators:
-            self._generators[id(node)] = yields(node.body)
-        return self._generators[id(node)]
-
-    def _parameters(
-        self, function: Function, args: list[Value], keywords: dict[str, Value]
-    ) -> dict[str, Value]:
-        given = function.node.args
-        outer, self.scope = self.scope, function.scope
-        try:
-            plain = [*given.posonlyargs, *given.args]
-            first = len(plain) - len(given.defaults)
-            names: dict[str, Value] = {}
-            for place, one in enumerate(plain):
-                if place < len(args):
-                    names[one.arg] = args[place]
-                elif one.arg in keywords:
-                    names[one.arg] = keywords[one.arg]
-                else:
-                    names[one.arg] = self.value(given.defaults[place - first]) if place >= first else None
-            for one, default in zip(given.kwonlyargs, given.kw_defaults, strict=True):
-                names[one.arg] = keywords[one.arg] if one.arg in keywords else self.value(default)
-        finally:
-            self.scope = outer
-        if given.vararg is not None:
-            names[given.vararg.arg] = Written(tuple(args[len(plain) :])) if len(args) > len(plain) else None
-        if given.kwarg is not None:
-            rest = {key: one for key, one in keywords.items() if key not in names}
-            names[given.kwarg.arg] = Table(rest) if rest else None
-        return names
 
 
 def _joined(states: Sequence[dict[str, Value]]) -> dict[str, Value]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from edgeagent.accel.python_arrays import elements, is_known, size_of, sizes_of, touch
+from edgeagent.accel.python_arrays import each_of, elements, is_known, size_of, sizes_of, touch
 from edgeagent.accel.python_layers import apply_layer
 from edgeagent.accel.python_names import words
 from edgeagent.accel.python_values import Array, Const, Layer, Value, Window
@@ -43,12 +43,6 @@ def convolved(owner: Array, name: str, args: Sequence[Value], keywords: Mapping[
     return None
 
 
-def _each(value: Value, rank: int, default: int) -> tuple[int, ...]:
-    sizes = sizes_of(value) or (default,)
-    sizes = sizes * rank if len(sizes) == 1 else sizes
-    return tuple(size if size is not None else default for size in (*sizes, *(default,) * rank)[:rank])
-
-
 def _network(
     owner: Array, name: str, weights: Array, args: Sequence[Value], keywords: Mapping[str, Value]
 ) -> Cost:
@@ -65,16 +59,16 @@ def _network(
     padding = keywords.get("padding", args[3] if len(args) > 3 else None)
     if is_last and owner.shape and owner.shape[-1] == sizes[-2]:
         stride = keywords.get("strides", args[1] if len(args) > 1 else None)
-        window = Window(tuple(sizes[:rank]), _each(stride, rank, 1), None, (1,) * rank, 1, True)
+        window = Window(tuple(sizes[:rank]), each_of(stride, rank, 1), None, (1,) * rank, 1, True)
         made = apply_layer(Layer("conv", (sizes[-2], sizes[-1]), window=window), owner)
     else:
         groups = size_of(keywords.get("groups")) or 1
         is_same = isinstance(padding, Const) and isinstance(padding.value, str)
         window = Window(
             kernel=tuple(sizes[2:]),
-            stride=_each(stride, rank, 1),
-            padding=None if is_same else _each(padding, rank, 0),
-            dilation=_each(keywords.get("dilation"), rank, 1),
+            stride=each_of(stride, rank, 1),
+            padding=None if is_same else each_of(padding, rank, 0),
+            dilation=each_of(keywords.get("dilation"), rank, 1),
             groups=groups,
             is_transposed=is_transposed,
         )
@@ -96,12 +90,12 @@ def _signal(owner: Array, name: str, weights: Value) -> Cost:
 
 def _pool(owner: Array, name: str, args: Sequence[Value], keywords: Mapping[str, Value]) -> Cost:
     rank = int(name[-2]) if name[-2].isdigit() else 2
-    kernel = _each(args[0] if args else keywords.get("kernel_size"), rank, 2)
+    kernel = each_of(args[0] if args else keywords.get("kernel_size"), rank, 2)
     stride = keywords.get("stride", args[1] if len(args) > 1 else None)
     window = Window(
         kernel,
-        kernel if stride is None else _each(stride, rank, 1),
-        _each(keywords.get("padding", args[2] if len(args) > 2 else None), rank, 0),
+        kernel if stride is None else each_of(stride, rank, 1),
+        each_of(keywords.get("padding", args[2] if len(args) > 2 else None), rank, 0),
         (1,) * rank,
     )
     value, work, exact = apply_layer(Layer("pool", window=window), owner)

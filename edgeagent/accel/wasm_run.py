@@ -8,8 +8,9 @@ there is one state: what was stored last counts, on whichever way. A loop whose 
 guides a prior and no more; all steps count, and the count is bounded.
 
 ``Runner`` goes from function to function, ``_Way`` through the instructions of one; a block that is open is a
-``_Frame``, which keeps what is to be gone on with: the other branch of an ``if``, and what came by a branch to its end.
-wasm_values.py has the stack and the locals, wasm_numbers.py the arithmetic, wasm_memory.py the bytes and the bound.
+``Frame``, which keeps what is to be gone on with: the other branch of an ``if``, and what came by a branch to its end.
+wasm_frames.py has those, wasm_values.py the stack and the locals, wasm_numbers.py the arithmetic, wasm_memory.py the
+bytes and the bound.
 """
 
 from __future__ import annotations
@@ -19,6 +20,17 @@ from collections.abc import Callable
 import msgspec
 
 from edgeagent.accel.wasm_body import leb, skip_immediates
+from edgeagent.accel.wasm_frames import (
+    BLOCK,
+    IF,
+    LOCALS_MAX,
+    LOOP,
+    OPENS,
+    Frame,
+    State,
+    blocks_of,
+    locals_of,
+)
 from edgeagent.accel.wasm_memory import EffortSpent, Memory
 from edgeagent.accel.wasm_module import Signature, Skeleton
 from edgeagent.accel.wasm_numbers import LOADS, STORES
@@ -29,10 +41,7 @@ from edgeagent.model.errors import WasmRefused
 __all__ = ["Made", "Runner"]
 
 _DEPTH_MAX = 24  # calls within calls that are followed
-_LOCALS_MAX = 4096
 _ROUNDS_MAX = 1000  # of a loop in which something is not known
-_BLOCK, _LOOP, _IF = 0x02, 0x03, 0x04
-_OPENS = (_BLOCK, _LOOP, _IF, 0x06, 0x1F)
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -45,34 +54,6 @@ class Made(msgspec.Struct, frozen=True):
 
 class _Trap(Exception):
     """No way through a function comes to its end."""
-
-
-class _State(msgspec.Struct):
-    """Where ways may meet: locals, the values that a block leaves, the work until here."""
-
-    locals: list[Number]
-    values: list[Number]
-    work: float
-
-
-class _Frame(msgspec.Struct):
-    """A block, a loop or an ``if`` that is open; the first one is the function itself."""
-
-    kind: int
-    start: int  # of what is inside
-    end: int  # of the ``end`` instruction
-    height: int  # of the stack below it
-    arity: int  # how many values a branch to it takes along
-    met: _State | None = None  # of all ways that have come to its end until now
-    otherwise: _State | None = None  # with which an ``if`` whose condition is not known goes its other way
-    other: int = 0  # where that goes on
-    # Of a loop: conditions that were not known when its round began, locals then, whether one that was known let it go
-    # on, its rounds, and whether it only looks for its end.
-    doubts: int = 0
-    before: list[Number] = msgspec.field(default_factory=list)
-    decided: bool = False
-    rounds: Rounds = msgspec.field(default_factory=Rounds)
-    leaving: bool = False
 
 
 class Runner:
@@ -123,12 +104,12 @@ class Runner:
         if body is None or self._depth == _DEPTH_MAX:
             return [None] * results
         self.ran.add(function)
-        count, at = _locals_of(self._wasm, body.start)
-        if count > _LOCALS_MAX:
+        count, at = locals_of(self._wasm, body.start)
+        if count > LOCALS_MAX:
             return [None] * results
         if at not in self._blocks:
             self.memory.effort.spend((body.end - at) // 2)
-            self._blocks[at] = _blocks_of(self._wasm, at, body.end)
+            self._blocks[at] = blocks_of(self._wasm, at, body.end)
         self.memory.effort.spend((len(arguments) + count + results) // 16 + 1)
         self._depth += 1
         try:
@@ -146,12 +127,14 @@ class Runner:
             return self.call(callee, values)
         return [None] * self._signature(callee)[1]
 
-    def expect(self, rounds: Rounds) -> None:
-        """Of a loop that is not followed to its end, what is left counts as what was seen."""
+    def expect(self, rounds: Rounds) -> bool:
+        """Of a loop that is not followed to its end, what is left counts as what was seen; whether that is more."""
         total = rounds.total_flops(self._work)
-        self.is_reckoned |= total > self._work
+        is_more = total > self._work
+        self.is_reckoned |= is_more
         self._work = total
         self.most_flops = max(self.most_flops, self._work)
+        return is_more
 
     def behind(self, slot: Number, wanted: Signature | None) -> int | None:
         """The function in a slot of the first table, as it is at the start; None too where a call would trap."""
@@ -180,7 +163,7 @@ class _Way(Values):
         self._runner = runner
         self._blocks = blocks
         self._effort = runner.memory.effort
-        self._frames = [_Frame(_BLOCK, start, end - 1, 0, results)]
+        self._frames = [Frame(BLOCK, start, end - 1, 0, results)]
 
     def follow(self) -> list[Number]:
         """What it returns. Raises _Trap."""
@@ -188,7 +171,7 @@ class _Way(Values):
             return self._follow()
         except EffortSpent:
             for frame in reversed(self._frames):
-                if frame.kind == _LOOP and not frame.leaving:
+                if frame.kind == LOOP and not frame.leaving:
                     self._runner.expect(frame.rounds)
             raise
 
@@ -212,7 +195,7 @@ class _Way(Values):
     # -- ways that part and meet ---------------------------------------------------------------------------------------
 
     def _flow(self, opcode: int, start: int) -> None:
-        if opcode in _OPENS:
+        if opcode in OPENS:
             self._open(opcode, start)
         elif opcode in (0x05, 0x07, 0x19):  # the end of a branch; handlers of exceptions are passed over
             self._at = self._frames[-1].end
@@ -241,13 +224,13 @@ class _Way(Values):
         if start not in self._blocks:
             raise WasmRefused(f"truncated: a block at offset {start} has no end")
         other, end = self._blocks[start]
-        kind = opcode if opcode in (_LOOP, _IF) else _BLOCK
-        condition = self.pop() if kind == _IF else 1
+        kind = opcode if opcode in (LOOP, IF) else BLOCK
+        condition = self.pop() if kind == IF else 1
         results, params = self._block_type(start + 1)
         self._spend_on(results + params)
-        frame = _Frame(kind, self._at, end, max(len(self.stack) - params, 0), results)
+        frame = Frame(kind, self._at, end, max(len(self.stack) - params, 0), results)
         self._frames.append(frame)
-        if kind == _LOOP:
+        if kind == LOOP:
             frame.arity = params
             self._round(frame)
         elif condition is None:
@@ -270,18 +253,18 @@ class _Way(Values):
         """That are copied or compared all at once, which takes far less than an instruction each."""
         self._effort.spend(numbers // 16)
 
-    def _round(self, frame: _Frame) -> None:
+    def _round(self, frame: Frame) -> None:
         self._spend_on(len(self.locals) + frame.arity)
         frame.doubts, frame.before = self._runner._doubts, list(self.locals)
         frame.decided = False
         frame.rounds.begin(self._runner._work)
 
-    def _state(self, arity: int) -> _State:
+    def _state(self, arity: int) -> State:
         self._spend_on(len(self.locals) + arity)
         values = self.stack[-arity:] if arity else []
-        return _State(list(self.locals), values, self._runner._work)
+        return State(list(self.locals), values, self._runner._work)
 
-    def _take(self, state: _State, height: int) -> None:
+    def _take(self, state: State, height: int) -> None:
         self.locals = list(state.locals)
         self.stack[height:] = state.values
         self._runner._work = state.work
@@ -289,24 +272,24 @@ class _Way(Values):
     def _end(self, *, alive: bool) -> None:
         frame = self._frames[-1]
         if alive and frame.otherwise is not None and frame.other == frame.end:  # an if without an else
-            _meet(frame, frame.otherwise)
+            frame.meet(frame.otherwise)
             frame.otherwise = None
         if alive and frame.otherwise is not None:
-            _meet(frame, self._state(frame.arity))
+            frame.meet(self._state(frame.arity))
             self._other(frame)
             return
         self._frames.pop()
         self._at = skip_immediates(self._code, frame.end + 1, self._code[frame.end])
         if frame.met is not None:
-            if alive and frame.kind != _LOOP:
-                _meet(frame, self._state(frame.arity))
+            if alive and frame.kind != LOOP:
+                frame.meet(self._state(frame.arity))
             self._take(frame.met, frame.height)
-        elif frame.kind != _LOOP:
+        elif frame.kind != LOOP:
             kept = self.stack[-frame.arity :] if frame.arity else []
             self.stack[frame.height :] = kept
             self.stack += [None] * (frame.height + frame.arity - len(self.stack))
 
-    def _other(self, frame: _Frame) -> None:
+    def _other(self, frame: Frame) -> None:
         state, frame.otherwise = frame.otherwise, None
         if state is not None:
             self._take(state, frame.height)
@@ -318,7 +301,7 @@ class _Way(Values):
             frame = self._frames[-1]
             if frame.otherwise is not None:
                 if frame.other == frame.end:
-                    _meet(frame, frame.otherwise)
+                    frame.meet(frame.otherwise)
                     frame.otherwise = None
                 else:
                     self._other(frame)
@@ -332,8 +315,8 @@ class _Way(Values):
     def _branch(self, label: int, *, known: bool = False) -> None:
         """Taken; ``known``: by a condition that is."""
         frame = self._target(label)
-        if frame.kind != _LOOP:
-            _meet(frame, self._state(frame.arity))
+        if frame.kind != LOOP:
+            frame.meet(self._state(frame.arity))
             self._resume()
             return
         is_counted = (known or frame.decided) and frame.rounds.count < _ROUNDS_MAX
@@ -342,9 +325,7 @@ class _Way(Values):
                 self._resume()
                 return
             frame.leaving = True
-            if known or frame.decided:
-                self._runner.expect(frame.rounds)
-            self._forget(frame)
+            self._forget(frame, is_counted=known or frame.decided)
         while self._frames[-1] is not frame:
             self._frames.pop()
         kept = self.stack[-frame.arity :] if frame.arity else []
@@ -352,14 +333,16 @@ class _Way(Values):
         self._at = frame.start
         self._round(frame)
 
-    def _target(self, label: int) -> _Frame:
+    def _target(self, label: int) -> Frame:
         if label >= len(self._frames):
             raise WasmRefused(f"a branch to label {label} at offset {self._at} leads nowhere")
         return self._frames[-1 - label]
 
-    def _forget(self, frame: _Frame) -> None:
-        """What a loop of unknown length changes is not known after it."""
-        self._runner.is_open |= self._runner._work > frame.rounds.first_flops
+    def _forget(self, frame: Frame, *, is_counted: bool) -> None:
+        """What a loop changes that is not followed to its end is not known after it."""
+        has_work = self._runner._work > frame.rounds.first_flops
+        if not (is_counted and self._runner.expect(frame.rounds)):
+            self._runner.is_open |= has_work
         self._spend_on(len(self.locals))
         self.locals = [
             now if now == then else None for now, then in zip(self.locals, frame.before, strict=True)
@@ -377,22 +360,23 @@ class _Way(Values):
                     inner.decided = True
             return
         self._runner._doubts += 1
-        if frame.kind == _LOOP and frame.decided and not frame.leaving and frame.rounds.count < _ROUNDS_MAX:
+        is_counted = frame.decided and not frame.leaving
+        if frame.kind == LOOP and is_counted and frame.rounds.count < _ROUNDS_MAX:
             # It counts, and may end before: by a failure, or because it is done.
             self._branch(label, known=True)
-        elif frame.kind == _LOOP:
-            self._forget(frame)
+        elif frame.kind == LOOP:
+            self._forget(frame, is_counted=is_counted)
         elif any(inner.leaving for inner in self._frames[len(self._frames) - label :]):
             self._branch(label)
         else:
-            _meet(frame, self._state(frame.arity))
+            frame.meet(self._state(frame.arity))
 
     def _compare(self, condition: int, label: int) -> None:
         """A condition that is known decides on the innermost of the loops that it goes on with or leaves."""
         compared = (condition, 0) if condition > 1 else self.compared
         if compared is not None:
             for inner in reversed(self._frames[len(self._frames) - 1 - label :]):
-                if inner.kind == _LOOP:
+                if inner.kind == LOOP:
                     inner.rounds.compare(*compared)
                     return
 
@@ -410,8 +394,8 @@ class _Way(Values):
         self._runner._doubts += 1
         for label in dict.fromkeys(labels):
             frame = self._target(label)
-            if frame.kind != _LOOP:
-                _meet(frame, self._state(frame.arity))
+            if frame.kind != LOOP:
+                frame.meet(self._state(frame.arity))
         self._resume()
 
     def _call(self, opcode: int, start: int) -> None:
@@ -444,45 +428,3 @@ class _Way(Values):
         self.stack += results
         if opcode in (0x12, 0x13, 0x15):
             self._branch(len(self._frames) - 1)
-
-
-def _meet(frame: _Frame, state: _State) -> None:
-    """Another way comes to the end of a block."""
-    known = frame.met
-    if known is None:
-        frame.met = state
-        return
-    known.locals = [a if a == b else None for a, b in zip(known.locals, state.locals, strict=True)]
-    short = min(len(known.values), len(state.values))
-    pairs = zip(known.values[:short], state.values[:short], strict=True)
-    known.values = [a if a == b else None for a, b in pairs]
-    known.work = max(known.work, state.work)
-
-
-def _locals_of(code: bytes, at: int) -> tuple[int, int]:
-    """How many there are beside the parameters, and where the instructions begin."""
-    groups, at = leb(code, at)
-    total = 0
-    for _ in range(min(groups, _LOCALS_MAX)):
-        count, at = leb(code, at)
-        at = leb(code, at + 1)[1] if code[at] in (0x63, 0x64) else at + 1
-        total += count
-    return total, at
-
-
-def _blocks_of(code: bytes, at: int, end: int) -> dict[int, tuple[int, int]]:
-    """For where each block begins: where its other branch does (0: none), and its ``end``."""
-    found: dict[int, tuple[int, int]] = {}
-    waiting: list[int] = []
-    others: dict[int, int] = {}
-    while at < end:
-        opcode, start = code[at], at
-        at = skip_immediates(code, at + 1, opcode)
-        if opcode in _OPENS:
-            waiting.append(start)
-        elif opcode == 0x05 and waiting:
-            others[waiting[-1]] = at
-        elif opcode in (0x0B, 0x18) and waiting:
-            opened = waiting.pop()
-            found[opened] = (others.get(opened, 0), start)
-    return found

@@ -19,8 +19,6 @@ from edgeagent.model.function import Accel, Identified, Limits, Manifest, Module
 
 __all__ = ["add_arguments", "run"]
 
-_BESIDE_BYTES_MAX = 2 << 20
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="a .wasm module, .wat text, .py source, or an .onnx graph")
@@ -90,14 +88,18 @@ def _read(path: Path) -> bytes:
 
 def _beside(path: Path) -> Callable[[str], bytes | None]:
     """The other modules of a Python program, in the folder that it lies in."""
+    from edgeagent.accel.modes import PYTHON_BYTES_MAX
 
     def read(name: str) -> bytes | None:
+        file = path.parent / name
         try:
-            with (path.parent / name).open("rb") as file:
-                data = file.read(_BESIDE_BYTES_MAX + 1)
+            # What is no file, a pipe of that name for one, could keep us waiting.
+            if not file.is_file():
+                return None
+            with file.open("rb") as opened:
+                return opened.read(PYTHON_BYTES_MAX + 1)  # one more: it is too large to be taken
         except OSError:
             return None
-        return data if len(data) <= _BESIDE_BYTES_MAX else None
 
     return read
 

@@ -114,6 +114,27 @@ def test_a_loop_that_is_too_long_to_be_followed() -> None:
     ]
 
 
+@pytest.mark.parametrize("rounds", [900, 100_000])
+def test_a_loop_that_counts_and_may_fail_before(rounds: int) -> None:
+    text = f"""(module
+  (import "edge_accel" "call" (func $call (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 64)
+  (data (i32.const 16) "matmul")
+  (data (i32.const 1024) "{{call 2 1 f32:256x256 f32:256x256 f32:256x256}}")
+  (func (export "_start") (local $left i32)
+    (local.set $left (i32.const {rounds}))
+    (block $done
+      (loop $rounds
+        (br_if $done (i32.eqz (local.get $left)))
+        (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+        (br_if $rounds
+          (i32.ge_s (call $call (i32.const 16) (i32.const 6) (i32.const 1024) (i32.const 448)) (i32.const 0)))
+        (unreachable)))))"""
+    found = scan_wasm(case_bytes(LabelledCase("case", "wasm", "cpu", text)))
+    assert found.work_flops == pytest.approx(rounds * (2 * 256**3 + 32 * 4 * 3 * 256**2), rel=0.01)
+    assert not any("counts once" in one.evidence for one in found.advice)
+
+
 def test_rounds_of_which_nothing_can_be_told() -> None:
     rounds = Rounds()
     rounds.begin(0.0)
