@@ -87,9 +87,7 @@ class Arena:
         if self._is_retired and not self._slots.used_bytes:
             try:
                 self._map.madvise(mmap.MADV_REMOVE)
-            except (
-                OSError
-            ):  # a system whose shared memory takes no holes: it is free when the mapping goes, then
+            except OSError:  # shared memory that takes no holes: it is free when the mapping goes, then
                 return
 
     def close_fd(self) -> None:

@@ -105,9 +105,9 @@ class Broker:
         self.device, self.device_name = device, ""
         self.memory_bytes = self.used_bytes = 0
         self.is_kept = False  # somebody must find it ready: it does not rest
-        self.worked_s: defaultdict[str, float] = defaultdict(
-            float
-        )  # by function, probes and what failed included
+        self.barred = ""  # why no call may be sent there, however well it answers
+        # By function, probes and what failed included.
+        self.worked_s: defaultdict[str, float] = defaultdict(float)
         self._settings, self._backend, self._clock = settings, backend, clock
         self.life = BrokerLife(
             Backoff(chance or random.Random()),
@@ -128,11 +128,13 @@ class Broker:
     @property
     def ready(self) -> bool:
         """Whether calls are taken now."""
-        return self._serves and not self.stuck
+        return self._serves and not self.stuck and not self.barred
 
     @property
     def why_not(self) -> str:
         """What keeps calls from it."""
+        if self.barred:
+            return f"is {self.barred}"
         if self._serves and self.stuck:
             return f"may have hung in {self._under_way[0].work.kernel} of {self._under_way[0].function}"
         return f"is {self.life.state}" + (f": {self.life.why}" if self.life.why else "")

@@ -14,6 +14,7 @@ from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeagent.cli.last_resort import LastResort
 from edgeagent.cli.output import drop_output
 from edgeagent.model.errors import BadConfig
 
@@ -31,6 +32,7 @@ _FLAGS = {
     "log_format": "log.format",
     "log_level": "log.level",
 }
+_GRACE_S = 10.0  # for what stopping takes after the drain
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +114,7 @@ async def _serve(config: Config, *, as_json: bool) -> int:
     server = Server(node)
     heap = HeapKeeper()
     keeping: asyncio.Task[None] | None = None
-    stop = _Stop(asyncio.get_running_loop())
+    stop, last = _Stop(asyncio.get_running_loop()), LastResort()
     try:
         await node.start()
         await server.start()
@@ -122,12 +124,13 @@ async def _serve(config: Config, *, as_json: bool) -> int:
         heap.begin()
         keeping = asyncio.ensure_future(heap.run())
         await stop.wait()
-        await _drain(node, stop)
+        await _drain(node, stop, last)
     finally:
         if keeping is not None:
             keeping.cancel()
         await server.stop()
         await node.close()
+        last.cancel()
     return 0
 
 
@@ -151,13 +154,15 @@ def _say_ready(node: Node, server: Server, as_json: bool) -> None:
         print(f"edgeagent: serving on {server.url}{also} as {node.node_id}", flush=True)
 
 
-async def _drain(node: Node, stop: _Stop) -> None:
+async def _drain(node: Node, stop: _Stop, last: LastResort) -> None:
+    last.within(node.config.drain.timeout_ms / 1000 + _GRACE_S)
     draining = asyncio.ensure_future(node.drain())
     again = asyncio.ensure_future(stop.wait_again())
     await asyncio.wait({draining, again}, return_when=asyncio.FIRST_COMPLETED)
     again.cancel()
     if not draining.done():
         print("edgeagent: stopping at once", file=sys.stderr)
+        last.within(_GRACE_S)
         draining.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await draining

@@ -15,10 +15,8 @@ from collections import OrderedDict, deque
 
 __all__ = ["CoresMeter", "DrawMeter"]
 
-_IDLE_MAX, _BUSY_MIN = (
-    0.02,
-    0.2,
-)  # utilisation up to which it has nothing to do, and from which the quotient holds
+# Utilisation up to which it has nothing to do, and from which the quotient holds.
+_IDLE_MAX, _BUSY_MIN = 0.02, 0.2
 _NEWEST = 1 / 8
 _LOOKS_MIN = 3
 _CALLS, _KERNELS_MAX = 8, 256

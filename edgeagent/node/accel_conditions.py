@@ -90,7 +90,7 @@ class AccelConditions:
 
     async def renew(self) -> None:
         """The eclipse ahead, in seconds of this node's clock; sensors where there is no mesh to have read them; whose
-        broker is ready, and whose fell.
+        broker is ready, whose fell, and which must not be used.
         """
         self._eclipse_in_s, sunlit = await self._sky()
         if self._membership.heat_and_battery() == (None, None):
@@ -98,6 +98,7 @@ class AccelConditions:
         if self._accel is not None and self._accel.gpus is not None:
             for one in self._accel.gpus.brokers:
                 self.gpu.broker(one.device, ready=one.ready, falls=one.life.falls)
+                one.barred = self.gpu.barred(one.device)
         battery, reserve = self.now().battery_share, self._membership.battery_reserve
         self._power.look(self.gpu.look.gpus, Supply(battery, reserve, sunlit))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from edgeagent.accel.broker import Broker, BrokerSettings
@@ -60,7 +60,7 @@ class Gpus:
 
     def want(self) -> None:
         """Somebody could use one. The next is started where those before it are lost, or have much to do."""
-        for one in self.brokers:
+        for one in self._allowed():
             one.want()
             if one.life.state in _USABLE and one.load < _LOAD_MUCH:
                 return
@@ -69,7 +69,7 @@ class Gpus:
         """Whether one is to be ready however rarely it is asked: the first that can be, and it is started."""
         if one:
             self.want()
-        kept = next((it for it in self.brokers if it.life.state in _USABLE), None) if one else None
+        kept = next((it for it in self._allowed() if it.life.state in _USABLE), None) if one else None
         for it in self.brokers:
             it.is_kept = it is kept
 
@@ -80,8 +80,11 @@ class Gpus:
     @property
     def best(self) -> tuple[State, str]:
         """The state of the one that is nearest to being of use, and why it is in it."""
-        one = min(self.brokers, key=lambda one: _NEAREST.index(one.life.state))
-        return one.life.state, one.life.why
+        one = min(self.brokers, key=lambda one: (bool(one.barred), _NEAREST.index(one.life.state)))
+        return one.life.state, one.barred or one.life.why
+
+    def _allowed(self) -> Iterator[Broker]:
+        return (one for one in self.brokers if not one.barred)
 
     def worked_s(self, function: str) -> float:
         """What they have worked for a function since this process began, probes and failures included."""
@@ -100,7 +103,7 @@ class Gpus:
                 "index": one.device,
                 "device": one.device_name,
                 "state": str(one.life.state),
-                "why": one.life.why,
+                "why": one.barred or one.life.why,
                 "pid": one.pid,
                 "load": one.load,
                 "starts": one.life.starts,

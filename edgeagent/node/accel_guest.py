@@ -79,7 +79,7 @@ class AccelGuest:
         """Before the first call. ``deployed`` raises NotFound."""
         from edgeagent.node.accel_serving import CpuRuns, Serving
 
-        runs = CpuRuns(self._on_cpu, self._in_slot, self._on_thread, self.cores.of)
+        runs = CpuRuns(self._on_cpu, self._in_slot, self._on_thread)
         self._serving = Serving(gpus, routing, runs, self._meters)
         self._deployed = deployed
 
@@ -127,15 +127,18 @@ class AccelGuest:
         """By the CPU, without a question."""
         begun_s, kernel = time.monotonic(), ask.name.decode("ascii", "replace")
         took_s = await self._threads.short(self._run_if_short, ask)
-        worked_s = time.monotonic() - begun_s
         if isinstance(took_s, Prepared):
             took_s = await self._threads.long(ask.function, self._run_prepared, ask, took_s)
-            worked_s = took_s[0]  # waiting for its turn is no work
-        self.cores.ran(kernel, *took_s)
+        worked_s = self._worked_s(kernel, took_s)
         self.on_cpu[ask.function] += 1
         if (marks := marks_of(ask.context)) is not None:
             ms = 1000.0 * (time.monotonic() - begun_s)
-            marks.answered(kernel, "cpu", ms, 1000.0 * worked_s * self.cores.of(kernel))
+            marks.answered(kernel, "cpu", ms, 1000.0 * worked_s)
+
+    def _worked_s(self, kernel: str, took_s: tuple[float, float]) -> float:
+        """What its cores worked in all for a call that has run; waiting for a thread, or for its turn, is no work."""
+        self.cores.ran(kernel, *took_s)
+        return took_s[0] * self.cores.of(kernel)
 
     def _routes(self, function: str) -> FunctionRoutes | None:
         """None: its calls are the CPU's without a question."""
@@ -169,12 +172,13 @@ class AccelGuest:
     async def _on_thread(self, work: Callable[[], None]) -> None:
         await self._threads.short(work)
 
-    async def _on_cpu(self, ask: Ask, prepared: Prepared) -> None:
+    async def _on_cpu(self, ask: Ask, prepared: Prepared) -> float:
+        """Returns the seconds that cores worked in all."""
         if prepared.work.cpu_s <= SHORT_S:
             took_s = await self._threads.short(self._run_prepared, ask, prepared)
         else:
             took_s = await self._threads.long(ask.function, self._run_prepared, ask, prepared)
-        self.cores.ran(ask.name.decode("ascii", "replace"), *took_s)
+        return self._worked_s(ask.name.decode("ascii", "replace"), took_s)
 
     async def _in_slot(self, kernel: str, packing: Packing, slot: Slot) -> None:
         """Of no function: it is a probe, of which there is one at a time."""

@@ -35,7 +35,6 @@ _NO_ENERGY = Energy()
 
 Prices = tuple[float, float]  # US dollars for a second: of a core, of the GPU
 
-
 _FRUGAL: Mapping[str, Frugal] = MappingProxyType({"cost": "cost", "energy": "energy"})
 
 
@@ -101,10 +100,7 @@ class FunctionRoutes:
         self.deployed = deployed
         self.mode: Mode = chosen(deployed.manifest.accel, deployed.info, deployed.sources).mode
         self.calls = {"cpu": 0, "gpu": 0}
-        self.worked_s = {
-            "cpu": 0.0,
-            "gpu": 0.0,
-        }  # by cores and GPUs, for calls that were answered, here and now
+        self.worked_s = {"cpu": 0.0, "gpu": 0.0}  # by cores and GPUs, for calls answered by this process
         self.replays = 0
         self.switches = 0
         self.last = first_of(self.mode)

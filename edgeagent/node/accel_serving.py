@@ -49,14 +49,13 @@ _HERE_BYTES_MAX = 32 << 10  # less is copied where the loop runs: a thread would
 
 
 class CpuRuns(NamedTuple):
-    """What Serving needs of the threads: a call in a guest's memory, one in a slot, and anything else; and how many
-    cores a kernel keeps busy.
+    """What Serving needs of the threads: a call in a guest's memory, which tells the seconds that cores worked in all,
+    one in a slot, and anything else.
     """
 
-    guest: Callable[[Ask, Prepared], Awaitable[None]]
+    guest: Callable[[Ask, Prepared], Awaitable[float]]
     slot: Callable[[str, Packing, Slot], Awaitable[None]]
     other: Callable[[Callable[[], None]], Awaitable[None]]
-    cores: Callable[[str], float] = lambda _kernel: 1.0
 
 
 class _Call(NamedTuple):
@@ -246,7 +245,7 @@ class Serving:
         shadow = None if probe is None else await self._shadow(call, probe)
         begun_s = self._clock()
         try:
-            await self._cpu.guest(call.ask, call.plan.prepared)
+            worked_s = await self._cpu.guest(call.ask, call.plan.prepared)
         except Cancelled:
             if shadow is not None:
                 shadow.cancel()
@@ -257,7 +256,7 @@ class Serving:
             call.routes.served(self._clock(), call.kernel, call.size, "cpu", 0.0, failed=True)
             raise
         ms = self._ms_since(begun_s)
-        self._served(call, "cpu", ms, ms * self._cpu.cores(call.kernel))
+        self._served(call, "cpu", ms, 1000 * worked_s)
         if shadow is not None:
             shadow.set_result(ms)
 

@@ -154,6 +154,15 @@ class GpuHealth(Collector):
         judge = self._judges.get(index)
         return GpuState.ABSENT if judge is None else judge.state
 
+    def barred(self, index: int) -> str:
+        """Why its own node must not use it either; empty: it may. What it computes is not to be trusted before a
+        reset. Faults alone are no reason here: the broker's back-off and the controllers know of them.
+        """
+        judge = self._judges.get(index)
+        if judge is None or judge.state is not GpuState.DRAINING:
+            return ""
+        return f"draining: {judge.why}"
+
     def told(self) -> GpuTold:
         """For peers: of what can be used the mean utilisation, the hottest, and the most free memory."""
         states = {index: judge.state for index, judge in self._judges.items() if judge.state in USABLE}

@@ -15,8 +15,8 @@ InvocationState = Literal["queued", "running", "succeeded", "failed"]
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One function of a chain: how its input reached it, and what it took. ``node``: which ran it, "" for this
-    one; ``hose`` is "wire" where ``wire_bytes`` came from another host for it. ``energy_uj``
-    and ``gpu_us`` as in Result.
+    one; ``hose`` is "wire" where ``wire_bytes`` came from another host for it. ``energy_uj`` and ``gpu_us`` as in
+    Result.
     """
 
     function: str

@@ -1,8 +1,8 @@
 """What a run has cost and would cost, by the list prices of the nodes' kinds (:mod:`edgeagent.cost.prices`).
 
 Counted is what ran to its end: time of a core and of GPUs, the energy over idle that its node tells, and what was
-returned over the node's link. A budget holds back what
-would go over it, by the estimates of the plan; what runs already is not stopped. Pure.
+returned over the node's link. A budget holds back what would go over it, by the estimates of the plan; what runs
+already is not stopped. Pure.
 """
 
 from __future__ import annotations

@@ -296,6 +296,19 @@ async def test_one_that_must_be_found_ready_does_not_rest(broker: Broker, folder
 
 
 @with_broker()
+async def test_one_that_is_barred_takes_no_calls_until_it_is_allowed_again(
+    broker: Broker, folder: Path
+) -> None:
+    await ready(broker)
+    broker.barred = "draining: its memory needs a reset"
+    with pytest.raises(GpuFull, match="not ready"):
+        await call(broker)
+    assert broker.why_not == "is draining: its memory needs a reset"
+    broker.barred = ""
+    assert await call(broker)
+
+
+@with_broker()
 async def test_what_waits_fails_when_the_node_stops(broker: Broker, folder: Path) -> None:
     await ready(broker)
     command(folder, "calls", "hang")

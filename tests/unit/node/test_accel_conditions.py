@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from edgeagent.accel.conditions import Conditions, Veto
-from edgeagent.accel.health import Look
+from edgeagent.accel.health import GpuReading, Look, Metric
 from edgeagent.model.gpu import GpuState
 from edgeagent.node.accel_conditions import AccelConditions
 from edgeagent.node.gpu_health import GpuHealth, GpuTold
@@ -42,8 +42,10 @@ class _Node:
 
 
 class _Idle(GpuProbe):
+    answer = Look()
+
     async def look(self) -> Look:
-        return Look()
+        return self.answer
 
 
 def _conditions(node: _Node, sensors: HeatMeter | None = None, power: Power | None = None) -> AccelConditions:
@@ -138,6 +140,33 @@ def test_brokers_vouch_for_their_gpus_and_their_falls_are_strikes() -> None:
         brokers[0].life.falls = falls
         asyncio.run(one.renew())
     assert gpu.state_of(0) is GpuState.QUARANTINED
+    assert brokers[0].barred == ""  # the back-off of its broker is reason enough to wait
     one.serve(cast("Any", SimpleNamespace(gpus=None, watch=asked.append)))  # a node without GPUs
     asyncio.run(one.renew())
     assert len(asked) == 2
+
+
+def test_a_gpu_whose_memory_needs_a_reset_is_barred_and_used_again_after_one() -> None:
+    brokers = [SimpleNamespace(device=i, ready=True, load=0, life=SimpleNamespace(falls=0)) for i in range(2)]
+    accel = SimpleNamespace(gpus=SimpleNamespace(brokers=brokers), watch=lambda _: None)
+    probe = _Idle()
+    gpu = GpuHealth(probe=probe, root=Path("/nonexistent"))
+    one = AccelConditions(cast("Membership", _Node(heat=20.0)), gpu)
+    one.serve(cast("Any", accel))
+
+    def barred(*xids: int, errors: float) -> list[str]:
+        metrics = {"ecc_uncorrected": Metric(value=errors, source="nvml")}
+        probe.answer = Look(gpus=(GpuReading(index=0, xids=xids, metrics=metrics), GpuReading(index=1)))
+
+        async def seen() -> None:
+            await gpu.look_once()
+            await one.renew()
+
+        asyncio.run(seen())
+        return [each.barred for each in brokers]
+
+    asyncio.run(one.renew())
+    assert barred(errors=0.0) == ["", ""]
+    assert barred(48, errors=1.0) == ["draining: critical error 48: its memory needs a reset", ""]
+    assert barred(errors=1.0)[0].startswith("draining")
+    assert barred(errors=0.0) == ["", ""]  # the driver began anew

@@ -20,6 +20,7 @@ from edgeagent.accel.kernels.kernel import Call, Kernel, Work, work_of
 from edgeagent.accel.registry import Failed, Registry, shipped
 from edgeagent.node import accel_guest
 from edgeagent.node.accel_guest import AccelGuest
+from edgeagent.node.call_marks import CallMarks
 from edgeagent.node.meters import Meters
 from edgeagent.runtime.port import Ask, AskKind, Engine, HoseSource, Payload
 from edgeagent.runtime.pure_call import PurePayload
@@ -186,6 +187,35 @@ async def test_others_kernels_that_cannot_be_had_are_logged() -> None:
         await bench.ask(b"elementwise", SQUARE)
     assert [entry["entry_point"] for entry in logs] == ["ndwi"]
     await bench.guest.stop()
+
+
+@on_loop
+async def test_waiting_for_a_thread_is_no_work() -> None:
+    go_on, begun = threading.Event(), threading.Semaphore(0)
+
+    def busy(_xp: Any, _inputs: Any, _outputs: Any, _call: Call) -> None:
+        begun.release()
+        go_on.wait()
+
+    bench, marks = Bench(kernels(busy=busy, none=lambda *_: None)), CallMarks()
+    threads = bench.guest._threads._short._max_workers
+    for _ in range(threads):
+        ask = Ask(1, "step", AskKind.ACCEL_CALL, b"busy", 0, True, None, PLAIN, window=bench.memory)
+        bench.guest.asked(ask)
+    for _ in range(threads):
+        assert await asyncio.to_thread(begun.acquire, timeout=30)
+    last = Ask(
+        2, "step", AskKind.ACCEL_CALL, b"none", 0, True, None, PLAIN, context=marks, window=bench.memory
+    )
+    bench.guest.asked(last)
+    await asyncio.sleep(0.05)  # it waits for so long at least
+    go_on.set()
+    for _ in range(threads + 1):
+        assert (await bench.desk.told.get())[0] == 0
+    await bench.guest.stop()
+    assert marks.kernels["none"][0] == 1
+    assert marks.waited_ms >= 50.0
+    assert marks.core_ms < marks.waited_ms / 2
 
 
 @on_loop

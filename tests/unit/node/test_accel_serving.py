@@ -54,6 +54,8 @@ class Played:
     device = 0
     why_not = "is ready: as told"
 
+    barred = ""
+
     def __init__(self) -> None:
         self.life, self.load = Life(), 0
         self.arena = Arena(1 << 16)
