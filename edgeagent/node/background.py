@@ -66,7 +66,7 @@ class Background:
         self._waiting: deque[str] = deque()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._watchers: dict[str, asyncio.Future[None]] = {}
-        self._accepting = True
+        self._accepting, self._stopped = True, False
         self._recovering: asyncio.Task[None] | None = None
 
     @property
@@ -114,7 +114,7 @@ class Background:
         return _view(record)
 
     async def finished(self, invocation_id: str) -> Record:
-        """The row once it has succeeded or failed; raises NotFound when it is gone."""
+        """The row once it has succeeded or failed; raises NotFound when it is gone, Cancelled when the node stops."""
         while True:
             watcher = self._watchers.get(invocation_id)
             if watcher is None:
@@ -125,6 +125,8 @@ class Background:
                 if record is None:
                     raise NotFound(f"no invocation {invocation_id} here")
                 return record
+            if self._stopped:  # while the row was read: nobody tells of it any more
+                raise Cancelled("the node stops")
             await asyncio.shield(watcher)
 
     async def drain(self) -> None:
@@ -147,6 +149,7 @@ class Background:
             await self._journal.put_back(list(tasks))
         except EdgeError as error:  # they count as one more attempt then, nothing is lost
             log.warning("running invocations could not be put back", error=str(error))
+        self._stopped = True
         for watcher in self._watchers.values():
             if not watcher.done():
                 watcher.set_exception(Cancelled("the node stops"))

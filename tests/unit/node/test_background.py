@@ -293,6 +293,33 @@ def test_a_stop_puts_running_ones_back_for_the_next_start(tmp_path: Path) -> Non
     play(tmp_path, second)
 
 
+def test_who_reads_the_row_while_the_node_stops_does_not_wait_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(parts: Rig) -> None:
+        parts.engine.mode = "held"
+        invocation = await parts.invoker.submit("f", b"x")
+        await until(lambda: parts.engine.calls)
+        journal, read = parts.invoker.background._journal, asyncio.Event()
+        get = journal.get
+
+        async def late(name: str) -> Any:
+            await read.wait()
+            return await get(name)
+
+        monkeypatch.setattr(journal, "get", late)
+        watcher = asyncio.ensure_future(parts.invoker.background.finished(invocation))
+        await turns()
+        assert not await parts.invoker.drain(0.001)
+        await parts.invoker.stop()
+        read.set()
+        async with asyncio.timeout(20):
+            with pytest.raises(Cancelled):
+                await watcher
+
+    play(tmp_path, scenario)
+
+
 def test_a_drain_lets_running_ones_finish_and_begins_no_more(tmp_path: Path) -> None:
     async def scenario(parts: Rig) -> None:
         parts.engine.mode = "held"
