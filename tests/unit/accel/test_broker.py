@@ -382,7 +382,7 @@ async def test_who_has_another_way_is_let_go_in_time(broker: Broker, folder: Pat
     assert "may have hung in matmul of f0" in broker.why_not
     with pytest.raises(GpuFull):
         broker.reserve(1)
-    await until(lambda: broker.ready)
+    await until(lambda: broker.ready and not broker.load)  # another one may have been under way already
     assert broker.arena_used_bytes == 0
     assert await call(broker, patience_s=30.0)
     assert broker.life.falls == 0
