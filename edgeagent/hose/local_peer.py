@@ -357,9 +357,8 @@ class Peer:
             except (BrokenPipeError, ConnectionError):
                 shared.drop()
                 self.close()
-            except (
-                OSError
-            ) as error:  # no room for a descriptor in flight: this frame is lost, not the session
+            except OSError as error:
+                # No room for a descriptor in flight: this frame is lost, not the session.
                 log.warning("hose_frame_not_sent", hose=self.name, pid=self.pid, error=str(error))
                 self._drop(shared)
             else:

@@ -111,9 +111,8 @@ class Feeds:
             return
         try:
             await self._mailboxes.put(hose, Message(payload, frame.release), sender=frame.producer)
-        except (
-            EdgeError
-        ) as error:  # undeployed since the producer attached, or a hose that only has an output
+        except EdgeError as error:
+            # Undeployed since the producer attached, or a hose that only has an output.
             self._failed("a frame was dropped: no function takes this hose", hose, error.message)
 
     def _failed(self, what: str, hose: str, why: str) -> None:

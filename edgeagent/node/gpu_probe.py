@@ -122,10 +122,8 @@ class GpuProbe:
             return _reader.decode(line)
         except TimeoutError:
             failed = _Failed("the probe did not answer in time")
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # no process, no pipe, a line without an end, an answer that is none
+        except (OSError, ValueError) as error:
+            # No process, no pipe, a line without an end, an answer that is none.
             failed = _Failed(f"the probe failed: {error}"[:200])
         except _Failed as error:
             failed = error

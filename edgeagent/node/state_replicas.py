@@ -156,9 +156,8 @@ class StateReplicas:
         try:
             if entries and self.ground is not None:
                 self.ground.put(entries)
-        except (
-            StorageFull
-        ) as error:  # room was looked for before, others were faster: the caller hears what is reached
+        except StorageFull as error:
+            # Room was looked for before, others were faster: the caller hears what is reached.
             log.warning("a write does not go to the ground", keys=len(entries), why=error.message)
 
     def check_room(self, size_bytes: int, wanted: Durability) -> None:

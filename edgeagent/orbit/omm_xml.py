@@ -115,10 +115,8 @@ def parse_omm_xml(
     except expat.ExpatError as error:
         what = expat.ErrorString(error.code)
         raise _refuse(f"not well-formed XML: {what}", "check the download", error.lineno) from None
-    except (
-        LookupError,
-        ValueError,
-    ) as error:  # an encoding that Python does not know, or not as expat needs it
+    except (LookupError, ValueError) as error:
+        # An encoding that Python does not know, or not as expat needs it.
         raise _refuse(f"encoding: {error}", "use UTF-8", parser.CurrentLineNumber) from None
     if not segments.count:
         raise _refuse("no segment", "give OMM documents (omm, or ndm with omm inside)", 1)

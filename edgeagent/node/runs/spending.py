@@ -11,20 +11,18 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from edgeagent.cost.energy import draw_of, energy_price_of, energy_usd, joules
-from edgeagent.cost.prices import gpu_usd_s, link_of, price_of
+from edgeagent.cost.prices import gpu_usd_s, price_usd
 from edgeagent.node.runs.record import RunRecord, StepRecord
 
-__all__ = ["Took", "planned_usd", "price_usd", "ran", "spent_usd"]
-
-_GIB = float(1 << 30)
+__all__ = ["Took", "call_usd", "planned_usd", "ran", "spent_usd"]
 
 
-def price_usd(kind: str, duration_ms: float, bytes_out: int, energy_j: float | None = None) -> float:
+def call_usd(kind: str, duration_ms: float, bytes_out: int, energy_j: float | None = None) -> float:
     """One core for so long at a node of this kind, its energy, and what it sent; None: the joules of such a core."""
     drawn_j = joules(draw_of(kind).core_w, duration_ms) if energy_j is None else energy_j
-    energy = energy_usd(drawn_j, energy_price_of(kind).usd_per_kwh)
-    sent = link_of(kind).usd_per_gib * bytes_out / _GIB
-    return price_of(kind).usd_per_cpu_s * duration_ms / 1000.0 + energy + sent
+    return price_usd(kind, duration_ms, 0.0, bytes_out) + energy_usd(
+        drawn_j, energy_price_of(kind).usd_per_kwh
+    )
 
 
 class Took(Protocol):
@@ -40,7 +38,7 @@ def ran(step: StepRecord, kind: str, took: Took, bytes_out: int) -> None:
     energy_j = took.energy_uj / 1e6
     step.energy_j += energy_j
     step.cost_usd += gpu_usd_s(kind) * took.gpu_us / 1e6
-    step.cost_usd += price_usd(kind, took.duration_us / 1000, bytes_out, energy_j or None)
+    step.cost_usd += call_usd(kind, took.duration_us / 1000, bytes_out, energy_j or None)
 
 
 def spent_usd(record: RunRecord) -> float:
@@ -50,4 +48,4 @@ def spent_usd(record: RunRecord) -> float:
 
 def planned_usd(steps: Iterable[tuple[str, float, int]], kinds: Mapping[str, str]) -> float:
     """Of steps to come: (node, execution in ms, bytes returned) each; ``kinds`` of the nodes by id."""
-    return sum(price_usd(kinds.get(node, ""), exec_ms, bytes_out) for node, exec_ms, bytes_out in steps)
+    return sum(call_usd(kinds.get(node, ""), exec_ms, bytes_out) for node, exec_ms, bytes_out in steps)

@@ -7,15 +7,15 @@ import pytest
 from edgeagent.cost.energy import DRAWS, ENERGY_PRICES, energy_usd, joules
 from edgeagent.cost.prices import PRICES, gpu_usd_s
 from edgeagent.node.result import Result
-from edgeagent.node.runs.spending import planned_usd, price_usd, ran, spent_usd
+from edgeagent.node.runs.spending import call_usd, planned_usd, ran, spent_usd
 from tests.unit.node.runs.samples import record
 
 
 def test_a_core_second_and_what_leaves_over_a_priced_link() -> None:
     second = PRICES["cloud"].usd_per_cpu_s
-    assert price_usd("cloud", 1000.0, 0) == pytest.approx(second)
-    assert price_usd("cloud", 1000.0, 1 << 30) == pytest.approx(second + 0.12)
-    assert price_usd("edge", 0.0, 1 << 30) == 0.0
+    assert call_usd("cloud", 1000.0, 0) == pytest.approx(second)
+    assert call_usd("cloud", 1000.0, 1 << 30) == pytest.approx(second + 0.12)
+    assert call_usd("edge", 0.0, 1 << 30) == 0.0
 
 
 def test_a_plan_is_the_sum_of_its_steps_by_the_kinds_of_their_nodes() -> None:
@@ -39,7 +39,7 @@ def test_what_a_node_tells_of_its_joules_goes_before_the_table() -> None:
     earlier = record({"name": "a", "function": "f"}).steps[0]
     ran(earlier, "satellite", Result(output=b"", duration_us=1_000_000), 0)  # a node of an earlier version
     assert earlier.energy_j == 0.0
-    assert earlier.cost_usd == price_usd("satellite", 1000.0, 0) > second
+    assert earlier.cost_usd == call_usd("satellite", 1000.0, 0) > second
 
 
 def test_what_was_spent_is_of_all_steps() -> None:
